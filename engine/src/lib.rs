@@ -1,1 +1,313 @@
-//! Placeholder.
+//! An incremental workflow engine: a checked workflow goes in, results named by content come out, nothing runs twice.
+//!
+//! The data flow is the reading order: [`Workflow::parse`] checks source text against an [`OpSet`] and makes a
+//! [`graph::Graph`]; [`Engine::plan`] says what would run; [`Engine::run`] makes keys when stages become ready
+//! ([`key`]), finds results in the [`cache`], runs what is missing, and tells [`event::Event`]s to listeners. The engine
+//! knows no tensors and prints nothing.
+
+pub mod args;
+pub mod cache;
+pub mod ctx;
+pub mod dataset;
+pub mod digest;
+pub mod event;
+mod export;
+pub mod files;
+pub mod graph;
+pub mod history;
+pub mod key;
+mod map;
+pub mod op;
+pub mod plan;
+mod run;
+pub mod workflow;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+pub use self::args::Args;
+use self::cache::disk::Disk;
+pub use self::cache::index::IndexKind;
+use self::cache::lock::Holder;
+pub use self::cache::records::{Quarantined, Record};
+use self::cache::{Cache, CacheError};
+pub use self::ctx::{Dataset, DatasetWriter, StageCheckpoints, StageCtx, Stop};
+pub use self::dataset::Item;
+pub use self::digest::Digest;
+use self::event::{Audience, LogWriter, StageError};
+pub use self::event::{Event, Listener, Outcome, StageEnd, Status};
+pub use self::files::{Files, SourceFile};
+pub use self::graph::Graph;
+pub use self::history::{Reader, RunLog};
+pub use self::key::NumericEnv;
+pub use self::op::{
+    Artifact, Body, ExportOp, ExportSummary, ExportTarget, MapOp, MapWorker, Op, OpError, OpSet, Output, Step,
+    UnitResult, Work,
+};
+pub use self::plan::{Fate, Planned};
+pub use self::run::Resources;
+pub use self::workflow::{UnknownTarget, Workflow};
+
+/// What an engine works with. Every field is said: there are no defaults to be surprised by.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cache folder.
+    pub cache: PathBuf,
+    /// What paths of workflows are relative to.
+    pub base: PathBuf,
+    /// The kind of index.
+    pub index: IndexKind,
+    /// What bounds how much runs together.
+    pub resources: Resources,
+    /// What of the machine the bits of numeric results depend on.
+    pub env: NumericEnv,
+}
+
+/// An engine. It holds nothing open between runs; several can live in one process.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    config: Config,
+    disk: Disk,
+}
+
+/// How a workflow is run.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Stages wanted, by name; none means what the workflow wants by itself.
+    pub targets: Vec<String>,
+    /// After a failure, go on with everything that does not need the stage.
+    pub keep_going: bool,
+    /// Fail with [`CacheError::Busy`] instead of waiting for another run.
+    pub no_wait: bool,
+    /// Asks the run to stop.
+    pub stop: Stop,
+}
+
+/// What a run came to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Summary {
+    /// The run's id.
+    pub run: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The records of all stages that have a result, by name.
+    pub records: BTreeMap<String, Record>,
+    /// How every stage ended, in the order in which they did.
+    pub stages: Vec<StageEnd>,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// Why a run or a plan could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A target does not exist.
+    #[error(transparent)]
+    Target(#[from] UnknownTarget),
+    /// The event log cannot be made.
+    #[error("could not make the event log in {}: {source}", path.display())]
+    Log {
+        /// The run's folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+impl EngineError {
+    /// What the user can do about it.
+    pub fn help(&self) -> String {
+        match self {
+            EngineError::Cache(error) => error.help(),
+            EngineError::Target(error) => format!("it has {}", error.known.join(", ")),
+            EngineError::Log { .. } => "make the cache folder writable, or name another one with --cache".to_owned(),
+        }
+    }
+}
+
+impl Engine {
+    /// An engine on a cache, which is made by the first run if there is none.
+    pub fn new(config: Config) -> Self {
+        Self { config, disk: Disk::default() }
+    }
+
+    /// The same on a disk that fails on purpose.
+    #[must_use]
+    pub fn with_disk(self, disk: Disk) -> Self {
+        Self { disk, ..self }
+    }
+
+    /// Reads what earlier runs left, also while one is going.
+    pub fn reader(&self) -> Reader {
+        Reader::new(&self.config.cache)
+    }
+
+    /// What a run would do and why.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn plan(&self, workflow: &Workflow, targets: &[String]) -> Result<Vec<Planned>, EngineError> {
+        let mut targets = workflow.targets(targets)?;
+        targets.extend(self.export_stages(workflow, &targets));
+        let cache = Cache::open(&self.config.cache, self.config.index, self.disk.clone(), |_| true)?.cache;
+        let planner = plan::Planner {
+            graph: &workflow.graph,
+            workflow: &workflow.name,
+            base: self.config.base.clone(),
+            cache: Arc::new(cache),
+            env: Arc::new(self.config.env.clone()),
+        };
+        Ok(planner.plan(&targets))
+    }
+
+    fn export_stages(&self, workflow: &Workflow, targets: &[graph::NodeId]) -> Vec<graph::NodeId> {
+        let wanted = workflow.graph.exports().map(|(_, stage)| stage).filter(|stage| targets.contains(stage));
+        wanted.collect()
+    }
+
+    /// Runs a workflow. What is known is not run again.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the run cannot begin; stages that fail are in the [`Summary`].
+    pub fn run(
+        &self,
+        workflow: &Workflow,
+        options: &RunOptions,
+        listeners: &mut [&mut dyn Listener],
+    ) -> Result<Summary, EngineError> {
+        let started = Instant::now();
+        let targets = workflow.targets(&options.targets)?;
+        let opened = self.open(options, listeners)?;
+        let cache = Arc::new(opened.cache);
+        let run = run_id();
+        let folder = self.config.cache.join("runs").join(&run);
+        let mut log = LogWriter::create(&folder).map_err(|source| EngineError::Log { path: folder.clone(), source })?;
+        let mut ends = Ends::default();
+        let mut audience = Audience { started, listeners: vec![&mut log, &mut ends] };
+        audience.listeners.extend(listeners.iter_mut().map(|listener| &mut **listener as &mut dyn Listener));
+        audience.tell(&started_event(workflow, &targets, &run));
+        for text in opened.notes {
+            audience.tell(&Event::Warning { stage: None, text });
+        }
+        let setting = run::Setting {
+            base: self.config.base.clone(),
+            cache: Arc::clone(&cache),
+            env: Arc::new(self.config.env.clone()),
+            resources: self.config.resources,
+            workflow: workflow.name.clone(),
+            keep_going: options.keep_going,
+            stop: options.stop.clone(),
+        };
+        let ended = run::run(&workflow.graph, &targets, setting, &mut audience);
+        let mut outcome = ended.outcome;
+        if !self.exports(workflow, &targets, &ended, &cache, &mut audience) {
+            outcome = Outcome::Failed;
+        }
+        if let Err(error) = cache.units.index().flush() {
+            tracing::warn!(%error, "the index could not be flushed: it is built again when it is damaged");
+        }
+        let took_ms = audience.elapsed_ms();
+        audience.tell(&Event::RunFinished { outcome, took_ms });
+        drop(audience);
+        let name = |id: &graph::NodeId| workflow.graph.node(*id).name.clone();
+        let records = ended.records.iter().map(|(id, record)| (name(id), record.clone())).collect();
+        Ok(Summary { run, outcome, records, stages: ends.0, took_ms })
+    }
+
+    fn open(&self, options: &RunOptions, listeners: &mut [&mut dyn Listener]) -> Result<cache::Opened, EngineError> {
+        let mut told = false;
+        let waiting = |holder: &Holder| {
+            if !told {
+                let event = Event::Waiting { pid: holder.pid, host: holder.host.clone(), since: holder.since };
+                listeners.iter_mut().for_each(|listener| listener.event(0, &event));
+                told = true;
+            }
+            !options.no_wait && !options.stop.asked()
+        };
+        Ok(Cache::open(&self.config.cache, self.config.index, self.disk.clone(), waiting)?)
+    }
+
+    /// Writes the exports of the stages that were wanted; false if one failed.
+    fn exports(
+        &self,
+        workflow: &Workflow,
+        targets: &[graph::NodeId],
+        ended: &run::Ended,
+        cache: &Arc<Cache>,
+        audience: &mut Audience<'_>,
+    ) -> bool {
+        let mut good = true;
+        for (export, id) in workflow.graph.exports().filter(|(_, id)| targets.contains(id)) {
+            let (Some(record), Some(op)) = (ended.records.get(&id), workflow.ops.export(export.format)) else {
+                continue;
+            };
+            let job = export::ExportJob { export, op, base: &self.config.base, cache };
+            let written = run::export_ctx(&workflow.graph, id, ended, cache, &self.config).and_then(|ctx| {
+                let stage = workflow.graph.node(id).name.clone();
+                let artifact = Artifact { ty: record.ty.clone(), digest: record.output, stage, count: record.count };
+                job.write(&ctx, &artifact)
+            });
+            let stage = export.name.clone();
+            let (format, path) = (export.format.to_owned(), export.path.clone());
+            let event = match written {
+                Ok(written) => Event::Exported { stage, format, path, written },
+                Err(error) => {
+                    good = false;
+                    Event::ExportFailed {
+                        stage,
+                        format,
+                        path,
+                        error: StageError { what: error.to_string(), help: error.help() },
+                    }
+                }
+            };
+            audience.tell(&event);
+        }
+        good
+    }
+
+    /// The bytes of a stage's result.
+    ///
+    /// # Errors
+    /// [`OpError`] when the run gave none, or it is damaged.
+    pub fn read_output(&self, summary: &Summary, stage: &str) -> Result<Vec<u8>, OpError> {
+        let record = summary.records.get(stage).ok_or_else(|| {
+            OpError::failed(format!("the run has no result for `{stage}`"), "name a stage that it ran or reused")
+        })?;
+        self.reader().object(&record.output).map_err(ctx::object_error)
+    }
+
+    /// The cache folder.
+    pub fn cache_folder(&self) -> &Path {
+        &self.config.cache
+    }
+}
+
+fn started_event(workflow: &Workflow, targets: &[graph::NodeId], run: &str) -> Event {
+    let stages = workflow.graph.closure(targets).into_iter().map(|id| workflow.graph.node(id).name.clone()).collect();
+    let params = workflow.program.params.iter().map(|param| (param.name.clone(), param.value.to_string())).collect();
+    Event::RunStarted { run: run.to_owned(), workflow: workflow.name.clone(), stages, params, pid: std::process::id() }
+}
+
+/// Sorts by time; the process id keeps two runs that start in one millisecond on two caches of a process apart.
+fn run_id() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
+    format!("{now:014}-{}", std::process::id())
+}
+
+/// Keeps the end of every stage.
+#[derive(Default)]
+struct Ends(Vec<StageEnd>);
+
+impl Listener for Ends {
+    fn event(&mut self, _: u64, event: &Event) {
+        if let Event::StageFinished(end) = event {
+            self.0.push(end.as_ref().clone());
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What a training stage needs to go on where it stopped: `checkpoints/<key>/<step>/`, whole or not there.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk::{Disk, DiskError, temporary_in};
+use crate::digest::Digest;
+
+/// Names and digests of a checkpoint's files, written last.
+const MANIFEST: &str = "manifest.json";
+/// The newest may be damaged by a dying disk; the one before it is the fallback.
+const KEPT: usize = 2;
+
+/// The checkpoints of one stage.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    folder: PathBuf,
+    disk: Disk,
+}
+
+/// A complete checkpoint, verified.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checkpoint {
+    /// Steps done when it was taken.
+    pub step: u64,
+    /// Its files.
+    pub folder: PathBuf,
+}
+
+/// Why a checkpoint could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError<E> {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A file could not be read back.
+    #[error("could not read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The stage could not write its state.
+    #[error("{0}")]
+    Writer(E),
+}
+
+impl Checkpoints {
+    /// The checkpoints of the stage with this key.
+    pub fn new(cache: &Path, key: &Digest, disk: Disk) -> Self {
+        Self { folder: cache.join("checkpoints").join(key.to_string()), disk }
+    }
+
+    /// The newest checkpoint whose files are all as they were written.
+    pub fn latest(&self) -> Option<Checkpoint> {
+        let found = self.steps().into_iter().rev().map(|step| Checkpoint { step, folder: self.place(step) });
+        for checkpoint in found {
+            if intact(&checkpoint.folder) {
+                return Some(checkpoint);
+            }
+            tracing::warn!(folder = %checkpoint.folder.display(), "a damaged checkpoint: the one before it is used");
+        }
+        None
+    }
+
+    /// Takes a checkpoint: `write` puts files into the folder it is given. The newest two are kept.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]; the checkpoints taken before stay as they are.
+    pub fn save<E>(&self, step: u64, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), CheckpointError<E>> {
+        self.disk.create_folder(&self.folder)?;
+        let temporary = temporary_in(&self.folder);
+        self.disk.create_folder(&temporary)?;
+        let saved = self.fill(&temporary, step, write);
+        if saved.is_err() {
+            let _ = fs::remove_dir_all(&temporary);
+        }
+        saved
+    }
+
+    fn fill<E>(
+        &self,
+        temporary: &Path,
+        step: u64,
+        write: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), CheckpointError<E>> {
+        write(temporary).map_err(CheckpointError::Writer)?;
+        let mut manifest = Vec::new();
+        for name in names(temporary) {
+            let path = temporary.join(&name);
+            let (digest, _) =
+                Digest::of_file(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
+            self.disk.sync_file(&path)?;
+            manifest.push((name, digest));
+        }
+        let manifest = serde_json::to_vec(&manifest).expect("names and digests are plain data");
+        self.disk.write_synced(&temporary.join(MANIFEST), &manifest)?;
+        self.disk.sync_folder(temporary)?;
+        let place = self.place(step);
+        self.disk.remove(&place)?;
+        self.disk.rename(temporary, &place)?;
+        let steps = self.steps();
+        for old in steps.iter().take(steps.len().saturating_sub(KEPT)) {
+            self.disk.remove(&self.place(*old))?;
+        }
+        Ok(())
+    }
+
+    /// Removes all of them: the stage has its result.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn clear(&self) -> Result<(), DiskError> {
+        self.disk.remove(&self.folder)
+    }
+
+    fn place(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("{step:012}"))
+    }
+
+    fn steps(&self) -> Vec<u64> {
+        let mut steps: Vec<u64> = names(&self.folder).iter().filter_map(|name| name.parse().ok()).collect();
+        steps.sort_unstable();
+        steps
+    }
+}
+
+fn intact(folder: &Path) -> bool {
+    let manifest = fs::read(folder.join(MANIFEST)).ok();
+    let manifest = manifest.and_then(|bytes| serde_json::from_slice::<Vec<(String, Digest)>>(&bytes).ok());
+    manifest.is_some_and(|files| {
+        files.iter().all(|(name, digest)| Digest::of_file(&folder.join(name)).is_ok_and(|(found, _)| found == *digest))
+    })
+}
+
+/// What lies in a folder, sorted; nothing when there is no such folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn save(checkpoints: &Checkpoints, step: u64) {
+        checkpoints.save(step, |folder| fs::write(folder.join("state"), step.to_string())).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_one_falls_back_to_the_one_before() {
+        let cache = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(cache.path(), &Digest::of(b"key"), Disk::default());
+        assert_eq!(checkpoints.latest(), None);
+        for step in [5, 10, 100] {
+            save(&checkpoints, step);
+        }
+        assert_eq!(checkpoints.steps(), [10, 100], "two are kept");
+        let newest = checkpoints.latest().unwrap();
+        assert_eq!(newest.step, 100);
+        fs::write(newest.folder.join("state"), "garbage").unwrap();
+        assert_eq!(checkpoints.latest().unwrap().step, 10);
+        checkpoints.clear().unwrap();
+        assert_eq!(checkpoints.latest(), None);
+    }
+
+    #[test]
+    fn a_writer_that_fails_leaves_the_last_one() {
+        let cache = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(cache.path(), &Digest::of(b"key"), Disk::default());
+        save(&checkpoints, 1);
+        let failed = checkpoints.save(2, |_| Err("no"));
+        assert!(matches!(failed, Err(CheckpointError::Writer("no"))));
+        assert_eq!(checkpoints.latest().unwrap().step, 1);
+    }
+}

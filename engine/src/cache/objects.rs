@@ -1,0 +1,140 @@
+//! Immutable bytes named by their digest: `objects/aa/<digest>`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::disk::{Disk, DiskError};
+use crate::digest::Digest;
+
+/// The folder of objects. A wrong object is moved to `damaged/`, never deleted, and is then simply missing.
+#[derive(Debug)]
+pub struct Objects {
+    folder: PathBuf,
+    damaged: PathBuf,
+    disk: Disk,
+    /// Objects whose bytes this process has hashed, so that streaming readers pay for it once.
+    verified: Mutex<BTreeSet<Digest>>,
+}
+
+/// Why an object could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// It is not there, or its bytes were wrong and have been set aside.
+    #[error("the object {} is missing or damaged", .0.short())]
+    Missing(Digest),
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Reading failed.
+    #[error("could not read {}: {source}", path.display())]
+    Read {
+        /// The object's file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl Objects {
+    /// The objects below `cache`.
+    pub fn new(cache: &Path, disk: Disk) -> Self {
+        Self { folder: cache.join("objects"), damaged: cache.join("damaged"), disk, verified: Mutex::default() }
+    }
+
+    /// Where an object is, if it is there.
+    pub fn place(&self, digest: &Digest) -> PathBuf {
+        sharded(&self.folder, digest)
+    }
+
+    /// Whether a file of that name is there; its bytes are not looked at.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.place(digest).is_file()
+    }
+
+    /// Stores bytes under their digest.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, DiskError> {
+        let digest = Digest::of(bytes);
+        if !self.contains(&digest) {
+            self.disk.write(&self.place(&digest), bytes)?;
+        }
+        Ok(digest)
+    }
+
+    /// Moves a file in; it must lie on the cache's own file system (a stage's scratch folder does).
+    ///
+    /// # Errors
+    /// [`ObjectError::Read`] when the file cannot be read, else [`DiskError`].
+    pub fn put_file(&self, path: &Path) -> Result<Digest, ObjectError> {
+        let read = |source| ObjectError::Read { path: path.to_path_buf(), source };
+        let (digest, _) = Digest::of_file(path).map_err(read)?;
+        let place = self.place(&digest);
+        if self.contains(&digest) {
+            return Ok(digest);
+        }
+        self.disk.sync_file(path)?;
+        if let Some(folder) = place.parent() {
+            self.disk.create_folder(folder)?;
+        }
+        self.disk.rename(path, &place)?;
+        Ok(digest)
+    }
+
+    /// The bytes of an object, checked against its name.
+    ///
+    /// # Errors
+    /// [`ObjectError::Missing`] when it is not there or was wrong.
+    pub fn get(&self, digest: &Digest) -> Result<Vec<u8>, ObjectError> {
+        let path = self.place(digest);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ObjectError::Missing(*digest)),
+            Err(_) if path.is_dir() => return self.set_aside(digest),
+            Err(source) => return Err(ObjectError::Read { path, source }),
+        };
+        if Digest::of(&bytes) == *digest { Ok(bytes) } else { self.set_aside(digest) }
+    }
+
+    /// The file of an object, for readers that stream; its bytes are checked once a process.
+    ///
+    /// # Errors
+    /// As [`Objects::get`].
+    pub fn path(&self, digest: &Digest) -> Result<PathBuf, ObjectError> {
+        let path = self.place(digest);
+        if self.lock_verified().contains(digest) && path.is_file() {
+            return Ok(path);
+        }
+        match Digest::of_file(&path) {
+            Ok((found, _)) if found == *digest => {
+                self.lock_verified().insert(*digest);
+                Ok(path)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ObjectError::Missing(*digest)),
+            Err(source) if !path.is_dir() => Err(ObjectError::Read { path, source }),
+            _ => self.set_aside(digest),
+        }
+    }
+
+    fn lock_verified(&self) -> std::sync::MutexGuard<'_, BTreeSet<Digest>> {
+        self.verified.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Moves wrong bytes out of the way, for whoever wants to look at them.
+    fn set_aside<T>(&self, digest: &Digest) -> Result<T, ObjectError> {
+        tracing::warn!(object = %digest, "its bytes do not match its name: set aside in damaged/");
+        self.disk.create_folder(&self.damaged)?;
+        self.disk.rename(&self.place(digest), &self.damaged.join(digest.to_string()))?;
+        Err(ObjectError::Missing(*digest))
+    }
+}
+
+/// `folder/aa/aabbcc…`: at most 256 folders, each small enough to list.
+pub(crate) fn sharded(folder: &Path, digest: &Digest) -> PathBuf {
+    let name = digest.to_string();
+    folder.join(name.get(..2).unwrap_or_default()).join(name)
+}

@@ -1,0 +1,266 @@
+//! Datasets: items sorted by id, cut into chunks by content, named by a manifest. Equal items give equal bytes.
+//!
+//! An item's id says where it stands and the ids alone say where chunks end, so the order and the sharding in which items
+//! came in leave no trace, and a changed item touches the chunk it left and the chunk it entered, nothing else.
+//!
+//! The bytes, all numbers big-endian:
+//!
+//! ```text
+//! chunk     "BLIPCHK1" count:u32 (id:32 len:u32 payload:len)*
+//! manifest  "BLIPSET1" items:u64 chunks:u32 (digest:32 count:u32)*
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::digest::Digest;
+
+const CHUNK_MAGIC: &[u8; 8] = b"BLIPCHK1";
+const MANIFEST_MAGIC: &[u8; 8] = b"BLIPSET1";
+/// A chunk ends after an id whose last byte is zero: 256 items on average.
+const BOUNDARY_MASK: u8 = 0xff;
+/// Ids are digests and thus random, but a chunk is bounded all the same.
+const CHUNK_ITEMS_MAX: usize = 1024;
+/// Longest payload read back; a longer length is damage.
+const PAYLOAD_BYTES_MAX: u32 = 64 << 20;
+
+/// One item.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Item {
+    /// Its identity and its place in the order.
+    pub id: Digest,
+    /// What an op stored; the engine does not look inside.
+    pub payload: Vec<u8>,
+}
+
+/// A run of items: the unit in which datasets are stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Chunk {
+    /// The items.
+    pub items: Vec<Item>,
+}
+
+/// Bytes that are no chunk or manifest.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("damaged {what}: {detail}")]
+pub struct FormatError {
+    what: &'static str,
+    detail: &'static str,
+}
+
+/// Reads numbers and slices from the front of a byte string.
+struct Reader<'a> {
+    rest: &'a [u8],
+    what: &'static str,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(self.error("cut short"))?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn u32(&mut self) -> Result<u32, FormatError> {
+        Ok(u32::from_be_bytes(self.take(4)?.try_into().expect("four bytes were taken")))
+    }
+
+    fn u64(&mut self) -> Result<u64, FormatError> {
+        Ok(u64::from_be_bytes(self.take(8)?.try_into().expect("eight bytes were taken")))
+    }
+
+    fn digest(&mut self) -> Result<Digest, FormatError> {
+        Ok(Digest::from_bytes(self.take(32)?.try_into().expect("32 bytes were taken")))
+    }
+
+    fn end(&self) -> Result<(), FormatError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(self.error("bytes after the end")) }
+    }
+
+    fn error(&self, detail: &'static str) -> FormatError {
+        FormatError { what: self.what, detail }
+    }
+}
+
+impl Chunk {
+    /// The chunk's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let size: usize = self.items.iter().map(|item| 36 + item.payload.len()).sum();
+        let mut bytes = Vec::with_capacity(12 + size);
+        bytes.extend(CHUNK_MAGIC);
+        bytes.extend(length(self.items.len()).to_be_bytes());
+        for item in &self.items {
+            bytes.extend(item.id.as_bytes());
+            bytes.extend(length(item.payload.len()).to_be_bytes());
+            bytes.extend(&item.payload);
+        }
+        bytes
+    }
+
+    /// The chunk with these bytes.
+    ///
+    /// # Errors
+    /// [`FormatError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader { rest: bytes, what: "chunk" };
+        if reader.take(8)? != CHUNK_MAGIC {
+            return Err(reader.error("wrong magic number"));
+        }
+        let count = reader.u32()?;
+        let mut items = Vec::new();
+        for _ in 0..count {
+            let (id, len) = (reader.digest()?, reader.u32()?);
+            if len > PAYLOAD_BYTES_MAX {
+                return Err(reader.error("a payload of impossible length"));
+            }
+            items.push(Item { id, payload: reader.take(len as usize)?.to_vec() });
+        }
+        reader.end()?;
+        Ok(Self { items })
+    }
+}
+
+fn length(len: usize) -> u32 {
+    u32::try_from(len).expect("chunks and payloads stay far below 4 GiB")
+}
+
+/// The list of a dataset's chunks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Manifest {
+    /// Digest and number of items of every chunk, in order.
+    pub chunks: Vec<(Digest, u32)>,
+}
+
+impl Manifest {
+    /// How many items the dataset has.
+    pub fn len(&self) -> u64 {
+        self.chunks.iter().map(|(_, count)| u64::from(*count)).sum()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// The manifest's bytes; their digest is the dataset's.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(20 + 36 * self.chunks.len());
+        bytes.extend(MANIFEST_MAGIC);
+        bytes.extend(self.len().to_be_bytes());
+        bytes.extend(length(self.chunks.len()).to_be_bytes());
+        for (digest, count) in &self.chunks {
+            bytes.extend(digest.as_bytes());
+            bytes.extend(count.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// The manifest with these bytes.
+    ///
+    /// # Errors
+    /// [`FormatError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader { rest: bytes, what: "dataset manifest" };
+        if reader.take(8)? != MANIFEST_MAGIC {
+            return Err(reader.error("wrong magic number"));
+        }
+        let items = reader.u64()?;
+        let count = reader.u32()?;
+        let mut chunks = Vec::new();
+        for _ in 0..count {
+            chunks.push((reader.digest()?, reader.u32()?));
+        }
+        reader.end()?;
+        let manifest = Self { chunks };
+        if manifest.len() == items { Ok(manifest) } else { Err(reader.error("the counts do not add up")) }
+    }
+}
+
+/// Two items of one id, which a dataset cannot hold.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("two items with the id {0}")]
+pub struct DuplicateId(pub Digest);
+
+/// Gathers items in any order. They are held in memory: payloads are texts and numbers about an item, never its pixels.
+#[derive(Clone, Debug, Default)]
+pub struct Gatherer {
+    items: BTreeMap<Digest, Vec<u8>>,
+}
+
+impl Gatherer {
+    /// Adds an item.
+    ///
+    /// # Errors
+    /// [`DuplicateId`].
+    pub fn add(&mut self, id: Digest, payload: Vec<u8>) -> Result<(), DuplicateId> {
+        match self.items.insert(id, payload) {
+            None => Ok(()),
+            Some(_) => Err(DuplicateId(id)),
+        }
+    }
+
+    /// The chunks of the dataset, in order.
+    pub fn chunks(self) -> impl Iterator<Item = Chunk> {
+        let mut items = self.items.into_iter().map(|(id, payload)| Item { id, payload });
+        std::iter::from_fn(move || {
+            let mut chunk = Chunk { items: Vec::new() };
+            for item in items.by_ref() {
+                let last = item.id.as_bytes().last().is_some_and(|byte| byte & BOUNDARY_MASK == 0);
+                chunk.items.push(item);
+                if last || chunk.items.len() == CHUNK_ITEMS_MAX {
+                    break;
+                }
+            }
+            (!chunk.items.is_empty()).then_some(chunk)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn chunks(names: &[u32]) -> Vec<Chunk> {
+        let mut gatherer = Gatherer::default();
+        for name in names {
+            gatherer.add(Digest::of(&name.to_be_bytes()), name.to_be_bytes().to_vec()).unwrap();
+        }
+        gatherer.chunks().collect()
+    }
+
+    #[test]
+    fn one_more_item_changes_one_chunk() {
+        let names: Vec<u32> = (0..5000).collect();
+        let (old, new) = (chunks(&names[1..]), chunks(&names));
+        assert!(old.len() > 10);
+        let changed = new.iter().filter(|chunk| !old.contains(chunk)).count();
+        assert!(changed <= 2, "{changed} chunks changed");
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_leaves_no_trace(mut names in proptest::collection::btree_set(0_u32..10_000, 0..600).prop_map(|set| set.into_iter().collect::<Vec<_>>())) {
+            let sorted = chunks(&names);
+            names.reverse();
+            prop_assert_eq!(sorted, chunks(&names));
+        }
+
+        #[test]
+        fn damaged_bytes_are_errors(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Chunk::decode(&bytes).is_err());
+            prop_assert!(Manifest::decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn chunks_come_back(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..20), cut in 0_usize..500) {
+            let items = payloads.iter().map(|payload| Item { id: Digest::of(payload), payload: payload.clone() }).collect();
+            let chunk = Chunk { items };
+            let bytes = chunk.encode();
+            prop_assert_eq!(&Chunk::decode(&bytes).unwrap(), &chunk);
+            if cut < bytes.len() {
+                prop_assert!(Chunk::decode(&bytes[..cut]).is_err());
+            }
+        }
+    }
+}

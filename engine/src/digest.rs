@@ -1,0 +1,129 @@
+//! Names made of content: blake3 of bytes, or of a list of fields.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A blake3 digest, printed as 64 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The digest of a list of fields. `domain` keeps lists of different meaning apart, and every field is preceded by its
+    /// length, so that no two different lists feed the hash the same bytes.
+    pub fn parts(domain: &str, fields: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(domain);
+        for field in fields {
+            hasher.update(&(field.len() as u64).to_be_bytes());
+            hasher.update(field);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    /// The digest of a file's content and its length in bytes, read in pieces.
+    ///
+    /// # Errors
+    /// What opening or reading the file gives.
+    pub fn of_file(path: &Path) -> io::Result<(Self, u64)> {
+        let mut file = File::open(path)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0_u8; 1 << 18];
+        let mut len = 0;
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                return Ok((Self(*hasher.finalize().as_bytes()), len));
+            }
+            hasher.update(buffer.get(..count).unwrap_or_default());
+            len += count as u64;
+        }
+    }
+
+    /// A digest from its 32 bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first 12 hex digits, for people.
+    pub fn short(&self) -> String {
+        self.to_string().chars().take(12).collect()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({})", self.short())
+    }
+}
+
+/// Text that is not 64 hex digits.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{0}` is not a digest: 64 hex digits are due")]
+pub struct BadDigest(String);
+
+impl FromStr for Digest {
+    type Err = BadDigest;
+
+    fn from_str(text: &str) -> Result<Self, BadDigest> {
+        let bad = || BadDigest(text.chars().take(80).collect());
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(bad());
+        }
+        let mut bytes = [0; 32];
+        for (byte, place) in bytes.iter_mut().zip((0..64).step_by(2)) {
+            let digits = text.get(place..place + 2).ok_or_else(bad)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| bad())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_cannot_pass_for_two() {
+        assert_ne!(Digest::parts("t", &[b"ab", b"c"]), Digest::parts("t", &[b"a", b"bc"]));
+        assert_ne!(Digest::parts("t", &[b"a"]), Digest::parts("u", &[b"a"]));
+    }
+
+    #[test]
+    fn hex_goes_there_and_back() {
+        let digest = Digest::of(b"x");
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert_eq!("zz".parse::<Digest>().unwrap_err().to_string(), "`zz` is not a digest: 64 hex digits are due");
+    }
+}

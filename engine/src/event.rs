@@ -1,0 +1,268 @@
+//! Everything that can happen in a run: one closed list, sent to listeners and kept in `runs/<id>/events.jsonl`.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// Something that happened. The names of variants and fields are the format of the event log.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Another run has the cache; told once.
+    Waiting {
+        /// Its process.
+        pid: u32,
+        /// Its machine.
+        host: String,
+        /// Since when, in seconds since 1970.
+        since: u64,
+    },
+    /// The run has the cache and begins.
+    RunStarted {
+        /// Its id; later runs have later ids.
+        run: String,
+        /// The workflow's name.
+        workflow: String,
+        /// The stages it wants, in an order in which they can run.
+        stages: Vec<String>,
+        /// The params as they are.
+        params: Vec<(String, String)>,
+        /// This process.
+        pid: u32,
+    },
+    /// Something about the run as a whole, or about a stage.
+    Warning {
+        /// The stage, if it is about one.
+        stage: Option<String>,
+        /// What there is to say.
+        text: String,
+    },
+    /// A stage is not known and begins to run.
+    StageStarted {
+        /// The stage.
+        stage: String,
+        /// Its op.
+        op: String,
+        /// What makes it run.
+        why: Vec<String>,
+    },
+    /// How far a stage is.
+    Progress {
+        /// The stage.
+        stage: String,
+        /// Units of work done.
+        done: u64,
+        /// Units of work there are.
+        total: u64,
+        /// What a unit is: "steps", "images".
+        unit: String,
+    },
+    /// Numbers of a step of a training stage.
+    Metric {
+        /// The stage.
+        stage: String,
+        /// The step.
+        step: u64,
+        /// Names and values.
+        values: Vec<(String, f64)>,
+    },
+    /// An item that could not be used.
+    Quarantined {
+        /// The stage.
+        stage: String,
+        /// The item.
+        item: String,
+        /// Why.
+        reason: String,
+    },
+    /// A stage failed and will be tried again.
+    Retrying {
+        /// The stage.
+        stage: String,
+        /// What went wrong.
+        what: String,
+        /// The attempt that comes, from 2.
+        attempt: u32,
+        /// The time until then.
+        wait_ms: u64,
+    },
+    /// A stage is at its end.
+    StageFinished(Box<StageEnd>),
+    /// An export was written, or is as it was.
+    Exported {
+        /// The binding.
+        stage: String,
+        /// The format.
+        format: String,
+        /// Where.
+        path: String,
+        /// Whether it had to be written.
+        written: bool,
+    },
+    /// An export could not be written.
+    ExportFailed {
+        /// The binding.
+        stage: String,
+        /// The format.
+        format: String,
+        /// Where.
+        path: String,
+        /// Why.
+        error: StageError,
+    },
+    /// The run is at its end.
+    RunFinished {
+        /// How it ended.
+        outcome: Outcome,
+        /// How long it took.
+        took_ms: u64,
+    },
+}
+
+/// The end of a stage.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StageEnd {
+    /// The stage.
+    pub stage: String,
+    /// Its op.
+    pub op: String,
+    /// How it ended.
+    pub status: Status,
+    /// Its key, if it came to have one.
+    pub key: Option<Digest>,
+    /// Its result, if it has one.
+    pub output: Option<Digest>,
+    /// The result's type.
+    pub ty: String,
+    /// Items of the result.
+    pub count: Option<u64>,
+    /// For map stages, units of work by what became of them.
+    pub units: Option<UnitCounts>,
+    /// Numbers about the result.
+    pub metrics: Vec<(String, f64)>,
+    /// What a reader should know.
+    pub notes: Vec<String>,
+    /// Items that could not be used.
+    pub quarantined: u64,
+    /// How long it took in this run.
+    pub took_ms: u64,
+    /// Why it failed or was skipped.
+    pub error: Option<StageError>,
+}
+
+/// Why a stage has no result.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StageError {
+    /// What is wrong, and where.
+    pub what: String,
+    /// What to do.
+    pub help: String,
+}
+
+/// Units of work of a map stage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct UnitCounts {
+    /// All there are.
+    pub total: u64,
+    /// Known before.
+    pub reused: u64,
+    /// Worked out in this run.
+    pub computed: u64,
+    /// Of all, those that could not be used.
+    pub bad: u64,
+}
+
+/// How a stage ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It ran and has a result.
+    Ran,
+    /// Its result was known, and so was everything above it.
+    Reused,
+    /// A stage above it ran, gave the same bytes as before, and so its result was known.
+    CutOff,
+    /// It ran and has no result.
+    Failed,
+    /// A stage above it failed.
+    Skipped,
+    /// The run was asked to stop before it ended.
+    Interrupted,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Everything wanted is there.
+    Done,
+    /// At least one stage failed.
+    Failed,
+    /// It was asked to stop.
+    Interrupted,
+}
+
+/// Is told of every event, with the milliseconds since the run began.
+pub trait Listener {
+    /// Something happened.
+    fn event(&mut self, at_ms: u64, event: &Event);
+}
+
+/// Everybody who is told of a run.
+pub(crate) struct Audience<'l> {
+    pub(crate) started: Instant,
+    pub(crate) listeners: Vec<&'l mut dyn Listener>,
+}
+
+impl Audience<'_> {
+    pub(crate) fn tell(&mut self, event: &Event) {
+        let at = self.elapsed_ms();
+        self.listeners.iter_mut().for_each(|listener| listener.event(at, event));
+    }
+
+    pub(crate) fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A line of the event log.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Logged {
+    /// Milliseconds since the run began.
+    pub at_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Writes the event log of a run.
+#[derive(Debug)]
+pub(crate) struct LogWriter(File);
+
+/// The name of the event log in a run's folder.
+pub(crate) const LOG_NAME: &str = "events.jsonl";
+
+impl LogWriter {
+    /// Starts the log of a run.
+    pub(crate) fn create(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        Ok(Self(File::create(folder.join(LOG_NAME))?))
+    }
+}
+
+impl Listener for LogWriter {
+    fn event(&mut self, at_ms: u64, event: &Event) {
+        let mut line = serde_json::to_vec(&Logged { at_ms, event: event.clone() }).expect("events are plain data");
+        line.push(b'\n');
+        // One write a line: a reader, or a kill, never sees half of two lines. The log is no result: a disk that is full
+        // stops the run where results are written, not here.
+        if let Err(error) = self.0.write_all(&line) {
+            tracing::warn!(%error, "the event log could not be written");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What earlier runs did, read from their event logs and records: files only, never the index, also while a run is going.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::cache::disk::Disk;
+use crate::cache::objects::{ObjectError, Objects};
+use crate::cache::records::{Record, Records};
+use crate::digest::Digest;
+use crate::event::{Event, LOG_NAME, Logged, StageEnd};
+
+/// Reads a cache folder without locking it and without writing to it.
+#[derive(Debug)]
+pub struct Reader {
+    folder: PathBuf,
+    records: Records,
+    objects: Objects,
+}
+
+/// A run, as its event log tells it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RunLog {
+    /// Its id.
+    pub run: String,
+    /// What happened, in order. The last line of a log that is being written may be missing.
+    pub events: Vec<Logged>,
+}
+
+impl Reader {
+    /// A reader of a cache folder; one that does not exist reads as empty.
+    pub fn new(folder: &Path) -> Self {
+        let disk = Disk::default();
+        Self {
+            folder: folder.to_path_buf(),
+            records: Records::new(folder, disk.clone()),
+            objects: Objects::new(folder, disk),
+        }
+    }
+
+    /// The ids of all runs, oldest first.
+    ///
+    /// # Errors
+    /// What listing the folder gives; a folder that is not there lists as empty.
+    pub fn runs(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.folder.join("runs")) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut runs = Vec::new();
+        for entry in entries {
+            runs.extend(entry?.file_name().into_string().ok());
+        }
+        runs.sort();
+        Ok(runs)
+    }
+
+    /// The log of a run.
+    ///
+    /// # Errors
+    /// What reading the file gives.
+    pub fn log(&self, run: &str) -> io::Result<RunLog> {
+        let text = fs::read_to_string(self.log_path(run))?;
+        let events = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        Ok(RunLog { run: run.to_owned(), events })
+    }
+
+    /// Where the log of a run is, for readers that follow it.
+    pub fn log_path(&self, run: &str) -> PathBuf {
+        self.folder.join("runs").join(run).join(LOG_NAME)
+    }
+
+    /// The record of a key.
+    pub fn record(&self, key: &Digest) -> Option<Record> {
+        self.records.get(key)
+    }
+
+    /// The bytes of an object.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    pub fn object(&self, digest: &Digest) -> Result<Vec<u8>, ObjectError> {
+        self.objects.get(digest)
+    }
+
+    /// The newest finished record of every stage of a workflow, by the stage's name.
+    pub fn last_records(&self, workflow: &str) -> BTreeMap<String, Record> {
+        let mut records = BTreeMap::new();
+        for run in self.runs().unwrap_or_default().into_iter().rev().take(HISTORY_RUNS) {
+            let Ok(log) = self.log(&run) else { continue };
+            if log.workflow() != Some(workflow) {
+                continue;
+            }
+            for (stage, end) in log.ends() {
+                if let (false, Some(record)) = (records.contains_key(stage), end.key.and_then(|key| self.record(&key)))
+                {
+                    records.insert(stage.to_owned(), record);
+                }
+            }
+        }
+        records
+    }
+}
+
+/// How many runs back a stage's last result is looked for.
+const HISTORY_RUNS: usize = 50;
+
+impl RunLog {
+    /// The name of the workflow that ran.
+    pub fn workflow(&self) -> Option<&str> {
+        self.events.iter().find_map(|logged| match &logged.event {
+            Event::RunStarted { workflow, .. } => Some(workflow.as_str()),
+            _ => None,
+        })
+    }
+
+    /// How each stage ended, by name.
+    pub fn ends(&self) -> BTreeMap<&str, &StageEnd> {
+        let end = |logged: &Logged| matches!(logged.event, Event::StageFinished(_));
+        let ends = self.events.iter().filter(|logged| end(logged)).filter_map(|logged| match &logged.event {
+            Event::StageFinished(end) => Some((end.stage.as_str(), end.as_ref())),
+            _ => None,
+        });
+        ends.collect()
+    }
+}

@@ -1,0 +1,158 @@
+//! What a run would do and why, before it costs anything. Nothing is written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::cache::Cache;
+use crate::cache::records::Record;
+use crate::ctx::{StageCtx, StageParts, Stop};
+use crate::graph::{Graph, NodeId};
+use crate::history::Reader;
+use crate::key::NumericEnv;
+use crate::map;
+use crate::op::{Artifact, Body, OpError};
+use crate::run::worker::{self, Probe, ProbeJob};
+
+/// What would become of a stage.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Its result is known.
+    Reuse,
+    /// It would run.
+    Run {
+        /// What makes it run.
+        why: Vec<String>,
+        /// For map stages, how many units are missing and how many there are.
+        units: Option<(u64, u64)>,
+    },
+    /// It runs if these stages give other bytes than before.
+    Unknown {
+        /// The stages above it that would run.
+        after: Vec<String>,
+    },
+    /// It cannot run.
+    Fault {
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        help: String,
+    },
+}
+
+/// A stage and what would become of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Planned {
+    /// The stage.
+    pub stage: String,
+    /// Its op.
+    pub op: String,
+    /// What would become of it.
+    pub fate: Fate,
+    /// How long it took the last time it ran, in milliseconds.
+    pub last_took_ms: Option<u64>,
+}
+
+/// What a plan looks at.
+pub(crate) struct Planner<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) workflow: &'a str,
+    pub(crate) base: std::path::PathBuf,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) env: Arc<NumericEnv>,
+}
+
+impl Planner<'_> {
+    /// The plan for these stages and those above them, inputs first.
+    pub(crate) fn plan(&self, targets: &[NodeId]) -> Vec<Planned> {
+        let history = Reader::new(self.cache.folder()).last_records(self.workflow);
+        let mut known: BTreeMap<NodeId, Record> = BTreeMap::new();
+        let mut planned = Vec::new();
+        for id in self.graph.closure(targets) {
+            let node = self.graph.node(id);
+            let last = history.get(&node.name);
+            let fate = self
+                .fate(id, &mut known, last)
+                .unwrap_or_else(|error| Fate::Fault { what: error.to_string(), help: error.help() });
+            let op = node.op.signature.name.to_owned();
+            planned.push(Planned {
+                stage: node.name.clone(),
+                op,
+                fate,
+                last_took_ms: last.map(|record| record.took_ms),
+            });
+        }
+        planned
+    }
+
+    fn fate(&self, id: NodeId, known: &mut BTreeMap<NodeId, Record>, last: Option<&Record>) -> Result<Fate, OpError> {
+        let node = self.graph.node(id);
+        let mut inputs = Vec::new();
+        let mut after = Vec::new();
+        for (arg, input) in self.graph.inputs(id) {
+            let stage = self.graph.node(*input).name.clone();
+            match known.get(input) {
+                Some(record) => {
+                    let artifact =
+                        Artifact { ty: record.ty.clone(), digest: record.output, stage, count: record.count };
+                    inputs.push((*arg, artifact));
+                }
+                None => after.push(stage),
+            }
+        }
+        if !after.is_empty() {
+            after.dedup();
+            return Ok(Fate::Unknown { after });
+        }
+        let job = ProbeJob {
+            id,
+            node: node.clone(),
+            inputs: inputs.clone(),
+            base: self.base.clone(),
+            cache: Arc::clone(&self.cache),
+            env: Arc::clone(&self.env),
+        };
+        let probe = worker::probe(&job)?;
+        if let Some(record) = probe.record {
+            known.insert(id, record);
+            return Ok(Fate::Reuse);
+        }
+        let why = crate::run::why(last, Some(&probe.preimage), false);
+        let units = match &node.op.body {
+            Body::Map(map) => {
+                let ctx = self.ctx(id, inputs, probe, known)?;
+                Some(map::missing_units(&ctx, map(&ctx)?.as_ref())?)
+            }
+            _ => None,
+        };
+        Ok(Fate::Run { why, units })
+    }
+
+    fn ctx(
+        &self,
+        id: NodeId,
+        inputs: Vec<(&'static str, Artifact)>,
+        probe: Probe,
+        known: &BTreeMap<NodeId, Record>,
+    ) -> Result<StageCtx, OpError> {
+        let node = self.graph.node(id);
+        let scratch = tempfile::tempdir()
+            .map_err(|error| OpError::failed(format!("could not make a temporary folder: {error}"), "check TMPDIR"))?;
+        // Nobody listens to a plan: what its context says is dropped.
+        let (events, _) = crossbeam::channel::bounded(1);
+        Ok(StageCtx::new(StageParts {
+            stage: node.name.clone(),
+            args: node.args.clone(),
+            attributes: node.attributes.clone(),
+            inputs,
+            sources: probe.sources,
+            blobs: Arc::default(),
+            sides: crate::run::sides(self.graph, id, |above| known.get(&above)),
+            preimage: probe.preimage,
+            cache: Arc::clone(&self.cache),
+            env: Arc::clone(&self.env),
+            stop: Stop::default(),
+            events,
+            scratch,
+        }))
+    }
+}

@@ -1,0 +1,47 @@
+//! What bounds how much runs together: cores, GPUs and memory.
+
+use blip_grammar::Attributes;
+
+use crate::op::Op;
+
+/// An amount of each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Resources {
+    /// Cores.
+    pub cpu: u32,
+    /// GPUs.
+    pub gpu: u32,
+    /// Bytes of main memory.
+    pub memory: u64,
+}
+
+impl Resources {
+    /// What a stage takes: what its attributes say, else all cores for numeric ops, which use as many threads, and one
+    /// core for others. A stage that asks for more than there is runs alone.
+    pub(crate) fn of(op: &Op, attributes: &Attributes, all: &Resources) -> Self {
+        let cores = if op.numeric { all.cpu } else { 1 };
+        Self {
+            cpu: attributes.cpu.unwrap_or(cores).min(all.cpu),
+            gpu: attributes.gpu.unwrap_or(0).min(all.gpu),
+            memory: attributes.memory.unwrap_or(0).min(all.memory),
+        }
+    }
+
+    /// Takes an amount if there is enough.
+    pub(crate) fn take(&mut self, amount: &Resources) -> bool {
+        let enough = self.cpu >= amount.cpu && self.gpu >= amount.gpu && self.memory >= amount.memory;
+        if enough {
+            self.cpu -= amount.cpu;
+            self.gpu -= amount.gpu;
+            self.memory -= amount.memory;
+        }
+        enough
+    }
+
+    /// Gives an amount back.
+    pub(crate) fn give(&mut self, amount: &Resources) {
+        self.cpu += amount.cpu;
+        self.gpu += amount.gpu;
+        self.memory += amount.memory;
+    }
+}

@@ -1,0 +1,183 @@
+//! Workers: take a job, do it, answer by message. They share nothing but the cache, which takes care of itself.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam::channel::{Receiver, Sender};
+
+use crate::cache::Cache;
+use crate::cache::records::Record;
+use crate::ctx::{StageCtx, StageParts};
+use crate::digest::Digest;
+use crate::event::UnitCounts;
+use crate::files::{Files, SourceFile};
+use crate::graph::{Node, NodeId};
+use crate::key::{NumericEnv, Preimage};
+use crate::map;
+use crate::op::{Artifact, Body, OpError};
+
+/// What a worker is asked for.
+pub(crate) enum Job {
+    /// The key of a stage, and its record if there is one.
+    Probe(Box<ProbeJob>),
+    /// The result of a stage.
+    Run(Box<RunJob>),
+}
+
+pub(crate) struct ProbeJob {
+    pub(crate) id: NodeId,
+    pub(crate) node: Node,
+    pub(crate) inputs: Vec<(&'static str, Artifact)>,
+    pub(crate) base: std::path::PathBuf,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) env: Arc<NumericEnv>,
+}
+
+pub(crate) struct RunJob {
+    pub(crate) id: NodeId,
+    pub(crate) node: Node,
+    pub(crate) parts: StageParts,
+}
+
+/// What a worker answers.
+pub(crate) enum Answer {
+    Probed(NodeId, Result<Box<Probe>, OpError>),
+    Ran(NodeId, Box<Ran>),
+}
+
+/// What a stage's key is and whether it is known.
+pub(crate) struct Probe {
+    pub(crate) key: Digest,
+    pub(crate) preimage: Preimage,
+    pub(crate) sources: Vec<SourceFile>,
+    pub(crate) record: Option<Record>,
+    pub(crate) took_ms: u64,
+}
+
+/// What became of a stage that ran.
+pub(crate) struct Ran {
+    pub(crate) result: Result<Record, OpError>,
+    pub(crate) units: Option<UnitCounts>,
+    pub(crate) timed_out: bool,
+    pub(crate) took_ms: u64,
+}
+
+/// Works until there are no more jobs.
+pub(crate) fn work(jobs: &Receiver<Job>, answers: &Sender<Answer>) {
+    for job in jobs {
+        let answer = match job {
+            Job::Probe(job) => {
+                let id = job.id;
+                let probed = catch_unwind(AssertUnwindSafe(|| probe(&job)));
+                Answer::Probed(
+                    id,
+                    probed.unwrap_or_else(|panic| Err(bug(job.node.op.signature.name, panic.as_ref()))).map(Box::new),
+                )
+            }
+            Job::Run(job) => Answer::Ran(job.id, Box::new(run(*job))),
+        };
+        if answers.send(answer).is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes the key and looks it up.
+pub(crate) fn probe(job: &ProbeJob) -> Result<Probe, OpError> {
+    let started = Instant::now();
+    let files = Files::new(&job.base, Some(job.cache.units.index()));
+    let sources = sources(&job.node, &files)?;
+    let preimage = Preimage::new(&job.node.op, &job.node.args, &job.inputs, &sources, &job.env);
+    let key = preimage.hash();
+    let record = job.cache.hit(&key);
+    Ok(Probe { key, preimage, sources, record, took_ms: elapsed_ms(started) })
+}
+
+/// The user's files that a stage reads.
+pub(crate) fn sources(node: &Node, files: &Files<'_>) -> Result<Vec<SourceFile>, OpError> {
+    node.op.sources.as_ref().map_or(Ok(Vec::new()), |sources| sources(&node.args, files))
+}
+
+fn run(job: RunJob) -> Ran {
+    let started = Instant::now();
+    let started_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+    let mut ctx = StageCtx::new(job.parts);
+    let ran = catch_unwind(AssertUnwindSafe(|| execute(&job.node, &mut ctx)));
+    let result = ran.unwrap_or_else(|panic| Err(bug(job.node.op.signature.name, panic.as_ref())));
+    let result = result.and_then(|output| {
+        if let Some(file) = ctx.sources().iter().find(|file| !file.unchanged(ctx.cache().units.index())) {
+            let what = format!("{} changed while `{}` read it", file.path.display(), job.node.name);
+            return Err(OpError::failed(what, "run again when nothing writes to it any more"));
+        }
+        commit(&job.node, &ctx, output, started_ms, elapsed_ms(started))
+    });
+    let traces = ctx.traces();
+    Ran { result, units: traces.units, timed_out: ctx.timed_out(), took_ms: elapsed_ms(started) }
+}
+
+fn execute(node: &Node, ctx: &mut StageCtx) -> Result<crate::op::Output, OpError> {
+    match &node.op.body {
+        Body::Run(run) => run(ctx),
+        Body::Map(map) => {
+            let op = map(ctx)?;
+            map::run(ctx, op.as_ref())
+        }
+        Body::Config | Body::Compose(_) => {
+            Err(OpError::Bug(format!("op `{}` has no body to run", node.op.signature.name)))
+        }
+    }
+}
+
+/// Stores the record: from here on the stage is known.
+fn commit(
+    node: &Node,
+    ctx: &StageCtx,
+    output: crate::op::Output,
+    started_ms: u64,
+    took_ms: u64,
+) -> Result<Record, OpError> {
+    let curves = ctx.curves();
+    let mut sides: Vec<(String, Digest)> =
+        output.sides.iter().map(|(name, digest)| ((*name).to_owned(), *digest)).collect();
+    if !curves.is_empty() {
+        let bytes = serde_json::to_vec(&curves).expect("steps and numbers are plain data");
+        sides.push(("curves".to_owned(), ctx.put(&bytes)?));
+    }
+    let traces = ctx.traces();
+    let mut objects = traces.objects.clone();
+    objects.sort_unstable();
+    objects.dedup();
+    let preimage = ctx.preimage();
+    let record = Record {
+        version: Record::VERSION,
+        stage: node.name.clone(),
+        op: node.op.signature.name.to_owned(),
+        preimage: preimage.fields(),
+        ty: node.output.to_string(),
+        output: output.digest,
+        count: output.count,
+        sides,
+        objects,
+        metrics: output.metrics,
+        notes: output.notes,
+        quarantined: traces.quarantined.clone(),
+        started_ms,
+        took_ms,
+    };
+    drop(traces);
+    ctx.cache().records.put(&preimage.hash(), &record)?;
+    ctx.checkpoints().clear()?;
+    Ok(record)
+}
+
+/// A panic is a mistake in an op, not the end of the run.
+fn bug(op: &str, panic: &(dyn Any + Send)) -> OpError {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    OpError::Bug(format!("op `{op}` panicked: {}", text.unwrap_or("no message")))
+}
+
+pub(crate) fn elapsed_ms(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

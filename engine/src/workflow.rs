@@ -1,0 +1,68 @@
+//! A workflow: source text parsed, checked against ops, and turned into a graph.
+
+use blip_grammar::{Diagnostic, Program, Setting, Severity, Source};
+
+use crate::graph::{Graph, NodeId};
+use crate::op::OpSet;
+
+/// A workflow that can be planned and run.
+#[derive(Debug)]
+pub struct Workflow {
+    /// Its name, for messages and the event log.
+    pub name: String,
+    /// What was checked.
+    pub program: Program,
+    /// What runs.
+    pub graph: Graph,
+    /// Warnings.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The ops it was checked against.
+    pub ops: OpSet,
+}
+
+/// A target that the workflow does not have.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the workflow has no stage or export `{name}`")]
+pub struct UnknownTarget {
+    /// What was asked for.
+    pub name: String,
+    /// What there is.
+    pub known: Vec<String>,
+}
+
+impl Workflow {
+    /// Parses and checks. `settings` are values for params.
+    ///
+    /// # Errors
+    /// All diagnostics, errors and warnings, in the order of the file.
+    pub fn parse(source: &Source, ops: &OpSet, settings: &[Setting]) -> Result<Self, Vec<Diagnostic>> {
+        let signatures = ops.signatures().expect("the declarations of ops are right: a test walks them");
+        let parsed = blip_grammar::parse(source);
+        let mut diagnostics = parsed.diagnostics;
+        let checked = blip_grammar::check(&parsed.file, source, &signatures, settings);
+        diagnostics.extend(checked.diagnostics);
+        let broken = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+        match checked.program {
+            Some(program) if !broken => {
+                let graph = Graph::new(&program, ops);
+                Ok(Self { name: source.name().to_owned(), program, graph, diagnostics, ops: ops.clone() })
+            }
+            _ => Err(diagnostics),
+        }
+    }
+
+    /// The stages that these names mean; without names, what the workflow wants by itself.
+    ///
+    /// # Errors
+    /// [`UnknownTarget`].
+    pub fn targets(&self, names: &[String]) -> Result<Vec<NodeId>, UnknownTarget> {
+        if names.is_empty() {
+            return Ok(self.graph.default_targets().to_vec());
+        }
+        let find = |name: &String| {
+            let known = || self.graph.names().map(str::to_owned).collect();
+            self.graph.find(name).ok_or_else(|| UnknownTarget { name: name.clone(), known: known() })
+        };
+        names.iter().map(find).collect()
+    }
+}

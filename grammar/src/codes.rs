@@ -1,0 +1,79 @@
+//! Every kind of diagnostic, with a paragraph that explains it.
+
+use std::fmt;
+
+/// A kind of diagnostic, such as E020.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Code(&'static str);
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal;)+) => {
+        $($(#[doc = $doc])+ pub const $name: Code = Code($code);)+
+        /// All codes with their explanations, in order.
+        pub const ALL: &[(Code, &str)] = &[$((Code($code), concat!($($doc),+))),+];
+    };
+}
+
+codes! {
+    /// The file is larger than a workflow can be. It is probably a data file; lists belong in files that an op reads.
+    SOURCE_TOO_LARGE = "E001";
+    /// The file is not UTF-8, the encoding of workflows.
+    NOT_UTF8 = "E002";
+    /// The file holds a character that does not belong in text, such as NUL, or one that changes the direction of text and
+    /// so can make a workflow look different from what it is.
+    CONTROL_CHARACTER = "E003";
+    /// Brackets are nested deeper than any workflow needs.
+    TOO_DEEP = "E004";
+    /// The text is no statement of the language at this place.
+    SYNTAX = "E010";
+    /// A string has no closing quote on its line.
+    UNTERMINATED_STRING = "E011";
+    /// A string holds a backslash followed by something that is no escape.
+    BAD_ESCAPE = "E012";
+    /// A number is too large, or its unit is unknown.
+    BAD_NUMBER = "E013";
+    /// A bracket is not closed before the next statement, or closes nothing.
+    UNBALANCED = "E014";
+    /// A name is used that no binding or param has.
+    UNKNOWN_NAME = "E020";
+    /// An op is called that does not exist.
+    UNKNOWN_OP = "E021";
+    /// A param is declared with a type that does not exist.
+    UNKNOWN_TYPE = "E022";
+    /// An attribute is used that does not exist.
+    UNKNOWN_ATTRIBUTE = "E023";
+    /// A result is exported in a format that does not exist.
+    UNKNOWN_FORMAT = "E024";
+    /// A value is set for a param that the workflow does not have.
+    UNKNOWN_PARAM = "E025";
+    /// A name is bound twice.
+    BOUND_TWICE = "E030";
+    /// A binding needs itself, directly or through others.
+    CYCLE = "E031";
+    /// A value has another type than the place it stands in takes.
+    TYPE_MISMATCH = "E040";
+    /// A number lies outside the range allowed for it.
+    OUT_OF_RANGE = "E041";
+    /// A call lacks an argument that has no default.
+    MISSING_ARGUMENT = "E042";
+    /// A call names an argument that the op does not have.
+    UNKNOWN_ARGUMENT = "E043";
+    /// A call gives an argument twice.
+    REPEATED_ARGUMENT = "E044";
+    /// A call has more arguments than the op takes.
+    TOO_MANY_ARGUMENTS = "E045";
+    /// A positional argument stands behind a named one.
+    POSITIONAL_AFTER_NAMED = "E046";
+    /// A param has neither a default nor a value.
+    PARAM_NOT_SET = "E047";
+    /// An attribute has a value it cannot have, or stands where it has no meaning.
+    BAD_ATTRIBUTE = "E048";
+    /// A binding is never used, so it is not run unless it is asked for by name.
+    UNUSED = "W001";
+}

@@ -1,0 +1,207 @@
+//! The checked workflow: every name resolved, every argument filled, every type right. What an engine takes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::span::Span;
+use crate::types::Type;
+use crate::units;
+
+/// A workflow that can run.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Program {
+    /// The params, in file order.
+    pub params: Vec<ParamInfo>,
+    /// The stages in topological order, ties in file order; [`StageId`] is the place in this list.
+    pub stages: Vec<Stage>,
+    /// The exports, in file order.
+    pub exports: Vec<Export>,
+    /// Every name a stage goes by: those of [`Stage::name`], and the other bindings of merged stages.
+    pub names: BTreeMap<String, StageId>,
+    /// What runs when nothing else is asked for: the exported stages and the leaves of a result type; every leaf
+    /// when there are neither. Ascending.
+    pub default_targets: Vec<StageId>,
+}
+
+/// A `param` with the value it has in this program.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ParamInfo {
+    /// Its name.
+    pub name: String,
+    /// Its type, declared or that of its default.
+    pub ty: Type,
+    /// Its value: the setting's if there is one, else the default.
+    pub value: Value,
+    /// Its default; none if it has to be set.
+    pub default: Option<Value>,
+    /// The lowest and the highest value allowed, both included.
+    pub range: Option<(Value, Value)>,
+    /// Whether a setting gave the value.
+    pub set: bool,
+    /// The comment above it, or behind it on its line; lines joined by a newline, without the `#`.
+    pub doc: String,
+    /// Its statement.
+    pub span: Span,
+}
+
+/// The number of a stage: its place in [`Program::stages`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct StageId(pub u32);
+
+/// A call in a workflow.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Stage {
+    /// The binding's name; `outer/op` for a call inside the call named `outer`.
+    pub name: String,
+    /// The op called.
+    pub op: &'static str,
+    /// All arguments of the op, defaults filled in, [`Value::Absent`] for optional ones not given.
+    pub args: BTreeMap<&'static str, Value>,
+    /// How to run it.
+    pub attributes: Attributes,
+    /// What it makes.
+    pub output: Type,
+    /// The call.
+    pub span: Span,
+}
+
+/// The value of an argument or a param.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value {
+    /// An optional argument that was not given.
+    Absent,
+    /// A whole number.
+    Int(i64),
+    /// A finite number; never negative zero.
+    Float(f64),
+    /// A text.
+    Str(String),
+    /// True or false.
+    Bool(bool),
+    /// Milliseconds.
+    Duration(u64),
+    /// Bytes.
+    Size(u64),
+    /// A file, a folder or a pattern, as written.
+    Path(String),
+    /// Values of one type.
+    List(Vec<Value>),
+    /// The call of a config op, all arguments filled as in a stage.
+    Config {
+        /// The op called.
+        op: &'static str,
+        /// All its arguments.
+        args: BTreeMap<&'static str, Value>,
+    },
+    /// The result of a stage.
+    Stage(StageId),
+}
+
+/// A result that leaves the cache.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Export {
+    /// The binding exported.
+    pub name: String,
+    /// Its stage.
+    pub stage: StageId,
+    /// The format's name.
+    pub format: &'static str,
+    /// Where to, as written, relative to the workflow's folder.
+    pub path: String,
+    /// The statement.
+    pub span: Span,
+}
+
+/// How a stage is to be run; never part of what it computes.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Attributes {
+    /// `@cpu(2)`: cores.
+    pub cpu: Option<u32>,
+    /// `@gpu(1)`: GPUs.
+    pub gpu: Option<u32>,
+    /// `@memory(16GiB)`: bytes of main memory.
+    pub memory: Option<u64>,
+    /// `@retries(3)`: further attempts after a failure.
+    pub retries: Option<u32>,
+    /// `@timeout(10min)`: the longest an attempt may take.
+    pub timeout_ms: Option<u64>,
+    /// `@checkpoint(every = 10min)`.
+    pub checkpoint_every_ms: Option<u64>,
+    /// `@checkpoint(every = 500)`: in steps.
+    pub checkpoint_every_steps: Option<u64>,
+}
+
+impl Program {
+    /// The stage of this number.
+    pub fn stage(&self, id: StageId) -> &Stage {
+        &self.stages[id.0 as usize]
+    }
+
+    /// All stages with their numbers, in topological order.
+    pub fn stage_ids(&self) -> impl Iterator<Item = (StageId, &Stage)> {
+        (0..).map(StageId).zip(&self.stages)
+    }
+}
+
+impl Stage {
+    /// The stages whose results this one takes, ascending, each once.
+    pub fn inputs(&self) -> Vec<StageId> {
+        let mut inputs = Vec::new();
+        self.args.values().for_each(|value| value.collect_stages(&mut inputs));
+        inputs.sort_unstable();
+        inputs.dedup();
+        inputs
+    }
+}
+
+impl Value {
+    fn collect_stages(&self, into: &mut Vec<StageId>) {
+        match self {
+            Value::Stage(id) => into.push(*id),
+            Value::List(values) => values.iter().for_each(|value| value.collect_stages(into)),
+            Value::Config { args, .. } => args.values().for_each(|value| value.collect_stages(into)),
+            _ => {}
+        }
+    }
+}
+
+/// Values print as the language writes them; a stage prints as `%` and its number, an absent value as `absent`.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Absent => f.write_str("absent"),
+            Value::Int(number) => write!(f, "{number}"),
+            Value::Float(number) => write!(f, "{number:?}"),
+            Value::Str(text) | Value::Path(text) => write_quoted(f, text),
+            Value::Bool(truth) => write!(f, "{truth}"),
+            Value::Duration(milliseconds) => f.write_str(&units::duration_text(*milliseconds)),
+            Value::Size(bytes) => f.write_str(&units::size_text(*bytes)),
+            Value::List(values) => {
+                let values: Vec<String> = values.iter().map(Value::to_string).collect();
+                write!(f, "[{}]", values.join(", "))
+            }
+            Value::Config { op, args } => {
+                let args: Vec<String> = args.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+                write!(f, "{op}({})", args.join(", "))
+            }
+            Value::Stage(StageId(number)) => write!(f, "%{number}"),
+        }
+    }
+}
+
+/// Writes `text` as a string of the language, with the escapes it needs.
+fn write_quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_str("\"")?;
+    for character in text.chars() {
+        match character {
+            '"' => f.write_str("\\\"")?,
+            '\\' => f.write_str("\\\\")?,
+            '\n' => f.write_str("\\n")?,
+            '\r' => f.write_str("\\r")?,
+            '\t' => f.write_str("\\t")?,
+            c if c.is_control() => write!(f, "\\u{{{:x}}}", u32::from(c))?,
+            c => write!(f, "{c}")?,
+        }
+    }
+    f.write_str("\"")
+}
