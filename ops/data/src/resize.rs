@@ -1,0 +1,56 @@
+//! Resizing as PIL's bicubic does it, and pixels as the model takes them.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use crate::decode::Picture;
+
+/// CLIP's channel means, which BLIP uses.
+pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+/// CLIP's channel standard deviations, which BLIP uses.
+pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+
+/// The part `(left, top, width, height)` of a picture, resized to `size` x `size` pixels whatever its aspect: BLIP's
+/// evaluation transform when the part is all of it.
+///
+/// The filter is the convolution of PIL's `Image.resize(…, BICUBIC, box=…)`: Keys' cubic with a = -0.5, widened by the
+/// scale when shrinking.
+pub fn square(picture: &Picture, part: (f64, f64, f64, f64), size: u32) -> Picture {
+    let source = ImageRef::new(picture.width, picture.height, &picture.rgb, PixelType::U8x3);
+    let source = source.expect("a picture has three bytes for each of its pixels");
+    let mut target = Image::new(size, size, PixelType::U8x3);
+    let (left, top, width, height) = part;
+    let options =
+        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).crop(left, top, width, height);
+    Resizer::new().resize(&source, &mut target, &options).expect("the part lies inside the picture");
+    Picture { width: size, height: size, rgb: target.into_vec() }
+}
+
+/// All of a picture, as `square` takes it.
+pub fn whole(picture: &Picture) -> (f64, f64, f64, f64) {
+    (0.0, 0.0, f64::from(picture.width), f64::from(picture.height))
+}
+
+/// The pixels as the model takes them: channels first, (value / 255 - mean) / std, appended to `into`.
+pub fn normalize(picture: &Picture, into: &mut Vec<f32>) {
+    for (channel, (mean, std)) in MEAN.iter().zip(STD).enumerate() {
+        let values = picture.rgb.iter().skip(channel).step_by(3);
+        into.extend(values.map(|value| (f32::from(*value) / 255.0 - mean) / std));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_constant_picture_stays_constant() {
+        let picture = Picture { width: 7, height: 5, rgb: vec![90; 105] };
+        let resized = square(&picture, whole(&picture), 4);
+        assert_eq!(resized.rgb, vec![90; 48]);
+        let mut values = Vec::new();
+        normalize(&resized, &mut values);
+        assert_eq!(values.len(), 48);
+        assert!((values[0] - (90.0 / 255.0 - MEAN[0]) / STD[0]).abs() < 1e-6);
+    }
+}
