@@ -4,41 +4,18 @@
 //! cargo run -p blip-engine --example embed
 //! ```
 
-use std::sync::Arc;
-
-use blip_engine::{Body, Config, Engine, IndexKind, NumericEnv, Op, OpSet, Output, Resources, RunOptions, Workflow};
-use blip_grammar::{Arg, Default, Kind, Signature, Source, Type};
+use blip_engine::{Config, Engine, IndexKind, NumericEnv, Op, OpSet, Output, Resources, RunOptions, Workflow};
+use blip_grammar::{Arg, Signature, Source, Type};
 
 #[expect(clippy::print_stdout, reason = "an example shows its result")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let name = Arg {
-        name: "name",
-        ty: Type::Str,
-        default: Default::Required,
-        range: None,
-        variadic: false,
-        neutral: false,
-        doc: "who",
-    };
-    let greet = Op {
-        signature: Signature {
-            name: "greet",
-            kind: Kind::Stage,
-            doc: "Greets.",
-            example: "greet(\"you\")",
-            args: vec![name],
-            output: Type::Named("Text"),
-        },
-        version: 1,
-        numeric: false,
-        sources: None,
-        body: Body::Run(Arc::new(|ctx| {
-            Ok(Output::of(ctx.put(format!("hello {}", ctx.args().text("name")?).as_bytes())?))
-        })),
-    };
-    let ops = OpSet::new().with(greet);
+    let signature = Signature::stage("greet", Type::Named("Text"), "Greets.").example("greet(\"you\")");
+    let greet = Op::run(signature.arg(Arg::required("name", Type::Str, "who")), 1, |ctx| {
+        let text = format!("hello {}", ctx.args().text("name")?);
+        Ok(Output::of(ctx.put(text.as_bytes())?))
+    });
     let source = Source::new("embed", "param who = \"world\"\ngreeting = greet(who)\n")?;
-    let workflow = Workflow::parse(&source, &ops, &[]).map_err(|found| format!("{found:?}"))?;
+    let workflow = Workflow::parse(&source, &OpSet::new().with(greet), &[]).map_err(|found| format!("{found:?}"))?;
     let engine = Engine::new(Config {
         cache: std::env::temp_dir().join("blip-embed"),
         base: std::env::current_dir()?,

@@ -52,6 +52,55 @@ pub enum Body {
     Compose(fn(&BTreeMap<&'static str, Value>) -> Vec<Step>),
 }
 
+impl Op {
+    /// An op that runs as a whole. `version` is raised whenever the same inputs give other bytes than before.
+    pub fn run(
+        signature: Signature,
+        version: u32,
+        run: impl Fn(&mut StageCtx) -> Result<Output, OpError> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(signature, version, Body::Run(Arc::new(run)))
+    }
+
+    /// An op over the items of a dataset.
+    pub fn map(
+        signature: Signature,
+        version: u32,
+        map: impl Fn(&StageCtx) -> Result<Box<dyn MapOp>, OpError> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(signature, version, Body::Map(Arc::new(map)))
+    }
+
+    /// An op whose calls are values.
+    pub fn config(signature: Signature) -> Self {
+        Self::new(signature, 1, Body::Config)
+    }
+
+    /// An op made of others.
+    pub fn compose(signature: Signature, steps: fn(&BTreeMap<&'static str, Value>) -> Vec<Step>) -> Self {
+        Self::new(signature, 1, Body::Compose(steps))
+    }
+
+    fn new(signature: Signature, version: u32, body: Body) -> Self {
+        Self { signature, version, numeric: false, sources: None, body }
+    }
+
+    /// The same, its bits depending on the machine.
+    #[must_use]
+    pub fn numeric(self) -> Self {
+        Self { numeric: true, ..self }
+    }
+
+    /// The same, reading the files that `sources` lists.
+    #[must_use]
+    pub fn reading(
+        self,
+        sources: impl Fn(&Args, &Files<'_>) -> Result<Vec<SourceFile>, OpError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { sources: Some(Arc::new(sources)), ..self }
+    }
+}
+
 /// One stage of a composed op.
 #[derive(Clone, Debug)]
 pub struct Step {

@@ -75,6 +75,66 @@ pub struct ExportFormat {
     pub doc: &'static str,
 }
 
+impl Signature {
+    /// An op whose calls are stages. An example and arguments are added by the methods below.
+    pub fn stage(name: &'static str, output: Type, doc: &'static str) -> Self {
+        Self { name, kind: Kind::Stage, doc, example: "", args: Vec::new(), output }
+    }
+
+    /// An op whose calls are values.
+    pub fn config(name: &'static str, output: Type, doc: &'static str) -> Self {
+        Self { kind: Kind::Config, ..Self::stage(name, output, doc) }
+    }
+
+    /// The same with a call to show.
+    #[must_use]
+    pub fn example(self, example: &'static str) -> Self {
+        Self { example, ..self }
+    }
+
+    /// The same with one more argument at the end.
+    #[must_use]
+    pub fn arg(mut self, arg: Arg) -> Self {
+        self.args.push(arg);
+        self
+    }
+}
+
+impl Arg {
+    /// An argument that has to be given.
+    pub fn required(name: &'static str, ty: Type, doc: &'static str) -> Self {
+        Self { name, ty, default: Default::Required, range: None, variadic: false, neutral: false, doc }
+    }
+
+    /// An argument that may be left out, and is absent then.
+    pub fn optional(name: &'static str, ty: Type, doc: &'static str) -> Self {
+        Self { default: Default::Optional, ..Self::required(name, ty, doc) }
+    }
+
+    /// An argument that is `value`, written as in the language, when it is left out.
+    pub fn with_default(name: &'static str, ty: Type, value: &'static str, doc: &'static str) -> Self {
+        Self { default: Default::Is(value), ..Self::required(name, ty, doc) }
+    }
+
+    /// The same, allowed from `low` to `high`, both included.
+    #[must_use]
+    pub fn within(self, low: f64, high: f64) -> Self {
+        Self { range: Some((low, high)), ..self }
+    }
+
+    /// The same, taking all positional arguments from its place on.
+    #[must_use]
+    pub fn variadic(self) -> Self {
+        Self { variadic: true, ..self }
+    }
+
+    /// The same, left out of keys: it changes how the work is done, never what comes out.
+    #[must_use]
+    pub fn neutral(self) -> Self {
+        Self { neutral: true, ..self }
+    }
+}
+
 /// All ops and export formats there are.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Signatures {

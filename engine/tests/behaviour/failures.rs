@@ -1,0 +1,94 @@
+//! What happens when something goes wrong: nothing already done is lost, and the message says what to do.
+
+use blip_engine::{Event, Outcome, RunOptions, Status};
+
+use crate::world::{World, counts, end, status};
+
+#[test]
+fn a_failure_names_itself_and_what_it_holds_up() {
+    let world = World::new();
+    let summary = world.run("a = flaky(5)\nb = upper(a)\nc = length(b)\n");
+    assert_eq!(summary.outcome, Outcome::Failed);
+    let error = end(&summary, "a").error.clone().unwrap();
+    assert_eq!((error.what.as_str(), error.help.as_str()), ("it does not work yet", "try once more"));
+    let error = end(&summary, "c").error.clone().unwrap();
+    assert_eq!(error.what, "`b`, which it needs, has no result");
+    assert_eq!(error.help, "mend `b` and run again");
+    assert_eq!(status(&summary, "b"), Status::Skipped);
+}
+
+#[test]
+fn retries_go_on_until_it_works() {
+    let world = World::new();
+    let (summary, events) = world.run_with("@retries(2) a = flaky(1)\n", &RunOptions::default());
+    assert_eq!(summary.outcome, Outcome::Done);
+    let again = events.iter().filter_map(|event| match event {
+        Event::Retrying { what, attempt, wait_ms, .. } => Some((what.as_str(), *attempt, *wait_ms)),
+        _ => None,
+    });
+    assert_eq!(again.collect::<Vec<_>>(), [("it does not work yet", 2, 1000)]);
+    assert_eq!(world.calls.take(), counts([("flaky", 2)]));
+}
+
+#[test]
+fn keep_going_runs_what_does_not_need_it() {
+    let world = World::new();
+    let text = "a = flaky(9)\nb = upper(a)\nc = text(\"c\")\nd = upper(c)\ne = length(d)\n";
+    let options = RunOptions { keep_going: true, ..RunOptions::default() };
+    let (summary, _) = world.run_with(text, &options);
+    assert_eq!(summary.outcome, Outcome::Failed);
+    assert_eq!(status(&summary, "e"), Status::Ran);
+    assert_eq!(status(&summary, "b"), Status::Skipped);
+    let again = world.run(text);
+    assert!(["c", "d", "e"].iter().all(|stage| matches!(status(&again, stage), Status::Reused | Status::Interrupted)));
+}
+
+#[test]
+fn a_panic_is_a_bug_report_and_not_a_lost_run() {
+    let world = World::new();
+    let options = RunOptions { keep_going: true, ..RunOptions::default() };
+    let (summary, _) = world.run_with("a = panicking()\nb = text(\"b\")\n", &options);
+    let error = end(&summary, "a").error.clone().unwrap();
+    assert_eq!(error.what, "op `panicking` panicked: an index is out of bounds");
+    assert_eq!(error.help, "this is a bug in the op: please report it");
+    assert_eq!(status(&summary, "b"), Status::Ran);
+}
+
+#[test]
+fn a_timeout_stops_the_work() {
+    let world = World::new();
+    let summary = world.run("@timeout(50ms) a = waiting()\n");
+    let error = end(&summary, "a").error.clone().unwrap();
+    assert_eq!(error.what, "it took longer than its timeout of 50ms");
+    assert_eq!(error.help, "raise @timeout, or look why it is slow");
+}
+
+#[test]
+fn asked_to_stop_it_says_what_is_left() {
+    let world = World::new();
+    let options = RunOptions::default();
+    let stop = options.stop.clone();
+    let calls = world.calls.clone();
+    let summary = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while calls.take().get("waiting").is_none() {
+                std::thread::yield_now();
+            }
+            stop.ask();
+        });
+        world.run_with("a = text(\"a\")\nw = waiting()\nz = upper(w)\n", &options).0
+    });
+    assert_eq!(summary.outcome, Outcome::Interrupted);
+    assert_eq!(status(&summary, "w"), Status::Interrupted);
+    assert_eq!(status(&summary, "z"), Status::Interrupted);
+    assert_eq!(status(&world.run("a = text(\"a\")\n"), "a"), Status::Reused);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let world = World::new();
+    let summary = world.run("a = file(\"gone.txt\")\n");
+    let error = end(&summary, "a").error.clone().unwrap();
+    assert_eq!(error.what, format!("there is no file {}", world.folder.path().join("gone.txt").display()));
+    assert_eq!(error.help, "check the path; it is relative to the workflow's folder");
+}

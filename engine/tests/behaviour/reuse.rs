@@ -1,0 +1,141 @@
+//! Nothing runs twice, nothing stale is reused, and equal bytes cut off what lies below, within the run.
+
+use blip_engine::{Engine, Outcome, RunOptions, Status};
+
+use crate::world::{World, counts, end, status};
+
+const CHAIN: &str = "a = text(\"hello\")\nb = upper(a)\nc = length(b)\n";
+
+#[test]
+fn a_second_run_runs_nothing() {
+    let world = World::new();
+    assert_eq!(world.calls_of(CHAIN), counts([("text", 1), ("upper", 1), ("length", 1)]));
+    let again = world.run(CHAIN);
+    assert_eq!(world.calls.take(), counts([]));
+    assert!(again.stages.iter().all(|end| end.status == Status::Reused));
+    assert_eq!(world.text(&again, "c"), "5");
+}
+
+#[test]
+fn names_order_comments_and_neutral_arguments_do_not_matter() {
+    let world = World::new();
+    world.run(CHAIN);
+    let renamed = "# counts\nlast   = length(first)\nfirst = upper(start, threads = 8)\nstart = text(\"hello\")\n";
+    assert_eq!(world.calls_of(renamed), counts([]));
+}
+
+#[test]
+fn attributes_do_not_matter() {
+    let world = World::new();
+    world.run(CHAIN);
+    let dressed = "@retries(2) @timeout(1h) a = text(\"hello\")\n@cpu(1) b = upper(a)\n@memory(1MiB) c = length(b)\n";
+    assert_eq!(world.calls_of(dressed), counts([]));
+}
+
+#[test]
+fn another_workflow_shares_results() {
+    let world = World::new();
+    world.run(CHAIN);
+    assert_eq!(world.calls_of("x = upper(text(\"hello\"))\n"), counts([]));
+}
+
+#[test]
+fn equal_bytes_cut_off_what_lies_below_within_the_run() {
+    let world = World::new();
+    let with = |word: &str| format!("a = text(\"{word}\")\nb = length(a)\nc = upper(b)\nd = join(c, c)\n");
+    world.run(&with("hello"));
+    let summary = world.run(&with("world"));
+    assert_eq!(world.calls.take(), counts([("text", 1), ("length", 1)]));
+    let ends = ["a", "b", "c", "d"].map(|stage| status(&summary, stage));
+    assert_eq!(ends, [Status::Ran, Status::Ran, Status::CutOff, Status::CutOff]);
+    assert_eq!(end(&summary, "d").count, None);
+}
+
+#[test]
+fn contents_of_files_count_and_their_times_and_names_do_not() {
+    let world = World::new();
+    world.write("one.txt", "hello");
+    let text = |path: &str| format!("a = file(\"{path}\")\nb = upper(a)\n");
+    world.run(&text("one.txt"));
+    world.write("one.txt", "hello");
+    world.write("two.txt", "hello");
+    assert_eq!(world.calls_of(&text("one.txt")), counts([]), "written again with equal bytes");
+    assert_eq!(world.calls_of(&text("two.txt")), counts([]), "another name");
+    world.write("one.txt", "HELLO");
+    assert_eq!(world.calls_of(&text("one.txt")), counts([("file", 1), ("upper", 1)]));
+    let summary = world.run(&text("one.txt"));
+    assert_eq!(world.text(&summary, "b"), "HELLO");
+}
+
+#[test]
+fn the_machine_counts_for_numeric_ops_only() {
+    let mut world = World::new();
+    let text = "a = text(\"hello\")\nb = machine(a)\n";
+    world.run(text);
+    world.config.env.fields = vec![("threads".to_owned(), "4".to_owned())];
+    assert_eq!(world.calls_of(text), counts([("machine", 1)]));
+}
+
+#[test]
+fn composed_ops_are_stages_of_their_own() {
+    let world = World::new();
+    world.run("a = upper(text(\"hello\"))\n");
+    let summary = world.run("p = pair(text(\"hello\"))\n");
+    assert_eq!(world.calls.take(), counts([("length", 1)]), "the first step was known from elsewhere");
+    assert_eq!(status(&summary, "p/upper"), Status::Reused);
+    assert_eq!(world.text(&summary, "p"), "5");
+}
+
+#[test]
+fn only_what_is_asked_for_runs() {
+    let world = World::new();
+    let options = RunOptions { targets: vec!["b".to_owned()], ..RunOptions::default() };
+    let (summary, _) = world.run_with(CHAIN, &options);
+    assert_eq!(world.calls.take(), counts([("text", 1), ("upper", 1)]));
+    assert_eq!(summary.outcome, Outcome::Done);
+    let options = RunOptions { targets: vec!["nope".to_owned()], ..RunOptions::default() };
+    let error = world.engine().run(&world.workflow(CHAIN), &options, &mut []).unwrap_err();
+    assert_eq!(error.to_string(), "the workflow has no stage or export `nope`");
+    assert_eq!(error.help(), "it has a, b, c");
+}
+
+#[test]
+fn a_result_that_is_gone_is_made_again_and_nothing_else() {
+    let world = World::new();
+    let first = world.run(CHAIN);
+    let object = first.records.get("b").unwrap().output.to_string();
+    std::fs::remove_file(world.config.cache.join("objects").join(&object[..2]).join(&object)).unwrap();
+    assert_eq!(world.calls_of(CHAIN), counts([("upper", 1)]));
+}
+
+#[test]
+fn a_damaged_result_is_noticed_when_it_is_read_and_made_again() {
+    let world = World::new();
+    let first = world.run(CHAIN);
+    let object = first.records.get("b").unwrap().output.to_string();
+    std::fs::write(world.config.cache.join("objects").join(&object[..2]).join(&object), "HELLO?").unwrap();
+    let longer = format!("{CHAIN}d = join(b, c)\n");
+    let summary = world.run(&longer);
+    assert_eq!(summary.outcome, Outcome::Done);
+    assert_eq!(world.calls.take(), counts([("join", 2), ("upper", 1)]));
+    assert_eq!(world.text(&summary, "d"), "HELLO5");
+}
+
+#[test]
+fn two_engines_live_in_one_process() {
+    let (one, two) = (World::new(), World::new());
+    std::thread::scope(|scope| {
+        for world in [&one, &two] {
+            scope.spawn(|| assert_eq!(world.calls_of(CHAIN).len(), 3));
+        }
+    });
+    let engine: Engine = one.engine();
+    let same = one.engine();
+    std::thread::scope(|scope| {
+        for engine in [&engine, &same] {
+            let workflow = one.workflow(CHAIN);
+            scope.spawn(move || engine.run(&workflow, &RunOptions::default(), &mut []).unwrap());
+        }
+    });
+    assert_eq!(one.calls.take(), counts([]));
+}
