@@ -102,11 +102,11 @@ impl Args {
 
     /// A list of texts.
     pub fn texts(&self, name: &str) -> Result<Vec<&str>, OpError> {
-        let text = |value| match value {
-            &Value::Str(ref text) => Ok(text.as_str()),
+        let texts = self.list(name)?.iter().map(|value| match value {
+            Value::Str(text) => Ok(text.as_str()),
             _ => self.wrong(name, "a list of strings"),
-        };
-        self.list(name)?.iter().map(text).collect()
+        });
+        texts.collect()
     }
 
     /// The call of a config op.

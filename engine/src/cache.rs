@@ -2,58 +2,102 @@
 //!
 //! ```text
 //! .blip/version              the layout's version
-//! .blip/lock                 flock by the one run
+//! .blip/lock                 flock: shared by runs, alone for those who remove
 //! .blip/objects/aa/<digest>  immutable bytes
 //! .blip/results/aa/<key>     records; the rename of one is the commit of a stage
 //! .blip/units/aa/<digest>    groups of unit results of map stages; the rename of one is their commit
+//! .blip/files/aa/<digest>    groups of digests of the user's files
 //! .blip/checkpoints/<key>/   training state, removed when the stage commits
+//! .blip/leases/<key>         flock by whoever runs the stage of this key
 //! .blip/runs/<id>/           the event logs, which all readers read
 //! .blip/exports/<digest>     what was written where
-//! .blip/index/               sled; disposable
-//! .blip/scratch/<pid>/       temporary files of stages, on the cache's own file system
-//! .blip/damaged/             objects whose bytes were wrong
+//! .blip/index/               sled; disposable. index.lock: flock by whoever has it open
+//! .blip/tmp/<session>/       temporary files of a process; <session>.lock: flock that says it lives
+//! .blip/damaged/             what was wrong, moved out of the way
 //! ```
+//!
+//! Several processes work in one cache. None of them needs another for being right: names are digests and renames are
+//! atomic, so the worst that two can do is the same work twice, and leases keep them from that.
 
 pub mod checkpoints;
+pub mod damaged;
 pub mod disk;
+pub mod file_digests;
+pub mod file_system;
+mod groups;
 pub mod index;
 pub mod lock;
+mod lookup;
 mod memory_index;
 pub mod objects;
 pub mod records;
+pub(crate) mod sealed;
+pub mod session;
 mod sled_index;
 pub mod units;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use self::checkpoints::Checkpoints;
-use self::disk::{Disk, DiskError, TEMPORARY_PREFIX};
+use self::damaged::Damaged;
+use self::disk::{Disk, DiskError};
+use self::file_digests::FileDigests;
+use self::file_system::FileSystem;
+use self::groups::Groups;
 use self::index::{Index, IndexError, IndexKind};
-use self::lock::{Holder, Lock};
+use self::lock::{Holder, Lock, LockFile, Share, Taken};
+use self::lookup::Lookup;
 use self::memory_index::MemoryIndex;
 use self::objects::Objects;
 use self::records::Records;
-use self::sled_index::SledIndex;
+use self::session::{Scratch, Session};
+use self::sled_index::{Opening, SledIndex};
 use self::units::Units;
 use crate::digest::Digest;
 
 /// The layout of the folder.
 const VERSION: &str = "1";
 
-/// A cache that a run has to itself.
+/// How a cache is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// To add to it, together with others.
+    Run,
+    /// To remove from it, alone.
+    Alone,
+    /// To read it, also while others work, and where it cannot be written.
+    Read,
+}
+
+/// An open cache.
 #[derive(Debug)]
 pub struct Cache {
     folder: PathBuf,
     disk: Disk,
+    damaged: Damaged,
     /// Immutable bytes.
     pub objects: Objects,
     /// Finished stages.
     pub records: Records,
     /// Results of units of map stages.
     pub units: Units,
-    _lock: Lock,
+    /// Digests of the user's files.
+    pub files: FileDigests,
+    lookup: Arc<Lookup>,
+    session: Option<Session>,
+    _lock: Option<Lock>,
+}
+
+/// Who runs the stage of a key.
+#[derive(Debug)]
+pub enum Lease {
+    /// This process, as long as it is held. Nothing is held where locks do not work.
+    Ours(Option<LockFile>),
+    /// Somebody else, or another stage of this run.
+    Theirs(Holder),
 }
 
 /// Why a cache cannot be used.
@@ -78,8 +122,10 @@ pub enum CacheError {
         /// Its layout.
         found: String,
     },
-    /// Another run has it and the caller did not want to wait.
-    #[error("the cache {} is in use by process {} on {}", path.display(), holder.pid, holder.host)]
+    /// Another process has it and the caller did not want to wait.
+    #[error(
+        "the cache {} is in use by process {} on {} for {} s", path.display(), holder.pid, holder.host, holder.age_s()
+    )]
     Busy {
         /// The cache.
         path: PathBuf,
@@ -107,7 +153,7 @@ impl CacheError {
             CacheError::Version { .. } => {
                 "use the program that wrote it, or name another folder with --cache".to_owned()
             }
-            CacheError::Busy { .. } => "wait for that run to end, or name another folder with --cache".to_owned(),
+            CacheError::Busy { .. } => "wait for that process to end, or name another folder with --cache".to_owned(),
             CacheError::Index { .. } => {
                 "use --index none, or name a folder on a local disk with --cache: sled needs file locks".to_owned()
             }
@@ -125,8 +171,8 @@ pub struct Opened {
 }
 
 impl Cache {
-    /// Opens the cache in `folder`, making it if there is none, and waits while another run has it for as long as
-    /// `waiting` says.
+    /// Opens the cache in `folder`, making it if there is none and it is not only read, and waits while another process
+    /// has it in a way that excludes this one for as long as `waiting` says.
     ///
     /// # Errors
     /// [`CacheError`].
@@ -134,35 +180,61 @@ impl Cache {
         folder: &Path,
         index: IndexKind,
         disk: Disk,
+        access: Access,
         waiting: impl FnMut(&Holder) -> bool,
     ) -> Result<Opened, CacheError> {
+        if access == Access::Read {
+            return Self::open_for_reading(folder, disk);
+        }
         disk.create_folder(folder)?;
-        let io = |source| CacheError::Io { path: folder.to_path_buf(), source };
-        let mut holder = None;
-        let mut waiting = waiting;
-        let lock = Lock::acquire(&folder.join("lock"), |found| {
-            holder = Some(found.clone());
-            waiting(found)
-        });
-        let Some(lock) = lock.map_err(io)? else {
-            let holder = holder.unwrap_or(Holder { pid: 0, host: "unknown".to_owned(), since: 0 });
-            return Err(CacheError::Busy { path: folder.to_path_buf(), holder });
-        };
-        check_version(folder, &disk)?;
-        sweep(folder);
-        let (index, note) = open_index(folder, index)?;
-        let units = Units::new(folder, disk.clone(), index);
-        let mut notes: Vec<String> = note.into_iter().collect();
-        notes.extend(units.fill_index().map_err(|source| CacheError::Index { path: folder.to_path_buf(), source })?);
-        let cache = Cache {
-            folder: folder.to_path_buf(),
-            objects: Objects::new(folder, disk.clone()),
-            records: Records::new(folder, disk.clone()),
-            units,
-            disk,
-            _lock: lock,
-        };
+        let mut notes = Vec::new();
+        let lock = take_lock(folder, access, waiting, &mut notes)?;
+        let session = Session::begin(folder, &disk)?;
+        let disk = disk.with_temporary(session.folder());
+        let damaged = Damaged::new(folder, disk.clone());
+        check_version(folder, &disk, &damaged)?;
+        let (index, fill) = open_index(folder, index, &disk, &damaged, &mut notes)?;
+        let cache = Self::assemble(folder, disk, damaged, index, Some(session), lock);
+        if let Some(aside) = fill {
+            cache.lookup.fill(aside);
+            notes.extend(cache.take_notes());
+        }
         Ok(Opened { cache, notes })
+    }
+
+    fn open_for_reading(folder: &Path, disk: Disk) -> Result<Opened, CacheError> {
+        let lock = Lock::share_at_once(&folder.join("lock"));
+        match fs::read_to_string(folder.join("version")) {
+            Ok(found) if found.trim() != VERSION => return Err(other_version(folder, &found)),
+            _ => {}
+        }
+        let index = Arc::new(MemoryIndex::default());
+        let cache = Self::assemble(folder, disk, Damaged::untouched(folder), index, None, lock);
+        Ok(Opened { cache, notes: Vec::new() })
+    }
+
+    fn assemble(
+        folder: &Path,
+        disk: Disk,
+        damaged: Damaged,
+        index: Arc<dyn Index>,
+        session: Option<Session>,
+        lock: Option<Lock>,
+    ) -> Self {
+        let groups = |name: &str| Groups::new(folder.join(name), disk.clone(), damaged.clone());
+        let lookup = Arc::new(Lookup::new(index, groups("units"), groups("files")));
+        Self {
+            folder: folder.to_path_buf(),
+            objects: Objects::new(folder, disk.clone(), damaged.clone()),
+            records: Records::new(folder, disk.clone(), damaged.clone()),
+            units: Units::new(Arc::clone(&lookup)),
+            files: FileDigests::new(Arc::clone(&lookup)),
+            lookup,
+            disk,
+            damaged,
+            session,
+            _lock: lock,
+        }
     }
 
     /// The folder.
@@ -177,7 +249,52 @@ impl Cache {
 
     /// The checkpoints of the stage with this key.
     pub fn checkpoints(&self, key: &Digest) -> Checkpoints {
-        Checkpoints::new(&self.folder, key, self.disk.clone())
+        Checkpoints::new(&self.folder, key, self.disk.clone(), self.damaged.clone())
+    }
+
+    /// A new folder for temporary files.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn scratch(&self) -> Result<Scratch, DiskError> {
+        match &self.session {
+            Some(session) => Scratch::new(session.folder(), &self.disk),
+            None => session::system_scratch().map_err(|source| {
+                let path = std::env::temp_dir();
+                DiskError { call: disk::Call::CreateFolder, path, source }
+            }),
+        }
+    }
+
+    /// Asks for the right to run the stage of a key. Never waits, and never fails: where there are no locks, everybody
+    /// has the right, and the worst is work done twice.
+    pub fn lease(&self, key: &Digest) -> Lease {
+        let folder = self.folder.join("leases");
+        let taken = match fs::create_dir_all(&folder) {
+            Ok(()) => LockFile::take(&folder.join(key.to_string())),
+            Err(error) => Err(error),
+        };
+        match taken {
+            Ok(Taken::Ours(lock)) => Lease::Ours(Some(lock)),
+            Ok(Taken::Theirs(holder)) => Lease::Theirs(holder),
+            Err(error) => {
+                tracing::warn!(%error, "a stage runs without a lease");
+                Lease::Ours(None)
+            }
+        }
+    }
+
+    /// What a user should hear about the cache since it was last asked.
+    pub fn take_notes(&self) -> Vec<String> {
+        self.lookup.take_notes()
+    }
+
+    /// Writes down what is only remembered: the end of a run.
+    pub fn settle(&self) {
+        if let Err(error) = self.files.commit() {
+            tracing::warn!(%error, "digests of files could not be stored: the files may be read again");
+        }
+        self.lookup.flush();
     }
 
     /// The record of a key, if all its objects are there.
@@ -186,46 +303,77 @@ impl Cache {
     }
 }
 
-fn open_index(folder: &Path, kind: IndexKind) -> Result<(Box<dyn Index>, Option<String>), CacheError> {
-    match kind {
-        IndexKind::Memory => Ok((Box::new(MemoryIndex::default()), None)),
-        IndexKind::Sled => {
-            let opened = SledIndex::open(&folder.join("index"));
-            let (index, note) = opened.map_err(|source| CacheError::Index { path: folder.to_path_buf(), source })?;
-            Ok((Box::new(index), note))
+fn take_lock(
+    folder: &Path,
+    access: Access,
+    mut waiting: impl FnMut(&Holder) -> bool,
+    notes: &mut Vec<String>,
+) -> Result<Option<Lock>, CacheError> {
+    let share = if access == Access::Alone { Share::Alone } else { Share::Shared };
+    let mut holder = Holder::unknown();
+    let sharers = || session::at_work(folder).into_iter().next();
+    let lock = Lock::acquire(&folder.join("lock"), share, sharers, |found| {
+        holder = found.clone();
+        waiting(found)
+    });
+    match lock {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => Err(CacheError::Busy { path: folder.to_path_buf(), holder }),
+        Err(error) if access == Access::Run && lacks_locks(&error) => {
+            let text = "file locks do not work where the cache is: runs at the same time may do the same work twice";
+            notes.push(text.to_owned());
+            Ok(None)
         }
+        Err(source) => Err(CacheError::Io { path: folder.join("lock"), source }),
     }
 }
 
-fn check_version(folder: &Path, disk: &Disk) -> Result<(), CacheError> {
+/// What file systems without locks say: ENOLCK, ENOSYS, EOPNOTSUPP, and the kernel's own ENOTSUPP that NFS lets through.
+fn lacks_locks(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(37 | 38 | 95 | 524))
+}
+
+/// The index, and, when it has to be filled, where the damaged one is that it replaces if there was one.
+#[expect(clippy::type_complexity, reason = "two answers to one caller")]
+fn open_index(
+    folder: &Path,
+    kind: IndexKind,
+    disk: &Disk,
+    damaged: &Damaged,
+    notes: &mut Vec<String>,
+) -> Result<(Arc<dyn Index>, Option<Option<PathBuf>>), CacheError> {
+    let memory = || -> (Arc<dyn Index>, _) { (Arc::new(MemoryIndex::default()), None) };
+    if kind == IndexKind::Memory {
+        return Ok(memory());
+    }
+    if let FileSystem::Network(name) = disk.file_system(folder) {
+        notes.push(format!(
+            "the cache is on {name}, where sled is not safe: the index is kept in memory and read anew by every run; a \
+             folder on a local disk (--cache) starts faster, and --index none says nothing"
+        ));
+        return Ok(memory());
+    }
+    match SledIndex::open(&folder.join("index"), damaged) {
+        Ok(Opening::Open { index, fresh, aside }) => Ok((Arc::new(index), fresh.then_some(aside))),
+        Ok(Opening::Taken) => Ok(memory()),
+        Err(source) => Err(CacheError::Index { path: folder.to_path_buf(), source }),
+    }
+}
+
+fn other_version(folder: &Path, found: &str) -> CacheError {
+    CacheError::Version { path: folder.to_path_buf(), found: found.trim().chars().take(20).collect() }
+}
+
+fn check_version(folder: &Path, disk: &Disk, damaged: &Damaged) -> Result<(), CacheError> {
     let path = folder.join("version");
     match fs::read_to_string(&path) {
-        Ok(found) if found.trim() == VERSION => Ok(()),
-        Ok(found) => {
-            Err(CacheError::Version { path: folder.to_path_buf(), found: found.trim().chars().take(20).collect() })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(disk.write(&path, VERSION.as_bytes())?),
-        Err(source) => Err(CacheError::Io { path, source }),
-    }
-}
-
-/// Removes what a killed run left behind: scratch folders and temporary files. The lock is held, so nobody uses them.
-fn sweep(folder: &Path) {
-    let _ = fs::remove_dir_all(folder.join("scratch"));
-    for place in ["", "objects", "results", "units", "checkpoints", "exports"] {
-        for entry in fs::read_dir(folder.join(place)).into_iter().flatten().flatten() {
-            sweep_entry(&entry.path());
-            if !place.is_empty() && entry.path().is_dir() {
-                let inner = fs::read_dir(entry.path()).into_iter().flatten().flatten();
-                inner.for_each(|entry| sweep_entry(&entry.path()));
-            }
+        Ok(found) if found.trim() == VERSION => return Ok(()),
+        Ok(found) if found.trim().parse::<u64>().is_ok() => return Err(other_version(folder, &found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // No version of this program wrote that.
+        Ok(_) | Err(_) => {
+            damaged.set_aside(&path)?;
         }
     }
-}
-
-fn sweep_entry(path: &Path) {
-    let temporary = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY_PREFIX));
-    if temporary {
-        let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    }
+    Ok(disk.write(&path, VERSION.as_bytes())?)
 }

@@ -14,6 +14,7 @@ use crate::cache::Cache;
 use crate::cache::checkpoints::{Checkpoint, CheckpointError, Checkpoints};
 use crate::cache::objects::ObjectError;
 use crate::cache::records::Quarantined;
+use crate::cache::session::Scratch;
 use crate::dataset::{Chunk, Gatherer, Item, Manifest};
 use crate::digest::Digest;
 use crate::event::{Event, UnitCounts};
@@ -69,7 +70,7 @@ pub(crate) struct StageParts {
     pub(crate) env: Arc<NumericEnv>,
     pub(crate) stop: Stop,
     pub(crate) events: Sender<Event>,
-    pub(crate) scratch: tempfile::TempDir,
+    pub(crate) scratch: Scratch,
 }
 
 /// What the body of a stage sees.
@@ -289,7 +290,8 @@ impl StageCtx {
     ) -> Result<Vec<UnitResult>, OpError> {
         let template = self.parts.preimage.template(None);
         let keys: Vec<Digest> = units.iter().map(|unit| unit_key(&template, unit)).collect();
-        let mut results = self.known_units(&keys)?;
+        self.parts.cache.units.refresh();
+        let mut results = self.known_units(&keys);
         let missing: Vec<usize> =
             results.iter().enumerate().filter(|(_, result)| result.is_none()).map(|(place, _)| place).collect();
         for places in missing.chunks(batch.max(1)) {
@@ -308,9 +310,9 @@ impl StageCtx {
         results.ok_or_else(|| OpError::Bug(format!("op `{}` gave too few unit results", self.parts.args.op())))
     }
 
-    pub(crate) fn known_units(&self, keys: &[Digest]) -> Result<Vec<Option<UnitResult>>, OpError> {
-        let found = self.parts.cache.units.get(keys)?;
-        Ok(found.into_iter().map(|bytes| bytes.and_then(|bytes| decode(&bytes))).collect())
+    pub(crate) fn known_units(&self, keys: &[Digest]) -> Vec<Option<UnitResult>> {
+        let found = self.parts.cache.units.get(keys);
+        found.into_iter().map(|bytes| bytes.and_then(|bytes| decode(&bytes))).collect()
     }
 
     pub(crate) fn traces(&self) -> MutexGuard<'_, Traces> {

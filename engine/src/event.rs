@@ -1,20 +1,21 @@
 //! Everything that can happen in a run: one closed list, sent to listeners and kept in `runs/<id>/events.jsonl`.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::disk::{Disk, DiskError, DiskFile};
 use crate::digest::Digest;
 
 /// Something that happened. The names of variants and fields are the format of the event log.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// Another run has the cache; told once.
+    /// Another process has the cache, or makes the result of a stage; told once for each.
     Waiting {
+        /// The stage whose result it makes, which this run will share; nothing when it is about the whole cache.
+        stage: Option<String>,
         /// Its process.
         pid: u32,
         /// Its machine.
@@ -242,16 +243,19 @@ pub struct Logged {
 
 /// Writes the event log of a run.
 #[derive(Debug)]
-pub(crate) struct LogWriter(File);
+pub(crate) struct LogWriter {
+    file: DiskFile,
+    /// The last line was cut short: what comes is kept apart from it.
+    torn: bool,
+}
 
 /// The name of the event log in a run's folder.
 pub(crate) const LOG_NAME: &str = "events.jsonl";
 
 impl LogWriter {
     /// Starts the log of a run.
-    pub(crate) fn create(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
-        Ok(Self(File::create(folder.join(LOG_NAME))?))
+    pub(crate) fn create(disk: &Disk, folder: &Path) -> Result<Self, DiskError> {
+        Ok(Self { file: disk.create(&folder.join(LOG_NAME))?, torn: false })
     }
 }
 
@@ -259,10 +263,17 @@ impl Listener for LogWriter {
     fn event(&mut self, at_ms: u64, event: &Event) {
         let mut line = serde_json::to_vec(&Logged { at_ms, event: event.clone() }).expect("events are plain data");
         line.push(b'\n');
+        if self.torn {
+            line.insert(0, b'\n');
+        }
         // One write a line: a reader, or a kill, never sees half of two lines. The log is no result: a disk that is full
         // stops the run where results are written, not here.
-        if let Err(error) = self.0.write_all(&line) {
-            tracing::warn!(%error, "the event log could not be written");
-        }
+        self.torn = match self.file.write(&line) {
+            Ok(()) => false,
+            Err(error) => {
+                tracing::warn!(%error, "the event log could not be written");
+                true
+            }
+        };
     }
 }

@@ -1,17 +1,21 @@
 //! Exports: results written where the user wants them, rewritten only when they are not there as they were.
 //!
-//! A small state file in the cache remembers what was written where. A file or folder that blip did not write is never
+//! A small state file in the cache remembers what was written where. It is written before the files move into place, so
+//! that a run that was killed in between knows them for its own. A file or folder that blip did not write is never
 //! replaced.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use blip_grammar::Export;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::Cache;
-use crate::cache::disk::temporary_in;
+use crate::cache::disk::TEMPORARY_PREFIX;
+use crate::cache::sealed;
+use crate::cache::{Cache, Lease};
 use crate::ctx::StageCtx;
 use crate::digest::Digest;
 use crate::op::{Artifact, ExportOp, ExportTarget, OpError, split_target};
@@ -24,6 +28,16 @@ struct State {
     input: Digest,
     /// The files, relative to the folder of the export's path.
     files: Vec<Written>,
+    /// Files and folders of an earlier export that this one does not write and that may still be there.
+    stale: Vec<PathBuf>,
+}
+
+impl State {
+    /// The files and folders that an export put into the folder of its path.
+    fn names(&self) -> BTreeSet<PathBuf> {
+        let first = |path: &PathBuf| path.components().next().map(|part| PathBuf::from(part.as_os_str()));
+        self.files.iter().map(|file| &file.path).chain(&self.stale).filter_map(first).collect()
+    }
 }
 
 /// A file that was written, as it was then.
@@ -44,14 +58,19 @@ pub(crate) struct ExportJob<'a> {
 }
 
 impl ExportJob<'_> {
-    fn state_path(&self, target: &Path) -> PathBuf {
-        let place = Digest::parts("blip/export-place/1", &[target.as_os_str().as_encoded_bytes()]);
-        self.cache.folder().join("exports").join(place.to_string())
-    }
-
     fn input(&self, artifact: &Artifact) -> Digest {
         let version = self.op.version.to_be_bytes();
         Digest::parts("blip/export/1", &[self.op.format.name.as_bytes(), &version, artifact.digest.as_bytes()])
+    }
+
+    /// Waits for others who write the same export: they take moments, and leave nothing to do.
+    fn turn(&self, place: &Digest) -> Lease {
+        loop {
+            match self.cache.lease(place) {
+                Lease::Theirs(_) => std::thread::sleep(Duration::from_millis(20)),
+                ours @ Lease::Ours(_) => return ours,
+            }
+        }
     }
 
     /// Writes the export unless it is there already; says whether it had to.
@@ -62,51 +81,97 @@ impl ExportJob<'_> {
             return Err(OpError::failed(what, "name a file, such as \"out/pairs.json\""));
         };
         let input = self.input(artifact);
-        let state_path = self.state_path(&target);
-        let old = fs::read(&state_path).ok().and_then(|bytes| serde_json::from_slice::<State>(&bytes).ok());
-        let current = |state: &State| state.input == input && state.files.iter().all(|file| file.is_there(folder));
+        let place = Digest::parts("blip/export-place/1", &[target.as_os_str().as_encoded_bytes()]);
+        let state_path = self.cache.folder().join("exports").join(place.to_string());
+        let _turn = self.turn(&place);
+        let old = fs::read(&state_path).ok().and_then(|bytes| sealed::open::<State>(&bytes).ok());
+        let current = |state: &State| {
+            let gone = |name: &PathBuf| folder.join(name).symlink_metadata().is_err();
+            state.input == input && state.files.iter().all(|file| file.is_there(folder)) && state.stale.iter().all(gone)
+        };
         if old.as_ref().is_some_and(current) {
             return Ok(false);
         }
         let disk = self.cache.disk();
         disk.create_folder(folder)?;
-        let temporary = temporary_in(folder);
-        disk.create_folder(&temporary)?;
+        // Always the same name, so that what a killed run left there goes away.
+        let temporary = folder.join(format!("{TEMPORARY_PREFIX}{}", place.short()));
+        disk.remove(&temporary)?;
+        disk.create_passing_folder(&temporary)?;
         let place = ExportTarget { folder: temporary.clone(), name };
-        let moved = (self.op.run)(ctx, artifact, &place).and_then(|_| self.publish(&temporary, folder, old.as_ref()));
+        let written = (self.op.run)(ctx, artifact, &place)
+            .and_then(|_| self.publish(&temporary, folder, input, &state_path, old.as_ref()));
         let _ = fs::remove_dir_all(&temporary);
-        let state = State { input, files: moved? };
-        let bytes = serde_json::to_vec(&state).expect("paths and numbers are plain data");
-        disk.write(&state_path, &bytes)?;
-        Ok(true)
+        written.map(|()| true)
     }
 
     /// Moves what was written into place and removes what an earlier export left there and this one does not write.
-    fn publish(&self, from: &Path, to: &Path, old: Option<&State>) -> Result<Vec<Written>, OpError> {
-        let ours = |path: &Path| old.is_some_and(|state| state.files.iter().any(|file| file.path == path));
+    fn publish(
+        &self,
+        from: &Path,
+        to: &Path,
+        input: Digest,
+        state_path: &Path,
+        old: Option<&State>,
+    ) -> Result<(), OpError> {
+        let disk = self.cache.disk();
+        let ours = old.map_or(BTreeSet::new(), State::names);
         let mut names: Vec<PathBuf> =
             fs::read_dir(from).into_iter().flatten().flatten().map(|entry| PathBuf::from(entry.file_name())).collect();
         names.sort();
-        if let Some(name) = names.iter().find(|name| to.join(name).exists() && !ours(name)) {
+        let foreign = |name: &&PathBuf| {
+            let there = to.join(name);
+            there.symlink_metadata().is_ok() && !ours.contains(*name) && !same_content(&from.join(name), &there)
+        };
+        if let Some(name) = names.iter().find(foreign) {
             let what =
                 format!("{} exists and was not written by `export {}`", to.join(name).display(), self.export.name);
             return Err(OpError::failed(what, "move it away, or export to another path"));
         }
-        let disk = self.cache.disk();
-        for file in old.iter().flat_map(|state| &state.files) {
-            disk.remove(&to.join(&file.path))?;
+        disk.sync_all(from)?;
+        // A rename changes neither length nor time, so this is how they will be.
+        let mut files = Vec::new();
+        names.iter().for_each(|name| Written::below(from, name, &mut files));
+        let stale: Vec<PathBuf> = ours.into_iter().filter(|name| !names.contains(name)).collect();
+        let state = State { input, files, stale };
+        disk.write(state_path, &sealed::seal(&state))?;
+        for name in &state.stale {
+            disk.remove(&to.join(name))?;
         }
-        let mut written = Vec::new();
-        for name in names {
-            disk.sync_file(&from.join(&name))?;
-            disk.rename(&from.join(&name), &to.join(&name))?;
-            written.extend(Written::of(to, name));
+        for name in &names {
+            let place = to.join(name);
+            if place.is_dir() {
+                disk.remove(&place)?;
+            }
+            disk.rename(&from.join(name), &place)?;
         }
-        Ok(written)
+        Ok(())
+    }
+}
+
+/// Whether two files have the same bytes. What is there byte for byte may be taken for ours: nothing is lost by replacing
+/// it, and a lost state file does not stop an export.
+fn same_content(left: &Path, right: &Path) -> bool {
+    match (Digest::of_file(left), Digest::of_file(right)) {
+        (Ok(left), Ok(right)) => left == right,
+        _ => false,
     }
 }
 
 impl Written {
+    /// The file of this path, or all files of the folder that it is.
+    fn below(folder: &Path, path: &Path, found: &mut Vec<Self>) {
+        let place = folder.join(path);
+        if !place.is_dir() {
+            found.extend(Self::of(folder, path.to_path_buf()));
+            return;
+        }
+        let mut names: Vec<_> =
+            fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        names.iter().for_each(|name| Self::below(folder, &path.join(name), found));
+    }
+
     fn of(folder: &Path, path: PathBuf) -> Option<Self> {
         let metadata = fs::metadata(folder.join(&path)).ok()?;
         let mtime_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());

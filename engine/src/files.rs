@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::cache::index::Index;
+use crate::cache::file_digests::FileDigests;
 use crate::digest::Digest;
 use crate::op::OpError;
 
@@ -33,13 +33,13 @@ pub struct SourceFile {
 #[derive(Debug)]
 pub struct Files<'a> {
     base: PathBuf,
-    index: Option<&'a dyn Index>,
+    known: Option<&'a FileDigests>,
 }
 
 impl<'a> Files<'a> {
-    /// Files relative to `base`; digests are looked up in `index` and remembered there.
-    pub fn new(base: &Path, index: Option<&'a dyn Index>) -> Self {
-        Self { base: base.to_path_buf(), index }
+    /// Files relative to `base`; digests are looked up in `known` and remembered there.
+    pub fn new(base: &Path, known: Option<&'a FileDigests>) -> Self {
+        Self { base: base.to_path_buf(), known }
     }
 
     /// The files that a pattern such as `data/*.tar` names, sorted by name.
@@ -108,7 +108,7 @@ impl<'a> Files<'a> {
             ));
         }
         let stat = stat_key(&path, &before);
-        let known = self.index.and_then(|index| index.file(&stat).ok().flatten());
+        let known = self.known.and_then(|known| known.get(&stat));
         if let Some(digest) = known {
             return Ok(SourceFile { name, path, digest, len: before.len(), keyed_name: false });
         }
@@ -119,10 +119,8 @@ impl<'a> Files<'a> {
         }
         let settled =
             after.modified().is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > RACY));
-        if let (Some(index), true) = (self.index, settled)
-            && let Err(error) = index.add_file(&stat, &digest)
-        {
-            tracing::warn!(%error, "a file's digest could not be remembered");
+        if let (Some(known), true) = (self.known, settled) {
+            known.add(&stat, &digest);
         }
         Ok(SourceFile { name, path, digest, len, keyed_name: false })
     }
@@ -136,15 +134,14 @@ impl SourceFile {
     }
 
     /// Whether the file still has the content it was digested with, looked up as cheaply as that can be said.
-    pub(crate) fn unchanged(&self, index: &dyn Index) -> bool {
-        let files = Files { base: PathBuf::new(), index: Some(index) };
+    pub(crate) fn unchanged(&self, known: &FileDigests) -> bool {
+        let files = Files { base: PathBuf::new(), known: Some(known) };
         files.digest(self.name.clone(), self.path.clone()).is_ok_and(|now| now.digest == self.digest)
     }
 }
 
 /// What identifies a file's content without reading it.
-fn stat_key(path: &Path, metadata: &Metadata) -> Vec<u8> {
-    let mut key = path.as_os_str().as_bytes().to_vec();
+fn stat_key(path: &Path, metadata: &Metadata) -> Digest {
     let fields = [
         metadata.len(),
         metadata.ino(),
@@ -154,8 +151,8 @@ fn stat_key(path: &Path, metadata: &Metadata) -> Vec<u8> {
         metadata.ctime().cast_unsigned(),
         metadata.ctime_nsec().cast_unsigned(),
     ];
-    fields.iter().for_each(|field| key.extend(field.to_be_bytes()));
-    key
+    let fields: Vec<u8> = fields.iter().flat_map(|field| field.to_be_bytes()).collect();
+    Digest::parts("blip/stat/1", &[path.as_os_str().as_bytes(), &fields])
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> OpError {

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::cache::damaged::Damaged;
 use crate::cache::disk::Disk;
 use crate::cache::objects::{ObjectError, Objects};
 use crate::cache::records::{Record, Records};
@@ -31,11 +32,11 @@ pub struct RunLog {
 impl Reader {
     /// A reader of a cache folder; one that does not exist reads as empty.
     pub fn new(folder: &Path) -> Self {
-        let disk = Disk::default();
+        let (disk, damaged) = (Disk::default(), Damaged::untouched(folder));
         Self {
             folder: folder.to_path_buf(),
-            records: Records::new(folder, disk.clone()),
-            objects: Objects::new(folder, disk),
+            records: Records::new(folder, disk.clone(), damaged.clone()),
+            objects: Objects::new(folder, disk, damaged),
         }
     }
 

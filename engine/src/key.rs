@@ -2,6 +2,8 @@
 //!
 //! What is not here cannot matter: names of bindings, paths, times, attributes, neutral arguments, the order of a file.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
 use blip_grammar::Value;
 
 use crate::digest::Digest;
@@ -41,9 +43,8 @@ impl Preimage {
         let mut listed = Vec::new();
         for (name, value) in args.values() {
             let neutral = op.signature.args.iter().any(|arg| arg.name == *name && arg.neutral);
-            // A path says where bytes are; what they are is in `sources`.
-            if !neutral && !matches!(value, Value::Path(_)) && !holds_stage(value) {
-                listed.push(((*name).to_owned(), value.to_string()));
+            if let Some(text) = text(value).filter(|_| !neutral) {
+                listed.push(((*name).to_owned(), text));
             }
         }
         let mut sources: Vec<(String, Digest)> = sources
@@ -90,11 +91,23 @@ impl Preimage {
     }
 }
 
-fn holds_stage(value: &Value) -> bool {
+/// What a value is in a key; nothing when all it says is in the key elsewhere. A path says where bytes are, and what they
+/// are is in `sources`; a stage's number says where in the file it stands, and its result is in `inputs`, in the order in
+/// which stages occur.
+fn text(value: &Value) -> Option<String> {
     match value {
-        Value::Stage(_) => true,
-        Value::List(values) => values.iter().any(holds_stage),
-        _ => false,
+        Value::Path(_) | Value::Stage(_) => None,
+        Value::List(values) => {
+            let texts: Vec<Option<String>> = values.iter().map(text).collect();
+            let said = values.is_empty() || texts.iter().any(Option::is_some);
+            let list = || texts.iter().map(|text| text.as_deref().unwrap_or("_")).collect::<Vec<_>>().join(", ");
+            said.then(|| format!("[{}]", list()))
+        }
+        Value::Config { op, args } => {
+            let arg = |(name, value): (&&str, &Value)| format!("{name} = {}", text(value).as_deref().unwrap_or("_"));
+            Some(format!("{op}({})", args.iter().map(arg).collect::<Vec<_>>().join(", ")))
+        }
+        _ => Some(value.to_string()),
     }
 }
 
@@ -109,20 +122,25 @@ pub struct Difference {
     pub new: Option<String>,
 }
 
-/// What differs between the fields of two preimages. Fields that occur several times are compared as a set, so that one
-/// more input shard shows as one difference.
+/// What differs between the fields of two preimages, in time that grows with their lengths. Fields that occur several times
+/// are compared as a set, so that one more input shard shows as one difference.
 pub fn differences(old: &[(String, String)], new: &[(String, String)]) -> Vec<Difference> {
-    let mut gone: Vec<&(String, String)> = old.iter().filter(|field| !new.contains(field)).collect();
-    let mut found = Vec::new();
-    for (field, value) in new.iter().filter(|field| !old.contains(field)) {
-        let before = gone.iter().position(|(name, _)| name == field).map(|place| gone.remove(place).1.clone());
-        found.push(Difference { field: field.clone(), old: before, new: Some(value.clone()) });
+    let before: BTreeSet<&(String, String)> = old.iter().collect();
+    let now: BTreeSet<&(String, String)> = new.iter().collect();
+    let mut gone: BTreeMap<&str, VecDeque<&str>> = BTreeMap::new();
+    for field in old.iter().filter(|field| !now.contains(field)) {
+        gone.entry(&field.0).or_default().push_back(&field.1);
     }
-    found.extend(gone.into_iter().map(|(field, value)| Difference {
-        field: field.clone(),
-        old: Some(value.clone()),
-        new: None,
-    }));
+    let mut found = Vec::new();
+    for (field, value) in new.iter().filter(|field| !before.contains(field)) {
+        let old = gone.get_mut(field.as_str()).and_then(VecDeque::pop_front).map(str::to_owned);
+        found.push(Difference { field: field.clone(), old, new: Some(value.clone()) });
+    }
+    for (field, _) in old {
+        let values = gone.get_mut(field.as_str()).map(std::mem::take).unwrap_or_default();
+        let gone = |value: &str| Difference { field: field.clone(), old: Some(value.to_owned()), new: None };
+        found.extend(values.into_iter().map(gone));
+    }
     found
 }
 
@@ -140,4 +158,55 @@ impl std::fmt::Display for Difference {
 /// A digest by its first digits, everything else as it is.
 fn brief(value: &str) -> String {
     value.parse::<Digest>().map_or_else(|_| value.to_owned(), |digest| digest.short())
+}
+
+#[cfg(test)]
+mod tests {
+    use blip_grammar::StageId;
+
+    use super::*;
+
+    fn fields(fields: &[(&str, &str)]) -> Vec<(String, String)> {
+        fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn shown(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
+        differences(&fields(old), &fields(new)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn differences_are_named_field_by_field() {
+        let old = [("argument a", "1"), ("argument b", "2"), ("file", "x"), ("file", "y")];
+        assert_eq!(shown(&old, &old), [""; 0]);
+        let new = [("argument a", "1"), ("argument c", "3"), ("file", "x"), ("file", "z"), ("file", "w")];
+        assert_eq!(
+            shown(&old, &new),
+            ["argument c: 3 is new", "file: y -> z", "file: w is new", "argument b: 2 is gone"]
+        );
+    }
+
+    #[test]
+    fn a_hundred_thousand_shards_that_all_changed_are_compared() {
+        let shards = |version: &str| -> Vec<(String, String)> {
+            (0..100_000).map(|number| ("file".to_owned(), format!("{version}{number}"))).collect()
+        };
+        assert_eq!(differences(&shards("a"), &shards("b")).len(), 100_000);
+    }
+
+    #[test]
+    fn where_a_stage_stands_is_not_in_the_key_and_what_stands_beside_it_is() {
+        let config = |stage: u32, size: i64| Value::Config {
+            op: "med",
+            args: [("size", Value::Int(size)), ("vocab", Value::Stage(StageId(stage)))].into(),
+        };
+        assert_eq!(text(&config(1, 2)), Some("med(size = 2, vocab = _)".to_owned()));
+        assert_eq!(text(&config(1, 2)), text(&config(7, 2)));
+        assert_ne!(text(&config(1, 2)), text(&config(1, 3)));
+        let nested = Value::List(vec![config(1, 2), config(5, 3)]);
+        assert_eq!(text(&nested).unwrap(), "[med(size = 2, vocab = _), med(size = 3, vocab = _)]");
+        let stages = Value::List(vec![Value::Stage(StageId(1)), Value::Stage(StageId(2))]);
+        assert_eq!(text(&stages), None);
+        assert_eq!(text(&Value::List(vec![Value::Path("a".to_owned())])), None);
+        assert_eq!(text(&Value::List(Vec::new())).unwrap(), "[]");
+    }
 }

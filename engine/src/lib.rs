@@ -28,11 +28,11 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use self::args::Args;
-use self::cache::disk::Disk;
+use self::cache::disk::{Disk, DiskError};
 pub use self::cache::index::IndexKind;
 use self::cache::lock::Holder;
 pub use self::cache::records::{Quarantined, Record};
-use self::cache::{Cache, CacheError};
+use self::cache::{Access, Cache, CacheError};
 pub use self::ctx::{Dataset, DatasetWriter, StageCheckpoints, StageCtx, Stop};
 pub use self::dataset::Item;
 pub use self::digest::Digest;
@@ -79,7 +79,8 @@ pub struct RunOptions {
     pub targets: Vec<String>,
     /// After a failure, go on with everything that does not need the stage.
     pub keep_going: bool,
-    /// Fail with [`CacheError::Busy`] instead of waiting for another run.
+    /// Fail instead of waiting for another process: with [`CacheError::Busy`] when it has the whole cache, else only the
+    /// stages whose results it makes.
     pub no_wait: bool,
     /// Asks the run to stop.
     pub stop: Stop,
@@ -110,13 +111,8 @@ pub enum EngineError {
     #[error(transparent)]
     Target(#[from] UnknownTarget),
     /// The event log cannot be made.
-    #[error("could not make the event log in {}: {source}", path.display())]
-    Log {
-        /// The run's folder.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
+    #[error("could not begin the event log: {0}")]
+    Log(#[source] DiskError),
 }
 
 impl EngineError {
@@ -125,7 +121,7 @@ impl EngineError {
         match self {
             EngineError::Cache(error) => error.help(),
             EngineError::Target(error) => format!("it has {}", error.known.join(", ")),
-            EngineError::Log { .. } => "make the cache folder writable, or name another one with --cache".to_owned(),
+            EngineError::Log(error) => error.help().to_owned(),
         }
     }
 }
@@ -154,7 +150,8 @@ impl Engine {
     pub fn plan(&self, workflow: &Workflow, targets: &[String]) -> Result<Vec<Planned>, EngineError> {
         let mut targets = workflow.targets(targets)?;
         targets.extend(self.export_stages(workflow, &targets));
-        let cache = Cache::open(&self.config.cache, self.config.index, self.disk.clone(), |_| true)?.cache;
+        let cache =
+            Cache::open(&self.config.cache, self.config.index, self.disk.clone(), Access::Read, |_| true)?.cache;
         let planner = plan::Planner {
             graph: &workflow.graph,
             workflow: &workflow.name,
@@ -184,9 +181,7 @@ impl Engine {
         let targets = workflow.targets(&options.targets)?;
         let opened = self.open(options, listeners)?;
         let cache = Arc::new(opened.cache);
-        let run = run_id();
-        let folder = self.config.cache.join("runs").join(&run);
-        let mut log = LogWriter::create(&folder).map_err(|source| EngineError::Log { path: folder.clone(), source })?;
+        let (run, mut log) = begin_log(cache.disk(), &self.config.cache)?;
         let mut ends = Ends::default();
         let mut audience = Audience { started, listeners: vec![&mut log, &mut ends] };
         audience.listeners.extend(listeners.iter_mut().map(|listener| &mut **listener as &mut dyn Listener));
@@ -201,6 +196,7 @@ impl Engine {
             resources: self.config.resources,
             workflow: workflow.name.clone(),
             keep_going: options.keep_going,
+            no_wait: options.no_wait,
             stop: options.stop.clone(),
         };
         let ended = run::run(&workflow.graph, &targets, setting, &mut audience);
@@ -208,9 +204,7 @@ impl Engine {
         if !self.exports(workflow, &targets, &ended, &cache, &mut audience) {
             outcome = Outcome::Failed;
         }
-        if let Err(error) = cache.units.index().flush() {
-            tracing::warn!(%error, "the index could not be flushed: it is built again when it is damaged");
-        }
+        cache.settle();
         let took_ms = audience.elapsed_ms();
         audience.tell(&Event::RunFinished { outcome, took_ms });
         drop(audience);
@@ -223,13 +217,14 @@ impl Engine {
         let mut told = false;
         let waiting = |holder: &Holder| {
             if !told {
-                let event = Event::Waiting { pid: holder.pid, host: holder.host.clone(), since: holder.since };
+                let Holder { pid, host, since } = holder.clone();
+                let event = Event::Waiting { stage: None, pid, host, since };
                 listeners.iter_mut().for_each(|listener| listener.event(0, &event));
                 told = true;
             }
             !options.no_wait && !options.stop.asked()
         };
-        Ok(Cache::open(&self.config.cache, self.config.index, self.disk.clone(), waiting)?)
+        Ok(Cache::open(&self.config.cache, self.config.index, self.disk.clone(), Access::Run, waiting)?)
     }
 
     /// Writes the exports of the stages that were wanted; false if one failed.
@@ -294,10 +289,19 @@ fn started_event(workflow: &Workflow, targets: &[graph::NodeId], run: &str) -> E
     Event::RunStarted { run: run.to_owned(), workflow: workflow.name.clone(), stages, params, pid: std::process::id() }
 }
 
-/// Sorts by time; the process id keeps two runs that start in one millisecond on two caches of a process apart.
-fn run_id() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
-    format!("{now:014}-{}", std::process::id())
+/// Begins a run: its id, which sorts by time, and its log. The process id keeps two runs of one millisecond apart.
+fn begin_log(disk: &Disk, cache: &Path) -> Result<(String, LogWriter), EngineError> {
+    let mut now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
+    loop {
+        let run = format!("{now:014}-{}", std::process::id());
+        let folder = cache.join("runs").join(&run);
+        // Two engines of one process may work in one cache.
+        if !folder.exists() {
+            disk.create_folder(&folder).map_err(EngineError::Log)?;
+            return Ok((run, LogWriter::create(disk, &folder).map_err(EngineError::Log)?));
+        }
+        now += 1;
+    }
 }
 
 /// Keeps the end of every stage.

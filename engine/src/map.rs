@@ -52,13 +52,14 @@ impl Map<'_> {
     /// The items with missing units, in order.
     fn missing_work(&mut self, dataset: &Dataset<'_>) -> Result<Vec<Work>, OpError> {
         let mut work = Vec::new();
+        self.ctx.cache().units.refresh();
         for chunk in dataset.chunks() {
             self.ctx.check_interrupted()?;
             let items = dataset.chunk(&chunk)?.items;
             let keys = items.iter().map(|item| self.unit_keys(item)).collect::<Result<Vec<_>, _>>()?;
             let flat: Vec<Digest> = keys.iter().flatten().copied().collect();
             self.counts.total += flat.len() as u64;
-            let mut known = self.ctx.known_units(&flat)?.into_iter();
+            let mut known = self.ctx.known_units(&flat).into_iter();
             for (item, keys) in items.into_iter().zip(keys) {
                 let missing: Vec<usize> = known
                     .by_ref()
@@ -135,7 +136,7 @@ impl Map<'_> {
         let mut items = Vec::with_capacity(input.items.len());
         let keys = input.items.iter().map(|item| self.unit_keys(item)).collect::<Result<Vec<_>, _>>()?;
         let flat: Vec<Digest> = keys.iter().flatten().copied().collect();
-        let mut known = self.ctx.known_units(&flat)?.into_iter();
+        let mut known = self.ctx.known_units(&flat).into_iter();
         for (item, keys) in input.items.into_iter().zip(&keys) {
             let results: Option<Vec<UnitResult>> = known.by_ref().take(keys.len()).collect();
             let results = results.ok_or_else(|| {

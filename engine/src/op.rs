@@ -9,7 +9,6 @@ use blip_grammar::{ExportFormat, Signature, SignatureError, Signatures, Value};
 
 use crate::args::Args;
 use crate::cache::disk::DiskError;
-use crate::cache::index::IndexError;
 use crate::ctx::StageCtx;
 use crate::dataset::{DuplicateId, FormatError, Item};
 use crate::digest::Digest;
@@ -265,12 +264,6 @@ impl OpError {
             OpError::Disk(error) => error.help().to_owned(),
             OpError::Bug(_) => "this is a bug in the op: please report it".to_owned(),
         }
-    }
-}
-
-impl From<IndexError> for OpError {
-    fn from(error: IndexError) -> Self {
-        OpError::failed(error.to_string(), "run again: the index is then built anew from the cache")
     }
 }
 

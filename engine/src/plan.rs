@@ -135,8 +135,7 @@ impl Planner<'_> {
         known: &BTreeMap<NodeId, Record>,
     ) -> Result<StageCtx, OpError> {
         let node = self.graph.node(id);
-        let scratch = tempfile::tempdir()
-            .map_err(|error| OpError::failed(format!("could not make a temporary folder: {error}"), "check TMPDIR"))?;
+        let scratch = self.cache.scratch()?;
         // Nobody listens to a plan: what its context says is dropped.
         let (events, _) = crossbeam::channel::bounded(1);
         Ok(StageCtx::new(StageParts {

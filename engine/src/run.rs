@@ -14,8 +14,9 @@ use crossbeam::channel::{self, Receiver, Sender};
 pub use self::resources::Resources;
 use self::state::State;
 use self::worker::{Answer, Job, Probe, ProbeJob, Ran, RunJob};
-use crate::cache::Cache;
+use crate::cache::lock::{Holder, LockFile};
 use crate::cache::records::Record;
+use crate::cache::{Cache, Lease};
 use crate::ctx::{StageCtx, StageParts, Stop};
 use crate::digest::Digest;
 use crate::event::{Audience, Event, Outcome, StageEnd, StageError, Status, UnitCounts};
@@ -31,6 +32,8 @@ const REPAIRS_MAX: u32 = 3;
 const BACKOFF: Duration = Duration::from_secs(1);
 /// The owner looks up at least this often, to hear of a request to stop.
 const TICK: Duration = Duration::from_millis(50);
+/// How often a stage that another process makes is looked at.
+const LEASE_POLL: Duration = Duration::from_millis(50);
 /// Jobs and answers on their way. Workers never outrun the owner by more.
 const QUEUE: usize = 256;
 
@@ -42,6 +45,7 @@ pub(crate) struct Setting {
     pub(crate) resources: Resources,
     pub(crate) workflow: String,
     pub(crate) keep_going: bool,
+    pub(crate) no_wait: bool,
     pub(crate) stop: Stop,
 }
 
@@ -57,6 +61,10 @@ struct Stage {
     repairs: u32,
     due: Option<Instant>,
     taken: Option<Resources>,
+    /// The right to run it; held from before it starts until its record is written.
+    lease: Option<LockFile>,
+    /// Who makes its result, once told.
+    elsewhere: Option<Holder>,
     took_ms: u64,
 }
 
@@ -103,6 +111,8 @@ pub(crate) fn run(graph: &Graph, targets: &[NodeId], setting: Setting, audience:
             repairs: 0,
             due: None,
             taken: None,
+            lease: None,
+            elsewhere: None,
             took_ms: 0,
         }
     };
@@ -172,6 +182,9 @@ impl Run<'_, '_> {
 
     fn emit(&mut self, event: Event) {
         self.audience.tell(&event);
+        for text in self.setting.cache.take_notes() {
+            self.audience.tell(&Event::Warning { stage: None, text });
+        }
     }
 
     fn stage(&mut self, id: NodeId) -> &mut Stage {
@@ -183,7 +196,8 @@ impl Run<'_, '_> {
     }
 
     fn anything_delayed(&self) -> bool {
-        !self.halted() && self.stages.values().any(|stage| stage.state == State::Delayed)
+        let delayed = |stage: &Stage| matches!(stage.state, State::Delayed | State::Elsewhere);
+        !self.halted() && self.stages.values().any(delayed)
     }
 
     /// A waiting stage whose inputs all have results becomes ready.
@@ -207,7 +221,7 @@ impl Run<'_, '_> {
             let due = stage.due.is_some_and(|due| due <= Instant::now());
             match stage.state {
                 State::Ready => self.probe(id),
-                State::Delayed if due => {
+                State::Delayed | State::Elsewhere if due => {
                     self.stage(id).state.go(State::Queued);
                     self.start(id);
                 }
@@ -282,11 +296,14 @@ impl Run<'_, '_> {
         if !self.free.take(&amount) {
             return;
         }
+        if !self.lease(id) {
+            self.free.give(&amount);
+            return;
+        }
         let parts = match self.parts(id) {
             Ok(parts) => parts,
             Err(error) => {
                 self.free.give(&amount);
-                self.stage(id).state.go(State::Running);
                 return self.fail(id, &error);
             }
         };
@@ -300,17 +317,50 @@ impl Run<'_, '_> {
         self.send(Job::Run(Box::new(RunJob { id, node, parts })));
     }
 
+    /// Whether the stage may run now. If somebody else runs one of the same key, it waits for that one's result, and
+    /// takes the result when it is there.
+    fn lease(&mut self, id: NodeId) -> bool {
+        let key = self.stage(id).key.expect("a stage that starts has been probed");
+        let theirs = match self.setting.cache.lease(&key) {
+            Lease::Ours(lease) => {
+                self.stage(id).lease = lease;
+                return !self.shares(id, &key);
+            }
+            Lease::Theirs(holder) => holder,
+        };
+        if self.setting.no_wait && !theirs.is_this() {
+            let Holder { pid, host, .. } = &theirs;
+            let what = format!("process {pid} on {host} makes its result, for {} s by now", theirs.age_s());
+            self.fail(id, &OpError::failed(what, "wait for that process to end, then run again"));
+            return false;
+        }
+        let name = self.graph.node(id).name.clone();
+        let stage = self.stage(id);
+        stage.state.go(State::Elsewhere);
+        stage.due = Some(Instant::now() + LEASE_POLL);
+        // Who has just taken the lease may not have written its name yet.
+        if !theirs.is_this() && theirs.pid != 0 && stage.elsewhere.as_ref() != Some(&theirs) {
+            stage.elsewhere = Some(theirs.clone());
+            let Holder { pid, host, since } = theirs;
+            self.emit(Event::Waiting { stage: Some(name), pid, host, since });
+        }
+        false
+    }
+
+    /// Takes the result if somebody else has made it since this stage was probed.
+    fn shares(&mut self, id: NodeId, key: &Digest) -> bool {
+        let Some(record) = self.setting.cache.hit(key) else { return false };
+        let ran_above = self.ran_above(id);
+        let stage = self.stage(id);
+        stage.lease = None;
+        stage.record = Some(record);
+        self.finish(id, if ran_above { Status::CutOff } else { Status::Reused }, None);
+        true
+    }
+
     fn parts(&mut self, id: NodeId) -> Result<StageParts, OpError> {
         let cache = Arc::clone(&self.setting.cache);
-        let scratch = cache.folder().join("scratch").join(std::process::id().to_string());
-        cache.disk().create_folder(&scratch)?;
-        let scratch = tempfile::Builder::new().prefix("stage-").tempdir_in(&scratch);
-        let scratch = scratch.map_err(|error| {
-            OpError::failed(
-                format!("could not make a folder for temporary files: {error}"),
-                "check the disk of the cache",
-            )
-        })?;
+        let scratch = cache.scratch()?;
         let node = self.graph.node(id);
         let stage = self.stages.get(&id).expect("every stage that is handled is wanted");
         Ok(StageParts {
@@ -348,6 +398,7 @@ impl Run<'_, '_> {
     fn ran(&mut self, id: NodeId, ran: Ran) {
         let stage = self.stage(id);
         stage.took_ms = ran.took_ms;
+        stage.lease = None;
         if let Some(amount) = stage.taken.take() {
             self.free.give(&amount);
         }
@@ -426,7 +477,8 @@ impl Run<'_, '_> {
     fn fail(&mut self, id: NodeId, error: &OpError) {
         self.failed = true;
         let error = StageError { what: error.to_string(), help: error.help() };
-        self.stage(id).record = None;
+        let stage = self.stage(id);
+        (stage.record, stage.lease) = (None, None);
         self.end_stage(id, Status::Failed, None, Some(error));
         self.skip_below(id);
     }
@@ -540,8 +592,7 @@ pub(crate) fn export_ctx(
     config: &crate::Config,
 ) -> Result<StageCtx, OpError> {
     let node = graph.node(id);
-    let scratch = tempfile::tempdir()
-        .map_err(|error| OpError::failed(format!("could not make a temporary folder: {error}"), "check TMPDIR"))?;
+    let scratch = cache.scratch()?;
     // Exports are told of as a whole; what they say in between is dropped.
     let (events, _) = channel::bounded(1);
     let mut sides = sides(graph, id, |above| ended.records.get(&above));

@@ -4,11 +4,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, DiskError, temporary_in};
+use super::damaged::Damaged;
+use super::disk::{Disk, DiskError};
+use super::sealed;
 use crate::digest::Digest;
 
-/// Names and digests of a checkpoint's files, written last.
-const MANIFEST: &str = "manifest.json";
+/// Names and digests of a checkpoint's files, sealed, written last.
+pub(crate) const MANIFEST: &str = "manifest.json";
 /// The newest may be damaged by a dying disk; the one before it is the fallback.
 const KEPT: usize = 2;
 
@@ -17,6 +19,7 @@ const KEPT: usize = 2;
 pub struct Checkpoints {
     folder: PathBuf,
     disk: Disk,
+    damaged: Damaged,
 }
 
 /// A complete checkpoint, verified.
@@ -49,18 +52,20 @@ pub enum CheckpointError<E> {
 
 impl Checkpoints {
     /// The checkpoints of the stage with this key.
-    pub fn new(cache: &Path, key: &Digest, disk: Disk) -> Self {
-        Self { folder: cache.join("checkpoints").join(key.to_string()), disk }
+    pub fn new(cache: &Path, key: &Digest, disk: Disk, damaged: Damaged) -> Self {
+        Self { folder: cache.join("checkpoints").join(key.to_string()), disk, damaged }
     }
 
-    /// The newest checkpoint whose files are all as they were written.
+    /// The newest checkpoint whose files are all as they were written. Newer ones that are not are set aside.
     pub fn latest(&self) -> Option<Checkpoint> {
         let found = self.steps().into_iter().rev().map(|step| Checkpoint { step, folder: self.place(step) });
         for checkpoint in found {
-            if intact(&checkpoint.folder) {
-                return Some(checkpoint);
-            }
-            tracing::warn!(folder = %checkpoint.folder.display(), "a damaged checkpoint: the one before it is used");
+            match wrong(&checkpoint.folder) {
+                None => return Some(checkpoint),
+                Some(what) => {
+                    self.damaged.set_aside_quietly(&checkpoint.folder, &format!("a damaged checkpoint: {what}"))
+                }
+            };
         }
         None
     }
@@ -71,8 +76,8 @@ impl Checkpoints {
     /// [`CheckpointError`]; the checkpoints taken before stay as they are.
     pub fn save<E>(&self, step: u64, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), CheckpointError<E>> {
         self.disk.create_folder(&self.folder)?;
-        let temporary = temporary_in(&self.folder);
-        self.disk.create_folder(&temporary)?;
+        let temporary = self.disk.temporary_for(&self.folder);
+        self.disk.create_passing_folder(&temporary)?;
         let saved = self.fill(&temporary, step, write);
         if saved.is_err() {
             let _ = fs::remove_dir_all(&temporary);
@@ -92,11 +97,10 @@ impl Checkpoints {
             let path = temporary.join(&name);
             let (digest, _) =
                 Digest::of_file(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
-            self.disk.sync_file(&path)?;
+            self.disk.sync_all(&path)?;
             manifest.push((name, digest));
         }
-        let manifest = serde_json::to_vec(&manifest).expect("names and digests are plain data");
-        self.disk.write_synced(&temporary.join(MANIFEST), &manifest)?;
+        self.disk.write_synced(&temporary.join(MANIFEST), &sealed::seal(&manifest))?;
         self.disk.sync_folder(temporary)?;
         let place = self.place(step);
         self.disk.remove(&place)?;
@@ -127,11 +131,20 @@ impl Checkpoints {
     }
 }
 
-fn intact(folder: &Path) -> bool {
-    let manifest = fs::read(folder.join(MANIFEST)).ok();
-    let manifest = manifest.and_then(|bytes| serde_json::from_slice::<Vec<(String, Digest)>>(&bytes).ok());
-    manifest.is_some_and(|files| {
-        files.iter().all(|(name, digest)| Digest::of_file(&folder.join(name)).is_ok_and(|(found, _)| found == *digest))
+/// What is wrong with a checkpoint; nothing when it is whole.
+pub(crate) fn wrong(folder: &Path) -> Option<String> {
+    let manifest = match fs::read(folder.join(MANIFEST)) {
+        Ok(bytes) => sealed::open::<Vec<(String, Digest)>>(&bytes),
+        Err(error) => return Some(format!("{MANIFEST}: {error}")),
+    };
+    let files = match manifest {
+        Ok(files) => files,
+        Err(error) => return Some(format!("{MANIFEST}: {error}")),
+    };
+    files.iter().find_map(|(name, digest)| match Digest::of_file(&folder.join(name)) {
+        Ok((found, _)) if found == *digest => None,
+        Ok(_) => Some(format!("{name}: its bytes are not those that were written")),
+        Err(error) => Some(format!("{name}: {error}")),
     })
 }
 
@@ -147,6 +160,10 @@ fn names(folder: &Path) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn checkpoints(cache: &Path) -> Checkpoints {
+        Checkpoints::new(cache, &Digest::of(b"key"), Disk::default(), Damaged::new(cache, Disk::default()))
+    }
+
     fn save(checkpoints: &Checkpoints, step: u64) {
         checkpoints.save(step, |folder| fs::write(folder.join("state"), step.to_string())).unwrap();
     }
@@ -154,7 +171,7 @@ mod tests {
     #[test]
     fn a_damaged_one_falls_back_to_the_one_before() {
         let cache = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::new(cache.path(), &Digest::of(b"key"), Disk::default());
+        let checkpoints = checkpoints(cache.path());
         assert_eq!(checkpoints.latest(), None);
         for step in [5, 10, 100] {
             save(&checkpoints, step);
@@ -164,6 +181,7 @@ mod tests {
         assert_eq!(newest.step, 100);
         fs::write(newest.folder.join("state"), "garbage").unwrap();
         assert_eq!(checkpoints.latest().unwrap().step, 10);
+        assert!(!newest.folder.exists(), "the damaged one is out of the way");
         checkpoints.clear().unwrap();
         assert_eq!(checkpoints.latest(), None);
     }
@@ -171,7 +189,7 @@ mod tests {
     #[test]
     fn a_writer_that_fails_leaves_the_last_one() {
         let cache = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::new(cache.path(), &Digest::of(b"key"), Disk::default());
+        let checkpoints = checkpoints(cache.path());
         save(&checkpoints, 1);
         let failed = checkpoints.save(2, |_| Err("no"));
         assert!(matches!(failed, Err(CheckpointError::Writer("no"))));

@@ -1,15 +1,18 @@
-//! Every write the cache makes goes through here: atomic, synced, and able to fail on purpose in tests.
+//! Every write the engine makes goes through here: atomic, synced, and able to fail on purpose in tests.
 //!
-//! A file appears complete or not at all: temporary file beside the target, write, fsync, rename, fsync of the folder. A
-//! failed fsync is not retried on the same file, since the kernel may have dropped the pages it could not write: the
-//! temporary file is removed and the caller starts again from its bytes.
+//! A file appears complete or not at all: temporary file, write, fsync, rename, fsync of the folder. A failed fsync is not
+//! retried on the same file, since the kernel may have dropped the pages it could not write: the temporary file is
+//! removed and the caller starts again from its bytes. A call that a signal interrupted is made again.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::file_system::FileSystem;
 
 /// One kind of call to the operating system that changes the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,64 +74,134 @@ impl DiskError {
     }
 }
 
-/// Decides whether a call fails; `None` lets it through.
-pub type Fault = Arc<dyn Fn(Call, &Path) -> Option<io::Error> + Send + Sync>;
+/// What becomes of a call.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is made.
+    Make,
+    /// A write that takes half of its bytes and says so, as the operating system may.
+    Short,
+    /// It is not made, and fails with this.
+    Fail(io::Error),
+    /// A sync that is not made and seems to succeed; other calls are made.
+    SkipSync,
+}
 
-/// The disk, with or without faults.
+/// Stands between the engine and the operating system: fails calls, and models what a power cut leaves.
+pub trait Hook: Send + Sync {
+    /// Decides about a call before it is made.
+    fn before(&self, call: Call, path: &Path) -> Verdict;
+    /// A call was made and succeeded.
+    fn after(&self, call: Call, path: &Path);
+    /// What kind of file system a folder is on, to be told instead of the real one.
+    fn file_system(&self) -> Option<FileSystem> {
+        None
+    }
+}
+
+/// The disk, with or without a hook.
 #[derive(Clone, Default)]
 pub struct Disk {
-    fault: Option<Fault>,
+    hook: Option<Arc<dyn Hook>>,
+    /// Where temporary files are made; beside their targets when there is no such folder.
+    temporary: Option<Arc<PathBuf>>,
+    /// Folders whose own names are known to be on the disk.
+    durable: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Disk").field("faulty", &self.fault.is_some()).finish()
+        f.debug_struct("Disk").field("hooked", &self.hook.is_some()).field("temporary", &self.temporary).finish()
     }
 }
 
 /// Told apart by process and counter, so that two processes never share a temporary file.
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
-/// How temporary files begin; what a crash leaves of them is removed when the cache is opened.
+/// How temporary files begin that lie beside their targets.
 pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
+/// A call that is interrupted more often in a row than this has another problem.
+const INTERRUPTIONS_MAX: u32 = 100;
 
 impl Disk {
-    /// A disk that asks `fault` before every call.
-    pub fn with_faults(fault: Fault) -> Self {
-        Self { fault: Some(fault) }
+    /// A disk that asks `hook` before every call and tells it afterwards.
+    pub fn with_hook(hook: Arc<dyn Hook>) -> Self {
+        Self { hook: Some(hook), ..Self::default() }
     }
 
-    fn attempt<T>(&self, call: Call, path: &Path, act: impl FnOnce() -> io::Result<T>) -> Result<T, DiskError> {
-        let fail = |source| DiskError { call, path: path.to_path_buf(), source };
-        if let Some(error) = self.fault.as_ref().and_then(|fault| fault(call, path)) {
-            return Err(fail(error));
+    /// The same disk with temporary files in this folder, which is on the file system of whatever is written.
+    #[must_use]
+    pub fn with_temporary(self, folder: &Path) -> Self {
+        Self { temporary: Some(Arc::new(folder.to_path_buf())), ..self }
+    }
+
+    /// The kind of file system a folder is on.
+    pub fn file_system(&self, folder: &Path) -> FileSystem {
+        self.hook.as_ref().and_then(|hook| hook.file_system()).unwrap_or_else(|| FileSystem::of(folder))
+    }
+
+    /// Makes one call; `act` heeds the verdict, which is not to fail.
+    fn attempt<T>(
+        &self,
+        call: Call,
+        path: &Path,
+        mut act: impl FnMut(&Verdict) -> io::Result<T>,
+    ) -> Result<T, DiskError> {
+        let mut interruptions = 0;
+        loop {
+            let made = match self.hook.as_ref().map_or(Verdict::Make, |hook| hook.before(call, path)) {
+                Verdict::Fail(error) => Err(error),
+                verdict => act(&verdict),
+            };
+            match made {
+                Ok(value) => {
+                    if let Some(hook) = &self.hook {
+                        hook.after(call, path);
+                    }
+                    return Ok(value);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && interruptions < INTERRUPTIONS_MAX => {
+                    interruptions += 1;
+                }
+                Err(source) => return Err(DiskError { call, path: path.to_path_buf(), source }),
+            }
         }
-        act().map_err(fail)
     }
 
-    /// Makes a folder and those above it.
+    /// Makes a folder and those above it, so that they outlive a power cut.
     ///
     /// # Errors
     /// [`DiskError`], as every method here.
     pub fn create_folder(&self, path: &Path) -> Result<(), DiskError> {
-        if path.is_dir() {
+        if self.durable().contains(path) && path.is_dir() {
             return Ok(());
         }
-        self.attempt(Call::CreateFolder, path, || fs::create_dir_all(path))?;
-        match path.parent() {
-            Some(parent) => self.sync_folder(parent),
-            None => Ok(()),
+        let parent = folder_of(path);
+        if !path.is_dir() {
+            if !parent.as_os_str().is_empty() && !parent.is_dir() {
+                self.create_folder(parent)?;
+            }
+            self.attempt(Call::CreateFolder, path, |_| made(fs::create_dir(path)))?;
         }
+        // Also when it was there: whoever made it may have died, or not come to this yet.
+        self.sync_folder(parent)?;
+        self.durable().insert(path.to_path_buf());
+        Ok(())
+    }
+
+    /// Makes a folder that need not outlive anything.
+    pub fn create_passing_folder(&self, path: &Path) -> Result<(), DiskError> {
+        self.attempt(Call::CreateFolder, path, |_| fs::create_dir_all(path))
     }
 
     /// Writes a file that appears whole or not at all, replacing one that is there.
     pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
         let folder = folder_of(path);
         self.create_folder(folder)?;
-        let temporary = temporary_in(folder);
+        let temporary = self.temporary_for(folder);
         let written = self.write_synced(&temporary, bytes).and_then(|()| self.rename(&temporary, path));
         if written.is_err() {
-            // It holds nothing anybody needs; if removing fails as well, opening the cache does it.
+            // It holds nothing anybody needs; if removing fails as well, the next one to open the cache does it.
             let _ = fs::remove_file(&temporary);
         }
         written
@@ -136,40 +209,111 @@ impl Disk {
 
     /// Writes and syncs a file that nobody looks at before a later rename.
     pub fn write_synced(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-        let mut file = self.attempt(Call::Create, path, || File::create(path))?;
-        self.attempt(Call::Write, path, || file.write_all(bytes))?;
-        self.attempt(Call::SyncFile, path, || file.sync_all())
+        let mut file = self.create(path)?;
+        file.write(bytes)?;
+        file.sync()
     }
 
-    /// Syncs a file that somebody else wrote.
-    pub fn sync_file(&self, path: &Path) -> Result<(), DiskError> {
-        self.attempt(Call::SyncFile, path, || File::open(path)?.sync_all())
+    /// Makes an empty file, or empties one that is there.
+    pub fn create(&self, path: &Path) -> Result<DiskFile, DiskError> {
+        let file = self.attempt(Call::Create, path, |_| File::create(path))?;
+        Ok(DiskFile { file, path: path.to_path_buf(), disk: self.clone() })
+    }
+
+    /// Syncs a file that somebody else wrote, or a folder with everything in it.
+    pub fn sync_all(&self, path: &Path) -> Result<(), DiskError> {
+        if !path.is_dir() {
+            return self.attempt(Call::SyncFile, path, |verdict| sync(verdict, || File::open(path)?.sync_all()));
+        }
+        let entries = fs::read_dir(path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+        let entries = entries.map_err(|source| DiskError { call: Call::SyncFolder, path: path.to_path_buf(), source });
+        for entry in entries? {
+            self.sync_all(&entry.path())?;
+        }
+        self.sync_folder(path)
     }
 
     /// Renames and syncs the folder of the new name.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        self.attempt(Call::Rename, to, || fs::rename(from, to))?;
+        self.attempt(Call::Rename, to, |_| fs::rename(from, to))?;
         self.sync_folder(folder_of(to))
     }
 
     /// Syncs a folder, so that renames in it outlive a power cut.
     pub fn sync_folder(&self, path: &Path) -> Result<(), DiskError> {
-        self.attempt(Call::SyncFolder, path, || File::open(path)?.sync_all())
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        self.attempt(Call::SyncFolder, path, |verdict| sync(verdict, || File::open(path)?.sync_all()))
     }
 
     /// Removes a file, or a folder with everything in it; one that is not there is fine.
     pub fn remove(&self, path: &Path) -> Result<(), DiskError> {
-        self.attempt(Call::Remove, path, || {
-            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        self.attempt(Call::Remove, path, |_| {
+            let folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+            let removed = if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
             removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
         })
     }
+
+    /// A name for a temporary file that will be renamed into `folder`.
+    pub(crate) fn temporary_for(&self, folder: &Path) -> PathBuf {
+        let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
+        match &self.temporary {
+            Some(temporary) => temporary.join(number.to_string()),
+            None => folder.join(format!("{TEMPORARY_PREFIX}{}-{number}", std::process::id())),
+        }
+    }
+
+    fn durable(&self) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// A name for a temporary file in a folder.
-pub(crate) fn temporary_in(folder: &Path) -> PathBuf {
-    let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
-    folder.join(format!("{TEMPORARY_PREFIX}{}-{number}", std::process::id()))
+/// A folder that somebody else made in the meantime is as good.
+fn made(created: io::Result<()>) -> io::Result<()> {
+    created.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+}
+
+fn sync(verdict: &Verdict, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if matches!(verdict, Verdict::SkipSync) { Ok(()) } else { act() }
+}
+
+/// A file that is being written.
+#[derive(Debug)]
+pub struct DiskFile {
+    file: File,
+    path: PathBuf,
+    disk: Disk,
+}
+
+impl DiskFile {
+    /// Writes all of the bytes.
+    ///
+    /// # Errors
+    /// [`DiskError`]; some of the bytes may have been written.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
+        let file = &mut self.file;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = self.disk.attempt(Call::Write, &self.path, |verdict| {
+                let len = if matches!(verdict, Verdict::Short) { rest.len().div_ceil(2) } else { rest.len() };
+                file.write(rest.get(..len).unwrap_or_default())
+            })?;
+            if written == 0 {
+                let source = io::Error::from(io::ErrorKind::WriteZero);
+                return Err(DiskError { call: Call::Write, path: self.path.clone(), source });
+            }
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Syncs it.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn sync(&self) -> Result<(), DiskError> {
+        self.disk.attempt(Call::SyncFile, &self.path, |verdict| sync(verdict, || self.file.sync_all()))
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -1,6 +1,6 @@
-//! The index in memory: `--index none`, and tests.
+//! The index in memory: `--index none`, a second process at work in the same cache, and readers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::index::{Index, IndexError, Place};
@@ -13,8 +13,8 @@ pub(crate) struct MemoryIndex(Mutex<Maps>);
 #[derive(Debug, Default)]
 struct Maps {
     units: BTreeMap<Digest, Place>,
-    files: BTreeMap<Vec<u8>, Digest>,
-    complete: bool,
+    files: BTreeMap<Digest, Digest>,
+    groups: BTreeSet<Digest>,
 }
 
 impl MemoryIndex {
@@ -31,31 +31,32 @@ impl Index for MemoryIndex {
 
     fn add_units(&self, group: &Digest, keys: &[Digest]) -> Result<(), IndexError> {
         let places = (0..).map(|slot| Place { group: *group, slot });
-        self.maps().units.extend(keys.iter().copied().zip(places));
+        let mut maps = self.maps();
+        maps.units.extend(keys.iter().copied().zip(places));
+        maps.groups.insert(*group);
         Ok(())
     }
 
-    fn file(&self, stat: &[u8]) -> Result<Option<Digest>, IndexError> {
+    fn file(&self, stat: &Digest) -> Result<Option<Digest>, IndexError> {
         Ok(self.maps().files.get(stat).copied())
     }
 
-    fn add_file(&self, stat: &[u8], digest: &Digest) -> Result<(), IndexError> {
-        self.maps().files.insert(stat.to_vec(), *digest);
+    fn add_files(&self, group: Option<&Digest>, files: &[(Digest, Digest)]) -> Result<(), IndexError> {
+        let mut maps = self.maps();
+        maps.files.extend(files.iter().copied());
+        maps.groups.extend(group.copied());
         Ok(())
     }
 
-    fn complete(&self) -> Result<bool, IndexError> {
-        Ok(self.maps().complete)
-    }
-
-    fn set_complete(&self) -> Result<(), IndexError> {
-        self.maps().complete = true;
-        Ok(())
+    fn has_group(&self, group: &Digest) -> Result<bool, IndexError> {
+        Ok(self.maps().groups.contains(group))
     }
 
     fn flush(&self) -> Result<(), IndexError> {
         Ok(())
     }
+
+    fn condemn(&self) {}
 }
 
 #[cfg(test)]

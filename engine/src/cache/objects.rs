@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use super::damaged::Damaged;
 use super::disk::{Disk, DiskError};
 use crate::digest::Digest;
 
@@ -13,7 +14,7 @@ use crate::digest::Digest;
 #[derive(Debug)]
 pub struct Objects {
     folder: PathBuf,
-    damaged: PathBuf,
+    damaged: Damaged,
     disk: Disk,
     /// Objects whose bytes this process has hashed, so that streaming readers pay for it once.
     verified: Mutex<BTreeSet<Digest>>,
@@ -40,8 +41,8 @@ pub enum ObjectError {
 
 impl Objects {
     /// The objects below `cache`.
-    pub fn new(cache: &Path, disk: Disk) -> Self {
-        Self { folder: cache.join("objects"), damaged: cache.join("damaged"), disk, verified: Mutex::default() }
+    pub fn new(cache: &Path, disk: Disk, damaged: Damaged) -> Self {
+        Self { folder: cache.join("objects"), damaged, disk, verified: Mutex::default() }
     }
 
     /// Where an object is, if it is there.
@@ -54,14 +55,16 @@ impl Objects {
         self.place(digest).is_file()
     }
 
-    /// Stores bytes under their digest.
+    /// Stores bytes under their digest; they are on the disk when this returns.
     ///
     /// # Errors
     /// [`DiskError`].
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, DiskError> {
         let digest = Digest::of(bytes);
-        if !self.contains(&digest) {
-            self.disk.write(&self.place(&digest), bytes)?;
+        if !self.keeps(&digest)? {
+            let place = self.place(&digest);
+            self.settle(&place, self.disk.write(&place, bytes))?;
+            self.lock_verified().insert(digest);
         }
         Ok(digest)
     }
@@ -73,16 +76,48 @@ impl Objects {
     pub fn put_file(&self, path: &Path) -> Result<Digest, ObjectError> {
         let read = |source| ObjectError::Read { path: path.to_path_buf(), source };
         let (digest, _) = Digest::of_file(path).map_err(read)?;
-        let place = self.place(&digest);
-        if self.contains(&digest) {
+        if self.keeps(&digest)? {
             return Ok(digest);
         }
-        self.disk.sync_file(path)?;
+        self.disk.sync_all(path)?;
+        let place = self.place(&digest);
         if let Some(folder) = place.parent() {
             self.disk.create_folder(folder)?;
         }
-        self.disk.rename(path, &place)?;
+        self.settle(&place, self.disk.rename(path, &place))?;
+        self.lock_verified().insert(digest);
         Ok(digest)
+    }
+
+    /// Whether an object is there already, right and on the disk. A wrong one is set aside, so that what a stage has just
+    /// made is never taken for what somebody else left damaged.
+    fn keeps(&self, digest: &Digest) -> Result<bool, DiskError> {
+        let place = self.place(digest);
+        if self.lock_verified().contains(digest) && place.is_file() {
+            return Ok(true);
+        }
+        match Digest::of_file(&place) {
+            Ok((found, _)) if found == *digest => {
+                // Whoever wrote it may not have come to syncing the folder.
+                place.parent().map_or(Ok(()), |folder| self.disk.sync_folder(folder))?;
+                self.lock_verified().insert(*digest);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            _ => {
+                self.set_aside(digest);
+                Ok(false)
+            }
+        }
+    }
+
+    /// An object whose folder could not be synced is not kept: after a failed sync nobody knows what is on the disk, and
+    /// the next attempt is to write it from its bytes.
+    fn settle(&self, place: &Path, written: Result<(), DiskError>) -> Result<(), DiskError> {
+        if written.is_err() {
+            let _ = fs::remove_file(place);
+        }
+        written
     }
 
     /// The bytes of an object, checked against its name.
@@ -94,10 +129,10 @@ impl Objects {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ObjectError::Missing(*digest)),
-            Err(_) if path.is_dir() => return self.set_aside(digest),
+            Err(_) if path.is_dir() => return Err(self.set_aside(digest)),
             Err(source) => return Err(ObjectError::Read { path, source }),
         };
-        if Digest::of(&bytes) == *digest { Ok(bytes) } else { self.set_aside(digest) }
+        if Digest::of(&bytes) == *digest { Ok(bytes) } else { Err(self.set_aside(digest)) }
     }
 
     /// The file of an object, for readers that stream; its bytes are checked once a process.
@@ -116,7 +151,7 @@ impl Objects {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ObjectError::Missing(*digest)),
             Err(source) if !path.is_dir() => Err(ObjectError::Read { path, source }),
-            _ => self.set_aside(digest),
+            _ => Err(self.set_aside(digest)),
         }
     }
 
@@ -125,11 +160,17 @@ impl Objects {
     }
 
     /// Moves wrong bytes out of the way, for whoever wants to look at them.
-    fn set_aside<T>(&self, digest: &Digest) -> Result<T, ObjectError> {
-        tracing::warn!(object = %digest, "its bytes do not match its name: set aside in damaged/");
-        self.disk.create_folder(&self.damaged)?;
-        self.disk.rename(&self.place(digest), &self.damaged.join(digest.to_string()))?;
-        Err(ObjectError::Missing(*digest))
+    fn set_aside(&self, digest: &Digest) -> ObjectError {
+        self.lock_verified().remove(digest);
+        let place = self.place(digest);
+        let aside = self.damaged.set_aside_quietly(&place, "its bytes do not match its name");
+        // Between our reading it and our moving it, another process may have put it right.
+        if let Some(aside) = aside.filter(|aside| Digest::of_file(aside).is_ok_and(|(found, _)| found == *digest))
+            && let Err(error) = self.disk.rename(&aside, &place)
+        {
+            tracing::warn!(%error, "an object that is right could not be moved back: it will be made again");
+        }
+        ObjectError::Missing(*digest)
     }
 }
 

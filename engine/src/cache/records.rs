@@ -1,4 +1,4 @@
-//! What a stage left behind: `results/aa/<key>`, one JSON file a key. Its rename is the commit.
+//! What a stage left behind: `results/aa/<key>`, one sealed JSON file a key. Its rename is the commit.
 
 use std::fs;
 use std::io;
@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::damaged::Damaged;
 use super::disk::{Disk, DiskError};
 use super::objects::sharded;
+use super::sealed::{self, SealError};
 use crate::digest::Digest;
 
 /// The layout of [`Record`]; a record of another version is a miss.
@@ -62,42 +64,57 @@ pub struct Quarantined {
 pub struct Records {
     folder: PathBuf,
     disk: Disk,
+    damaged: Damaged,
 }
 
 impl Record {
     /// The version that [`Records::put`] writes.
     pub const VERSION: u32 = VERSION;
+
+    /// The record of these bytes; nothing when another version wrote them.
+    pub(crate) fn open(bytes: &[u8]) -> Result<Option<Self>, SealError> {
+        /// What every version has.
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        match sealed::open::<Versioned>(bytes)?.version {
+            VERSION => sealed::open(bytes).map(Some),
+            _ => Ok(None),
+        }
+    }
 }
 
 impl Records {
     /// The records below `cache`.
-    pub fn new(cache: &Path, disk: Disk) -> Self {
-        Self { folder: cache.join("results"), disk }
+    pub fn new(cache: &Path, disk: Disk, damaged: Damaged) -> Self {
+        Self { folder: cache.join("results"), disk, damaged }
     }
 
     /// The record of a key. One that cannot be read, or is of another version, is a miss: the stage runs again and
     /// writes a good one.
     pub fn get(&self, key: &Digest) -> Option<Record> {
-        let path = sharded(&self.folder, key);
+        let path = self.place(key);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "a record cannot be read: taken for a miss");
+            Err(_) => {
+                self.damaged.set_aside_quietly(&path, "a record that cannot be read");
                 return None;
             }
         };
-        match serde_json::from_slice::<Record>(&bytes) {
-            Ok(record) if record.version == VERSION => Some(record),
-            Ok(record) => {
-                tracing::info!(path = %path.display(), record.version, "a record of another version: taken for a miss");
-                None
-            }
+        match Record::open(&bytes) {
+            Ok(record) => record,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "a damaged record: taken for a miss");
+                self.damaged.set_aside_quietly(&path, &format!("a damaged record: {error}"));
                 None
             }
         }
+    }
+
+    /// Where a record is.
+    pub fn place(&self, key: &Digest) -> PathBuf {
+        sharded(&self.folder, key)
     }
 
     /// Stores a record: from here on the key is known.
@@ -105,12 +122,11 @@ impl Records {
     /// # Errors
     /// [`DiskError`].
     pub fn put(&self, key: &Digest, record: &Record) -> Result<(), DiskError> {
-        let path = sharded(&self.folder, key);
+        let path = self.place(key);
         if path.is_dir() {
-            self.disk.remove(&path)?;
+            self.damaged.set_aside(&path)?;
         }
-        let bytes = serde_json::to_vec(record).expect("a record is plain data with text keys");
-        self.disk.write(&path, &bytes)
+        self.disk.write(&path, &sealed::seal(record))
     }
 
     /// Forgets a key.

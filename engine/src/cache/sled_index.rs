@@ -2,72 +2,121 @@
 //!
 //! sled is treated as what may break at any time (its author says as much): our own lock is held before its folder is
 //! touched, `*.generating` files that a kill left behind are removed first since they make every later open fail, opening
-//! happens under `catch_unwind`, values stay under 1 KB, and any failure sets the folder aside and starts an empty one.
+//! happens in a thread of its own that may panic or hang, values stay under 1 KB, and any failure sets the folder aside
+//! and starts an empty one. One process at a time has it open; the others use an index in memory.
 
 use std::fs;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::mpsc;
+use std::time::Duration;
 
+use super::damaged::Damaged;
 use super::index::{Index, IndexError, Place};
+use super::lock::{LockFile, Taken};
 use crate::digest::Digest;
 
 /// sled takes about ten times this; 32 MB keep a run's memory bounded.
 const CACHE_BYTES: u64 = 32 << 20;
 /// sled's lock outlives a closed database for a moment (its threads end late): opening is tried for this long.
-const OPEN_TRIES: u32 = 20;
+const OPEN_TRIES: u32 = 40;
+const OPEN_PAUSE: Duration = Duration::from_millis(50);
+/// A damaged one may keep sled busy for ever.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The mark of an index that was found damaged while it was open.
+const CONDEMNED: &str = "condemned";
+/// The key of a group that has been seen: 33 bytes, so that it is no unit's.
+const GROUP_PREFIX: u8 = b'g';
 
 /// Trees of sled: few, since each costs disk for ever.
 #[derive(Debug)]
 pub(crate) struct SledIndex {
+    folder: PathBuf,
     db: sled::Db,
     units: sled::Tree,
     files: sled::Tree,
+    /// Held until the trees are closed.
+    _lock: Option<LockFile>,
 }
 
-const COMPLETE: &[u8] = b"complete";
+/// What came of opening it.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    /// It is open. `fresh` when it was made just now, `aside` where a damaged one is that it replaces.
+    Open {
+        /// The index.
+        index: SledIndex,
+        /// It knows nothing yet.
+        fresh: bool,
+        /// Where the one before is, if that was damaged.
+        aside: Option<PathBuf>,
+    },
+    /// Another process has it.
+    Taken,
+}
 
 impl SledIndex {
-    /// Opens the index of a cache whose lock is held. A damaged one is set aside; the second value then says so.
+    /// Opens the index in `folder`. A damaged one is set aside.
     ///
     /// # Errors
     /// When even an empty one cannot be made.
-    pub(crate) fn open(folder: &Path) -> Result<(Self, Option<String>), IndexError> {
+    pub(crate) fn open(folder: &Path, damaged: &Damaged) -> Result<Opening, IndexError> {
+        let lock = match LockFile::take(&folder.with_extension("lock")) {
+            Ok(Taken::Ours(lock)) => Some(lock),
+            Ok(Taken::Theirs(_)) => return Ok(Opening::Taken),
+            Err(error) => return Err(IndexError(format!("it cannot be locked: {error}"))),
+        };
+        let mut aside = None;
+        if folder.join(CONDEMNED).exists() {
+            aside = set_aside(folder, damaged, &IndexError("it was found damaged".to_owned()))?;
+        }
         remove_generating(folder);
-        match Self::try_open(folder) {
-            Ok(index) => Ok((index, None)),
+        let (db, units, files) = match try_open(folder) {
+            Ok(open) => open,
             Err(error) => {
-                let aside =
-                    set_aside(folder).map_err(|io| IndexError(format!("{error}; setting it aside failed: {io}")))?;
-                let note = format!(
-                    "the index was damaged and is being built again; the old one is kept in {}",
-                    aside.display()
-                );
-                Ok((Self::try_open(folder)?, Some(note)))
+                aside = set_aside(folder, damaged, &error)?;
+                try_open(folder)?
             }
-        }
+        };
+        let fresh = !db.was_recovered() || aside.is_some();
+        let index = Self { folder: folder.to_path_buf(), db, units, files, _lock: lock };
+        Ok(Opening::Open { index, fresh, aside })
     }
+}
 
-    fn try_open(folder: &Path) -> Result<Self, IndexError> {
-        let mut last = IndexError(String::new());
-        for _ in 0..OPEN_TRIES {
-            let opened = catch_unwind(|| {
-                let db = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open()?;
-                let (units, files) = (db.open_tree("units")?, db.open_tree("files")?);
-                sled::Result::Ok(Self { db, units, files })
-            });
-            match opened {
-                Ok(Ok(index)) => return Ok(index),
-                Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
-                    last = IndexError(error.to_string());
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) => return Err(IndexError("sled panicked while opening it".to_owned())),
+type Trees = (sled::Db, sled::Tree, sled::Tree);
+
+/// In a thread, since a damaged one may panic or never come back; such a thread is left to itself.
+fn try_open(folder: &Path) -> Result<Trees, IndexError> {
+    let (done, opened) = mpsc::channel();
+    let path = folder.to_path_buf();
+    let opener = move || {
+        let opened = catch_unwind(AssertUnwindSafe(|| open_patiently(&path)));
+        let _ = done.send(opened.unwrap_or_else(|_| Err(IndexError("sled panicked while opening it".to_owned()))));
+    };
+    let spawned = std::thread::Builder::new().name("index".to_owned()).spawn(opener);
+    spawned.map_err(|error| IndexError(error.to_string()))?;
+    opened
+        .recv_timeout(OPEN_TIMEOUT)
+        .unwrap_or_else(|_| Err(IndexError("sled does not come back from opening it".to_owned())))
+}
+
+fn open_patiently(folder: &Path) -> Result<Trees, IndexError> {
+    let mut last = IndexError(String::new());
+    for _ in 0..OPEN_TRIES {
+        let db = match sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open() {
+            Ok(db) => db,
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                last = IndexError(error.to_string());
+                std::thread::sleep(OPEN_PAUSE);
+                continue;
             }
-        }
-        Err(last)
+            Err(error) => return Err(error.into()),
+        };
+        let (units, files) = (db.open_tree("units")?, db.open_tree("files")?);
+        return Ok((db, units, files));
     }
+    Err(last)
 }
 
 impl From<sled::Error> for IndexError {
@@ -85,11 +134,9 @@ fn remove_generating(folder: &Path) {
     }
 }
 
-fn set_aside(folder: &Path) -> std::io::Result<PathBuf> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
-    let aside = folder.with_file_name(format!("index.bad-{now}"));
-    fs::rename(folder, &aside)?;
-    Ok(aside)
+fn set_aside(folder: &Path, damaged: &Damaged, why: &IndexError) -> Result<Option<PathBuf>, IndexError> {
+    tracing::warn!(%why, "the index is set aside");
+    damaged.set_aside(folder).map_err(|error| IndexError(format!("{why}; setting it aside failed: {error}")))
 }
 
 fn digest(value: &[u8]) -> Result<Digest, IndexError> {
@@ -97,18 +144,32 @@ fn digest(value: &[u8]) -> Result<Digest, IndexError> {
     Ok(Digest::from_bytes(bytes))
 }
 
+fn group_key(group: &Digest) -> Vec<u8> {
+    [&[GROUP_PREFIX], group.as_bytes().as_slice()].concat()
+}
+
+/// sled may panic on damage that it meets while it works.
+fn guarded<T>(ask: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(IndexError("sled panicked".to_owned())))
+}
+
 impl Index for SledIndex {
     fn units(&self, keys: &[Digest]) -> Result<Vec<Option<Place>>, IndexError> {
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_unstable_by_key(|&place| keys.get(place));
         let mut places = vec![None; keys.len()];
-        for at in order {
-            let (Some(key), Some(place)) = (keys.get(at), places.get_mut(at)) else { continue };
-            let Some(value) = self.units.get(key.as_bytes())? else { continue };
-            let Some((group, slot)) = value.split_at_checked(32) else { continue };
-            let slot = slot.try_into().map_err(|_| IndexError("a place of the wrong length".to_owned()))?;
-            *place = Some(Place { group: digest(group)?, slot: u32::from_be_bytes(slot) });
-        }
+        guarded(|| {
+            for at in order {
+                let (Some(key), Some(place)) = (keys.get(at), places.get_mut(at)) else { continue };
+                let Some(value) = self.units.get(key.as_bytes())? else { continue };
+                let Some((group, slot)) = value.split_at_checked(32) else {
+                    return Err(IndexError("a place of the wrong length".to_owned()));
+                };
+                let slot = slot.try_into().map_err(|_| IndexError("a place of the wrong length".to_owned()))?;
+                *place = Some(Place { group: digest(group)?, slot: u32::from_be_bytes(slot) });
+            }
+            Ok(())
+        })?;
         Ok(places)
     }
 
@@ -119,73 +180,111 @@ impl Index for SledIndex {
             value.extend(slot.to_be_bytes());
             batch.insert(key.as_bytes(), value);
         }
-        Ok(self.units.apply_batch(batch)?)
+        batch.insert(group_key(group), &[]);
+        guarded(|| Ok(self.units.apply_batch(batch)?))
     }
 
-    fn file(&self, stat: &[u8]) -> Result<Option<Digest>, IndexError> {
-        self.files.get(stat)?.map(|value| digest(&value)).transpose()
+    fn file(&self, stat: &Digest) -> Result<Option<Digest>, IndexError> {
+        guarded(|| self.files.get(stat.as_bytes())?.map(|value| digest(&value)).transpose())
     }
 
-    fn add_file(&self, stat: &[u8], digest: &Digest) -> Result<(), IndexError> {
-        self.files.insert(stat, digest.as_bytes())?;
-        Ok(())
+    fn add_files(&self, group: Option<&Digest>, files: &[(Digest, Digest)]) -> Result<(), IndexError> {
+        let mut batch = sled::Batch::default();
+        for (stat, digest) in files {
+            batch.insert(stat.as_bytes(), digest.as_bytes());
+        }
+        guarded(|| {
+            self.files.apply_batch(batch)?;
+            if let Some(group) = group {
+                self.units.insert(group_key(group), &[])?;
+            }
+            Ok(())
+        })
     }
 
-    fn complete(&self) -> Result<bool, IndexError> {
-        Ok(self.db.contains_key(COMPLETE)?)
-    }
-
-    fn set_complete(&self) -> Result<(), IndexError> {
-        self.db.insert(COMPLETE, COMPLETE)?;
-        Ok(())
+    fn has_group(&self, group: &Digest) -> Result<bool, IndexError> {
+        guarded(|| Ok(self.units.contains_key(group_key(group))?))
     }
 
     fn flush(&self) -> Result<(), IndexError> {
-        self.db.flush()?;
-        Ok(())
+        guarded(|| {
+            self.db.flush()?;
+            Ok(())
+        })
+    }
+
+    fn condemn(&self) {
+        if let Err(error) = fs::write(self.folder.join(CONDEMNED), "found damaged while it was open\n") {
+            tracing::warn!(%error, "a damaged index could not be marked");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::Disk;
     use super::*;
+
+    fn open(cache: &Path) -> (SledIndex, bool, Option<PathBuf>) {
+        match SledIndex::open(&cache.join("index"), &Damaged::new(cache, Disk::default())).unwrap() {
+            Opening::Open { index, fresh, aside } => (index, fresh, aside),
+            Opening::Taken => panic!("nobody else has it"),
+        }
+    }
+
+    fn filled() -> tempfile::TempDir {
+        let cache = tempfile::tempdir().unwrap();
+        let (index, fresh, aside) = open(cache.path());
+        assert!(fresh && aside.is_none());
+        super::super::index::contract(&index);
+        drop(index);
+        let (_, fresh, aside) = open(cache.path());
+        assert!(!fresh && aside.is_none());
+        cache
+    }
 
     #[test]
     fn keeps_the_contract() {
-        let folder = tempfile::tempdir().unwrap();
-        let (index, note) = SledIndex::open(&folder.path().join("index")).unwrap();
-        assert_eq!(note, None);
-        super::super::index::contract(&index);
+        filled();
+    }
+
+    #[test]
+    fn only_one_has_it() {
+        let cache = tempfile::tempdir().unwrap();
+        let damaged = Damaged::new(cache.path(), Disk::default());
+        let first = open(cache.path());
+        assert!(matches!(SledIndex::open(&cache.path().join("index"), &damaged).unwrap(), Opening::Taken));
+        drop(first);
+        open(cache.path());
+    }
+
+    #[test]
+    fn can_be_opened_a_hundred_times_in_a_row() {
+        let cache = tempfile::tempdir().unwrap();
+        for round in 0..100 {
+            let (_, fresh, aside) = open(cache.path());
+            assert_eq!((fresh, aside), (round == 0, None), "{round}");
+        }
     }
 
     #[test]
     fn survives_what_a_kill_while_opening_leaves() {
         for len in [0, 40, 524_288] {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("index");
-            {
-                let (index, _) = SledIndex::open(&path).unwrap();
-                super::super::index::contract(&index);
-            }
-            fs::write(path.join("snap.00000000000000FF.generating"), vec![0; len]).unwrap();
-            let (index, note) = SledIndex::open(&path).unwrap();
-            assert_eq!(note, None, "{len}");
-            assert!(index.complete().unwrap());
+            let cache = filled();
+            fs::write(cache.path().join("index/snap.00000000000000FF.generating"), vec![0; len]).unwrap();
+            let (_, fresh, aside) = open(cache.path());
+            assert_eq!((fresh, aside), (false, None), "{len}");
         }
     }
 
     #[test]
     fn a_damaged_one_is_set_aside_and_an_empty_one_made() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("index");
-        {
-            let (index, _) = SledIndex::open(&path).unwrap();
-            super::super::index::contract(&index);
+        for (file, bytes) in [("conf", b"not a configuration".as_slice()), ("conf", &[0; 62]), ("condemned", b"")] {
+            let cache = filled();
+            fs::write(cache.path().join("index").join(file), bytes).unwrap();
+            let (index, fresh, aside) = open(cache.path());
+            assert_eq!((fresh, aside), (true, Some(cache.path().join("damaged/index"))), "{file}");
+            assert!(!index.has_group(&Digest::of(b"group")).unwrap());
         }
-        fs::write(path.join("conf"), b"not a configuration").unwrap();
-        let (index, note) = SledIndex::open(&path).unwrap();
-        assert!(note.unwrap().starts_with("the index was damaged and is being built again; the old one is kept in "));
-        assert!(!index.complete().unwrap());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

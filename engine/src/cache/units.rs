@@ -1,110 +1,72 @@
-//! Results of single units of work, committed in groups: `units/aa/<digest>`, a chunk of unit key -> result.
-//!
-//! A group is self-describing, so the index can be filled from the folder alone.
+//! Results of single units of work of map stages, committed in groups: `units/aa/<digest>`.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::disk::{Disk, DiskError};
-use super::index::{Index, IndexError, Place};
-use super::objects::sharded;
-use crate::dataset::{Chunk, Item};
+use super::disk::DiskError;
+use super::lookup::Lookup;
+use crate::dataset::Chunk;
 use crate::digest::Digest;
 
-/// The groups and the index over them.
+/// How often a lookup starts again with another index when one lied. The second one was filled from the groups themselves.
+const TRIES: u32 = 2;
+
+/// The results of units.
 #[derive(Debug)]
 pub struct Units {
-    folder: PathBuf,
-    disk: Disk,
-    index: Box<dyn Index>,
+    lookup: Arc<Lookup>,
 }
 
 impl Units {
-    /// The units below `cache`.
-    pub fn new(cache: &Path, disk: Disk, index: Box<dyn Index>) -> Self {
-        Self { folder: cache.join("units"), disk, index }
+    pub(crate) fn new(lookup: Arc<Lookup>) -> Self {
+        Self { lookup }
     }
 
     /// The results of these units, in the order asked; `None` for what is not known. A group that is missing or damaged
     /// makes its units unknown.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub fn get(&self, keys: &[Digest]) -> Result<Vec<Option<Vec<u8>>>, IndexError> {
-        let places = self.index.units(keys)?;
-        let mut groups: BTreeMap<Digest, Option<Chunk>> = BTreeMap::new();
-        for place in places.iter().flatten() {
-            groups.entry(place.group).or_insert_with(|| self.group(&place.group));
+    pub fn get(&self, keys: &[Digest]) -> Vec<Option<Vec<u8>>> {
+        for _ in 1..TRIES {
+            match self.try_get(keys) {
+                Some(results) => return results,
+                None => self.lookup.caught_lying(),
+            }
         }
-        let result = |(key, place): (&Digest, &Option<Place>)| {
-            let place = place.as_ref()?;
-            let item = groups.get(&place.group)?.as_ref()?.items.get(place.slot as usize)?;
-            (item.id == *key).then(|| item.payload.clone())
-        };
-        Ok(keys.iter().zip(&places).map(result).collect())
+        self.try_get(keys).unwrap_or_else(|| vec![None; keys.len()])
     }
 
-    /// Commits the results of units.
+    /// Nothing when the index points at another unit's result.
+    fn try_get(&self, keys: &[Digest]) -> Option<Vec<Option<Vec<u8>>>> {
+        let places = self.lookup.unit_places(keys);
+        let mut groups: BTreeMap<Digest, Option<Chunk>> = BTreeMap::new();
+        for place in places.iter().flatten() {
+            groups.entry(place.group).or_insert_with(|| self.lookup.units.get(&place.group));
+        }
+        let mut results = Vec::with_capacity(keys.len());
+        for (key, place) in keys.iter().zip(&places) {
+            let group = place.as_ref().and_then(|place| Some((place.slot, groups.get(&place.group)?.as_ref()?)));
+            let Some((slot, chunk)) = group else {
+                results.push(None);
+                continue;
+            };
+            let item = chunk.items.get(slot as usize).filter(|item| item.id == *key)?;
+            results.push(Some(item.payload.clone()));
+        }
+        Some(results)
+    }
+
+    /// Commits the results of units: they are on the disk when this returns.
     ///
     /// # Errors
-    /// [`DiskError`]. The index is told afterwards; what it forgets, the next start finds in the group.
+    /// [`DiskError`].
     pub fn put(&self, results: Vec<(Digest, Vec<u8>)>) -> Result<(), DiskError> {
-        let items: Vec<Item> = results.into_iter().map(|(id, payload)| Item { id, payload }).collect();
-        let keys: Vec<Digest> = items.iter().map(|item| item.id).collect();
-        let bytes = Chunk { items }.encode();
-        let group = Digest::of(&bytes);
-        let path = sharded(&self.folder, &group);
-        if !path.is_file() {
-            self.disk.write(&path, &bytes)?;
-        }
-        if let Err(error) = self.index.add_units(&group, &keys) {
-            tracing::warn!(%error, "a group of units is on disk but not in the index");
-        }
+        let keys: Vec<Digest> = results.iter().map(|(key, _)| *key).collect();
+        let group = self.lookup.units.put(results)?;
+        self.lookup.add_units(&group, &keys);
         Ok(())
     }
 
-    /// The index, for what else it remembers.
-    pub fn index(&self) -> &dyn Index {
-        self.index.as_ref()
-    }
-
-    /// Fills an index that is new from the groups there are; says so if there were any.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub fn fill_index(&self) -> Result<Option<String>, IndexError> {
-        if self.index.complete()? {
-            return Ok(None);
-        }
-        let mut count = 0_usize;
-        for group in self.groups() {
-            let Some(chunk) = self.group(&group) else { continue };
-            let keys: Vec<Digest> = chunk.items.iter().map(|item| item.id).collect();
-            self.index.add_units(&group, &keys)?;
-            count += keys.len();
-        }
-        self.index.set_complete()?;
-        self.index.flush()?;
-        Ok((count > 0).then(|| format!("the index was built from the cache: {count} results of units")))
-    }
-
-    fn groups(&self) -> Vec<Digest> {
-        let mut groups: Vec<Digest> = Vec::new();
-        for folder in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let entries = fs::read_dir(folder.path()).into_iter().flatten().flatten();
-            groups.extend(entries.filter_map(|entry| entry.file_name().to_str()?.parse::<Digest>().ok()));
-        }
-        groups.sort_unstable();
-        groups
-    }
-
-    fn group(&self, digest: &Digest) -> Option<Chunk> {
-        let bytes = fs::read(sharded(&self.folder, digest)).ok()?;
-        if Digest::of(&bytes) != *digest {
-            tracing::warn!(group = %digest, "a damaged group of units: its units count as unknown");
-            return None;
-        }
-        Chunk::decode(&bytes).ok()
+    /// Takes in what other processes have committed since.
+    pub fn refresh(&self) {
+        self.lookup.refresh_units();
     }
 }

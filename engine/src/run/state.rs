@@ -13,6 +13,8 @@ pub(crate) enum State {
     Probing,
     /// Its result is not in the cache; it waits for cores, a GPU or memory.
     Queued,
+    /// Another process, or another stage of this run with the same key, makes its result.
+    Elsewhere,
     /// It failed and waits for its next attempt.
     Delayed,
     /// A worker runs it and its resources are taken.
@@ -27,7 +29,7 @@ impl State {
     /// # Panics
     /// When there is no such move: the run would be wrong from here on.
     pub(crate) fn go(&mut self, next: State) {
-        use State::{Delayed, Ended, Probing, Queued, Ready, Running, Waiting};
+        use State::{Delayed, Elsewhere, Ended, Probing, Queued, Ready, Running, Waiting};
         let legal = match (*self, next) {
             (Waiting, Ready | Ended(Status::Skipped | Status::Interrupted))
             | (Ready, Probing | Ended(Status::Interrupted))
@@ -35,7 +37,11 @@ impl State {
                 Probing,
                 Queued | Waiting | Ended(Status::Reused | Status::CutOff | Status::Failed | Status::Interrupted),
             )
-            | (Queued, Running | Ended(Status::Interrupted))
+            | (
+                Queued,
+                Running | Elsewhere | Ended(Status::Reused | Status::CutOff | Status::Failed | Status::Interrupted),
+            )
+            | (Elsewhere, Queued | Ended(Status::Interrupted))
             | (Delayed, Queued | Ended(Status::Interrupted))
             | (Running, Delayed | Waiting | Ended(Status::Ran | Status::Failed | Status::Interrupted)) => true,
             // A result that turned out to be damaged is made again.

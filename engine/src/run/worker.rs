@@ -87,7 +87,7 @@ pub(crate) fn work(jobs: &Receiver<Job>, answers: &Sender<Answer>) {
 /// Makes the key and looks it up.
 pub(crate) fn probe(job: &ProbeJob) -> Result<Probe, OpError> {
     let started = Instant::now();
-    let files = Files::new(&job.base, Some(job.cache.units.index()));
+    let files = Files::new(&job.base, Some(&job.cache.files));
     let sources = sources(&job.node, &files)?;
     let preimage = Preimage::new(&job.node.op, &job.node.args, &job.inputs, &sources, &job.env);
     let key = preimage.hash();
@@ -107,7 +107,7 @@ fn run(job: RunJob) -> Ran {
     let ran = catch_unwind(AssertUnwindSafe(|| execute(&job.node, &mut ctx)));
     let result = ran.unwrap_or_else(|panic| Err(bug(job.node.op.signature.name, panic.as_ref())));
     let result = result.and_then(|output| {
-        if let Some(file) = ctx.sources().iter().find(|file| !file.unchanged(ctx.cache().units.index())) {
+        if let Some(file) = ctx.sources().iter().find(|file| !file.unchanged(&ctx.cache().files)) {
             let what = format!("{} changed while `{}` read it", file.path.display(), job.node.name);
             return Err(OpError::failed(what, "run again when nothing writes to it any more"));
         }
