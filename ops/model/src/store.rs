@@ -1,0 +1,181 @@
+//! Named tensors in safetensors files: written so that the same tensors give the same bytes, read with every claim checked.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
+use tch::{Device, Kind, Tensor};
+
+/// Why a file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system said no.
+    #[error("could not {verb} {}: {source}", path.display())]
+    Io {
+        /// "read" or "write".
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The bytes are no safetensors file, or hold what is not read here.
+    #[error("{} is no safetensors file that can be used: {what}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// What a file holds.
+#[derive(Debug)]
+pub struct Stored {
+    /// The tensors, on the CPU, in the kind they are stored in.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// The file's metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn read(path: &Path) -> Result<Stored, StoreError> {
+    let bytes = fs::read(path).map_err(|source| StoreError::Io { verb: "read", path: path.to_path_buf(), source })?;
+    let format = |what: String| StoreError::Format { path: path.to_path_buf(), what };
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| format(error.to_string()))?;
+    let metadata = header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let kind = kind(view.dtype()).ok_or_else(|| format(format!("`{name}` is of the kind {:?}", view.dtype())))?;
+        let shape: Vec<i64> = view.shape().iter().map(|side| *side as i64).collect();
+        tensors.insert(name, Tensor::from_data_size(view.data(), &shape, kind));
+    }
+    Ok(Stored { tensors, metadata })
+}
+
+/// Writes a file, tensor by tensor. At most one `metadata` entry keeps the bytes the same each time: the library writes
+/// several in any order.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn write<'t>(
+    path: &Path,
+    tensors: impl Iterator<Item = (&'t str, &'t Tensor)>,
+    metadata: Option<(&str, &str)>,
+) -> Result<(), StoreError> {
+    let out: Vec<(&str, Out)> = tensors.map(|(name, tensor)| (name, Out::new(tensor))).collect();
+    let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_owned(), value.to_owned())]));
+    serialize_to_file(out.iter().map(|(name, out)| (*name, out)), metadata, path).map_err(|error| {
+        let source = match error {
+            SafeTensorError::IoError(source) => source,
+            other => std::io::Error::other(other.to_string()),
+        };
+        StoreError::Io { verb: "write", path: path.to_path_buf(), source }
+    })
+}
+
+/// A tensor on its way into a file; its bytes are copied when their turn comes, so that one at a time is held twice.
+struct Out {
+    tensor: Tensor,
+    shape: Vec<usize>,
+}
+
+impl Out {
+    fn new(tensor: &Tensor) -> Self {
+        Self {
+            tensor: tensor.detach(),
+            shape: tensor.size().iter().map(|side| usize::try_from(*side).unwrap_or(0)).collect(),
+        }
+    }
+}
+
+impl View for &Out {
+    fn dtype(&self) -> Dtype {
+        dtype(self.tensor.kind())
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let tensor = self.tensor.to_device(Device::Cpu).contiguous();
+        let mut bytes = vec![0; self.data_len()];
+        tensor.copy_data_u8(&mut bytes, tensor.numel());
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+    }
+}
+
+/// The kinds that models and training states have, here and there.
+const KINDS: [(Dtype, Kind); 9] = [
+    (Dtype::F32, Kind::Float),
+    (Dtype::F64, Kind::Double),
+    (Dtype::F16, Kind::Half),
+    (Dtype::BF16, Kind::BFloat16),
+    (Dtype::I64, Kind::Int64),
+    (Dtype::I32, Kind::Int),
+    (Dtype::U8, Kind::Uint8),
+    (Dtype::I8, Kind::Int8),
+    (Dtype::BOOL, Kind::Bool),
+];
+
+fn kind(dtype: Dtype) -> Option<Kind> {
+    KINDS.iter().find(|(known, _)| *known == dtype).map(|(_, kind)| *kind)
+}
+
+fn dtype(kind: Kind) -> Dtype {
+    let found = KINDS.iter().find(|(_, known)| *known == kind);
+    found.map(|(dtype, _)| *dtype).expect("no tensor of another kind is ever made here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_come_back_and_the_bytes_are_always_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        let tensors = [
+            ("b", Tensor::from_slice(&[1.5_f32, -2.0]).view([1, 2])),
+            ("a", Tensor::from_slice(&[3_i64])),
+            ("scalar", Tensor::from(0.25_f32)),
+            ("turned", Tensor::from_slice(&[1_f32, 2.0, 3.0, 4.0]).view([2, 2]).tr()),
+        ];
+        let list = || tensors.iter().map(|(name, tensor)| (*name, tensor));
+        write(&one, list(), Some(("blip", "{}"))).unwrap();
+        write(&two, list().collect::<Vec<_>>().into_iter().rev(), Some(("blip", "{}"))).unwrap();
+        assert_eq!(fs::read(&one).unwrap(), fs::read(&two).unwrap(), "the order leaves no trace");
+        let stored = read(&one).unwrap();
+        assert_eq!(stored.metadata["blip"], "{}");
+        for (name, tensor) in &tensors {
+            assert_eq!(&stored.tensors[*name], tensor, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_lying_file_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lies");
+        let good = Tensor::from_slice(&[1_f32; 8]);
+        write(&path, [("x", &good)].into_iter(), None).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        for bad in [&bytes[..bytes.len() - 1], &[0xff; 16], b"", &[bytes.as_slice(), b"more"].concat()] {
+            fs::write(&path, bad).unwrap();
+            let message = read(&path).unwrap_err().to_string();
+            assert!(message.contains("is no safetensors file that can be used"), "{message}");
+        }
+        assert!(read(&folder.path().join("none")).unwrap_err().to_string().starts_with("could not read "));
+    }
+}
