@@ -1,5 +1,7 @@
 //! Build script of every package whose programs and tests link libtorch: they find it without any environment variable.
 
+#![expect(clippy::print_stdout, reason = "a build script speaks to cargo by printing")]
+
 use std::env;
 use std::path::PathBuf;
 

@@ -8,6 +8,7 @@ use crate::decode::Picture;
 /// CLIP's channel means, which BLIP uses.
 pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// CLIP's channel standard deviations, which BLIP uses.
+#[expect(clippy::excessive_precision, reason = "the digits as CLIP publishes them")]
 pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 
 /// The part `(left, top, width, height)` of a picture, resized to `size` x `size` pixels whatever its aspect: BLIP's

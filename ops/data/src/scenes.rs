@@ -205,7 +205,7 @@ pub fn generate(seed: u64, split: &str, number: u64, side: u32, texts: Texts) ->
         while luck < texts.junk + texts.mismatched && described == scene {
             described = Scene::draw(&mut random);
         }
-        described.describe(*random.pick::<&str>(templates))
+        described.describe(random.pick::<&str>(templates))
     };
     Generated { key: format!("{split}-{number:06}"), jpeg: encode_jpeg(&picture), text, truth: scene.truth() }
 }
