@@ -1,0 +1,201 @@
+//! `vit.base`, `vit.large`, `vit.tiny`, `vit.custom`, `resnet50`, `bert.base`, `bert.tiny`, `bert.custom` and `med`: the shape of a model.
+
+use blip_data::vocab::Vocab;
+use blip_engine::{Args, Op, OpError, Output, StageCtx};
+use blip_grammar::{Arg, Signature, Type};
+use blip_model::config::{ResNetConfig, TextConfig, VisionConfig, VitConfig};
+use blip_model::{MedConfig, Role, tensors};
+use serde::{Deserialize, Serialize};
+
+use crate::types::{NET, TEXT, VISION, VOCAB};
+
+/// The ops of this file.
+pub(crate) fn ops() -> Vec<Op> {
+    let mut ops: Vec<Op> = vision().into_iter().chain(text()).map(Op::config).collect();
+    ops.push(med());
+    ops
+}
+
+fn image(default: &'static str) -> Arg {
+    Arg::with_default("image", Type::Int, default, "Side of the images in pixels; a multiple of the patch.")
+        .within(4.0, 4096.0)
+}
+
+fn vision() -> [Signature; 5] {
+    [
+        Signature::config(
+            "vit.base",
+            VISION,
+            "ViT-B/16, the image encoder of most BLIP models: 12 blocks of width 768.",
+        )
+        .example("vit.base(image = 224)")
+        .arg(image("224")),
+        Signature::config("vit.large", VISION, "ViT-L/16: 24 blocks of width 1024, trained with stochastic depth 0.1.")
+            .example("vit.large(image = 224)")
+            .arg(image("224")),
+        Signature::config(
+            "vit.tiny",
+            VISION,
+            "A vision transformer for CPUs and tests: 3 blocks of width 64, patches of 4 pixels.",
+        )
+        .example("vit.tiny(image = 32)")
+        .arg(image("32")),
+        Signature::config("vit.custom", VISION, "A vision transformer of any size.")
+            .example("vit.custom(image = 64, patch = 8, width = 192, depth = 6, heads = 3)")
+            .arg(image("224"))
+            .arg(Arg::with_default("patch", Type::Int, "16", "Side of a patch in pixels.").within(1.0, 512.0))
+            .arg(Arg::required("width", Type::Int, "Features of a token.").within(1.0, 16384.0))
+            .arg(Arg::required("depth", Type::Int, "Blocks.").within(1.0, 256.0))
+            .arg(Arg::required("heads", Type::Int, "Attention heads; divides the width.").within(1.0, 256.0))
+            .arg(Arg::optional("mlp", Type::Int, "Features inside a block; four times the width when it is left out."))
+            .arg(
+                Arg::with_default("drop_path", Type::Float, "0.0", "Stochastic depth of the last block.")
+                    .within(0.0, 0.9),
+            ),
+        Signature::config(
+            "resnet50",
+            VISION,
+            "ResNet-50 as the image encoder: the cells of its last feature map are the tokens.",
+        )
+        .example("resnet50(image = 224)")
+        .arg(image("224")),
+    ]
+}
+
+fn text() -> [Signature; 3] {
+    [
+        Signature::config(
+            "bert.base",
+            TEXT,
+            "BERT-base, the text transformer of every BLIP model: 12 layers of width 768.",
+        )
+        .example("bert.base"),
+        Signature::config(
+            "bert.tiny",
+            TEXT,
+            "A text transformer for CPUs and tests: 2 layers of width 64, no dropout.",
+        )
+        .example("bert.tiny"),
+        Signature::config("bert.custom", TEXT, "A text transformer of any size.")
+            .example("bert.custom(width = 192, depth = 4, heads = 3)")
+            .arg(Arg::required("width", Type::Int, "Features of a token.").within(1.0, 16384.0))
+            .arg(Arg::required("depth", Type::Int, "Layers.").within(1.0, 256.0))
+            .arg(Arg::required("heads", Type::Int, "Attention heads; divides the width.").within(1.0, 256.0))
+            .arg(Arg::optional("mlp", Type::Int, "Features inside a layer; four times the width when it is left out."))
+            .arg(Arg::with_default("positions", Type::Int, "512", "Longest text in tokens.").within(4.0, 65536.0))
+            .arg(
+                Arg::with_default("dropout", Type::Float, "0.1", "Share of values dropped while training.")
+                    .within(0.0, 0.9),
+            ),
+    ]
+}
+
+fn med() -> Op {
+    let signature = Signature::stage(
+        "med",
+        NET,
+        "The shape of a model: a multimodal mixture of encoder-decoder (paper section 3.1) with its vocabulary. No weights yet.",
+    )
+    .example("med(vision = vit.tiny(), text = bert.tiny, vocab = read.wordpiece(\"vocab.txt\"), embed = 64)")
+    .arg(Arg::required("vision", VISION, "The image encoder."))
+    .arg(Arg::required("text", TEXT, "The text encoder and decoder."))
+    .arg(Arg::required("vocab", VOCAB, "The vocabulary."))
+    .arg(
+        Arg::with_default("embed", Type::Int, "256", "Width of the space in which images and texts are compared.")
+            .within(1.0, 65536.0),
+    );
+    Op::run(signature, 1, run)
+}
+
+/// The result of `med`: JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Net {
+    /// The sizes.
+    pub(crate) config: MedConfig,
+    /// The vocabulary as `vocab.txt`.
+    pub(crate) vocab: String,
+}
+
+impl Net {
+    /// The net that an argument holds.
+    pub(crate) fn input(ctx: &StageCtx, arg: &str) -> Result<Self, OpError> {
+        let bytes = ctx.read(&ctx.input(arg)?.digest)?;
+        serde_json::from_slice(&bytes).map_err(|error| OpError::Bug(format!("a net that cannot be read: {error}")))
+    }
+
+    /// Its vocabulary.
+    pub(crate) fn vocab(&self) -> Result<Vocab, OpError> {
+        stored_vocab(&self.vocab)
+    }
+}
+
+/// A vocabulary out of a net or a model; it was checked when it was read.
+pub(crate) fn stored_vocab(text: &str) -> Result<Vocab, OpError> {
+    Vocab::read(text.as_bytes())
+        .map_err(|error| OpError::Bug(format!("a stored vocabulary that cannot be read: {error}")))
+}
+
+fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
+    let args = ctx.args();
+    let vocab = String::from_utf8_lossy(&ctx.read(&ctx.input("vocab")?.digest)?).into_owned();
+    let config = MedConfig {
+        vision: vision_config(&args.config("vision")?)?,
+        text: text_config(&args.config("text")?)?,
+        vocab: stored_vocab(&vocab)?.len() as i64,
+        embed: args.int("embed")?,
+    };
+    config
+        .check()
+        .map_err(|error| OpError::failed(error.to_string(), "choose sizes that fit together in `vision` and `text`"))?;
+    let parameters: i64 = tensors::tensors(&config, Role::Pretrained)
+        .iter()
+        .filter(|spec| spec.trained)
+        .map(|spec| spec.shape.iter().product::<i64>())
+        .sum();
+    let metrics = vec![("parameters".to_owned(), parameters as f64)];
+    let bytes = serde_json::to_vec(&Net { config, vocab }).expect("a net is plain data with text keys");
+    Ok(Output { metrics, ..Output::of(ctx.put(&bytes)?) })
+}
+
+fn vision_config(args: &Args) -> Result<VisionConfig, OpError> {
+    let image = args.int("image")?;
+    Ok(match args.op() {
+        "vit.base" => VisionConfig::Vit(VitConfig::base(image)),
+        "vit.large" => VisionConfig::Vit(VitConfig::large(image)),
+        "vit.tiny" => VisionConfig::Vit(VitConfig::tiny(image)),
+        "resnet50" => VisionConfig::ResNet(ResNetConfig::resnet50(image)),
+        _ => {
+            let width = args.int("width")?;
+            VisionConfig::Vit(VitConfig {
+                image,
+                patch: args.int("patch")?,
+                width,
+                depth: args.int("depth")?,
+                heads: args.int("heads")?,
+                mlp: args.optional("mlp", Args::int)?.unwrap_or(4 * width),
+                eps: 1e-6,
+                drop_path: args.float("drop_path")?,
+            })
+        }
+    })
+}
+
+fn text_config(args: &Args) -> Result<TextConfig, OpError> {
+    Ok(match args.op() {
+        "bert.base" => TextConfig::base(),
+        "bert.tiny" => TextConfig::tiny(),
+        _ => {
+            let width = args.int("width")?;
+            TextConfig {
+                width,
+                depth: args.int("depth")?,
+                heads: args.int("heads")?,
+                mlp: args.optional("mlp", Args::int)?.unwrap_or(4 * width),
+                positions: args.int("positions")?,
+                eps: 1e-12,
+                dropout: args.float("dropout")?,
+            }
+        }
+    })
+}
