@@ -157,12 +157,15 @@ impl Teacher {
         unit: &mut dyn FnMut() -> f64,
     ) -> Losses {
         let objectives = self.settings.objectives;
+        if objectives.itc || objectives.itm {
+            // All tensors are views of one buffer, so none may change once autograd has seen any.
+            no_grad(|| drop(med.weights.get("temp").clamp_(TEMPERATURE.0, TEMPERATURE.1)));
+        }
         let images = med.vision.forward(&batch.images, pass); // (B, tokens, vision width)
         let mut losses = Losses::default();
         let mut hardness = None;
         if objectives.itc || objectives.itm {
             let encoder = med.encoder();
-            no_grad(|| drop(med.weights.get("temp").clamp_(TEMPERATURE.0, TEMPERATURE.1)));
             let student =
                 (encoder.features.images(&images, pass), encoder.features.texts(&batch.ids, &batch.mask, pass));
             if first {
