@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use blip_data::decode::decode;
+use blip_data::picture::{Card, contact_sheet};
 use blip_data::vocab::Vocab;
 use blip_data::{Sample, TextSource, clean};
 use blip_engine::{Digest, Item, MapOp, MapWorker, Op, OpError, Output, StageCtx, Step, UnitResult, Work};
@@ -11,11 +13,18 @@ use blip_grammar::{Arg, Signature, Type, Value};
 use blip_model::{Med, Role, device};
 use tch::Tensor;
 
+use crate::images::Images;
 use crate::inference::{ITEMS, ImageEncoder, match_scores};
 use crate::model::Stored;
 use crate::training::decode_sample;
 use crate::types::{FILTER, PAIRS};
 
+/// The by-product of `select` that shows some of the pairs and their verdicts: a PNG.
+pub(crate) const SHEET: &str = "pairs sheet";
+/// Pairs on the sheet, kept and rejected ones each.
+const SHEET_PAIRS: usize = 18;
+/// Pairs that those on the sheet are chosen from, kept and rejected ones each.
+const FEW: usize = 1000;
 /// A score this near to the threshold could go either way on another machine; such texts are counted.
 const BORDERLINE: f64 = 1e-4;
 
@@ -178,6 +187,7 @@ fn run_select(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let threshold = ctx.args().float("threshold")?;
     let (mut kept, mut rejected) = (ctx.dataset_writer(), ctx.dataset_writer());
     let mut counts = Counts::default();
+    let mut judged = (Few::default(), Few::default());
     for item in ctx.dataset(ctx.input("pairs")?)?.items() {
         let item = item?;
         let Sample { texts, truth } = decode_sample(&item.payload)?;
@@ -189,6 +199,8 @@ fn run_select(ctx: &mut StageCtx) -> Result<Output, OpError> {
             counts.borderline += u64::from(text.score.is_some_and(|score| (score - threshold).abs() <= BORDERLINE));
             let (side, count) = if keep { (&mut good, &mut counts.kept) } else { (&mut bad, &mut counts.rejected) };
             *count.entry(source_name(text.source)).or_default() += 1;
+            let shown = if keep { &mut judged.0 } else { &mut judged.1 };
+            shown.add((text.score.unwrap_or(0.0), item.id, source_name(text.source), text.text.clone()));
             side.push(text);
         }
         for (texts, writer) in [(good, &mut kept), (bad, &mut rejected)] {
@@ -207,7 +219,48 @@ fn run_select(ctx: &mut StageCtx) -> Result<Output, OpError> {
     if counts.borderline > 0 {
         notes.push(format!("{} texts within {BORDERLINE} of the threshold", counts.borderline));
     }
-    Ok(Output { metrics: counts.metrics(), notes, sides: vec![("rejected", rejected.digest)], ..output })
+    let sheet = ctx.put(&sheet(ctx, threshold, judged)?)?;
+    let sides = vec![("rejected", rejected.digest), (SHEET, sheet)];
+    Ok(Output { metrics: counts.metrics(), notes, sides, ..output })
+}
+
+/// Score, image, source and text.
+type Shown = (f64, Digest, &'static str, String);
+
+/// Some of many pairs, as good as drawn at random and always the same: those of the lowest digests.
+#[derive(Default)]
+struct Few {
+    pairs: BTreeMap<Digest, Shown>,
+    seen: u64,
+}
+
+impl Few {
+    fn add(&mut self, shown: Shown) {
+        self.seen += 1;
+        self.pairs.insert(Digest::parts("blip/shown/1", &[shown.1.as_bytes(), shown.3.as_bytes()]), shown);
+        if self.pairs.len() > FEW {
+            self.pairs.pop_last();
+        }
+    }
+}
+
+/// A picture of some kept and some rejected pairs, spread evenly over their scores.
+fn sheet(ctx: &StageCtx, threshold: f64, (kept, rejected): (Few, Few)) -> Result<Vec<u8>, OpError> {
+    let images = Images::above(ctx)?;
+    let title = format!("{} kept, {} rejected at {threshold}", kept.seen, rejected.seen);
+    let mut cards = Vec::new();
+    for (few, kept) in [(kept, true), (rejected, false)] {
+        let mut shown: Vec<Shown> = few.pairs.into_values().collect();
+        shown.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| (one.1, &one.3).cmp(&(other.1, &other.3))));
+        let count = SHEET_PAIRS.min(shown.len());
+        for place in 0..count {
+            let (score, image, source, text) = &shown[place * (shown.len() - 1) / (count - 1).max(1)];
+            let Ok(picture) = decode(&images.bytes(image)?) else { continue };
+            let (text, source) = (text.clone(), (*source).to_owned());
+            cards.push(Card { picture, text, source, score: Some(*score), kept });
+        }
+    }
+    Ok(contact_sheet(&title, &cards))
 }
 
 impl Counts {

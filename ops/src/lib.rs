@@ -12,6 +12,7 @@ mod loader;
 mod model;
 mod net;
 mod pretrain;
+pub mod report;
 mod training;
 mod types;
 
