@@ -5,14 +5,20 @@ mod evaluate;
 mod filter;
 mod finetune_captioner;
 mod finetune_filter;
-#[expect(dead_code, reason = "the ops that read pictures are still to come")]
 mod images;
 mod inference;
+mod learn;
 mod loader;
+mod merge;
 mod model;
 mod net;
+mod ordered;
+mod pairs;
 mod pretrain;
+mod read;
 pub mod report;
+#[cfg_attr(not(test), expect(dead_code, reason = "exports are still to come"))]
+mod row;
 mod training;
 mod types;
 
@@ -21,6 +27,8 @@ use blip_engine::{NumericEnv, Op, OpSet};
 /// All ops and export formats. A test walks the list.
 pub fn all() -> OpSet {
     let ops = [
+        read::ops().into(),
+        vec![learn::wordpiece::op(), merge::op()],
         net::ops(),
         pretrain::ops().into(),
         vec![finetune_captioner::op(), finetune_filter::op()],

@@ -69,13 +69,13 @@ fn text() -> [Signature; 3] {
             TEXT,
             "BERT-base, the text transformer of every BLIP model: 12 layers of width 768.",
         )
-        .example("bert.base"),
+        .example("bert.base()"),
         Signature::config(
             "bert.tiny",
             TEXT,
             "A text transformer for CPUs and tests: 2 layers of width 64, no dropout.",
         )
-        .example("bert.tiny"),
+        .example("bert.tiny()"),
         Signature::config("bert.custom", TEXT, "A text transformer of any size.")
             .example("bert.custom(width = 192, depth = 4, heads = 3)")
             .arg(Arg::required("width", Type::Int, "Features of a token.").within(1.0, 16384.0))
@@ -96,7 +96,7 @@ fn med() -> Op {
         NET,
         "The shape of a model: a multimodal mixture of encoder-decoder (paper section 3.1) with its vocabulary. No weights yet.",
     )
-    .example("med(vision = vit.tiny(), text = bert.tiny, vocab = read.wordpiece(\"vocab.txt\"), embed = 64)")
+    .example("med(vision = vit.tiny(), text = bert.tiny(), vocab = read.wordpiece(\"vocab.txt\"), embed = 64)")
     .arg(Arg::required("vision", VISION, "The image encoder."))
     .arg(Arg::required("text", TEXT, "The text encoder and decoder."))
     .arg(Arg::required("vocab", VOCAB, "The vocabulary."))

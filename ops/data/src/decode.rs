@@ -79,11 +79,8 @@ fn check_size(width: u64, height: u64) -> Result<(), DecodeError> {
 fn jpeg(bytes: &[u8]) -> Result<Picture, DecodeError> {
     let corrupt = |error: zune_jpeg::errors::DecodeErrors| {
         let text = error.to_string();
-        if text.contains("remaining") || text.contains("exhausted") || text.contains("EOF") {
-            DecodeError::Truncated
-        } else {
-            DecodeError::Corrupt(text)
-        }
+        let ends = ["remaining", "exhausted", "EOF", "Not enough bytes", "Premature End"];
+        if ends.iter().any(|words| text.contains(words)) { DecodeError::Truncated } else { corrupt_as(&text) }
     };
     // Decoders fill what is missing of a truncated file with grey: the end marker says whether it is all there.
     let ends = bytes
@@ -108,6 +105,12 @@ fn jpeg(bytes: &[u8]) -> Result<Picture, DecodeError> {
     check_size(width as u64, height as u64)?;
     let rgb = decoder.decode().map_err(corrupt)?;
     picture(width as u64, height as u64, rgb)
+}
+
+/// What a decoder said, in one line without control characters: it may quote the file.
+fn corrupt_as(text: &str) -> DecodeError {
+    let plain = text.trim().trim_matches('"').chars().map(|c| if c.is_control() { ' ' } else { c });
+    DecodeError::Corrupt(plain.take(200).collect())
 }
 
 /// zune-jpeg refuses a large side with a text only.
@@ -157,7 +160,7 @@ fn image_error(error: &image::ImageError) -> DecodeError {
         other => {
             let text = other.to_string();
             let cut = text.contains("unexpected end") || text.contains("EOF");
-            if cut { DecodeError::Truncated } else { DecodeError::Corrupt(text) }
+            if cut { DecodeError::Truncated } else { corrupt_as(&text) }
         }
     }
 }

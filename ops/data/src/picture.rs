@@ -256,7 +256,7 @@ mod tests {
             score: Some(0.5),
             kept: true,
         };
-        let sheet = contact_sheet("pairs", &[card.clone()]);
+        let sheet = contact_sheet("pairs", std::slice::from_ref(&card));
         assert_eq!(sheet, contact_sheet("pairs", &[card]));
         let series = Series { name: "loss".to_owned(), points: vec![(0.0, f64::NAN), (1.0, 2.0), (2.0, 1.0)] };
         for bytes in

@@ -60,14 +60,16 @@ pub fn read<E>(
     let mut archive = tar::Archive::new(file);
     let mut group = Group::default();
     let mut fault = None;
+    // Where the last good member ends. What the tar reader says of a bad one may quote the file: it is not passed on.
+    let mut good = 0;
+    let damaged = |good: u64| match good {
+        0 => "it is no tar file, or is damaged from its beginning".to_owned(),
+        _ => format!("the shard is damaged or ends early: nothing after byte {good} is used"),
+    };
     for entry in archive.entries()? {
-        let damaged = |error: io::Error| format!("the shard is damaged or ends early: {error}");
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                fault = Some(damaged(error));
-                break;
-            }
+        let Ok(entry) = entry else {
+            fault = Some(damaged(good));
+            break;
         };
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         if !entry.header().entry_type().is_file() || name.contains("__meta__") {
@@ -80,14 +82,13 @@ pub fn read<E>(
             }
             key.clone_into(&mut group.key);
         }
-        let offset = entry.raw_file_position();
-        match member(entry, &suffix) {
-            Ok(bytes) => group.add(suffix, offset, bytes),
-            Err(error) => {
-                fault = Some(damaged(error));
-                break;
-            }
-        }
+        let (offset, end) = (entry.raw_file_position(), entry.raw_file_position().saturating_add(entry.size()));
+        let Ok(bytes) = member(entry, &suffix) else {
+            fault = Some(damaged(good));
+            break;
+        };
+        group.add(suffix, offset, bytes);
+        good = end;
     }
     // The last sample of a damaged shard may lack members: it is not used.
     if fault.is_none()
@@ -178,7 +179,25 @@ fn caption(json: Option<&serde_json::Value>) -> Option<String> {
 
 /// Writes shards: the same samples give the same bytes.
 pub struct ShardWriter<W: Write> {
-    tar: tar::Builder<W>,
+    tar: tar::Builder<Counting<W>>,
+}
+
+/// Counts what passes through.
+struct Counting<W> {
+    target: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.target.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.target.flush()
+    }
 }
 
 impl<W: Write> std::fmt::Debug for ShardWriter<W> {
@@ -190,21 +209,27 @@ impl<W: Write> std::fmt::Debug for ShardWriter<W> {
 impl<W: Write> ShardWriter<W> {
     /// A shard that goes to `target`.
     pub fn new(target: W) -> Self {
-        Self { tar: tar::Builder::new(target) }
+        Self { tar: tar::Builder::new(Counting { target, bytes: 0 }) }
     }
 
-    /// Adds a member; the members of a key have to follow each other.
+    /// Adds a member and says where its bytes begin; the members of a key have to follow each other.
     ///
     /// # Errors
     /// What writing gives.
-    pub fn add(&mut self, key: &str, suffix: &str, bytes: &[u8]) -> io::Result<()> {
+    pub fn add(&mut self, key: &str, suffix: &str, bytes: &[u8]) -> io::Result<u64> {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
         header.set_mtime(0);
         header.set_uid(0);
         header.set_gid(0);
-        self.tar.append_data(&mut header, format!("{key}.{suffix}"), bytes)
+        self.tar.append_data(&mut header, format!("{key}.{suffix}"), bytes)?;
+        Ok(self.bytes() - (bytes.len() as u64).next_multiple_of(512))
+    }
+
+    /// How many bytes were written so far.
+    pub fn bytes(&self) -> u64 {
+        self.tar.get_ref().bytes
     }
 
     /// Ends the shard.
@@ -212,7 +237,7 @@ impl<W: Write> ShardWriter<W> {
     /// # Errors
     /// What writing gives.
     pub fn finish(self) -> io::Result<W> {
-        self.tar.into_inner()
+        Ok(self.tar.into_inner()?.target)
     }
 }
 
@@ -227,7 +252,10 @@ pub fn safe_key(key: &str) -> String {
 mod tests {
     use super::*;
 
-    fn write(members: &[(&str, &str, &[u8])]) -> Vec<u8> {
+    /// Key, suffix and bytes.
+    type Member<'a> = (&'a str, &'a str, &'a [u8]);
+
+    fn write(members: &[Member<'_>]) -> Vec<u8> {
         let mut writer = ShardWriter::new(Vec::new());
         for (key, suffix, bytes) in members {
             writer.add(key, suffix, bytes).unwrap();
@@ -270,9 +298,22 @@ mod tests {
     }
 
     #[test]
+    fn the_writer_knows_where_bytes_begin() {
+        let mut writer = ShardWriter::new(Vec::new());
+        let long = "k".repeat(150);
+        let places: Vec<u64> = [("a", "one"), (long.as_str(), "two"), ("b", "three")]
+            .map(|(key, text)| writer.add(key, "jpg", text.as_bytes()).unwrap())
+            .to_vec();
+        let bytes = writer.finish().unwrap();
+        for (place, text) in places.into_iter().zip(["one", "two", "three"]) {
+            assert_eq!(&bytes[place as usize..place as usize + text.len()], text.as_bytes());
+        }
+    }
+
+    #[test]
     fn faults_have_reasons() {
         let long = vec![b'x'; (TEXT_BYTES_MAX + 1) as usize];
-        let cases: [(&[(&str, &str, &[u8])], &str); 6] = [
+        let cases: [(&[Member<'_>], &str); 6] = [
             (&[("x", "txt", b"words")], "it has no image"),
             (&[("x", "jpg", b"i")], "it has neither a .txt nor a caption in its .json"),
             (&[("x", "jpg", b"i"), ("x", "txt", b" \n")], "its caption is empty"),
@@ -291,7 +332,8 @@ mod tests {
         let found = read_all(&bytes[..512 + 1024 + 512 + 512 + 512 + 904]);
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].as_ref().unwrap().key, "x");
-        assert!(found[1].as_ref().unwrap_err().reason.starts_with("the shard is damaged or ends early: "));
+        let reason = &found[1].as_ref().unwrap_err().reason;
+        assert_eq!(reason, "the shard is damaged or ends early: nothing after byte 2049 is used");
     }
 
     proptest::proptest! {

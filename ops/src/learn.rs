@@ -1,0 +1,3 @@
+//! Ops that learn something from texts alone.
+
+pub(crate) mod wordpiece;

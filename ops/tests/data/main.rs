@@ -1,0 +1,13 @@
+//! The data ops as a user meets them: workflows run on real files, with the exact texts of what goes wrong.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod bad_input;
+mod captions;
+mod declarations;
+mod merging;
+mod models;
+mod scenes;
+mod vocabularies;
+mod webdataset;
+mod world;

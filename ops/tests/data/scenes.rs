@@ -1,0 +1,60 @@
+//! `read.scenes`.
+
+use blip_data::TextSource;
+use blip_data::scenes::Scene;
+use blip_engine::Status;
+
+use crate::world::{World, end};
+
+#[test]
+fn a_split_is_what_was_asked_for() {
+    let world = World::new();
+    let summary = world.done(
+        "web = read.scenes(\"web\", count = 300, mismatched = 0.3, junk = 0.1, side = 16, seed = 7)\n\
+         human = read.scenes(\"human\", count = 50, style = \"human\", side = 16, seed = 7)\n",
+    );
+    let right = |stage: &str| {
+        let samples = world.samples(&summary, stage);
+        let matching = |(_, sample): &&(_, blip_data::Sample)| {
+            Scene::of_truth(sample.truth.as_ref().unwrap()).unwrap().matches(&sample.texts[0].text)
+        };
+        (samples.len(), samples.iter().filter(matching).count())
+    };
+    let (count, matching) = right("web");
+    assert_eq!(count, 300);
+    assert!((150..210).contains(&matching), "{matching} of 300 match");
+    assert_eq!(right("human"), (50, 50));
+    let source = |stage: &str| world.samples(&summary, stage)[0].1.texts[0].source;
+    assert_eq!((source("web"), source("human")), (TextSource::Web, TextSource::Human));
+}
+
+#[test]
+fn the_size_of_shards_leaves_no_trace() {
+    let world = World::new();
+    let one = world.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 40, seed = 7)\n");
+    let other = World::new();
+    let many = other.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 7, seed = 7)\n");
+    assert_eq!(one.records["web"].output, many.records["web"].output);
+    assert_ne!(one.records["web"].sides, many.records["web"].sides);
+    let again = world.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 7, seed = 7)\n");
+    assert_eq!(end(&again, "web").status, Status::Reused);
+}
+
+#[test]
+fn wrong_arguments_say_so() {
+    let world = World::new();
+    assert_eq!(
+        world.failure("web = read.scenes(\"a/b\", count = 4, seed = 7)\n", "web"),
+        (
+            "`a/b` is no name for a split".to_owned(),
+            "use 1 to 40 letters, digits, `-` and `_`: it begins every sample's key".to_owned()
+        )
+    );
+    assert_eq!(
+        world.failure("web = read.scenes(\"a\", count = 4, mismatched = 0.75, junk = 0.5, seed = 7)\n", "web"),
+        (
+            "mismatched = 0.75 and junk = 0.5 are more than all texts".to_owned(),
+            "shares of the texts: together they are at most 1".to_owned()
+        )
+    );
+}

@@ -1,0 +1,56 @@
+//! `read.wordpiece` and `learn.wordpiece`.
+
+use crate::world::{World, end, scenes};
+
+#[test]
+fn a_vocabulary_is_learned_and_read_again() {
+    let world = World::new();
+    world.shard_of("web.tar", &scenes("web", 40));
+    let summary = world.done("web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web, size = 200)\n");
+    let vocab = world.text(&summary, "vocab");
+    assert!(vocab.starts_with("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"));
+    assert!(vocab.contains("\nring\n") && vocab.ends_with("[DEC]\n[ENC]\n"));
+    world.write("vocab.txt", &vocab);
+    let read = world.done("vocab = read.wordpiece(\"vocab.txt\")\n");
+    assert_eq!(read.records["vocab"].output, summary.records["vocab"].output);
+}
+
+#[test]
+fn a_small_vocabulary_keeps_all_characters() {
+    let world = World::new();
+    world.shard_of("web.tar", &scenes("web", 40));
+    let summary = world.done("web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web, size = 16)\n");
+    let count = end(&summary, "vocab").count.unwrap();
+    assert!(count > 16);
+    assert_eq!(
+        end(&summary, "vocab").notes,
+        [format!("{count} tokens instead of 16: every character of the captions is kept")]
+    );
+}
+
+#[test]
+fn a_vocabulary_that_misses_tokens_names_them() {
+    let world = World::new();
+    world.write("vocab.txt", "[PAD]\n[UNK]\na\n");
+    assert_eq!(
+        world.failure("vocab = read.wordpiece(\"vocab.txt\")\n", "vocab"),
+        (
+            "vocab.txt cannot be used: the vocabulary lacks [CLS] [SEP] [MASK]".to_owned(),
+            "use the vocab.txt or tokenizer.json of a BERT, such as bert-base-uncased".to_owned()
+        )
+    );
+}
+
+#[test]
+fn captions_without_a_word_teach_nothing() {
+    let world = World::new();
+    let sample = scenes("web", 1).remove(0);
+    world.shard("web.tar", &[("a", "jpg", sample.jpeg.as_slice()), ("a", "txt", b"...!!!")]);
+    assert_eq!(
+        world.failure("web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web)\n", "vocab"),
+        (
+            "the 1 captions have no word to learn from".to_owned(),
+            "give it pairs with captions, or read a vocabulary with `read.wordpiece`".to_owned()
+        )
+    );
+}

@@ -1,0 +1,204 @@
+//! `read.webdataset`.
+
+use blip_engine::Status;
+use blip_engine::dataset::Chunk;
+
+use crate::world::{World, end, quarantined, scenes};
+
+const READ: &str = "web = read.webdataset(\"*.tar\")\n";
+
+#[test]
+fn samples_are_read_whatever_their_shards() {
+    let world = World::new();
+    let samples = scenes("web", 30);
+    world.shard_of("a.tar", &samples[..10]);
+    world.shard_of("b.tar", &samples[10..]);
+    let summary = world.done(READ);
+    assert_eq!(end(&summary, "web").count, Some(30));
+    let mut texts: Vec<String> = samples.iter().map(|sample| sample.text.clone()).collect();
+    texts.sort();
+    assert_eq!(world.texts(&summary, "web"), texts);
+
+    // Re-packed: the reading stage runs, and gives the same.
+    let other = World::new();
+    let turned: Vec<_> = samples.iter().rev().cloned().collect();
+    other.shard_of("x.tar", &turned[..23]);
+    other.shard_of("y.tar", &turned[23..]);
+    assert_eq!(other.done(READ).records["web"].output, summary.records["web"].output);
+}
+
+#[test]
+fn one_changed_shard_is_read_alone() {
+    let world = World::new();
+    let samples = scenes("web", 30);
+    world.shard_of("a.tar", &samples[..10]);
+    world.shard_of("b.tar", &samples[10..20]);
+    world.done(READ);
+    world.shard_of("b.tar", &samples[10..]);
+    std::fs::rename(world.path("a.tar"), world.path("c.tar")).unwrap();
+    assert_eq!(units(&world), 2);
+    let summary = world.done(READ);
+    assert_eq!(end(&summary, "web").count, Some(30));
+    assert_eq!(end(&summary, "web").status, Status::Ran);
+    assert_eq!(units(&world), 3, "one shard more was read");
+}
+
+/// How many units of work the cache knows.
+fn units(world: &World) -> usize {
+    let folders = std::fs::read_dir(world.config.cache.join("units")).unwrap();
+    let groups = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    groups.map(|group| Chunk::decode(&std::fs::read(group.unwrap().path()).unwrap()).unwrap().items.len()).sum()
+}
+
+#[test]
+fn an_image_of_two_samples_has_two_texts() {
+    let world = World::new();
+    let samples = scenes("web", 2);
+    world.shard(
+        "a.tar",
+        &[
+            ("x", "jpg", samples[0].jpeg.as_slice()),
+            ("x", "txt", b"one"),
+            ("y", "jpg", &samples[0].jpeg),
+            ("y", "txt", b"two"),
+            ("z", "jpg", &samples[1].jpeg),
+            ("z", "json", b"{\"caption\": \"three\", \"url\": \"http://example.org/z.jpg\", \"status\": \"success\"}"),
+        ],
+    );
+    std::fs::copy(world.path("a.tar"), world.path("b.tar")).unwrap();
+    let summary = world.done(READ);
+    assert_eq!(world.texts(&summary, "web"), ["one", "three", "two"]);
+    assert_eq!(end(&summary, "web").count, Some(2));
+    assert_eq!(
+        end(&summary, "web").notes,
+        [
+            "1 shards have the same content as others and were read once",
+            "1 samples show an image that another one has: their texts are united"
+        ]
+    );
+}
+
+#[test]
+fn bad_samples_are_put_aside_with_their_reasons() {
+    let world = World::new();
+    let samples = scenes("web", 8);
+    let jpeg = |at: usize| samples[at].jpeg.as_slice();
+    let long = "word ".repeat(10_000);
+    world.shard(
+        "a.tar",
+        &[
+            ("good", "jpg", jpeg(0)),
+            ("good", "txt", b"a ring"),
+            ("cut", "jpg", &jpeg(1)[..200]),
+            ("cut", "txt", b"a ring"),
+            ("corrupt", "jpg", &corrupt_jpeg(jpeg(5))),
+            ("corrupt", "txt", b"a ring"),
+            ("huge", "png", &huge_png()),
+            ("huge", "txt", b"a ring"),
+            ("empty", "jpg", jpeg(2)),
+            ("empty", "txt", b" \n"),
+            ("latin", "jpg", jpeg(3)),
+            ("latin", "txt", b"caf\xe9"),
+            ("long", "jpg", jpeg(4)),
+            ("long", "txt", long.as_bytes()),
+            ("text", "jpg", b"<html>not found</html>"),
+            ("text", "txt", b"a ring"),
+            ("void", "jpg", b""),
+            ("void", "txt", b"a ring"),
+        ],
+    );
+    let summary = world.done("web = read.webdataset(\"*.tar\", max_bad = 0.8)\n");
+    let mut bad = quarantined(&summary, "web");
+    bad.sort_unstable();
+    assert_eq!(
+        bad,
+        [
+            (
+                "a.tar: corrupt",
+                "its image is corrupt: Error decoding huffman values: Invalid DHT index 14, expected between 0 and 3"
+            ),
+            ("a.tar: cut", "its image is truncated: the file ends before the picture does"),
+            ("a.tar: empty", "its caption is empty"),
+            ("a.tar: huge", "its image is too large: 20000 x 20000 pixels; at most 16384 a side and 67108864 in all"),
+            ("a.tar: latin", "its .txt is not UTF-8"),
+            ("a.tar: text", "its image is unsupported: neither JPEG, PNG, WebP, GIF, BMP nor TIFF"),
+            ("a.tar: void", "its image is empty: the image has no bytes"),
+        ]
+    );
+    // A caption of 10,000 words is kept: it is cut when it becomes tokens, as in BLIP.
+    assert_eq!(world.texts(&summary, "web"), ["a ring", long.trim()]);
+}
+
+/// The tables of a picture overwritten.
+fn corrupt_jpeg(jpeg: &[u8]) -> Vec<u8> {
+    let mut bytes = jpeg.to_vec();
+    let table = bytes.windows(2).position(|pair| pair == [0xff, 0xc4]).unwrap();
+    bytes[table + 4..table + 24].fill(0xee);
+    bytes
+}
+
+/// The header of a 20,000 x 20,000 picture, and little behind it.
+pub(crate) fn huge_png() -> Vec<u8> {
+    let header = [b"IHDR".as_slice(), &20_000_u32.to_be_bytes(), &20_000_u32.to_be_bytes(), &[8, 0, 0, 0, 0]].concat();
+    let data = [b"IDAT".as_slice(), &[0x78, 0x9c, 0x63, 0, 0, 0, 1, 0, 1]].concat();
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    for chunk in [header, data, b"IEND".to_vec()] {
+        png.extend((chunk.len() as u32 - 4).to_be_bytes());
+        png.extend(&chunk);
+        png.extend(crc(&chunk).to_be_bytes());
+    }
+    png
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| if crc & 1 == 1 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+}
+
+#[test]
+fn too_many_bad_samples_fail_the_stage() {
+    let world = World::new();
+    let samples = scenes("web", 4);
+    world.shard(
+        "a.tar",
+        &[
+            ("1", "jpg", samples[0].jpeg.as_slice()),
+            ("1", "txt", b"a ring"),
+            ("2", "jpg", &samples[1].jpeg),
+            ("3", "jpg", &samples[2].jpeg),
+            ("4", "txt", b"a ring"),
+            ("5", "jpg", b""),
+            ("5", "txt", b"a ring"),
+        ],
+    );
+    assert_eq!(
+        world.failure(READ, "web"),
+        (
+            "4 of 5 samples cannot be used, more than max_bad = 0.01 allows: a.tar: 5: its image is empty: the image has \
+             no bytes; a.tar: 2: it has neither a .txt nor a caption in its .json; a.tar: 3: it has neither a .txt nor a \
+             caption in its .json; …"
+                .to_owned(),
+            "mend or remove them, or raise max_bad: what can be used is not read again".to_owned()
+        )
+    );
+    let summary = world.done("web = read.webdataset(\"*.tar\", max_bad = 0.8)\n");
+    assert_eq!(end(&summary, "web").quarantined, 4);
+    // How much may be bad changes nothing of the result: the key is the same.
+    assert_eq!(end(&world.done(READ), "web").status, Status::Reused);
+}
+
+#[test]
+fn a_damaged_shard_keeps_what_came_before() {
+    let world = World::new();
+    let samples = scenes("web", 6);
+    world.shard_of("a.tar", &samples[..3]);
+    world.shard_of("b.tar", &samples[3..]);
+    let bytes = std::fs::read(world.path("b.tar")).unwrap();
+    world.write("b.tar", &bytes[..bytes.len() / 2]);
+    let summary = world.done("web = read.webdataset(\"*.tar\", max_bad = 0.5)\n");
+    assert_eq!(end(&summary, "web").count, Some(4));
+    assert_eq!(
+        quarantined(&summary, "web"),
+        [("b.tar", "the shard is damaged or ends early: nothing after byte 3908 is used")]
+    );
+}
