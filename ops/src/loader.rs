@@ -234,7 +234,7 @@ mod tests {
     fn pictures_come_in_order_and_remembering_changes_none() {
         let folder = tempfile::tempdir().unwrap();
         let (places, path) = world(folder.path(), 40);
-        let augmentation = Augmentation { min_scale: 0.3, flip: true };
+        let augmentation = Augmentation { min_scale: 0.3, flip: true, randaugment: false };
         let jobs = |epochs: u64| {
             let places = places.clone();
             (0..epochs).flat_map(move |_| places.clone()).enumerate().map(move |(at, place)| {

@@ -104,6 +104,12 @@ pub(crate) fn common(signature: Signature, crop: &'static str) -> Signature {
             .within(0.01, 1.0),
         )
         .arg(Arg::with_default("flip", Type::Bool, "true", "Whether half of the pictures are mirrored."))
+        .arg(Arg::with_default(
+            "randaugment",
+            Type::Bool,
+            "true",
+            "Whether two random operations follow: contrast, equalisation, shearing, shifting, turning.",
+        ))
         .arg(Arg::with_default("weight_decay", Type::Float, "0.05", "Weight decay of AdamW.").within(0.0, 1.0))
         .arg(
             Arg::with_default(

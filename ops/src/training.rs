@@ -72,7 +72,11 @@ impl Recipe {
             batch,
             accumulate,
             seed: args.count("seed")?,
-            augmentation: Augmentation { min_scale: args.float("crop")?, flip: args.boolean("flip")? },
+            augmentation: Augmentation {
+                min_scale: args.float("crop")?,
+                flip: args.boolean("flip")?,
+                randaugment: args.boolean("randaugment")?,
+            },
             bf16: args.text("precision")? == "bf16",
             weight_decay: args.float("weight_decay")?,
             length,

@@ -1,9 +1,10 @@
-//! What training does to a picture before the model sees it: a random part, resized, maybe mirrored.
+//! What training does to a picture before the model sees it: a random part, resized, maybe mirrored, maybe distorted.
 //!
 //! torchvision's RandomResizedCrop and RandomHorizontalFlip as in BLIP's recipe (salesforce/BLIP data/__init__.py), from a
 //! seed of our own, so that a picture's version in an epoch is a pure function of (seed, epoch, pair).
 
 use crate::decode::Picture;
+use crate::randaugment::randaugment;
 use crate::random::Random;
 use crate::resize::{square, whole};
 
@@ -14,6 +15,8 @@ pub struct Augmentation {
     pub min_scale: f64,
     /// Whether half of the pictures are mirrored.
     pub flip: bool,
+    /// Whether two operations of RandAugment follow.
+    pub randaugment: bool,
 }
 
 /// The picture as the model sees it this time, `size` x `size` pixels.
@@ -24,7 +27,7 @@ pub fn augment(picture: &Picture, augmentation: Augmentation, size: u32, random:
     if augmentation.flip && random.chance(0.5) {
         mirror(&mut seen);
     }
-    seen
+    if augmentation.randaugment { randaugment(seen, random) } else { seen }
 }
 
 /// torchvision's `RandomResizedCrop.get_params`: ten tries at an area in [min_scale, 1] and an aspect in [3/4, 4/3], then
@@ -68,7 +71,7 @@ mod tests {
     #[test]
     fn a_version_depends_on_its_seed_alone() {
         let picture = Picture { width: 20, height: 10, rgb: (0..600).map(|value| (value % 251) as u8).collect() };
-        let augmentation = Augmentation { min_scale: 0.2, flip: true };
+        let augmentation = Augmentation { min_scale: 0.2, flip: true, randaugment: false };
         let version = |seed| augment(&picture, augmentation, 8, &mut Random::new(&[seed]));
         assert_eq!(version(1), version(1));
         assert!((2..20).any(|seed| version(seed) != version(1)));

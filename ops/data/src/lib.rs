@@ -5,6 +5,7 @@ pub mod captions;
 pub mod clean;
 pub mod decode;
 pub mod picture;
+pub mod randaugment;
 pub mod random;
 pub mod resize;
 mod sample;
