@@ -9,6 +9,7 @@
 //! .blip/files/aa/<digest>    groups of digests of the user's files
 //! .blip/checkpoints/<key>/   training state, removed when the stage commits
 //! .blip/leases/<key>         flock by whoever runs the stage of this key
+//! .blip/ledgers/<digest>     what every stage of a workflow last came to; disposable
 //! .blip/runs/<id>/           the event logs, which all readers read
 //! .blip/exports/<digest>     what was written where
 //! .blip/index/               sled; disposable. index.lock: flock by whoever has it open
@@ -26,6 +27,7 @@ pub mod file_digests;
 pub mod file_system;
 mod groups;
 pub mod index;
+pub mod ledger;
 pub mod lock;
 mod lookup;
 mod memory_index;
@@ -34,6 +36,7 @@ pub mod records;
 pub(crate) mod sealed;
 pub mod session;
 mod sled_index;
+mod together;
 pub mod units;
 
 use std::fs;
@@ -48,6 +51,7 @@ use self::file_digests::FileDigests;
 use self::file_system::FileSystem;
 use self::groups::Groups;
 use self::index::{Index, IndexError, IndexKind};
+use self::ledger::Finished;
 use self::lock::{Holder, Lock, LockFile, Share, Taken};
 use self::lookup::Lookup;
 use self::memory_index::MemoryIndex;
@@ -253,17 +257,8 @@ impl Cache {
     }
 
     /// A new folder for temporary files.
-    ///
-    /// # Errors
-    /// [`DiskError`].
-    pub fn scratch(&self) -> Result<Scratch, DiskError> {
-        match &self.session {
-            Some(session) => Scratch::new(session.folder(), &self.disk),
-            None => session::system_scratch().map_err(|source| {
-                let path = std::env::temp_dir();
-                DiskError { call: disk::Call::CreateFolder, path, source }
-            }),
-        }
+    pub fn scratch(&self) -> Scratch {
+        Scratch::new(self.session.as_ref().map(Session::folder), &self.disk)
     }
 
     /// Asks for the right to run the stage of a key. Never waits, and never fails: where there are no locks, everybody
@@ -295,6 +290,12 @@ impl Cache {
             tracing::warn!(%error, "digests of files could not be stored: the files may be read again");
         }
         self.lookup.flush();
+    }
+
+    /// Whether a result that a ledger tells of is still there: its record and its objects.
+    pub fn still_has(&self, finished: &Finished) -> bool {
+        let objects = || std::iter::once(&finished.output).chain(&finished.objects);
+        self.records.contains(&finished.key) && objects().all(|object| self.objects.contains(object))
     }
 
     /// The record of a key, if all its objects are there.

@@ -465,8 +465,4 @@ impl StageCheckpoints {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         Ok(())
     }
-
-    pub(crate) fn clear(&self) -> Result<(), OpError> {
-        Ok(self.checkpoints.clear()?)
-    }
 }

@@ -48,35 +48,46 @@ pub struct FormatError {
 }
 
 /// Reads numbers and slices from the front of a byte string.
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
     what: &'static str,
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
+    /// `what` is what the bytes should be, for messages.
+    pub(crate) fn new(rest: &'a [u8], what: &'static str) -> Self {
+        Self { rest, what }
+    }
+
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
         let (head, rest) = self.rest.split_at_checked(len).ok_or(self.error("cut short"))?;
         self.rest = rest;
         Ok(head)
     }
 
-    fn u32(&mut self) -> Result<u32, FormatError> {
+    pub(crate) fn u32(&mut self) -> Result<u32, FormatError> {
         Ok(u32::from_be_bytes(self.take(4)?.try_into().expect("four bytes were taken")))
     }
 
-    fn u64(&mut self) -> Result<u64, FormatError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, FormatError> {
         Ok(u64::from_be_bytes(self.take(8)?.try_into().expect("eight bytes were taken")))
     }
 
-    fn digest(&mut self) -> Result<Digest, FormatError> {
+    pub(crate) fn digest(&mut self) -> Result<Digest, FormatError> {
         Ok(Digest::from_bytes(self.take(32)?.try_into().expect("32 bytes were taken")))
     }
 
-    fn end(&self) -> Result<(), FormatError> {
+    /// Bytes preceded by their length.
+    pub(crate) fn text(&mut self) -> Result<&'a [u8], FormatError> {
+        let len = self.u32()?;
+        self.take(len as usize)
+    }
+
+    pub(crate) fn end(&self) -> Result<(), FormatError> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.error("bytes after the end")) }
     }
 
-    fn error(&self, detail: &'static str) -> FormatError {
+    pub(crate) fn error(&self, detail: &'static str) -> FormatError {
         FormatError { what: self.what, detail }
     }
 }
@@ -101,7 +112,7 @@ impl Chunk {
     /// # Errors
     /// [`FormatError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = Reader { rest: bytes, what: "chunk" };
+        let mut reader = Reader::new(bytes, "chunk");
         if reader.take(8)? != CHUNK_MAGIC {
             return Err(reader.error("wrong magic number"));
         }
@@ -159,7 +170,7 @@ impl Manifest {
     /// # Errors
     /// [`FormatError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = Reader { rest: bytes, what: "dataset manifest" };
+        let mut reader = Reader::new(bytes, "dataset manifest");
         if reader.take(8)? != MANIFEST_MAGIC {
             return Err(reader.error("wrong magic number"));
         }

@@ -212,6 +212,8 @@ pub enum Outcome {
 pub trait Listener {
     /// Something happened.
     fn event(&mut self, at_ms: u64, event: &Event);
+    /// Nothing happens for the moment: what was held back can be shown.
+    fn idle(&mut self) {}
 }
 
 /// Everybody who is told of a run.
@@ -224,6 +226,10 @@ impl Audience<'_> {
     pub(crate) fn tell(&mut self, event: &Event) {
         let at = self.elapsed_ms();
         self.listeners.iter_mut().for_each(|listener| listener.event(at, event));
+    }
+
+    pub(crate) fn idle(&mut self) {
+        self.listeners.iter_mut().for_each(|listener| listener.idle());
     }
 
     pub(crate) fn elapsed_ms(&self) -> u64 {
@@ -241,39 +247,66 @@ pub struct Logged {
     pub event: Event,
 }
 
-/// Writes the event log of a run.
+/// A line of the event log, borrowed.
+#[derive(Serialize)]
+struct LoggedRef<'a> {
+    at_ms: u64,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+/// Writes the event log of a run. Lines are written when the run has a moment, or there are many.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     file: DiskFile,
+    lines: Vec<u8>,
+    since_ms: u64,
     /// The last line was cut short: what comes is kept apart from it.
     torn: bool,
 }
 
 /// The name of the event log in a run's folder.
 pub(crate) const LOG_NAME: &str = "events.jsonl";
+/// Lines are held back up to so many bytes, and so long.
+const LOG_BYTES: usize = 1 << 16;
+const LOG_MS: u64 = 100;
 
 impl LogWriter {
     /// Starts the log of a run.
     pub(crate) fn create(disk: &Disk, folder: &Path) -> Result<Self, DiskError> {
-        Ok(Self { file: disk.create(&folder.join(LOG_NAME))?, torn: false })
+        Ok(Self { file: disk.create(&folder.join(LOG_NAME))?, lines: Vec::new(), since_ms: 0, torn: false })
     }
 }
 
 impl Listener for LogWriter {
     fn event(&mut self, at_ms: u64, event: &Event) {
-        let mut line = serde_json::to_vec(&Logged { at_ms, event: event.clone() }).expect("events are plain data");
-        line.push(b'\n');
-        if self.torn {
-            line.insert(0, b'\n');
+        if self.lines.is_empty() {
+            self.since_ms = at_ms;
         }
-        // One write a line: a reader, or a kill, never sees half of two lines. The log is no result: a disk that is full
-        // stops the run where results are written, not here.
-        self.torn = match self.file.write(&line) {
+        serde_json::to_writer(&mut self.lines, &LoggedRef { at_ms, event }).expect("events are plain data");
+        self.lines.push(b'\n');
+        let last = matches!(event, Event::RunFinished { .. });
+        if last || self.lines.len() >= LOG_BYTES || at_ms >= self.since_ms + LOG_MS {
+            self.idle();
+        }
+    }
+
+    fn idle(&mut self) {
+        if self.lines.is_empty() {
+            return;
+        }
+        if self.torn {
+            self.lines.insert(0, b'\n');
+        }
+        // Whole lines in one write: a reader, or a kill, sees at most one that is cut short. The log is no result: a disk
+        // that is full stops the run where results are written, not here.
+        self.torn = match self.file.write(&self.lines) {
             Ok(()) => false,
             Err(error) => {
                 tracing::warn!(%error, "the event log could not be written");
                 true
             }
         };
+        self.lines.clear();
     }
 }

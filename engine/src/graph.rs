@@ -1,6 +1,6 @@
 //! The graph that runs: a checked workflow with composed ops taken apart, as a petgraph.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use blip_grammar::{Attributes, Export, Program, Type, Value};
@@ -28,7 +28,7 @@ pub struct Node {
 /// The stages and what flows between them.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    nodes: DiGraph<Node, &'static str>,
+    nodes: DiGraph<Arc<Node>, &'static str>,
     /// For every stage of the program, the node that has its result.
     results: Vec<NodeIndex>,
     names: BTreeMap<String, NodeIndex>,
@@ -99,7 +99,7 @@ impl Graph {
         inputs.sort_by_key(|(arg, _)| *arg);
         let args = Args::new(op.signature.name, args);
         let node = Node { name: name.clone(), op: Arc::clone(op), args, attributes, output: op.signature.output };
-        let node = self.nodes.add_node(node);
+        let node = self.nodes.add_node(Arc::new(node));
         for (arg, from) in &inputs {
             self.nodes.add_edge(*from, node, *arg);
         }
@@ -109,7 +109,7 @@ impl Graph {
     }
 
     /// A stage.
-    pub fn node(&self, id: NodeId) -> &Node {
+    pub fn node(&self, id: NodeId) -> &Arc<Node> {
         &self.nodes[id]
     }
 
@@ -149,6 +149,26 @@ impl Graph {
     /// What runs when nothing else is asked for.
     pub fn default_targets(&self) -> &[NodeId] {
         &self.defaults
+    }
+
+    /// Everything above a stage, inputs first. Takes time by how much that is, not by the size of the graph.
+    pub fn above(&self, id: NodeId) -> Vec<NodeId> {
+        let mut above = BTreeSet::new();
+        let mut stack = vec![id];
+        while let Some(id) = stack.pop() {
+            stack.extend(self.inputs(id).iter().map(|(_, input)| *input).filter(|input| above.insert(*input)));
+        }
+        above.into_iter().collect()
+    }
+
+    /// How many stages there are.
+    pub fn len(&self) -> usize {
+        self.nodes.node_count()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// These stages and everything above them, inputs first.

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::cache::damaged::Damaged;
 use crate::cache::disk::Disk;
+use crate::cache::ledger::{Finished, Ledger};
 use crate::cache::objects::{ObjectError, Objects};
 use crate::cache::records::{Record, Records};
 use crate::digest::Digest;
@@ -86,27 +88,18 @@ impl Reader {
         self.objects.get(digest)
     }
 
-    /// The newest finished record of every stage of a workflow, by the stage's name.
+    /// What every stage of a workflow last came to.
+    pub fn ledger(&self, workflow: &str) -> Ledger {
+        Ledger::read(&self.folder, workflow)
+    }
+
+    /// The newest record of every stage of a workflow that is still there, by the stage's name.
     pub fn last_records(&self, workflow: &str) -> BTreeMap<String, Record> {
-        let mut records = BTreeMap::new();
-        for run in self.runs().unwrap_or_default().into_iter().rev().take(HISTORY_RUNS) {
-            let Ok(log) = self.log(&run) else { continue };
-            if log.workflow() != Some(workflow) {
-                continue;
-            }
-            for (stage, end) in log.ends() {
-                if let (false, Some(record)) = (records.contains_key(stage), end.key.and_then(|key| self.record(&key)))
-                {
-                    records.insert(stage.to_owned(), record);
-                }
-            }
-        }
-        records
+        let ledger = self.ledger(workflow);
+        let record = |(name, last): (&str, &Arc<Finished>)| Some((name.to_owned(), self.record(&last.key)?));
+        ledger.iter().filter_map(record).collect()
     }
 }
-
-/// How many runs back a stage's last result is looked for.
-const HISTORY_RUNS: usize = 50;
 
 impl RunLog {
     /// The name of the workflow that ran.

@@ -30,6 +30,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub use self::args::Args;
 use self::cache::disk::{Disk, DiskError};
 pub use self::cache::index::IndexKind;
+pub use self::cache::ledger::{Finished, Ledger};
 use self::cache::lock::Holder;
 pub use self::cache::records::{Quarantined, Record};
 use self::cache::{Access, Cache, CacheError};
@@ -93,8 +94,8 @@ pub struct Summary {
     pub run: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// The records of all stages that have a result, by name.
-    pub records: BTreeMap<String, Record>,
+    /// What all stages that have a result came to, by name.
+    pub results: BTreeMap<String, Arc<Finished>>,
     /// How every stage ended, in the order in which they did.
     pub stages: Vec<StageEnd>,
     /// How long it took.
@@ -182,8 +183,7 @@ impl Engine {
         let opened = self.open(options, listeners)?;
         let cache = Arc::new(opened.cache);
         let (run, mut log) = begin_log(cache.disk(), &self.config.cache)?;
-        let mut ends = Ends::default();
-        let mut audience = Audience { started, listeners: vec![&mut log, &mut ends] };
+        let mut audience = Audience { started, listeners: vec![&mut log] };
         audience.listeners.extend(listeners.iter_mut().map(|listener| &mut **listener as &mut dyn Listener));
         audience.tell(&started_event(workflow, &targets, &run));
         for text in opened.notes {
@@ -209,8 +209,8 @@ impl Engine {
         audience.tell(&Event::RunFinished { outcome, took_ms });
         drop(audience);
         let name = |id: &graph::NodeId| workflow.graph.node(*id).name.clone();
-        let records = ended.records.iter().map(|(id, record)| (name(id), record.clone())).collect();
-        Ok(Summary { run, outcome, records, stages: ends.0, took_ms })
+        let results = ended.finished.iter().map(|(id, finished)| (name(id), Arc::clone(finished))).collect();
+        Ok(Summary { run, outcome, results, stages: ended.ends, took_ms })
     }
 
     fn open(&self, options: &RunOptions, listeners: &mut [&mut dyn Listener]) -> Result<cache::Opened, EngineError> {
@@ -238,15 +238,13 @@ impl Engine {
     ) -> bool {
         let mut good = true;
         for (export, id) in workflow.graph.exports().filter(|(_, id)| targets.contains(id)) {
-            let (Some(record), Some(op)) = (ended.records.get(&id), workflow.ops.export(export.format)) else {
+            let (Some(finished), Some(op)) = (ended.finished.get(&id), workflow.ops.export(export.format)) else {
                 continue;
             };
             let job = export::ExportJob { export, op, base: &self.config.base, cache };
-            let written = run::export_ctx(&workflow.graph, id, ended, cache, &self.config).and_then(|ctx| {
-                let stage = workflow.graph.node(id).name.clone();
-                let artifact = Artifact { ty: record.ty.clone(), digest: record.output, stage, count: record.count };
-                job.write(&ctx, &artifact)
-            });
+            let node = workflow.graph.node(id);
+            let ctx = run::export_ctx(&workflow.graph, id, ended, cache, &self.config);
+            let written = job.write(&ctx, &Artifact::of(&node.name, node.output, finished));
             let stage = export.name.clone();
             let (format, path) = (export.format.to_owned(), export.path.clone());
             let event = match written {
@@ -271,10 +269,10 @@ impl Engine {
     /// # Errors
     /// [`OpError`] when the run gave none, or it is damaged.
     pub fn read_output(&self, summary: &Summary, stage: &str) -> Result<Vec<u8>, OpError> {
-        let record = summary.records.get(stage).ok_or_else(|| {
+        let finished = summary.results.get(stage).ok_or_else(|| {
             OpError::failed(format!("the run has no result for `{stage}`"), "name a stage that it ran or reused")
         })?;
-        self.reader().object(&record.output).map_err(ctx::object_error)
+        self.reader().object(&finished.output).map_err(ctx::object_error)
     }
 
     /// The cache folder.
@@ -301,17 +299,5 @@ fn begin_log(disk: &Disk, cache: &Path) -> Result<(String, LogWriter), EngineErr
             return Ok((run, LogWriter::create(disk, &folder).map_err(EngineError::Log)?));
         }
         now += 1;
-    }
-}
-
-/// Keeps the end of every stage.
-#[derive(Default)]
-struct Ends(Vec<StageEnd>);
-
-impl Listener for Ends {
-    fn event(&mut self, _: u64, event: &Event) {
-        if let Event::StageFinished(end) = event {
-            self.0.push(end.as_ref().clone());
-        }
     }
 }

@@ -5,10 +5,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blip_grammar::{ExportFormat, Signature, SignatureError, Signatures, Value};
+use blip_grammar::{ExportFormat, Signature, SignatureError, Signatures, Type, Value};
 
 use crate::args::Args;
 use crate::cache::disk::DiskError;
+use crate::cache::ledger::Finished;
 use crate::ctx::StageCtx;
 use crate::dataset::{DuplicateId, FormatError, Item};
 use crate::digest::Digest;
@@ -149,6 +150,12 @@ pub struct Artifact {
     pub stage: String,
     /// How many items it has, where it has items.
     pub count: Option<u64>,
+}
+
+impl Artifact {
+    pub(crate) fn of(stage: &str, ty: Type, finished: &Finished) -> Self {
+        Self { ty: ty.to_string(), digest: finished.output, stage: stage.to_owned(), count: finished.count }
+    }
 }
 
 /// The result of a stage, as its body gives it.

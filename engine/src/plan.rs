@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cache::Cache;
-use crate::cache::records::Record;
+use crate::cache::ledger::{Finished, Ledger};
 use crate::ctx::{StageCtx, StageParts, Stop};
 use crate::graph::{Graph, NodeId};
-use crate::history::Reader;
 use crate::key::NumericEnv;
 use crate::map;
 use crate::op::{Artifact, Body, OpError};
@@ -64,39 +63,35 @@ pub(crate) struct Planner<'a> {
 impl Planner<'_> {
     /// The plan for these stages and those above them, inputs first.
     pub(crate) fn plan(&self, targets: &[NodeId]) -> Vec<Planned> {
-        let history = Reader::new(self.cache.folder()).last_records(self.workflow);
-        let mut known: BTreeMap<NodeId, Record> = BTreeMap::new();
+        let ledger = Ledger::read(self.cache.folder(), self.workflow);
+        let mut known: BTreeMap<NodeId, Arc<Finished>> = BTreeMap::new();
         let mut planned = Vec::new();
         for id in self.graph.closure(targets) {
             let node = self.graph.node(id);
-            let last = history.get(&node.name);
+            let last = ledger.get(&node.name);
             let fate = self
-                .fate(id, &mut known, last)
+                .fate(id, &mut known, last.map(Arc::as_ref))
                 .unwrap_or_else(|error| Fate::Fault { what: error.to_string(), help: error.help() });
             let op = node.op.signature.name.to_owned();
-            planned.push(Planned {
-                stage: node.name.clone(),
-                op,
-                fate,
-                last_took_ms: last.map(|record| record.took_ms),
-            });
+            planned.push(Planned { stage: node.name.clone(), op, fate, last_took_ms: last.map(|last| last.took_ms) });
         }
         planned
     }
 
-    fn fate(&self, id: NodeId, known: &mut BTreeMap<NodeId, Record>, last: Option<&Record>) -> Result<Fate, OpError> {
+    fn fate(
+        &self,
+        id: NodeId,
+        known: &mut BTreeMap<NodeId, Arc<Finished>>,
+        last: Option<&Finished>,
+    ) -> Result<Fate, OpError> {
         let node = self.graph.node(id);
         let mut inputs = Vec::new();
         let mut after = Vec::new();
         for (arg, input) in self.graph.inputs(id) {
-            let stage = self.graph.node(*input).name.clone();
+            let above = self.graph.node(*input);
             match known.get(input) {
-                Some(record) => {
-                    let artifact =
-                        Artifact { ty: record.ty.clone(), digest: record.output, stage, count: record.count };
-                    inputs.push((*arg, artifact));
-                }
-                None => after.push(stage),
+                Some(finished) => inputs.push((*arg, Artifact::of(&above.name, above.output, finished))),
+                None => after.push(above.name.clone()),
             }
         }
         if !after.is_empty() {
@@ -113,13 +108,14 @@ impl Planner<'_> {
         };
         let probe = worker::probe(&job)?;
         if let Some(record) = probe.record {
-            known.insert(id, record);
+            known.insert(id, Arc::new(Finished::of(probe.key, &record)));
             return Ok(Fate::Reuse);
         }
-        let why = crate::run::why(last, Some(&probe.preimage), false);
+        let last = last.and_then(|last| self.cache.records.get(&last.key));
+        let why = crate::run::why(last.as_ref(), Some(&probe.preimage), false);
         let units = match &node.op.body {
             Body::Map(map) => {
-                let ctx = self.ctx(id, inputs, probe, known)?;
+                let ctx = self.ctx(id, inputs, probe, known);
                 Some(map::missing_units(&ctx, map(&ctx)?.as_ref())?)
             }
             _ => None,
@@ -132,26 +128,25 @@ impl Planner<'_> {
         id: NodeId,
         inputs: Vec<(&'static str, Artifact)>,
         probe: Probe,
-        known: &BTreeMap<NodeId, Record>,
-    ) -> Result<StageCtx, OpError> {
+        known: &BTreeMap<NodeId, Arc<Finished>>,
+    ) -> StageCtx {
         let node = self.graph.node(id);
-        let scratch = self.cache.scratch()?;
         // Nobody listens to a plan: what its context says is dropped.
         let (events, _) = crossbeam::channel::bounded(1);
-        Ok(StageCtx::new(StageParts {
+        StageCtx::new(StageParts {
             stage: node.name.clone(),
             args: node.args.clone(),
             attributes: node.attributes.clone(),
             inputs,
             sources: probe.sources,
             blobs: Arc::default(),
-            sides: crate::run::sides(self.graph, id, |above| known.get(&above)),
+            sides: crate::run::sides(self.graph, id, |above| known.get(&above).map(Arc::as_ref)),
             preimage: probe.preimage,
             cache: Arc::clone(&self.cache),
             env: Arc::clone(&self.env),
             stop: Stop::default(),
             events,
-            scratch,
-        }))
+            scratch: self.cache.scratch(),
+        })
     }
 }

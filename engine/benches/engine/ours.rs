@@ -1,5 +1,6 @@
 //! The engine of this crate, in a child process of the benchmark.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -7,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use blip_engine::digest::Digest;
 use blip_engine::{
-    Config, Engine, IndexKind, Item, MapOp, MapWorker, NumericEnv, Op, OpError, OpSet, Outcome, Output, Resources,
-    RunOptions, StageCtx, UnitResult, Work, Workflow,
+    Config, Engine, Graph, IndexKind, Item, MapOp, MapWorker, NumericEnv, Op, OpError, OpSet, Outcome, Output,
+    Resources, RunOptions, StageCtx, UnitResult, Work, Workflow,
 };
-use blip_grammar::{Arg, Signature, Source, Type};
+use blip_grammar::{Arg, Attributes, Program, Signature, Source, Span, Stage, StageId, Type, Value};
 
 use crate::Shape;
 use crate::table::Row;
@@ -27,6 +28,35 @@ fn text(shape: Shape, size: usize, edit: usize) -> String {
         let _ = writeln!(text, "s{number} = step({value}, s{from})");
     }
     text
+}
+
+/// The language takes files of up to so many bytes; larger graphs are built by a program.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+
+/// The same workflow without the text.
+fn built(shape: Shape, size: usize, edit: usize) -> Workflow {
+    let number = |number: usize| u32::try_from(number).expect("a graph has fewer stages");
+    let stage = |at: usize| {
+        let from = match (at, shape) {
+            (0, _) => Value::Absent,
+            (_, Shape::Chain) => Value::Stage(StageId(number(at - 1))),
+            (_, Shape::Fan) => Value::Stage(StageId(0)),
+        };
+        let value = if at + 1 == size { edit } else { at };
+        let args = BTreeMap::from([("value", Value::Int(i64::from(number(value)))), ("from", from)]);
+        let (op, attributes, span) = ("step", Attributes::default(), Span { start: 0, end: 0 });
+        Stage { name: format!("s{at}"), op, args, attributes, output: TEXT, span }
+    };
+    let program = Program {
+        params: Vec::new(),
+        stages: (0..size).map(stage).collect(),
+        exports: Vec::new(),
+        names: (0..size).map(|at| (format!("s{at}"), StageId(number(at)))).collect(),
+        default_targets: (0..size).map(|at| StageId(number(at))).collect(),
+    };
+    let ops = ops();
+    let graph = Graph::new(&program, &ops);
+    Workflow { name: "bench".to_owned(), program, graph, diagnostics: Vec::new(), ops }
 }
 
 /// Cold, no-op and changed for one graph.
@@ -79,8 +109,13 @@ pub(crate) fn child(args: &[String]) -> ExitCode {
         Some("fan") => text(Shape::Fan, number(2), number(3)),
         _ => format!("in = items({}, {}, shards = {})\nout = twice(in)\n", number(2), number(3), number(4)),
     };
-    let source = Source::new("bench.blip", text).expect("a text");
-    let workflow = Workflow::parse(&source, &ops(), &[]).expect("a right workflow");
+    let workflow = if text.len() < TEXT_BYTES_MAX {
+        let source = Source::new("bench.blip", text).expect("a text");
+        Workflow::parse(&source, &ops(), &[]).expect("a right workflow")
+    } else {
+        let shape = if args.get(1).is_some_and(|arg| arg == "chain") { Shape::Chain } else { Shape::Fan };
+        built(shape, number(2), number(3))
+    };
     let parsed = started.elapsed();
     let before = resident_kb();
     let config = Config {
@@ -134,7 +169,8 @@ fn ops() -> OpSet {
         .arg(Arg::required("edit", Type::Int, "what the first one is"))
         .arg(Arg::required("shards", Type::Int, "how many"));
     let items = Op::run(items, 1, |ctx| {
-        let (count, edit, shards) = (ctx.args().count("count")?, ctx.args().count("edit")?, ctx.args().count("shards")?);
+        let (count, edit, shards) =
+            (ctx.args().count("count")?, ctx.args().count("edit")?, ctx.args().count("shards")?);
         let mut writer = ctx.dataset_writer();
         for shard in 0..shards {
             for number in (shard..count).step_by(usize::try_from(shards).unwrap_or(1)) {

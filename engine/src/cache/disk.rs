@@ -189,6 +189,24 @@ impl Disk {
         Ok(())
     }
 
+    /// Makes folders; what they lie in is synced once for all of them.
+    pub(crate) fn create_folders(&self, paths: &BTreeSet<&Path>) -> Result<(), DiskError> {
+        let known = |path: &Path| self.durable().contains(path) && path.is_dir();
+        let new: Vec<&Path> = paths.iter().copied().filter(|path| !known(path)).collect();
+        let parents: BTreeSet<&Path> = new.iter().map(|path| folder_of(path)).collect();
+        for parent in parents.iter().filter(|parent| !parent.as_os_str().is_empty()) {
+            self.create_folder(parent)?;
+        }
+        for path in new.iter().filter(|path| !path.is_dir()) {
+            self.attempt(Call::CreateFolder, path, |_| made(fs::create_dir(path)))?;
+        }
+        for parent in parents {
+            self.sync_folder(parent)?;
+        }
+        self.durable().extend(new.iter().map(|path| path.to_path_buf()));
+        Ok(())
+    }
+
     /// Makes a folder that need not outlive anything.
     pub fn create_passing_folder(&self, path: &Path) -> Result<(), DiskError> {
         self.attempt(Call::CreateFolder, path, |_| fs::create_dir_all(path))
@@ -235,8 +253,13 @@ impl Disk {
 
     /// Renames and syncs the folder of the new name.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        self.attempt(Call::Rename, to, |_| fs::rename(from, to))?;
+        self.rename_unsynced(from, to)?;
         self.sync_folder(folder_of(to))
+    }
+
+    /// Renames; the folder of the new name is synced by the caller.
+    pub(crate) fn rename_unsynced(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.attempt(Call::Rename, to, |_| fs::rename(from, to))
     }
 
     /// Syncs a folder, so that renames in it outlive a power cut.
@@ -316,6 +339,7 @@ impl DiskFile {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that a file is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or_else(|| Path::new("."))
 }

@@ -1,10 +1,10 @@
 //! Immutable bytes named by their digest: `objects/aa/<digest>`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::damaged::Damaged;
 use super::disk::{Disk, DiskError};
@@ -18,7 +18,24 @@ pub struct Objects {
     disk: Disk,
     /// Objects whose bytes this process has hashed, so that streaming readers pay for it once.
     verified: Mutex<BTreeSet<Digest>>,
+    /// What is to be made durable together, before a record that needs it is written.
+    pending: Mutex<Pending>,
+    /// Held by whoever makes it durable.
+    flushing: Mutex<()>,
 }
+
+/// Small objects that are in memory only, and folders whose objects may not outlive a power cut yet.
+#[derive(Debug, Default)]
+struct Pending {
+    objects: HashMap<Digest, Arc<[u8]>>,
+    bytes: usize,
+    folders: BTreeSet<PathBuf>,
+}
+
+/// Larger objects are written at once.
+const PENDING_OBJECT_BYTES_MAX: usize = 1 << 20;
+/// When this much is pending, whoever adds to it makes it durable first.
+const PENDING_BYTES_MAX: usize = 32 << 20;
 
 /// Why an object could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +59,14 @@ pub enum ObjectError {
 impl Objects {
     /// The objects below `cache`.
     pub fn new(cache: &Path, disk: Disk, damaged: Damaged) -> Self {
-        Self { folder: cache.join("objects"), damaged, disk, verified: Mutex::default() }
+        Self {
+            folder: cache.join("objects"),
+            damaged,
+            disk,
+            verified: Mutex::default(),
+            pending: Mutex::default(),
+            flushing: Mutex::default(),
+        }
     }
 
     /// Where an object is, if it is there.
@@ -50,23 +74,75 @@ impl Objects {
         sharded(&self.folder, digest)
     }
 
-    /// Whether a file of that name is there; its bytes are not looked at.
+    /// Whether an object of that name is there; its bytes are not looked at.
     pub fn contains(&self, digest: &Digest) -> bool {
-        self.place(digest).is_file()
+        self.pending().objects.contains_key(digest) || self.place(digest).is_file()
     }
 
-    /// Stores bytes under their digest; they are on the disk when this returns.
+    /// Stores bytes under their digest. Small objects can be read at once, and are on the disk after [`Objects::flush`].
     ///
     /// # Errors
     /// [`DiskError`].
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, DiskError> {
         let digest = Digest::of(bytes);
-        if !self.keeps(&digest)? {
+        if self.pending().objects.contains_key(&digest) || self.keeps(&digest)? {
+            return Ok(digest);
+        }
+        if bytes.len() > PENDING_OBJECT_BYTES_MAX {
             let place = self.place(&digest);
             self.settle(&place, self.disk.write(&place, bytes))?;
             self.lock_verified().insert(digest);
+            return Ok(digest);
+        }
+        let full = {
+            let mut pending = self.pending();
+            if pending.objects.insert(digest, Arc::from(bytes)).is_none() {
+                pending.bytes += bytes.len();
+            }
+            pending.bytes > PENDING_BYTES_MAX
+        };
+        if full {
+            self.flush()?;
         }
         Ok(digest)
+    }
+
+    /// Makes everything durable that was put so far.
+    ///
+    /// # Errors
+    /// [`DiskError`]; what was pending still is.
+    pub fn flush(&self) -> Result<(), DiskError> {
+        let _turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (objects, folders) = {
+            let mut pending = self.pending();
+            let mut objects: Vec<(Digest, Arc<[u8]>)> =
+                pending.objects.iter().map(|(digest, bytes)| (*digest, Arc::clone(bytes))).collect();
+            objects.sort_unstable_by_key(|(digest, _)| *digest);
+            (objects, std::mem::take(&mut pending.folders))
+        };
+        let files: Vec<(PathBuf, Arc<[u8]>)> =
+            objects.iter().map(|(digest, bytes)| (self.place(digest), Arc::clone(bytes))).collect();
+        if files.is_empty() && folders.is_empty() {
+            return Ok(());
+        }
+        let written = self.disk.write_together(&files, folders.clone());
+        if written.is_err() {
+            files.iter().for_each(|(place, _)| drop(fs::remove_file(place)));
+            self.pending().folders.extend(folders);
+            return written;
+        }
+        self.lock_verified().extend(objects.iter().map(|(digest, _)| *digest));
+        let mut pending = self.pending();
+        for (digest, bytes) in &objects {
+            if pending.objects.remove(digest).is_some() {
+                pending.bytes -= bytes.len();
+            }
+        }
+        Ok(())
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Moves a file in; it must lie on the cache's own file system (a stage's scratch folder does).
@@ -99,7 +175,7 @@ impl Objects {
         match Digest::of_file(&place) {
             Ok((found, _)) if found == *digest => {
                 // Whoever wrote it may not have come to syncing the folder.
-                place.parent().map_or(Ok(()), |folder| self.disk.sync_folder(folder))?;
+                self.pending().folders.extend(place.parent().map(Path::to_path_buf));
                 self.lock_verified().insert(*digest);
                 Ok(true)
             }
@@ -125,6 +201,9 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Missing`] when it is not there or was wrong.
     pub fn get(&self, digest: &Digest) -> Result<Vec<u8>, ObjectError> {
+        if let Some(bytes) = self.pending().objects.get(digest) {
+            return Ok(bytes.to_vec());
+        }
         let path = self.place(digest);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -140,6 +219,9 @@ impl Objects {
     /// # Errors
     /// As [`Objects::get`].
     pub fn path(&self, digest: &Digest) -> Result<PathBuf, ObjectError> {
+        if self.pending().objects.contains_key(digest) {
+            self.flush()?;
+        }
         let path = self.place(digest);
         if self.lock_verified().contains(digest) && path.is_file() {
             return Ok(path);

@@ -1,8 +1,10 @@
 //! What a stage left behind: `results/aa/<key>`, one sealed JSON file a key. Its rename is the commit.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -117,16 +119,25 @@ impl Records {
         sharded(&self.folder, key)
     }
 
-    /// Stores a record: from here on the key is known.
+    /// Stores records: from here on their keys are known.
     ///
     /// # Errors
-    /// [`DiskError`].
-    pub fn put(&self, key: &Digest, record: &Record) -> Result<(), DiskError> {
-        let path = self.place(key);
-        if path.is_dir() {
-            self.damaged.set_aside(&path)?;
+    /// [`DiskError`]; some of them may be stored.
+    pub fn put(&self, records: &[(Digest, &Record)]) -> Result<(), DiskError> {
+        let mut files = Vec::with_capacity(records.len());
+        for (key, record) in records {
+            let path = self.place(key);
+            if path.is_dir() {
+                self.damaged.set_aside(&path)?;
+            }
+            files.push((path, Arc::from(sealed::seal(record))));
         }
-        self.disk.write(&path, &sealed::seal(record))
+        self.disk.write_together(&files, BTreeSet::new())
+    }
+
+    /// Whether a record is there; its bytes are not looked at.
+    pub fn contains(&self, key: &Digest) -> bool {
+        self.place(key).is_file()
     }
 
     /// Forgets a key.

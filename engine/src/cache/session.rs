@@ -2,8 +2,8 @@
 //! files. What a killed process leaves behind is removed by the next one, also while others work.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,10 +19,12 @@ pub(crate) struct Session {
     _lock: Option<LockFile>,
 }
 
-/// A folder for temporary files, removed when dropped.
+/// A folder for temporary files, made when it is first asked for and removed when dropped.
 #[derive(Debug)]
 pub struct Scratch {
-    path: PathBuf,
+    /// Where it is made; without, in the system's place for temporary files, for those who do not write to the cache.
+    parent: Option<PathBuf>,
+    made: OnceLock<PathBuf>,
     disk: Disk,
 }
 
@@ -91,34 +93,33 @@ fn sweep(tmp: &Path) {
 }
 
 impl Scratch {
-    /// Makes a folder in `parent`.
-    ///
-    /// # Errors
-    /// [`DiskError`].
-    pub(crate) fn new(parent: &Path, disk: &Disk) -> Result<Self, DiskError> {
-        let path = parent.join(format!("stage-{}", COUNTER.fetch_add(1, Ordering::Relaxed)));
-        disk.create_passing_folder(&path)?;
-        Ok(Self { path, disk: disk.clone() })
+    pub(crate) fn new(parent: Option<&Path>, disk: &Disk) -> Self {
+        Self { parent: parent.map(Path::to_path_buf), made: OnceLock::new(), disk: disk.clone() }
     }
 
-    /// Where it is.
+    /// Where it is. If it cannot be made, whoever writes into it hears of that.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.made.get_or_init(|| {
+            let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let path = match &self.parent {
+                Some(parent) => parent.join(format!("stage-{count}")),
+                None => std::env::temp_dir().join(format!("blip-{}-{count}", std::process::id())),
+            };
+            if let Err(error) = self.disk.create_passing_folder(&path) {
+                tracing::warn!(%error, "a folder for temporary files is missing");
+            }
+            path
+        })
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = self.disk.remove(&self.path) {
+        let Some(path) = self.made.get() else { return };
+        if let Err(error) = self.disk.remove(path) {
             tracing::warn!(%error, "temporary files stay until the next run");
         }
     }
-}
-
-/// A folder in the system's place for temporary files, for those who do not write to the cache.
-pub(crate) fn system_scratch() -> io::Result<Scratch> {
-    let path = tempfile::tempdir()?.keep();
-    Ok(Scratch { path, disk: Disk::default() })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use blip_grammar::Attributes;
 use crate::op::Op;
 
 /// An amount of each.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Resources {
     /// Cores.
     pub cpu: u32,
@@ -27,15 +27,16 @@ impl Resources {
         }
     }
 
-    /// Takes an amount if there is enough.
-    pub(crate) fn take(&mut self, amount: &Resources) -> bool {
-        let enough = self.cpu >= amount.cpu && self.gpu >= amount.gpu && self.memory >= amount.memory;
-        if enough {
-            self.cpu -= amount.cpu;
-            self.gpu -= amount.gpu;
-            self.memory -= amount.memory;
-        }
-        enough
+    /// Whether there is so much.
+    pub(crate) fn has(&self, amount: &Resources) -> bool {
+        self.cpu >= amount.cpu && self.gpu >= amount.gpu && self.memory >= amount.memory
+    }
+
+    /// Takes an amount, which is there.
+    pub(crate) fn take(&mut self, amount: &Resources) {
+        self.cpu -= amount.cpu;
+        self.gpu -= amount.gpu;
+        self.memory -= amount.memory;
     }
 
     /// Gives an amount back.

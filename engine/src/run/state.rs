@@ -19,6 +19,8 @@ pub(crate) enum State {
     Delayed,
     /// A worker runs it and its resources are taken.
     Running,
+    /// It has a result, which those below it may use; its record is on the way to the disk.
+    Committing,
     /// It is at its end, with or without a result.
     Ended(Status),
 }
@@ -29,21 +31,24 @@ impl State {
     /// # Panics
     /// When there is no such move: the run would be wrong from here on.
     pub(crate) fn go(&mut self, next: State) {
-        use State::{Delayed, Elsewhere, Ended, Probing, Queued, Ready, Running, Waiting};
+        use State::{Committing, Delayed, Elsewhere, Ended, Probing, Queued, Ready, Running, Waiting};
         let legal = match (*self, next) {
             (Waiting, Ready | Ended(Status::Skipped | Status::Interrupted))
-            | (Ready, Probing | Ended(Status::Interrupted))
+            | (Ready, Probing | Ended(Status::Failed | Status::Skipped | Status::Interrupted))
             | (
                 Probing,
                 Queued | Waiting | Ended(Status::Reused | Status::CutOff | Status::Failed | Status::Interrupted),
             )
             | (
                 Queued,
-                Running | Elsewhere | Ended(Status::Reused | Status::CutOff | Status::Failed | Status::Interrupted),
+                Running
+                | Elsewhere
+                | Ended(Status::Reused | Status::CutOff | Status::Failed | Status::Skipped | Status::Interrupted),
             )
             | (Elsewhere, Queued | Ended(Status::Interrupted))
             | (Delayed, Queued | Ended(Status::Interrupted))
-            | (Running, Delayed | Waiting | Ended(Status::Ran | Status::Failed | Status::Interrupted)) => true,
+            | (Running, Committing | Delayed | Waiting | Ended(Status::Failed | Status::Interrupted))
+            | (Committing, Delayed | Ended(Status::Ran | Status::Failed)) => true,
             // A result that turned out to be damaged is made again.
             (Ended(Status::Ran | Status::Reused | Status::CutOff), Ready) => true,
             _ => false,

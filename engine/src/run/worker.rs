@@ -28,7 +28,7 @@ pub(crate) enum Job {
 
 pub(crate) struct ProbeJob {
     pub(crate) id: NodeId,
-    pub(crate) node: Node,
+    pub(crate) node: Arc<Node>,
     pub(crate) inputs: Vec<(&'static str, Artifact)>,
     pub(crate) base: std::path::PathBuf,
     pub(crate) cache: Arc<Cache>,
@@ -37,7 +37,7 @@ pub(crate) struct ProbeJob {
 
 pub(crate) struct RunJob {
     pub(crate) id: NodeId,
-    pub(crate) node: Node,
+    pub(crate) node: Arc<Node>,
     pub(crate) parts: StageParts,
 }
 
@@ -45,6 +45,8 @@ pub(crate) struct RunJob {
 pub(crate) enum Answer {
     Probed(NodeId, Result<Box<Probe>, OpError>),
     Ran(NodeId, Box<Ran>),
+    /// Records that are on the disk, with a warning or none, and those that could not be written.
+    Committed(Vec<(NodeId, Result<Option<String>, OpError>)>),
 }
 
 /// What a stage's key is and whether it is known.
@@ -111,7 +113,7 @@ fn run(job: RunJob) -> Ran {
             let what = format!("{} changed while `{}` read it", file.path.display(), job.node.name);
             return Err(OpError::failed(what, "run again when nothing writes to it any more"));
         }
-        commit(&job.node, &ctx, output, started_ms, elapsed_ms(started))
+        record(&job.node, &ctx, output, started_ms, elapsed_ms(started))
     });
     let traces = ctx.traces();
     Ran { result, units: traces.units, timed_out: ctx.timed_out(), took_ms: elapsed_ms(started) }
@@ -130,8 +132,8 @@ fn execute(node: &Node, ctx: &mut StageCtx) -> Result<crate::op::Output, OpError
     }
 }
 
-/// Stores the record: from here on the stage is known.
-fn commit(
+/// What is to be known of the stage.
+fn record(
     node: &Node,
     ctx: &StageCtx,
     output: crate::op::Output,
@@ -150,7 +152,7 @@ fn commit(
     objects.sort_unstable();
     objects.dedup();
     let preimage = ctx.preimage();
-    let record = Record {
+    Ok(Record {
         version: Record::VERSION,
         stage: node.name.clone(),
         op: node.op.signature.name.to_owned(),
@@ -165,11 +167,7 @@ fn commit(
         quarantined: traces.quarantined.clone(),
         started_ms,
         took_ms,
-    };
-    drop(traces);
-    ctx.cache().records.put(&preimage.hash(), &record)?;
-    ctx.checkpoints().clear()?;
-    Ok(record)
+    })
 }
 
 /// A panic is a mistake in an op, not the end of the run.

@@ -52,7 +52,7 @@ fn partly_known_and_clean_runs_give_equal_bytes() {
     }
     clean.write("a.txt", &numbered(0..700));
     let (grown, clean) = (grown.run(MAP), clean.run(MAP));
-    assert_eq!(grown.records.get("out").unwrap().output, clean.records.get("out").unwrap().output);
+    assert_eq!(grown.results.get("out").unwrap().output, clean.results.get("out").unwrap().output);
 }
 
 #[test]

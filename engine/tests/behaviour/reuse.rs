@@ -103,7 +103,7 @@ fn only_what_is_asked_for_runs() {
 fn a_result_that_is_gone_is_made_again_and_nothing_else() {
     let world = World::new();
     let first = world.run(CHAIN);
-    let object = first.records.get("b").unwrap().output.to_string();
+    let object = first.results.get("b").unwrap().output.to_string();
     std::fs::remove_file(world.config.cache.join("objects").join(&object[..2]).join(&object)).unwrap();
     assert_eq!(world.calls_of(CHAIN), counts([("upper", 1)]));
 }
@@ -112,7 +112,7 @@ fn a_result_that_is_gone_is_made_again_and_nothing_else() {
 fn a_damaged_result_is_noticed_when_it_is_read_and_made_again() {
     let world = World::new();
     let first = world.run(CHAIN);
-    let object = first.records.get("b").unwrap().output.to_string();
+    let object = first.results.get("b").unwrap().output.to_string();
     std::fs::write(world.config.cache.join("objects").join(&object[..2]).join(&object), "HELLO?").unwrap();
     let longer = format!("{CHAIN}d = join(b, c)\n");
     let summary = world.run(&longer);

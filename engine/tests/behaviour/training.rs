@@ -48,7 +48,7 @@ fn curves_are_kept_with_the_result() {
     let world = World::new();
     let summary = world.run(TRAIN);
     assert_eq!(world.calls.take(), counts([("text", 1), ("step", 100)]));
-    let record = summary.records.get("t").unwrap();
+    let record = summary.results.get("t").unwrap();
     let (_, digest) = record.sides.iter().find(|(name, _)| name == "curves").unwrap();
     let bytes = world.engine().reader().object(digest).unwrap();
     let curves: Vec<(u64, Vec<(String, f64)>)> = serde_json::from_slice(&bytes).unwrap();

@@ -1,0 +1,69 @@
+//! By-products of the stages above one, and what an export sees.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossbeam::channel;
+
+use super::Ended;
+use crate::cache::Cache;
+use crate::cache::ledger::Finished;
+use crate::ctx::{StageCtx, StageParts, Stop};
+use crate::graph::{Graph, NodeId};
+use crate::key::Preimage;
+use crate::op::Artifact;
+
+/// The by-products of every stage above one, by name.
+pub(crate) fn sides<'r>(
+    graph: &Graph,
+    id: NodeId,
+    finished: impl Fn(NodeId) -> Option<&'r Finished>,
+) -> BTreeMap<String, Vec<Artifact>> {
+    let mut sides = BTreeMap::new();
+    for above in graph.above(id) {
+        if let Some(finished) = finished(above) {
+            add(&mut sides, &graph.node(above).name, finished);
+        }
+    }
+    sides
+}
+
+fn add(sides: &mut BTreeMap<String, Vec<Artifact>>, stage: &str, finished: &Finished) {
+    for (name, digest) in &finished.sides {
+        let artifact = Artifact { ty: name.clone(), digest: *digest, stage: stage.to_owned(), count: None };
+        sides.entry(name.clone()).or_default().push(artifact);
+    }
+}
+
+/// What an export sees: the stage it writes, with everything above it.
+pub(crate) fn export_ctx(
+    graph: &Graph,
+    id: NodeId,
+    ended: &Ended,
+    cache: &Arc<Cache>,
+    config: &crate::Config,
+) -> StageCtx {
+    let node = graph.node(id);
+    // Exports are told of as a whole; what they say in between is dropped.
+    let (events, _) = channel::bounded(1);
+    let mut sides = sides(graph, id, |above| ended.finished.get(&above).map(Arc::as_ref));
+    if let Some(finished) = ended.finished.get(&id) {
+        add(&mut sides, &node.name, finished);
+    }
+    let env = Arc::new(config.env.clone());
+    StageCtx::new(StageParts {
+        stage: node.name.clone(),
+        args: node.args.clone(),
+        attributes: node.attributes.clone(),
+        inputs: Vec::new(),
+        sources: Vec::new(),
+        blobs: Arc::clone(&ended.blobs),
+        sides,
+        preimage: Preimage::new(&node.op, &node.args, &[], &[], &env),
+        cache: Arc::clone(cache),
+        env,
+        stop: Stop::default(),
+        events,
+        scratch: cache.scratch(),
+    })
+}

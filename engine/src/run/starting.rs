@@ -1,0 +1,188 @@
+//! A stage from its key to its worker: what is known is not run again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::state::State;
+use super::worker::{Job, Probe, ProbeJob, RunJob};
+use super::{Resources, Run, sides, why};
+use crate::cache::Lease;
+use crate::cache::ledger::Finished;
+use crate::cache::lock::Holder;
+use crate::ctx::StageParts;
+use crate::digest::Digest;
+use crate::event::{Event, Status};
+use crate::graph::NodeId;
+use crate::key::Preimage;
+use crate::op::{Artifact, OpError};
+
+/// How often a stage that another process makes is looked at.
+const LEASE_POLL: Duration = Duration::from_millis(50);
+
+impl Run<'_, '_> {
+    fn inputs(&self, id: NodeId) -> Vec<(&'static str, Artifact)> {
+        let artifact = |input: NodeId| {
+            let node = self.graph.node(input);
+            Some(Artifact::of(&node.name, node.output, self.finished(input)?))
+        };
+        self.graph.inputs(id).iter().filter_map(|(arg, input)| Some((*arg, artifact(*input)?))).collect()
+    }
+
+    /// Makes a stage's key. Where no file has to be looked at, that takes microseconds and is done here; what is then not
+    /// known by heart is looked up by a worker.
+    pub(super) fn probe(&mut self, id: NodeId) {
+        if self.lacks_input(id) {
+            return;
+        }
+        self.stage(id).state.go(State::Probing);
+        let node = Arc::clone(self.graph.node(id));
+        let inputs = self.inputs(id);
+        if node.op.sources.is_none() {
+            let preimage = Preimage::new(&node.op, &node.args, &inputs, &[], &self.setting.env);
+            let key = preimage.hash();
+            if let Some(finished) = self.known.get(&key).cloned() {
+                self.stage(id).key = Some(key);
+                return self.found(id, finished);
+            }
+        }
+        let job = ProbeJob {
+            id,
+            node,
+            inputs,
+            base: self.setting.base.clone(),
+            cache: Arc::clone(&self.setting.cache),
+            env: Arc::clone(&self.setting.env),
+        };
+        self.send(Job::Probe(Box::new(job)));
+    }
+
+    pub(super) fn probed(&mut self, id: NodeId, probe: Result<Box<Probe>, OpError>) {
+        let probe = match probe {
+            Ok(probe) => *probe,
+            Err(error) => return self.fail(id, &error),
+        };
+        if probe.sources.iter().any(|file| !self.blobs.contains_key(&file.digest)) {
+            let blobs = Arc::make_mut(&mut self.blobs);
+            blobs.extend(probe.sources.iter().map(|file| (file.digest, file.path.clone())));
+        }
+        let stage = self.stage(id);
+        stage.key = Some(probe.key);
+        stage.took_ms = probe.took_ms;
+        let record = probe.record.map(|record| Arc::new(Finished::of(probe.key, &record)));
+        match record.or_else(|| self.known.get(&probe.key).cloned()) {
+            Some(finished) => self.found(id, finished),
+            None => {
+                let in_hand = self.in_hand(id);
+                in_hand.preimage = Some(probe.preimage);
+                in_hand.sources = probe.sources;
+                self.stage(id).state.go(State::Queued);
+                self.queue(id);
+            }
+        }
+    }
+
+    /// A stage's result is known.
+    fn found(&mut self, id: NodeId, finished: Arc<Finished>) {
+        let status = if self.stage(id).ran_above { Status::CutOff } else { Status::Reused };
+        self.remember(id, finished);
+        self.end_stage(id, status, None);
+        self.tell_below(id, false);
+    }
+
+    /// Hands a stage to a worker; `amount` has been taken for it.
+    pub(super) fn start(&mut self, id: NodeId, amount: Resources) {
+        if self.lacks_input(id) || !self.lease(id) {
+            self.free.give(&amount);
+            return;
+        }
+        let parts = self.parts(id);
+        let node = Arc::clone(self.graph.node(id));
+        let stage = self.stage(id);
+        stage.state.go(State::Running);
+        let first = stage.attempt == 1;
+        self.in_hand(id).taken = Some(amount);
+        if first {
+            let (stage, op, why) = (node.name.clone(), node.op.signature.name.to_owned(), self.why(id));
+            self.emit(Event::StageStarted { stage, op, why });
+        }
+        self.send(Job::Run(Box::new(RunJob { id, node, parts })));
+    }
+
+    /// Whether the stage may run now. If somebody else runs one of the same key, it waits for that one's result, and
+    /// takes the result when it is there.
+    fn lease(&mut self, id: NodeId) -> bool {
+        let key = self.stage(id).key.expect("a stage that starts has been probed");
+        let theirs = match self.setting.cache.lease(&key) {
+            Lease::Ours(lease) => {
+                self.in_hand(id).lease = lease;
+                return !self.shares(id, &key);
+            }
+            Lease::Theirs(holder) => holder,
+        };
+        if self.setting.no_wait && !theirs.is_this() {
+            let Holder { pid, host, .. } = &theirs;
+            let what = format!("process {pid} on {host} makes its result, for {} s by now", theirs.age_s());
+            self.fail(id, &OpError::failed(what, "wait for that process to end, then run again"));
+            return false;
+        }
+        let name = self.graph.node(id).name.clone();
+        self.stage(id).state.go(State::Elsewhere);
+        self.queues.delay(id, Instant::now() + LEASE_POLL);
+        // Who has just taken the lease may not have written its name yet.
+        let in_hand = self.in_hand(id);
+        if !theirs.is_this() && theirs.pid != 0 && in_hand.elsewhere.as_ref() != Some(&theirs) {
+            in_hand.elsewhere = Some(theirs.clone());
+            let Holder { pid, host, since } = theirs;
+            self.emit(Event::Waiting { stage: Some(name), pid, host, since });
+        }
+        false
+    }
+
+    /// Takes the result if somebody else has made it since this stage was probed.
+    fn shares(&mut self, id: NodeId, key: &Digest) -> bool {
+        let Some(record) = self.setting.cache.hit(key) else { return false };
+        self.found(id, Arc::new(Finished::of(*key, &record)));
+        true
+    }
+
+    fn parts(&mut self, id: NodeId) -> StageParts {
+        let cache = Arc::clone(&self.setting.cache);
+        let (inputs, sides) = (self.inputs(id), self.sides(id));
+        let node = self.graph.node(id);
+        let (blobs, env) = (Arc::clone(&self.blobs), Arc::clone(&self.setting.env));
+        let (stop, events) = (self.setting.stop.clone(), self.events.0.clone());
+        let in_hand = self.in_hand(id);
+        StageParts {
+            stage: node.name.clone(),
+            args: node.args.clone(),
+            attributes: node.attributes.clone(),
+            inputs,
+            sources: in_hand.sources.clone(),
+            blobs,
+            sides,
+            preimage: in_hand.preimage.clone().expect("a stage that starts has been probed"),
+            scratch: cache.scratch(),
+            cache,
+            env,
+            stop,
+            events,
+        }
+    }
+
+    /// The by-products of every stage above.
+    fn sides(&self, id: NodeId) -> BTreeMap<String, Vec<Artifact>> {
+        if !self.any_sides {
+            return BTreeMap::new();
+        }
+        sides(self.graph, id, |above| self.finished(above).map(Arc::as_ref))
+    }
+
+    /// What makes a stage run: what differs from its last result, by field.
+    fn why(&mut self, id: NodeId) -> Vec<String> {
+        let last = self.ledger.get(&self.graph.node(id).name).map(|last| last.key);
+        let last = last.and_then(|key| self.setting.cache.records.get(&key));
+        let repaired = self.stage(id).repairs > 0;
+        why(last.as_ref(), self.in_hand(id).preimage.as_ref(), repaired)
+    }
+}
