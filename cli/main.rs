@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The program `blip`; everything is in the library beside it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(blip::main(std::env::args_os()))
+}

@@ -16,7 +16,7 @@ use crate::source::Source;
 use crate::span::Span;
 use crate::types::{DECLARABLE, Type};
 
-use self::suggest::nearest;
+pub use self::suggest::nearest;
 
 /// A value for a param from outside the file: `--set name=value`.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -58,6 +58,14 @@ pub(crate) fn parse_value(text: &str) -> Option<Expr> {
     diagnostics.is_empty().then_some(expr)
 }
 
+/// The bytes of a size as the language writes it, such as `16GiB`; `None` for every other text.
+pub fn parse_size(text: &str) -> Option<u64> {
+    match parse_value(text)?.kind {
+        ExprKind::Size(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
 struct Builder<'a> {
     offset: usize,
     diagnostics: &'a mut Vec<Diagnostic>,

@@ -240,6 +240,13 @@ impl fmt::Display for Arg {
     }
 }
 
+impl Arg {
+    /// The range as the language writes it, in the units of the argument: `0.0..1.0`, `1s..1h`, `1..` for an open end.
+    pub fn range_text(&self) -> Option<String> {
+        self.range.map(|range| range_text(self.ty, range))
+    }
+}
+
 /// A range as the language writes it, in the units of `ty`: `0.0..1.0`, `1s..1h`, `1..` for an open end.
 pub(crate) fn range_text(ty: Type, (low, high): (f64, f64)) -> String {
     let end = |bound: f64| if bound.is_finite() { bound_text(ty, bound) } else { String::new() };

@@ -1,7 +1,7 @@
 //! The name that was probably meant.
 
 /// The known name nearest to `name`, if one is near enough: a third of its characters may differ, swaps counting once.
-pub(crate) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let limit = name.chars().count().div_ceil(3).min(4);
     let ranked = known.map(|other| (distance(name, other), other));
     ranked.filter(|(distance, _)| *distance <= limit).min().map(|(_, other)| other)

@@ -1,0 +1,117 @@
+//! `blip plan`: what a run would do and why, before it costs anything.
+
+use blip_engine::{Fate, Planned};
+use serde_json::{Value, json};
+
+use crate::amounts::{count, plural, took};
+use crate::args::{Format, Plan};
+use crate::console::{Console, Style};
+use crate::exit_code;
+use crate::failure::Failure;
+use crate::table::Table;
+use crate::workflow_file;
+
+/// Shows the plan. A stage that could not run makes it a failure.
+pub(crate) fn run(args: &Plan, console: &mut Console) -> Result<u8, Failure> {
+    let mut loaded = workflow_file::load(&args.workflow, console)?;
+    let engine = loaded.engine(&args.cache, None, None);
+    let plan = engine.plan(&loaded.workflow, &args.targets)?;
+    match args.format {
+        Format::Text => text(&plan, console),
+        Format::Json => plan.iter().for_each(|planned| console.line(as_json(planned).to_string())),
+    }
+    let faulty = plan.iter().any(|planned| matches!(planned.fate, Fate::Fault { .. }));
+    Ok(if faulty { exit_code::FAILED } else { exit_code::DONE })
+}
+
+fn text(plan: &[Planned], console: &mut Console) {
+    let mut table = Table::new(&["stage", "op", "would", ">last time", "why"]);
+    for planned in plan {
+        let (would, style) = would(&planned.fate);
+        let reasons = reasons(&planned.fate);
+        let mut reasons = reasons.iter();
+        let last = planned.last_took_ms.map_or(String::new(), took);
+        let first = reasons.next().cloned().unwrap_or_default();
+        table.row(vec![
+            (planned.stage.clone(), Style::Strong),
+            (planned.op.clone(), Style::Plain),
+            (would, style),
+            (last, Style::Plain),
+            (first, Style::Plain),
+        ]);
+        for reason in reasons {
+            let empty = || (String::new(), Style::Plain);
+            table.row(vec![empty(), empty(), empty(), empty(), (reason.clone(), Style::Plain)]);
+        }
+    }
+    if !table.is_empty() {
+        table.print(console, "");
+        console.line("");
+    }
+    console.line(verdict(plan));
+}
+
+/// What would become of a stage, in a word or two.
+fn would(fate: &Fate) -> (String, Style) {
+    match fate {
+        Fate::Reuse => ("reuse".to_owned(), Style::Dim),
+        Fate::Run { units: None, .. } => ("run".to_owned(), Style::Good),
+        Fate::Run { units: Some((missing, total)), .. } => {
+            (format!("run {} of {} items", count(*missing), count(*total)), Style::Good)
+        }
+        Fate::Unknown { .. } => ("perhaps run".to_owned(), Style::Warn),
+        Fate::Fault { .. } => ("fail".to_owned(), Style::Bad),
+    }
+}
+
+/// Why, one reason each.
+pub(crate) fn reasons(fate: &Fate) -> Vec<String> {
+    match fate {
+        Fate::Reuse => Vec::new(),
+        Fate::Run { why, .. } => why.clone(),
+        Fate::Unknown { after } => vec![format!("if other bytes come from {}", after.join(", "))],
+        Fate::Fault { what, help } => vec![what.clone(), format!("help: {help}")],
+    }
+}
+
+/// "2 of 7 stages would run, 3 perhaps; the last time these took 1m 20s"
+fn verdict(plan: &[Planned]) -> String {
+    let number = |wanted: &dyn Fn(&Fate) -> bool| plan.iter().filter(|planned| wanted(&planned.fate)).count();
+    let run = number(&|fate| matches!(fate, Fate::Run { .. }));
+    let perhaps = number(&|fate| matches!(fate, Fate::Unknown { .. }));
+    let fail = number(&|fate| matches!(fate, Fate::Fault { .. }));
+    if run + perhaps + fail == 0 {
+        return format!("nothing to do: {} would be reused", plural(plan.len(), "stage"));
+    }
+    let mut text = format!("{run} of {} would run", plural(plan.len(), "stage"));
+    if perhaps > 0 {
+        text += &format!(", {perhaps} perhaps");
+    }
+    if fail > 0 {
+        text += &format!(", {fail} cannot");
+    }
+    let moving = plan.iter().filter(|planned| matches!(planned.fate, Fate::Run { .. } | Fate::Unknown { .. }));
+    let last: u64 = moving.filter_map(|planned| planned.last_took_ms).sum();
+    if last > 0 {
+        text += &format!("; the last time these took {}", took(last));
+    }
+    text
+}
+
+/// A planned stage as a JSON object.
+fn as_json(planned: &Planned) -> Value {
+    let (would, units) = match &planned.fate {
+        Fate::Reuse => ("reuse", None),
+        Fate::Run { units, .. } => ("run", *units),
+        Fate::Unknown { .. } => ("perhaps", None),
+        Fate::Fault { .. } => ("fail", None),
+    };
+    json!({
+        "stage": planned.stage,
+        "op": planned.op,
+        "would": would,
+        "why": reasons(&planned.fate),
+        "units": units.map(|(missing, total)| json!({ "missing": missing, "total": total })),
+        "last_took_ms": planned.last_took_ms,
+    })
+}

@@ -1,0 +1,62 @@
+//! `blip run`: runs a workflow and tells what came of it.
+
+use blip_engine::{Event, Listener, Outcome, RunOptions, Stop};
+
+use crate::args::{Format, Run};
+use crate::console::{Console, Style};
+use crate::exit_code;
+use crate::failure::{Failure, Fault, reason};
+use crate::view::RunView;
+use crate::{progress, signals, summary, workflow_file};
+
+/// Runs.
+pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8, Failure> {
+    let mut loaded = workflow_file::load(&args.workflow, console)?;
+    let engine = loaded.engine(&args.cache, args.jobs, args.memory);
+    let stop = Stop::default();
+    signals::listen(stop.clone()).map_err(|error| {
+        let what = format!("could not listen to Ctrl-C: {}", reason(&error));
+        Fault { what, help: "check the limits of this process".to_owned(), code: exit_code::IO }
+    })?;
+    let options = RunOptions {
+        targets: args.targets.clone(),
+        keep_going: args.keep_going,
+        no_wait: args.no_wait,
+        stop: stop.clone(),
+    };
+    let mut shown = progress::listener(args.format, verbose);
+    let mut viewer = Viewer::default();
+    let ran = engine.run(&loaded.workflow, &options, &mut [shown.as_mut(), &mut viewer]);
+    drop(shown);
+    let outcome = match ran {
+        Ok(ran) => ran.outcome,
+        // Stopped while it waited for another run.
+        Err(_) if stop.asked() => return Ok(exit_code::INTERRUPTED),
+        Err(error) => return Err(error.into()),
+    };
+    if args.format == Format::Text {
+        let view = viewer.0;
+        let reader = engine.reader();
+        let record = |key| reader.record(&key);
+        summary::print(&view, |end| end.key.and_then(record).map_or(Vec::new(), |record| record.quarantined), console);
+        let style = if outcome == Outcome::Done { Style::Good } else { Style::Bad };
+        console.line("");
+        let place = format!(" (run {}, cache {})", view.run, engine.cache_folder().display());
+        console.pieces(&[(&summary::verdict(&view), style), (&place, Style::Dim)]);
+    }
+    Ok(match outcome {
+        Outcome::Done => exit_code::DONE,
+        Outcome::Failed => exit_code::FAILED,
+        Outcome::Interrupted => exit_code::INTERRUPTED,
+    })
+}
+
+/// Keeps the view of the run, for the tables at its end.
+#[derive(Default)]
+struct Viewer(RunView);
+
+impl Listener for Viewer {
+    fn event(&mut self, at_ms: u64, event: &Event) {
+        self.0.apply(at_ms, event);
+    }
+}

@@ -1,0 +1,31 @@
+//! Ctrl-C and SIGTERM: the first finishes the unit of work in hand, the second ends at once.
+
+use std::io;
+use std::thread;
+
+use blip_engine::Stop;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level;
+
+use crate::console::say;
+use crate::exit_code;
+
+/// From now on a signal asks `stop`. The thread that listens lives as long as the process.
+///
+/// # Errors
+/// When the handlers cannot be set.
+pub(crate) fn listen(stop: Stop) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            if stop.asked() {
+                // Not the ordinary exit: it would wait for threads that compute, which is what nobody wants any more.
+                low_level::exit(i32::from(exit_code::INTERRUPTED));
+            }
+            stop.ask();
+            say("\nstopping when the unit of work in hand is done; once more stops now\n");
+        }
+    })?;
+    Ok(())
+}

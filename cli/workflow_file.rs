@@ -1,0 +1,91 @@
+//! A workflow's file: read, checked, and turned into what an engine takes.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use blip_engine::{Config, Engine, IndexKind, Workflow};
+use blip_grammar::{SOURCE_BYTES_MAX, Source};
+
+use crate::args::{CacheArgs, Index, WorkflowArgs};
+use crate::console::Console;
+use crate::failure::{Failure, Fault};
+use crate::machine;
+use crate::render;
+use crate::settings::settings;
+
+/// The name of a cache folder beside a workflow.
+pub(crate) const CACHE_NAME: &str = ".blip";
+
+/// A workflow that can be planned and run.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// Its text.
+    pub(crate) source: Source,
+    /// What was made of it.
+    pub(crate) workflow: Workflow,
+    /// The folder it lies in: what its paths are relative to.
+    pub(crate) base: PathBuf,
+}
+
+/// Reads a workflow's text; `-` is standard input.
+pub(crate) fn read(path: &Path) -> Result<Source, Failure> {
+    let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let bytes = bytes(path).map_err(|error| Fault::io("read the workflow", path, &error))?;
+    Source::from_bytes(name.clone(), bytes).map_err(|diagnostic| Failure::NoSource(name, diagnostic))
+}
+
+/// The bytes of a file, or of as much of it as shows that it is too large for a workflow.
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let limit = SOURCE_BYTES_MAX as u64 + 1;
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
+    } else {
+        fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// Reads and checks a workflow. Warnings are shown, errors are the failure.
+pub(crate) fn load(args: &WorkflowArgs, console: &mut Console) -> Result<Loaded, Failure> {
+    let source = read(&args.file)?;
+    let settings = settings(&args.settings)?;
+    let workflow = match Workflow::parse(&source, &blip_ops::all(), &settings) {
+        Ok(workflow) => workflow,
+        Err(diagnostics) => return Err(Failure::Workflow(Box::new(source), diagnostics)),
+    };
+    console.print_err(&render::diagnostics(&workflow.diagnostics, &source, console.color_err));
+    let parent = args.file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let base = if args.file == Path::new("-") { None } else { parent };
+    Ok(Loaded { source, workflow, base: base.map_or_else(|| PathBuf::from("."), Path::to_path_buf) })
+}
+
+impl Loaded {
+    /// An engine on this workflow's cache.
+    pub(crate) fn engine(&mut self, cache: &CacheArgs, jobs: Option<u32>, memory: Option<u64>) -> Engine {
+        let folder = cache.cache.clone().unwrap_or_else(|| self.base.join(CACHE_NAME));
+        self.workflow.name = self.name_in(&folder);
+        let index = match cache.index {
+            Index::Sled => IndexKind::Sled,
+            Index::None => IndexKind::Memory,
+        };
+        Engine::new(Config {
+            cache: folder,
+            base: self.base.clone(),
+            index,
+            resources: machine::resources(jobs, memory),
+            env: blip_ops::numeric_env(),
+        })
+    }
+
+    /// The workflow's name in the history of a cache: its path from the folder that the cache lies in, so that it does
+    /// not matter from where it is called, and that a moved folder keeps its history.
+    fn name_in(&self, cache: &Path) -> String {
+        let whole = |path: &Path| path.canonicalize().ok();
+        let above = cache.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let Some(path) = whole(Path::new(self.source.name())) else { return self.source.name().to_owned() };
+        let inside = whole(above).and_then(|above| path.strip_prefix(above).map(Path::to_path_buf).ok());
+        inside.unwrap_or(path).display().to_string()
+    }
+}
