@@ -19,6 +19,8 @@ const MAGIC: &[u8; 8] = b"BLIPIMG1";
 const ENTRY: usize = 80;
 /// The by-product's name.
 const SIDE: &str = "images";
+/// Bytes that tell a format.
+const HEAD: u64 = 32;
 /// Files kept open: a shuffled epoch jumps between shards.
 const OPEN_MAX: usize = 32;
 
@@ -129,26 +131,54 @@ impl Images {
 
     /// The bytes of an image, checked against its digest.
     pub(crate) fn bytes(&self, image: &Digest) -> Result<Vec<u8>, OpError> {
-        let entry = self.entries.binary_search_by(|entry| entry.image.cmp(image)).ok();
-        let entry = entry
+        let entry = self.entry(image)?;
+        let bytes = self.read(entry, entry.len)?;
+        if Digest::of(&bytes) == *image { Ok(bytes) } else { Err(self.changed(entry)) }
+    }
+
+    /// The first bytes of an image, unchecked: enough to tell its format.
+    pub(crate) fn head(&self, image: &Digest) -> Result<Vec<u8>, OpError> {
+        let entry = self.entry(image)?;
+        self.read(entry, entry.len.min(HEAD))
+    }
+
+    fn entry(&self, image: &Digest) -> Result<&Entry, OpError> {
+        let place = self.entries.binary_search_by(|entry| entry.image.cmp(image)).ok();
+        place
             .and_then(|at| self.entries.get(at))
-            .ok_or_else(|| OpError::Bug(format!("no stage above says where the image {} is", image.short())))?;
-        let (digest, path) = self.files.get(entry.file as usize).expect("every entry names one of the files");
+            .ok_or_else(|| OpError::Bug(format!("no stage above says where the image {} is", image.short())))
+    }
+
+    fn read(&self, entry: &Entry, len: u64) -> Result<Vec<u8>, OpError> {
+        let (digest, path) = self.place(entry);
         let bytes = self.file(entry.file, path).and_then(|file| {
-            let mut bytes = vec![0; usize::try_from(entry.len).map_err(io::Error::other)?];
+            let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
             file.read_exact_at(&mut bytes, entry.offset)?;
             Ok(bytes)
         });
-        match bytes {
-            Ok(bytes) if Digest::of(&bytes) == *image => Ok(bytes),
-            Ok(_) => Err(changed(digest, path, image)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(changed(digest, path, image)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(gone(digest, path)),
-            Err(error) => Err(OpError::failed(
+        bytes.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.changed(entry),
+            io::ErrorKind::NotFound => gone(digest, path),
+            _ => OpError::failed(
                 format!("could not read {}: {error}", path.display()),
                 "check the file and the disk it is on, then run again",
-            )),
+            ),
+        })
+    }
+
+    fn place(&self, entry: &Entry) -> &(Digest, PathBuf) {
+        self.files.get(entry.file as usize).expect("every entry names one of the files")
+    }
+
+    fn changed(&self, entry: &Entry) -> OpError {
+        let (digest, path) = self.place(entry);
+        if is_object(digest, path) {
+            return OpError::Damaged(*digest);
         }
+        OpError::failed(
+            format!("{} changed during the run: the image {} is no longer in it", path.display(), entry.image.short()),
+            "run again when nothing writes to it any more: the file is then read anew",
+        )
     }
 
     fn file(&self, number: u32, path: &Path) -> io::Result<Arc<File>> {
@@ -175,16 +205,6 @@ impl std::fmt::Debug for Images {
 /// Objects bear their digest as their name; everything else is the user's.
 fn is_object(digest: &Digest, path: &Path) -> bool {
     path.file_name().is_some_and(|name| *name == *digest.to_string())
-}
-
-fn changed(digest: &Digest, path: &Path, image: &Digest) -> OpError {
-    if is_object(digest, path) {
-        return OpError::Damaged(*digest);
-    }
-    OpError::failed(
-        format!("{} changed during the run: the image {} is no longer in it", path.display(), image.short()),
-        "run again when nothing writes to it any more: the file is then read anew",
-    )
 }
 
 fn gone(digest: &Digest, path: &Path) -> OpError {

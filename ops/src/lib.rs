@@ -2,6 +2,7 @@
 
 mod caption;
 mod evaluate;
+mod export;
 mod filter;
 mod finetune_captioner;
 mod finetune_filter;
@@ -17,7 +18,6 @@ mod pairs;
 mod pretrain;
 mod read;
 pub mod report;
-#[cfg_attr(not(test), expect(dead_code, reason = "exports are still to come"))]
 mod row;
 mod training;
 mod types;
@@ -36,7 +36,8 @@ pub fn all() -> OpSet {
         filter::ops().into(),
         vec![evaluate::op()],
     ];
-    ops.into_iter().flatten().fold(OpSet::new(), |set, op: Op| set.with(op)).with_result_type("Metrics")
+    let set = ops.into_iter().flatten().fold(OpSet::new(), |set, op: Op| set.with(op)).with_result_type("Metrics");
+    export::formats().into_iter().fold(set, OpSet::with_export)
 }
 
 /// What of this machine the bits of numeric results depend on.

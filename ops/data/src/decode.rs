@@ -65,6 +65,19 @@ pub fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
         .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder gave up".to_owned())))
 }
 
+/// The suffix of a picture's format, by its first bytes; none when it is none that is read here.
+pub fn suffix(head: &[u8]) -> Option<&'static str> {
+    match image::guess_format(head).ok()? {
+        ImageFormat::Jpeg => Some("jpg"),
+        ImageFormat::Png => Some("png"),
+        ImageFormat::WebP => Some("webp"),
+        ImageFormat::Gif => Some("gif"),
+        ImageFormat::Bmp => Some("bmp"),
+        ImageFormat::Tiff => Some("tiff"),
+        _ => None,
+    }
+}
+
 fn check_size(width: u64, height: u64) -> Result<(), DecodeError> {
     let side = u64::from(SIDE_MAX);
     if width == 0 || height == 0 {

@@ -5,6 +5,7 @@
 mod bad_input;
 mod captions;
 mod declarations;
+mod exports;
 mod merging;
 mod models;
 mod scenes;

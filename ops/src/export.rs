@@ -1,0 +1,51 @@
+//! Forms in which results leave the cache. What is written is a function of the result alone, byte for byte.
+
+mod json;
+mod text;
+mod webdataset;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use blip_engine::{ExportOp, OpError};
+
+/// All of them.
+pub(crate) fn formats() -> [ExportOp; 3] {
+    [json::format(), text::format(), webdataset::format()]
+}
+
+/// A file that an export writes. Syncing it is up to the engine.
+struct Target {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl Target {
+    fn create(path: PathBuf) -> Result<Self, OpError> {
+        match File::create(&path) {
+            Ok(file) => Ok(Self { path, file: BufWriter::with_capacity(1 << 20, file) }),
+            Err(error) => Err(unwritable(&path, &error)),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), OpError> {
+        self.file.write_all(bytes).map_err(|error| unwritable(&self.path, &error))
+    }
+
+    fn finish(mut self) -> Result<(), OpError> {
+        self.file.flush().map_err(|error| unwritable(&self.path, &error))
+    }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> OpError {
+    // The folder is the engine's, for files on their way: the user knows the name only.
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let help = match error.kind() {
+        io::ErrorKind::StorageFull => "make room on the disk, then run again",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "make the export's folder writable",
+        io::ErrorKind::InvalidFilename => "export to a shorter name",
+        _ => "check the disk of the export's folder",
+    };
+    OpError::failed(format!("could not write {name}: {error}"), help)
+}

@@ -1,0 +1,165 @@
+//! What leaves the cache, and that it comes back.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use blip_data::shard;
+use blip_engine::{Event, Outcome, RunOptions, Summary};
+
+use crate::world::{World, scenes};
+
+/// Pairs of all kinds: generated ones with truth, one image with two texts, a PNG among JPEGs.
+const PAIRS: &str = "\
+made  = read.scenes(\"human\", count = 20, style = \"human\", side = 16, seed = 3)
+found = read.webdataset(\"web.tar\")
+pairs = merge(made, found)
+";
+
+fn world() -> World {
+    let world = World::new();
+    let samples = scenes("web", 2);
+    let png = picture::png();
+    world.shard(
+        "web.tar",
+        &[
+            ("a", "jpg", samples[0].jpeg.as_slice()),
+            ("a", "txt", b"a ring"),
+            ("b", "jpg", &samples[0].jpeg),
+            ("b", "txt", "une bague d’été 💍".as_bytes()),
+            ("c", "png", &png),
+            ("c", "txt", b"a gray square"),
+        ],
+    );
+    world
+}
+
+mod picture {
+    pub(super) fn png() -> Vec<u8> {
+        blip_data::picture::contact_sheet("a", &[])
+    }
+}
+
+fn run(world: &World, text: &str) -> (Summary, Vec<Event>) {
+    let mut heard = Heard::default();
+    let summary = world.engine().run(&world.workflow(text), &RunOptions::default(), &mut [&mut heard]).unwrap();
+    (summary, heard.0)
+}
+
+#[derive(Default)]
+struct Heard(Vec<Event>);
+
+impl blip_engine::Listener for Heard {
+    fn event(&mut self, _: u64, event: &Event) {
+        self.0.push(event.clone());
+    }
+}
+
+#[test]
+fn shards_come_back_as_the_same_pairs() {
+    let world = world();
+    let (summary, events) = run(&world, &format!("{PAIRS}export pairs as webdataset \"out/{{shard:05}}.tar\"\n"));
+    assert_eq!(summary.outcome, Outcome::Done, "{events:#?}");
+    let back = world.done("back = read.webdataset(\"out/*.tar\")\n");
+    assert_eq!(back.records["back"].output, summary.records["pairs"].output);
+
+    // The same bytes again, from a clean cache.
+    let (before, other) = (std::fs::read(world.path("out/00000.tar")).unwrap(), self::world());
+    run(&other, &format!("{PAIRS}export pairs as webdataset \"out/{{shard:05}}.tar\"\n"));
+    assert_eq!(before, std::fs::read(other.path("out/00000.tar")).unwrap());
+}
+
+#[test]
+fn all_samples_have_the_same_suffixes() {
+    let world = world();
+    run(&world, &format!("{PAIRS}export pairs as webdataset \"all.tar\"\n"));
+    let list = Command::new("tar").arg("tf").arg(world.path("all.tar")).output().unwrap();
+    let names = String::from_utf8(list.stdout).unwrap();
+    let mut samples: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for name in names.lines() {
+        let (key, suffix) = name.split_once('.').unwrap();
+        samples.entry(key).or_default().push(suffix);
+    }
+    assert_eq!(samples.len(), 23);
+    assert!(samples.values().all(|suffixes| *suffixes == ["jpg", "txt", "json"]));
+    shard::read(&world.path("all.tar"), |sample| {
+        sample.unwrap();
+        Ok::<(), ()>(())
+    })
+    .unwrap()
+    .unwrap();
+}
+
+#[test]
+fn json_has_a_row_for_each_text() {
+    let world = world();
+    run(&world, &format!("{PAIRS}export pairs as json \"out/pairs.json\"\n"));
+    let rows: Vec<serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(world.path("out/pairs.json")).unwrap()).unwrap();
+    assert_eq!(rows.len(), 23);
+    let row = rows.iter().find(|row| row["caption"] == "une bague d’été 💍").unwrap();
+    assert_eq!(
+        row.to_string(),
+        format!(
+            "{{\"format\":\"blip/pair/1\",\"image\":\"{}\",\"caption\":\"une bague d’été 💍\",\"source\":\"web\",\"key\":\"b\",\
+             \"model\":null,\"seed\":null,\"number\":null,\"score\":null,\"judge\":null,\"kept\":null,\"truth\":null}}",
+            blip_engine::Digest::of(&scenes("web", 1)[0].jpeg)
+        )
+    );
+    assert_eq!(rows.iter().filter(|row| row["truth"]["color"].is_string()).count(), 20);
+}
+
+#[test]
+fn a_vocabulary_is_a_text_file() {
+    let world = world();
+    let text = format!("{PAIRS}vocab = learn.wordpiece(pairs)\nexport vocab as text \"vocab.txt\"\n");
+    let (summary, _) = run(&world, &text);
+    assert_eq!(std::fs::read_to_string(world.path("vocab.txt")).unwrap(), world.text(&summary, "vocab"));
+}
+
+#[test]
+fn a_name_without_a_number_of_shards_says_how_it_is_written() {
+    let world = world();
+    let (summary, events) = run(&world, &format!("{PAIRS}export pairs as webdataset \"out/{{part}}.tar\"\n"));
+    assert_eq!(summary.outcome, Outcome::Failed);
+    let error = events.iter().find_map(|event| match event {
+        Event::ExportFailed { error, .. } => Some((error.what.as_str(), error.help.as_str())),
+        _ => None,
+    });
+    assert_eq!(
+        error,
+        Some((
+            "`{part}.tar` does not say how shards are called",
+            "write the number as `{shard:05}`, as in \"out/{shard:05}.tar\""
+        ))
+    );
+}
+
+#[test]
+fn a_file_that_changes_before_the_export_is_named() {
+    let world = world();
+    world.done(PAIRS);
+    let tar = std::fs::read(world.path("web.tar")).unwrap();
+    let text = format!("{PAIRS}export pairs as webdataset \"out/{{shard:05}}.tar\"\n");
+    // The shard is what it was when its stage is looked up, and something else when the export reads it.
+    struct Change<'w>(&'w World, Vec<Event>);
+    impl blip_engine::Listener for Change<'_> {
+        fn event(&mut self, _: u64, event: &Event) {
+            if matches!(event, Event::StageFinished(end) if end.stage == "pairs") {
+                self.0.write("web.tar", "x".repeat(5000));
+            }
+            self.1.push(event.clone());
+        }
+    }
+    let mut change = Change(&world, Vec::new());
+    world.engine().run(&world.workflow(&text), &RunOptions::default(), &mut [&mut change]).unwrap();
+    let failed = change.1.iter().find_map(|event| match event {
+        Event::ExportFailed { error, .. } => Some(error.clone()),
+        _ => None,
+    });
+    let failed = failed.unwrap();
+    let named = format!("{} changed during the run: the image ", world.path("web.tar").display());
+    assert!(failed.what.starts_with(&named), "{}", failed.what);
+    assert_eq!(failed.help, "run again when nothing writes to it any more: the file is then read anew");
+    world.write("web.tar", tar);
+    assert_eq!(run(&world, &text).0.outcome, Outcome::Done);
+}
