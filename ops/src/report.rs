@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use blip_data::picture::{Series, line_chart};
-use blip_engine::{Digest, Reader, Record, Summary};
+use blip_engine::{Digest, Finished, Reader, Summary};
 use serde_json::{Map, Value, json};
 
 use crate::filter::SHEET;
@@ -59,11 +59,11 @@ pub fn write(folder: &Path, reader: &Reader, summary: &Summary) -> Result<Vec<Pa
         written.push(path);
         Ok(())
     };
-    for (stage, record) in &summary.records {
-        if let Some(digest) = side(record, SHEET) {
+    for (stage, finished) in &summary.results {
+        if let Some(digest) = side(finished, SHEET) {
             put(file_name("pairs", stage), &read(reader, SHEET, stage, &digest)?)?;
         }
-        if let Some(digest) = side(record, CURVES) {
+        if let Some(digest) = side(finished, CURVES) {
             let bytes = read(reader, CURVES, stage, &digest)?;
             put(file_name("curves", stage), &chart(stage, &bytes)?)?;
         }
@@ -73,8 +73,8 @@ pub fn write(folder: &Path, reader: &Reader, summary: &Summary) -> Result<Vec<Pa
     Ok(written)
 }
 
-fn side(record: &Record, name: &str) -> Option<Digest> {
-    record.sides.iter().find(|(side, _)| side == name).map(|(_, digest)| *digest)
+fn side(finished: &Finished, name: &str) -> Option<Digest> {
+    finished.sides.iter().find(|(side, _)| side == name).map(|(_, digest)| *digest)
 }
 
 fn read(reader: &Reader, what: &'static str, stage: &str, digest: &Digest) -> Result<Vec<u8>, ReportError> {

@@ -2,7 +2,7 @@
 
 use blip_engine::Status;
 
-use crate::world::{World, end, quarantined, scenes};
+use crate::world::{World, end, list, scenes};
 
 fn world() -> World {
     let world = World::new();
@@ -30,7 +30,7 @@ fn both_kinds_of_lists_give_the_same() {
                             {"id": 9, "image_id": 1, "caption": "a ring"}]}"#,
     );
     let coco = world.done("human = read.captions(\"images/coco.json\")\n");
-    assert_eq!(coco.records["human"].output, summary.records["human"].output);
+    assert_eq!(coco.results["human"].output, summary.results["human"].output);
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn exchanged_files_are_noticed() {
     std::fs::rename(&other, &two).unwrap();
     let after = world.done(READ);
     assert_eq!(end(&after, "human").status, Status::Ran);
-    assert_ne!(after.records["human"].output, before.records["human"].output);
+    assert_ne!(after.results["human"].output, before.results["human"].output);
 }
 
 #[test]
@@ -61,13 +61,13 @@ fn what_cannot_be_used_is_put_aside_and_comes_back_when_it_can() {
     let summary = world.done(read);
     assert_eq!(world.texts(&summary, "human"), ["a ring"]);
     assert_eq!(
-        quarantined(&summary, "human"),
-        [
+        world.quarantined(&summary, "human"),
+        list([
             ("human-000001.jpg", "it has no `caption`"),
             ("../list.json", "its path leads out of the folder of images"),
             ("broken.jpg", "the image is truncated: the file ends before the picture does"),
             ("missing.jpg", "there is no such file that can be read"),
-        ]
+        ])
     );
     std::fs::copy(world.path("images/human-000002.jpg"), world.path("images/missing.jpg")).unwrap();
     assert_eq!(world.texts(&world.done(read), "human"), ["a cross", "a ring"]);

@@ -60,7 +60,7 @@ fn shards_come_back_as_the_same_pairs() {
     let (summary, events) = run(&world, &format!("{PAIRS}export pairs as webdataset \"out/{{shard:05}}.tar\"\n"));
     assert_eq!(summary.outcome, Outcome::Done, "{events:#?}");
     let back = world.done("back = read.webdataset(\"out/*.tar\")\n");
-    assert_eq!(back.records["back"].output, summary.records["pairs"].output);
+    assert_eq!(back.results["back"].output, summary.results["pairs"].output);
 
     // The same bytes again, from a clean cache.
     let (before, other) = (std::fs::read(world.path("out/00000.tar")).unwrap(), self::world());

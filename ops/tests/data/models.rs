@@ -21,7 +21,7 @@ fn every_shape_makes_a_net() {
         }
     }
     let summary = world.done(&workflow);
-    let nets = summary.records.values().filter(|record| record.ty == "Net").map(|record| record.output);
+    let nets = summary.stages.iter().filter(|end| end.ty == "Net").filter_map(|end| end.output);
     assert_eq!(nets.collect::<std::collections::BTreeSet<_>>().len(), vision.len() * text.len());
 }
 

@@ -34,8 +34,8 @@ fn the_size_of_shards_leaves_no_trace() {
     let one = world.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 40, seed = 7)\n");
     let other = World::new();
     let many = other.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 7, seed = 7)\n");
-    assert_eq!(one.records["web"].output, many.records["web"].output);
-    assert_ne!(one.records["web"].sides, many.records["web"].sides);
+    assert_eq!(one.results["web"].output, many.results["web"].output);
+    assert_ne!(one.results["web"].sides, many.results["web"].sides);
     let again = world.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 7, seed = 7)\n");
     assert_eq!(end(&again, "web").status, Status::Reused);
 }

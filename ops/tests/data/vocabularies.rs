@@ -12,7 +12,7 @@ fn a_vocabulary_is_learned_and_read_again() {
     assert!(vocab.contains("\nring\n") && vocab.ends_with("[DEC]\n[ENC]\n"));
     world.write("vocab.txt", &vocab);
     let read = world.done("vocab = read.wordpiece(\"vocab.txt\")\n");
-    assert_eq!(read.records["vocab"].output, summary.records["vocab"].output);
+    assert_eq!(read.results["vocab"].output, summary.results["vocab"].output);
 }
 
 #[test]

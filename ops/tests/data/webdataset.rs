@@ -3,7 +3,7 @@
 use blip_engine::Status;
 use blip_engine::dataset::Chunk;
 
-use crate::world::{World, end, quarantined, scenes};
+use crate::world::{World, end, list, scenes};
 
 const READ: &str = "web = read.webdataset(\"*.tar\")\n";
 
@@ -24,7 +24,7 @@ fn samples_are_read_whatever_their_shards() {
     let turned: Vec<_> = samples.iter().rev().cloned().collect();
     other.shard_of("x.tar", &turned[..23]);
     other.shard_of("y.tar", &turned[23..]);
-    assert_eq!(other.done(READ).records["web"].output, summary.records["web"].output);
+    assert_eq!(other.done(READ).results["web"].output, summary.results["web"].output);
 }
 
 #[test]
@@ -108,11 +108,11 @@ fn bad_samples_are_put_aside_with_their_reasons() {
         ],
     );
     let summary = world.done("web = read.webdataset(\"*.tar\", max_bad = 0.8)\n");
-    let mut bad = quarantined(&summary, "web");
+    let mut bad = world.quarantined(&summary, "web");
     bad.sort_unstable();
     assert_eq!(
         bad,
-        [
+        list([
             (
                 "a.tar: corrupt",
                 "its image is corrupt: Error decoding huffman values: Invalid DHT index 14, expected between 0 and 3"
@@ -123,7 +123,7 @@ fn bad_samples_are_put_aside_with_their_reasons() {
             ("a.tar: latin", "its .txt is not UTF-8"),
             ("a.tar: text", "its image is unsupported: neither JPEG, PNG, WebP, GIF, BMP nor TIFF"),
             ("a.tar: void", "its image is empty: the image has no bytes"),
-        ]
+        ])
     );
     // A caption of 10,000 words is kept: it is cut when it becomes tokens, as in BLIP.
     assert_eq!(world.texts(&summary, "web"), ["a ring", long.trim()]);
@@ -198,7 +198,7 @@ fn a_damaged_shard_keeps_what_came_before() {
     let summary = world.done("web = read.webdataset(\"*.tar\", max_bad = 0.5)\n");
     assert_eq!(end(&summary, "web").count, Some(4));
     assert_eq!(
-        quarantined(&summary, "web"),
-        [("b.tar", "the shard is damaged or ends early: nothing after byte 3908 is used")]
+        world.quarantined(&summary, "web"),
+        list([("b.tar", "the shard is damaged or ends early: nothing after byte 3908 is used")])
     );
 }

@@ -102,7 +102,7 @@ impl World {
     /// The samples of a stage's dataset, by image.
     pub(crate) fn samples(&self, summary: &Summary, stage: &str) -> Vec<(Digest, Sample)> {
         let object = |digest: &Digest| self.engine().reader().object(digest).unwrap();
-        let manifest = Manifest::decode(&object(&summary.records[stage].output)).unwrap();
+        let manifest = Manifest::decode(&object(&summary.results[stage].output)).unwrap();
         let chunks = manifest.chunks.iter().map(|(digest, _)| Chunk::decode(&object(digest)).unwrap());
         let items = chunks.flat_map(|chunk| chunk.items);
         items.map(|item| (item.id, Sample::decode(&item.payload).unwrap())).collect()
@@ -117,6 +117,12 @@ impl World {
         texts
     }
 
+    /// What a stage put aside, and why.
+    pub(crate) fn quarantined(&self, summary: &Summary, stage: &str) -> Vec<(String, String)> {
+        let record = self.engine().reader().record(&summary.results[stage].key).unwrap();
+        record.quarantined.into_iter().map(|quarantined| (quarantined.item, quarantined.reason)).collect()
+    }
+
     /// A stage's result as text.
     pub(crate) fn text(&self, summary: &Summary, stage: &str) -> String {
         String::from_utf8(self.engine().read_output(summary, stage).unwrap()).unwrap()
@@ -128,10 +134,9 @@ pub(crate) fn end<'a>(summary: &'a Summary, stage: &str) -> &'a StageEnd {
     summary.stages.iter().find(|end| end.stage == stage).unwrap_or_else(|| panic!("{stage} did not end"))
 }
 
-/// What a stage put aside, and why.
-pub(crate) fn quarantined<'a>(summary: &'a Summary, stage: &str) -> Vec<(&'a str, &'a str)> {
-    let list = summary.records[stage].quarantined.iter();
-    list.map(|quarantined| (quarantined.item.as_str(), quarantined.reason.as_str())).collect()
+/// A list of what was put aside, as a test writes it down.
+pub(crate) fn list<const N: usize>(list: [(&str, &str); N]) -> Vec<(String, String)> {
+    list.into_iter().map(|(item, reason)| (item.to_owned(), reason.to_owned())).collect()
 }
 
 /// Generated samples, all with a right text.
