@@ -49,3 +49,20 @@ fn unwritable(path: &Path, error: &io::Error) -> OpError {
     };
     OpError::failed(format!("could not write {name}: {error}"), help)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_says_what_to_do() {
+        // Linux has a file that behaves like one on a full disk.
+        let mut target = Target::create(PathBuf::from("/dev/full")).unwrap();
+        let error = target.write(b"x").and_then(|()| target.finish()).unwrap_err();
+        assert_eq!(error.to_string(), "could not write full: No space left on device (os error 28)");
+        assert_eq!(error.help(), "make room on the disk, then run again");
+        let error = Target::create(PathBuf::from("/nowhere/pairs.json")).map(drop).unwrap_err();
+        assert_eq!(error.to_string(), "could not write pairs.json: No such file or directory (os error 2)");
+        assert_eq!(error.help(), "check the disk of the export's folder");
+    }
+}

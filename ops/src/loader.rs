@@ -3,19 +3,17 @@
 //! A loader is given pictures to see in an order and hands them out in that order, a bounded number ahead. What a picture
 //! looks like depends on its job alone, never on threads or on what was remembered.
 
-use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use blip_data::augment::{Augmentation, augment};
 use blip_data::decode::{Picture, decode};
 use blip_data::random::Random;
 use blip_data::resize::{normalize, square, whole};
 use blip_engine::{Digest, OpError};
-use crossbeam::channel::{self, Receiver, Sender};
 
 use crate::images::Images;
+use crate::ordered::{Ordered, cores};
 
 /// Pictures that wait to be taken hold at most this many bytes together…
 const AHEAD_BYTES: usize = 256 << 20;
@@ -76,7 +74,7 @@ impl Loader {
     /// A loader of `size` x `size` pixels.
     pub(crate) fn new(images: Images, size: u32) -> Self {
         // Half of the cores: the other half computes.
-        let threads = thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
+        let threads = (cores() / 2).max(1);
         Self { shared: Arc::new(Shared { images, size, remembered: None }), threads }
     }
 
@@ -95,14 +93,9 @@ impl Loader {
 
     /// Begins to load. The threads end with the iterator.
     pub(crate) fn load<J: Iterator<Item = Job>>(&self, jobs: J) -> Pictures<J> {
-        let (todo, taken) = channel::unbounded::<(u64, Job)>();
-        let (done, results) = channel::unbounded();
-        for _ in 0..self.threads {
-            let (shared, taken, done) = (Arc::clone(&self.shared), taken.clone(), done.clone());
-            thread::spawn(move || work(&shared, &taken, &done));
-        }
+        let shared = Arc::clone(&self.shared);
         let ahead = (AHEAD_BYTES / (4 * self.floats()).max(1)).clamp(self.threads + 1, AHEAD_MAX);
-        Pictures { jobs, todo, results, ready: BTreeMap::new(), sent: 0, given: 0, ahead: ahead as u64 }
+        Pictures { jobs, seen: Ordered::new(self.threads, move |job| shared.see(job)), ahead: ahead as u64 }
     }
 }
 
@@ -112,17 +105,6 @@ impl std::fmt::Debug for Loader {
             .field("images", &self.shared.images)
             .field("size", &self.shared.size)
             .finish_non_exhaustive()
-    }
-}
-
-fn work(shared: &Shared, jobs: &Receiver<(u64, Job)>, done: &Sender<(u64, Result<Seen, OpError>)>) {
-    for (number, job) in jobs {
-        // A picture that waits for a thread that is gone would wait forever.
-        let seen = catch_unwind(AssertUnwindSafe(|| shared.see(job)))
-            .unwrap_or_else(|_| Err(OpError::Bug("a picture could not be prepared".to_owned())));
-        if done.send((number, seen)).is_err() {
-            return;
-        }
     }
 }
 
@@ -161,14 +143,10 @@ impl Shared {
 }
 
 /// Pictures in the order of their jobs.
+#[derive(Debug)]
 pub(crate) struct Pictures<J> {
     jobs: J,
-    todo: Sender<(u64, Job)>,
-    results: Receiver<(u64, Result<Seen, OpError>)>,
-    /// Done before their turn.
-    ready: BTreeMap<u64, Result<Seen, OpError>>,
-    sent: u64,
-    given: u64,
+    seen: Ordered<Job, Seen>,
     ahead: u64,
 }
 
@@ -176,31 +154,11 @@ impl<J: Iterator<Item = Job>> Iterator for Pictures<J> {
     type Item = Result<Seen, OpError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.sent - self.given < self.ahead {
+        while self.seen.waiting() < self.ahead {
             let Some(job) = self.jobs.next() else { break };
-            self.todo.send((self.sent, job)).ok()?;
-            self.sent += 1;
+            self.seen.push(job);
         }
-        if self.given == self.sent {
-            return None;
-        }
-        let turn = self.given;
-        self.given += 1;
-        loop {
-            if let Some(seen) = self.ready.remove(&turn) {
-                return Some(seen);
-            }
-            match self.results.recv() {
-                Ok((number, seen)) => self.ready.insert(number, seen),
-                Err(_) => return Some(Err(OpError::Bug("the threads that load pictures are gone".to_owned()))),
-            };
-        }
-    }
-}
-
-impl<J> std::fmt::Debug for Pictures<J> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pictures").field("sent", &self.sent).field("given", &self.given).finish_non_exhaustive()
+        self.seen.pop()
     }
 }
 

@@ -1,6 +1,12 @@
 //! What a user can get wrong around the data: what is said, and that nothing else is lost.
 
-use blip_engine::{Outcome, RunOptions, Status};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use blip_engine::cache::disk::{Call, Disk, Hook, Verdict};
+use blip_engine::{Event, Listener, Outcome, RunOptions, Status};
 
 use crate::world::{World, end, scenes};
 
@@ -81,4 +87,75 @@ fn the_other_branches_go_on() {
     let status = |stage| end(&summary, stage).status;
     assert_eq!((status("bad"), status("all")), (Status::Failed, Status::Skipped));
     assert_eq!((status("good"), status("vocab")), (Status::Ran, Status::Ran));
+}
+
+/// A disk that is full from some moment on.
+#[derive(Default)]
+struct Filling(AtomicBool);
+
+impl Hook for Filling {
+    fn before(&self, call: Call, _: &Path) -> Verdict {
+        let full = call == Call::Write && self.0.load(Ordering::SeqCst);
+        if full { Verdict::Fail(io::ErrorKind::StorageFull.into()) } else { Verdict::Make }
+    }
+
+    fn after(&self, _: Call, _: &Path) {}
+}
+
+/// Fills a disk when a stage ends.
+struct FillAfter<'t>(&'t str, Arc<Filling>);
+
+impl Listener for FillAfter<'_> {
+    fn event(&mut self, _: u64, event: &Event) {
+        if matches!(event, Event::StageFinished(end) if end.stage == self.0) {
+            self.1.0.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A disk that is mounted for reading only.
+struct ReadOnly;
+
+impl Hook for ReadOnly {
+    fn before(&self, _: Call, _: &Path) -> Verdict {
+        Verdict::Fail(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn after(&self, _: Call, _: &Path) {}
+}
+
+const READ: &str = "web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web)\n";
+
+#[test]
+fn a_full_disk_fails_the_stage_and_what_was_done_is_kept() {
+    let world = World::new();
+    world.shard_of("web.tar", &scenes("web", 3));
+    let disk = Arc::new(Filling::default());
+    let engine = world.engine().with_disk(Disk::with_hook(Arc::clone(&disk) as Arc<dyn Hook>));
+    let mut fill = FillAfter("web", disk);
+    let summary = engine.run(&world.workflow(READ), &RunOptions::default(), &mut [&mut fill]).unwrap();
+    assert_eq!(summary.outcome, Outcome::Failed);
+    let error = end(&summary, "vocab").error.clone().unwrap();
+    let cache = world.config.cache.display().to_string();
+    assert!(error.what.starts_with(&format!("could not write {cache}/")), "{}", error.what);
+    assert!(error.what.ends_with(": no storage space"), "{}", error.what);
+    assert_eq!(error.help, "the disk is full: free some space and run again, nothing that was finished is lost");
+    let again = world.done(READ);
+    assert_eq!((end(&again, "web").status, end(&again, "vocab").status), (Status::Reused, Status::Ran));
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_says_so() {
+    let world = World::new();
+    world.shard_of("web.tar", &scenes("web", 3));
+    let engine = world.engine().with_disk(Disk::with_hook(Arc::new(ReadOnly)));
+    let error = engine.run(&world.workflow(READ), &RunOptions::default(), &mut []).unwrap_err();
+    let cache = world.config.cache.display();
+    assert_eq!(
+        format!("{error}\n{}", error.help()),
+        format!(
+            "could not create the folder {cache}: read-only filesystem or storage medium\n\
+             make the folder writable, or name another cache folder with --cache"
+        )
+    );
 }
