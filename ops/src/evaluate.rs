@@ -271,7 +271,7 @@ fn retrieval(ctx: &StageCtx, judge: &Judge, cases: &[Case]) -> Result<Vec<(Strin
     let right = |image: usize, text: usize| {
         owners[text].0 == image || known[image].texts.iter().any(|own| own == owners[text].1)
     };
-    let for_images = ranks(&similar, |image, text| right(image, text));
+    let for_images = ranks(&similar, right);
     let for_texts = ranks(&similar.tr(), |text, image| right(image, text));
     let mut metrics = Vec::new();
     for (name, ranks) in [("text_recall", for_images), ("image_recall", for_texts)] {

@@ -149,7 +149,8 @@ impl MapWorker for Judge {
         let encoded = self.images.encode(&self.med, &images)?;
         let tokens: Vec<&Tensor> = encoded.iter().filter_map(|encoded| encoded.as_ref().ok()).collect();
         let mut results: Vec<Vec<UnitResult>> = Vec::new();
-        let (mut pairs, mut slots): (Vec<(usize, &str)>, Vec<(usize, usize)>) = (Vec::new(), Vec::new());
+        let mut pairs: Vec<(usize, &str)> = Vec::new();
+        let mut slots: Vec<(usize, usize)> = Vec::new();
         let mut good = 0;
         for (at, (work, encoded)) in work.iter().zip(&encoded).enumerate() {
             let reason = encoded.as_ref().err().cloned().unwrap_or_default();

@@ -102,13 +102,13 @@ impl Hook for Filling {
     fn after(&self, _: Call, _: &Path) {}
 }
 
-/// Fills a disk when a stage ends.
-struct FillAfter<'t>(&'t str, Arc<Filling>);
+/// Fills a disk when a run has begun.
+struct Fill(Arc<Filling>);
 
-impl Listener for FillAfter<'_> {
+impl Listener for Fill {
     fn event(&mut self, _: u64, event: &Event) {
-        if matches!(event, Event::StageFinished(end) if end.stage == self.0) {
-            self.1.0.store(true, Ordering::SeqCst);
+        if matches!(event, Event::RunStarted { .. }) {
+            self.0.0.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -130,9 +130,10 @@ const READ: &str = "web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(
 fn a_full_disk_fails_the_stage_and_what_was_done_is_kept() {
     let world = World::new();
     world.shard_of("web.tar", &scenes("web", 3));
+    world.run_with(READ, &RunOptions { targets: vec!["web".to_owned()], ..RunOptions::default() });
     let disk = Arc::new(Filling::default());
     let engine = world.engine().with_disk(Disk::with_hook(Arc::clone(&disk) as Arc<dyn Hook>));
-    let mut fill = FillAfter("web", disk);
+    let mut fill = Fill(disk);
     let summary = engine.run(&world.workflow(READ), &RunOptions::default(), &mut [&mut fill]).unwrap();
     assert_eq!(summary.outcome, Outcome::Failed);
     let error = end(&summary, "vocab").error.clone().unwrap();
