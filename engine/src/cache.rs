@@ -8,8 +8,10 @@
 //! .blip/units/aa/<digest>    groups of unit results of map stages; the rename of one is their commit
 //! .blip/files/aa/<digest>    groups of digests of the user's files
 //! .blip/checkpoints/<key>/   training state, removed when the stage commits
+//! .blip/growth/<digest>/     final training states, for stages that go on where a shorter one ended
 //! .blip/leases/<key>         flock by whoever runs the stage of this key
 //! .blip/ledgers/<digest>     what every stage of a workflow last came to; disposable
+//! .blip/maps/<digest>        what chunks of datasets became in a map stage; disposable
 //! .blip/runs/<id>/           the event logs, which all readers read
 //! .blip/exports/<digest>     what was written where
 //! .blip/index/               sled; disposable. index.lock: flock by whoever has it open
@@ -30,6 +32,7 @@ pub mod index;
 pub mod ledger;
 pub mod lock;
 mod lookup;
+pub(crate) mod map_tables;
 mod memory_index;
 pub mod objects;
 pub mod records;
@@ -254,6 +257,11 @@ impl Cache {
     /// The checkpoints of the stage with this key.
     pub fn checkpoints(&self, key: &Digest) -> Checkpoints {
         Checkpoints::new(&self.folder, key, self.disk.clone(), self.damaged.clone())
+    }
+
+    /// The final training state of a stage that differs in one growing argument, which has this value, only.
+    pub(crate) fn growth(&self, rest: &Digest, value: u64) -> Checkpoints {
+        Checkpoints::of_growth(&self.folder, rest, value, self.disk.clone(), self.damaged.clone())
     }
 
     /// A new folder for temporary files.

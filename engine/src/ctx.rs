@@ -26,9 +26,12 @@ use crate::op::{Artifact, OpError, Output, UnitResult};
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Without `@checkpoint`, training state is saved this often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
-/// Results of units are committed when there are this many, or after this time.
-pub(crate) const GROUP_UNITS: usize = 256;
-pub(crate) const GROUP_INTERVAL: Duration = Duration::from_secs(30);
+/// Results of units are committed when there are this many and some time has gone by, when there are very many, or after
+/// a long time: a kill loses a second's work, or one chunk of slow work.
+const GROUP_UNITS: usize = 256;
+const GROUP_UNITS_MAX: usize = 8192;
+const GROUP_INTERVAL: Duration = Duration::from_secs(1);
+const GROUP_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 /// Asks a run to stop. Shared between the run and whoever hears the user.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +56,9 @@ pub(crate) struct Traces {
     pub(crate) curves: Vec<(u64, Vec<(String, f64)>)>,
     pub(crate) quarantined: Vec<Quarantined>,
     pub(crate) units: Option<UnitCounts>,
+    /// Where the stage's final state is kept when it commits: the rest of its key, and the growing argument's value.
+    pub(crate) grows: Option<(Digest, u64)>,
+    pub(crate) notes: Vec<String>,
     last_progress: Option<Instant>,
 }
 
@@ -71,6 +77,8 @@ pub(crate) struct StageParts {
     pub(crate) stop: Stop,
     pub(crate) events: Sender<Event>,
     pub(crate) scratch: Scratch,
+    /// Units that could not be done before are tried again.
+    pub(crate) retry_bad: bool,
 }
 
 /// What the body of a stage sees.
@@ -272,6 +280,36 @@ impl StageCtx {
         self.send(Event::Warning { stage: Some(self.parts.stage.clone()), text: text.into() });
     }
 
+    /// The final training state that a stage like this one left with a smaller value of `argument`, the largest such
+    /// value, if [`StageCtx::keep_final_state`] kept one. For ops whose steps do not depend on how many will follow: going
+    /// on from there gives the bytes of a run from the start. A checkpoint of this very stage is newer: ask for it first.
+    ///
+    /// # Errors
+    /// [`OpError::Bug`] when `argument` is no count.
+    pub fn grown(&self, argument: &str) -> Result<Option<Checkpoint>, OpError> {
+        let value = self.parts.args.count(argument)?;
+        let rest = self.parts.preimage.without(argument);
+        let smaller = Checkpoints::grown(self.parts.cache.folder(), &rest).into_iter().filter(|known| *known < value);
+        for known in smaller.rev() {
+            if let Some(checkpoint) = self.parts.cache.growth(&rest, known).latest() {
+                self.traces().notes.push(format!("went on from {argument} = {known}"));
+                return Ok(Some(checkpoint));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps the newest checkpoint when the stage commits, for [`StageCtx::grown`] of a stage with a larger value of
+    /// `argument`. It has to be the final state: save one after the last step.
+    ///
+    /// # Errors
+    /// [`OpError::Bug`] when `argument` is no count.
+    pub fn keep_final_state(&self, argument: &str) -> Result<(), OpError> {
+        let value = self.parts.args.count(argument)?;
+        self.traces().grows = Some((self.parts.preimage.without(argument), value));
+        Ok(())
+    }
+
     /// The stage's training state.
     pub fn checkpoints(&self) -> &StageCheckpoints {
         &self.checkpoints
@@ -288,31 +326,47 @@ impl StageCtx {
         batch: usize,
         mut process: impl FnMut(&[usize]) -> Result<Vec<UnitResult>, OpError>,
     ) -> Result<Vec<UnitResult>, OpError> {
-        let template = self.parts.preimage.template(None);
+        let template = self.parts.preimage.template(None, &[]);
         let keys: Vec<Digest> = units.iter().map(|unit| unit_key(&template, unit)).collect();
         self.parts.cache.units.refresh();
         let mut results = self.known_units(&keys);
         let missing: Vec<usize> =
             results.iter().enumerate().filter(|(_, result)| result.is_none()).map(|(place, _)| place).collect();
-        for places in missing.chunks(batch.max(1)) {
-            self.check_interrupted()?;
-            let found = process(places)?;
-            let group =
-                places.iter().zip(&found).filter_map(|(place, result)| Some((*keys.get(*place)?, encode(result))));
-            self.parts.cache.units.put(group.collect())?;
-            for (place, result) in places.iter().zip(found) {
-                if let Some(slot) = results.get_mut(*place) {
-                    *slot = Some(result);
+        let mut buffer = UnitBuffer::new(self);
+        let mut work = || -> Result<(), OpError> {
+            for places in missing.chunks(batch.max(1)) {
+                self.check_interrupted()?;
+                for (place, result) in places.iter().zip(process(places)?) {
+                    if let (Some(slot), Some(key)) = (results.get_mut(*place), keys.get(*place)) {
+                        buffer.add(*key, &result)?;
+                        *slot = Some(result);
+                    }
                 }
             }
-        }
+            Ok(())
+        };
+        let worked = work();
+        // Also when it went wrong: what has been worked out is not worked out again.
+        buffer.commit()?;
+        worked?;
         let results: Option<Vec<UnitResult>> = results.into_iter().collect();
         results.ok_or_else(|| OpError::Bug(format!("op `{}` gave too few unit results", self.parts.args.op())))
     }
 
     pub(crate) fn known_units(&self, keys: &[Digest]) -> Vec<Option<UnitResult>> {
         let found = self.parts.cache.units.get(keys);
-        found.into_iter().map(|bytes| bytes.and_then(|bytes| decode(&bytes))).collect()
+        let wanted = |result: &UnitResult| !(self.parts.retry_bad && matches!(result, UnitResult::Bad(_)));
+        found.into_iter().map(|bytes| bytes.and_then(|bytes| decode(&bytes)).filter(wanted)).collect()
+    }
+
+    /// An object that was put before is part of the result.
+    pub(crate) fn keep(&self, object: Digest) {
+        self.traces().objects.push(object);
+    }
+
+    /// Why the first item was put aside.
+    pub(crate) fn first_reason(&self) -> String {
+        self.traces().quarantined.first().map_or(String::new(), |first| first.reason.clone())
     }
 
     pub(crate) fn traces(&self) -> MutexGuard<'_, Traces> {
@@ -330,6 +384,47 @@ impl StageCtx {
     fn send(&self, event: Event) {
         // The run's owner is gone only when the run is over, and then nobody listens.
         let _ = self.parts.events.send(event);
+    }
+}
+
+/// A failure if more of a stage's items could not be used than its `@max_bad` allows.
+pub(crate) fn budget_error(ctx: &StageCtx, bad: u64, total: u64) -> Option<OpError> {
+    let share_ppm = u64::from(ctx.parts.attributes.max_bad_ppm?);
+    if u128::from(bad) * 1_000_000 <= u128::from(total) * u128::from(share_ppm) {
+        return None;
+    }
+    let reason = ctx.first_reason();
+    let share = share_ppm as f64 / 1e6;
+    let what =
+        format!("{bad} of {total} items could not be used, more than @max_bad({share:?}) allows; the first: {reason}");
+    Some(OpError::failed(what, "mend the items, or raise @max_bad if so many may be left out"))
+}
+
+/// Results of units on their way to the disk.
+pub(crate) struct UnitBuffer<'a> {
+    ctx: &'a StageCtx,
+    group: Vec<(Digest, Vec<u8>)>,
+    committed: Instant,
+}
+
+impl<'a> UnitBuffer<'a> {
+    pub(crate) fn new(ctx: &'a StageCtx) -> Self {
+        Self { ctx, group: Vec::new(), committed: Instant::now() }
+    }
+
+    pub(crate) fn add(&mut self, key: Digest, result: &UnitResult) -> Result<(), OpError> {
+        self.group.push((key, encode(result)));
+        let (count, age) = (self.group.len(), self.committed.elapsed());
+        let due = count >= GROUP_UNITS && age >= GROUP_INTERVAL;
+        if due || count >= GROUP_UNITS_MAX || age >= GROUP_INTERVAL_MAX { self.commit() } else { Ok(()) }
+    }
+
+    pub(crate) fn commit(&mut self) -> Result<(), OpError> {
+        if !self.group.is_empty() {
+            self.ctx.cache().units.put(std::mem::take(&mut self.group))?;
+        }
+        self.committed = Instant::now();
+        Ok(())
     }
 }
 
@@ -387,8 +482,8 @@ impl Dataset<'_> {
         })
     }
 
-    pub(crate) fn chunks(&self) -> impl Iterator<Item = Digest> {
-        self.manifest.chunks.iter().map(|(digest, _)| *digest)
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = (Digest, u32)> {
+        self.manifest.chunks.iter().copied()
     }
 
     pub(crate) fn chunk(&self, digest: &Digest) -> Result<Chunk, OpError> {

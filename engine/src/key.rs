@@ -62,12 +62,21 @@ impl Preimage {
         }
     }
 
-    /// The same without one input and without sources: what the results of single units depend on, besides the unit.
-    pub fn template(&self, over: Option<&str>) -> Digest {
+    /// The same without one input, without sources and without some arguments: what parts of a result depend on, besides
+    /// the part.
+    pub fn template(&self, over: Option<&str>, beyond: &[&str]) -> Digest {
         let mut template = self.clone();
+        template.args.retain(|(name, _)| !beyond.contains(&name.as_str()));
         template.inputs.retain(|(name, _)| Some(name.as_str()) != over);
         template.sources.clear();
         template.hash()
+    }
+
+    /// The same without one argument: what two stages have in common of which one goes on where the other ended.
+    pub fn without(&self, argument: &str) -> Digest {
+        let mut rest = self.clone();
+        rest.args.retain(|(name, _)| name != argument);
+        Digest::parts("blip/growth/1", &[rest.hash().as_bytes(), argument.as_bytes()])
     }
 
     /// The key.

@@ -83,6 +83,8 @@ pub struct RunOptions {
     /// Fail instead of waiting for another process: with [`CacheError::Busy`] when it has the whole cache, else only the
     /// stages whose results it makes.
     pub no_wait: bool,
+    /// Try items again that could not be used before. Without, their reasons are remembered.
+    pub retry_bad: bool,
     /// Asks the run to stop.
     pub stop: Stop,
 }
@@ -197,6 +199,7 @@ impl Engine {
             workflow: workflow.name.clone(),
             keep_going: options.keep_going,
             no_wait: options.no_wait,
+            retry_bad: options.retry_bad,
             stop: options.stop.clone(),
         };
         let ended = run::run(&workflow.graph, &targets, setting, &mut audience);

@@ -1,11 +1,13 @@
 //! Map stages: every item on its own, every unit of work cached, equal bytes however much of it was known.
 //!
-//! Two passes: the missing units are gathered and worked out in batches, in the order of item ids and across chunk
-//! borders; then the output is assembled from the results of all units, new and old alike.
+//! First a survey: chunks that became something before are one look-up each, of the others the units that are not known
+//! are listed. Then these are worked out in batches, in the order of item ids and across chunk borders, and a chunk of the
+//! output is put together as soon as its last unit is there.
 
-use std::time::Instant;
+use std::collections::HashMap;
 
-use crate::ctx::{Dataset, GROUP_INTERVAL, GROUP_UNITS, StageCtx, encode, unit_key};
+use crate::cache::map_tables::{MapTable, Mapped};
+use crate::ctx::{Dataset, StageCtx, UnitBuffer, budget_error, unit_key};
 use crate::dataset::{Chunk, Item, Manifest};
 use crate::digest::Digest;
 use crate::event::UnitCounts;
@@ -13,15 +15,14 @@ use crate::op::{MapOp, OpError, Output, UnitResult, Work};
 
 /// Runs a map stage.
 pub(crate) fn run(ctx: &StageCtx, op: &dyn MapOp) -> Result<Output, OpError> {
-    let template = ctx.preimage().template(Some(op.over()));
     let dataset = ctx.dataset(ctx.input(op.over())?)?;
-    let mut map = Map { ctx, op, template, counts: UnitCounts::default() };
-    let work = map.missing_work(&dataset)?;
-    map.compute(work)?;
-    let output = map.assemble(&dataset)?;
+    let mut map = Map::new(ctx, op);
+    let survey = map.survey(&dataset)?;
+    let worked = map.work(&dataset, survey);
     ctx.traces().units = Some(map.counts);
+    let output = worked?;
     if map.counts.total > 0 && map.counts.bad == map.counts.total {
-        let reason = ctx.traces().quarantined.first().map_or(String::new(), |first| first.reason.clone());
+        let reason = ctx.first_reason();
         let what = format!("none of the {} items could be used; the first: {reason}", map.counts.total);
         return Err(OpError::failed(what, "the input is not what this op needs: look at a few of its items"));
     }
@@ -30,86 +31,149 @@ pub(crate) fn run(ctx: &StageCtx, op: &dyn MapOp) -> Result<Output, OpError> {
 
 /// How many units a map stage would have to work out, and how many there are: for plans.
 pub(crate) fn missing_units(ctx: &StageCtx, op: &dyn MapOp) -> Result<(u64, u64), OpError> {
-    let template = ctx.preimage().template(Some(op.over()));
     let dataset = ctx.dataset(ctx.input(op.over())?)?;
-    let mut map = Map { ctx, op, template, counts: UnitCounts::default() };
-    let missing = map.missing_work(&dataset)?.iter().map(|work| work.missing.len() as u64).sum();
-    Ok((missing, map.counts.total))
+    let mut map = Map::new(ctx, op);
+    let survey = map.survey(&dataset)?;
+    Ok((survey.work.iter().map(|work| work.missing.len() as u64).sum(), map.counts.total))
+}
+
+/// What there is to do.
+#[derive(Default)]
+struct Survey {
+    chunks: Vec<Surveyed>,
+    /// The items with missing units, in order.
+    work: Vec<Work>,
+}
+
+/// A chunk of the input.
+struct Surveyed {
+    input: Digest,
+    /// Its items.
+    count: u32,
+    /// What it became before.
+    known: Option<Mapped>,
+    /// How much of the work has to be done before it can be put together: that of the chunks up to it.
+    work: usize,
 }
 
 struct Map<'a> {
     ctx: &'a StageCtx,
     op: &'a dyn MapOp,
+    /// What the results of units depend on, besides the unit.
     template: Digest,
+    /// What the results of chunks depend on, besides the chunk.
+    table_name: Digest,
+    table: MapTable,
     counts: UnitCounts,
 }
 
-impl Map<'_> {
+impl<'a> Map<'a> {
+    fn new(ctx: &'a StageCtx, op: &'a dyn MapOp) -> Self {
+        let template = ctx.preimage().template(Some(op.over()), op.beyond_units());
+        let table_name = ctx.preimage().template(Some(op.over()), &[]);
+        let table = MapTable::read(ctx.cache().folder(), &table_name);
+        Self { ctx, op, template, table_name, table, counts: UnitCounts::default() }
+    }
+
     fn unit_keys(&self, item: &Item) -> Result<Vec<Digest>, OpError> {
         Ok(self.op.units(item)?.iter().map(|unit| unit_key(&self.template, unit)).collect())
     }
 
-    /// The items with missing units, in order.
-    fn missing_work(&mut self, dataset: &Dataset<'_>) -> Result<Vec<Work>, OpError> {
-        let mut work = Vec::new();
-        self.ctx.cache().units.refresh();
-        for chunk in dataset.chunks() {
+    fn survey(&mut self, dataset: &Dataset<'_>) -> Result<Survey, OpError> {
+        let mut survey = Survey::default();
+        let mut refreshed = false;
+        for (input, count) in dataset.chunks() {
             self.ctx.check_interrupted()?;
-            let items = dataset.chunk(&chunk)?.items;
-            let keys = items.iter().map(|item| self.unit_keys(item)).collect::<Result<Vec<_>, _>>()?;
-            let flat: Vec<Digest> = keys.iter().flatten().copied().collect();
-            self.counts.total += flat.len() as u64;
-            let mut known = self.ctx.known_units(&flat).into_iter();
-            for (item, keys) in items.into_iter().zip(keys) {
-                let missing: Vec<usize> = known
-                    .by_ref()
-                    .take(keys.len())
-                    .enumerate()
-                    .filter(|(_, unit)| unit.is_none())
-                    .map(|(at, _)| at)
-                    .collect();
-                self.counts.reused += (keys.len() - missing.len()) as u64;
-                if !missing.is_empty() {
-                    work.push(Work { item, missing });
+            let known = self.table.get(&input).filter(|mapped| self.ctx.cache().objects.contains(&mapped.output));
+            match known {
+                Some(mapped) => {
+                    self.counts.total += u64::from(mapped.units);
+                    self.counts.reused += u64::from(mapped.units);
+                }
+                None => {
+                    if !std::mem::replace(&mut refreshed, true) {
+                        self.ctx.cache().units.refresh();
+                    }
+                    self.missing_work(dataset.chunk(&input)?, &mut survey.work)?;
                 }
             }
+            survey.chunks.push(Surveyed { input, count, known, work: survey.work.len() });
         }
-        Ok(work)
+        Ok(survey)
     }
 
-    /// Works out and commits what is missing, group by group.
-    fn compute(&mut self, work: Vec<Work>) -> Result<(), OpError> {
-        if work.is_empty() {
-            return Ok(());
-        }
-        let total = work.iter().map(|work| work.missing.len() as u64).sum();
-        let mut worker = self.op.worker(self.ctx)?;
-        let mut group = Vec::new();
-        let mut committed = Instant::now();
-        self.ctx.progress(0, total, "items");
-        for batch in work.chunks(self.op.batch().max(1)) {
-            if self.ctx.interrupted() {
-                self.ctx.cache().units.put(std::mem::take(&mut group))?;
-                return Err(OpError::Interrupted);
+    /// Adds the items of a chunk that have missing units.
+    fn missing_work(&mut self, chunk: Chunk, work: &mut Vec<Work>) -> Result<(), OpError> {
+        let keys = chunk.items.iter().map(|item| self.unit_keys(item)).collect::<Result<Vec<_>, _>>()?;
+        let flat: Vec<Digest> = keys.iter().flatten().copied().collect();
+        self.counts.total += flat.len() as u64;
+        let mut known = self.ctx.known_units(&flat).into_iter();
+        for (item, keys) in chunk.items.into_iter().zip(keys) {
+            let units = known.by_ref().take(keys.len()).enumerate();
+            let missing: Vec<usize> = units.filter(|(_, unit)| unit.is_none()).map(|(at, _)| at).collect();
+            self.counts.reused += (keys.len() - missing.len()) as u64;
+            if !missing.is_empty() {
+                work.push(Work { item, missing });
             }
-            let results = worker.process(self.ctx, batch)?;
-            self.check_shape(batch, &results)?;
-            for (work, results) in batch.iter().zip(&results) {
-                let keys = self.unit_keys(&work.item)?;
-                let new = work.missing.iter().zip(results);
-                group.extend(new.filter_map(|(at, result)| Some((*keys.get(*at)?, encode(result)))));
-                self.counts.computed += results.len() as u64;
-            }
-            if group.len() >= GROUP_UNITS || committed.elapsed() >= GROUP_INTERVAL {
-                self.ctx.cache().units.put(std::mem::take(&mut group))?;
-                committed = Instant::now();
-            }
-            self.ctx.progress(self.counts.computed, total, "items");
-        }
-        if !group.is_empty() {
-            self.ctx.cache().units.put(group)?;
         }
         Ok(())
+    }
+
+    /// Works out what is missing and puts the output together. Items keep their ids, so the chunks end where those of the
+    /// input end.
+    fn work(&mut self, dataset: &Dataset<'_>, survey: Survey) -> Result<Output, OpError> {
+        let Survey { chunks, work } = survey;
+        let mut buffer = UnitBuffer::new(self.ctx);
+        let mut output = Assembly::default();
+        let worked = self.batches(dataset, &chunks, &work, &mut buffer, &mut output);
+        // Also when it went wrong: what has been worked out is not worked out again.
+        buffer.commit()?;
+        worked?;
+        self.ctx.cache().objects.flush()?;
+        let (cache, name) = (self.ctx.cache(), &self.table_name);
+        if let Err(error) = self.table.write(cache.disk(), cache.folder(), name, &output.mapped) {
+            tracing::warn!(%error, "the table of a map stage could not be written: the next run looks every item up");
+        }
+        let count = Some(output.manifest.len());
+        Ok(Output { count, ..Output::of(self.ctx.put(&output.manifest.encode())?) })
+    }
+
+    fn batches(
+        &mut self,
+        dataset: &Dataset<'_>,
+        chunks: &[Surveyed],
+        work: &[Work],
+        buffer: &mut UnitBuffer<'_>,
+        output: &mut Assembly,
+    ) -> Result<(), OpError> {
+        let total = work.iter().map(|work| work.missing.len() as u64).sum();
+        let mut chunks = chunks.iter().peekable();
+        let mut fresh = HashMap::new();
+        let mut done = 0;
+        if !work.is_empty() {
+            let mut worker = self.op.worker(self.ctx)?;
+            self.ctx.progress(0, total, "items");
+            for batch in work.chunks(self.op.batch().max(1)) {
+                self.ctx.check_interrupted()?;
+                let results = worker.process(self.ctx, batch)?;
+                self.check_shape(batch, &results)?;
+                for (work, results) in batch.iter().zip(results) {
+                    let keys = self.unit_keys(&work.item)?;
+                    for (at, result) in work.missing.iter().zip(results) {
+                        let Some(key) = keys.get(*at) else { continue };
+                        self.counts.computed += 1;
+                        buffer.add(*key, &result)?;
+                        fresh.insert(*key, result);
+                    }
+                }
+                done += batch.len();
+                while let Some(chunk) = chunks.next_if(|chunk| chunk.work <= done) {
+                    self.put_together(dataset, chunk, &mut fresh, output)?;
+                }
+                self.ctx.progress(self.counts.computed, total, "items");
+            }
+        }
+        chunks.try_for_each(|chunk| self.put_together(dataset, chunk, &mut fresh, output))
     }
 
     fn check_shape(&self, batch: &[Work], results: &[Vec<UnitResult>]) -> Result<(), OpError> {
@@ -120,37 +184,70 @@ impl Map<'_> {
         Err(OpError::Bug(format!("op `{}` gave the wrong number of unit results", self.ctx.args().op())))
     }
 
-    /// The output dataset. Items keep their ids, so the chunks end where those of the input end.
-    fn assemble(&mut self, dataset: &Dataset<'_>) -> Result<Output, OpError> {
-        let mut manifest = Manifest { chunks: Vec::new() };
-        for chunk in dataset.chunks() {
-            let input = dataset.chunk(&chunk)?;
-            let count = u32::try_from(input.items.len()).expect("chunks are bounded far below 2^32 items");
-            manifest.chunks.push((self.ctx.put(&self.assemble_chunk(input)?.encode())?, count));
+    /// A chunk of the output. What its units gave in this run is taken out of `fresh`.
+    fn put_together(
+        &mut self,
+        dataset: &Dataset<'_>,
+        chunk: &Surveyed,
+        fresh: &mut HashMap<Digest, UnitResult>,
+        output: &mut Assembly,
+    ) -> Result<(), OpError> {
+        if let Some(mapped) = chunk.known {
+            self.ctx.keep(mapped.output);
+            output.add(chunk, mapped, true);
+            return Ok(());
         }
-        let count = Some(manifest.len());
-        Ok(Output { count, ..Output::of(self.ctx.put(&manifest.encode())?) })
-    }
-
-    fn assemble_chunk(&mut self, input: Chunk) -> Result<Chunk, OpError> {
-        let mut items = Vec::with_capacity(input.items.len());
+        let input = dataset.chunk(&chunk.input)?;
         let keys = input.items.iter().map(|item| self.unit_keys(item)).collect::<Result<Vec<_>, _>>()?;
-        let flat: Vec<Digest> = keys.iter().flatten().copied().collect();
-        let mut known = self.ctx.known_units(&flat).into_iter();
+        let old: Vec<Digest> = keys.iter().flatten().copied().filter(|key| !fresh.contains_key(key)).collect();
+        let mut old = self.ctx.known_units(&old).into_iter();
+        let bad_before = self.counts.bad;
+        let mut items = Vec::with_capacity(input.items.len());
         for (item, keys) in input.items.into_iter().zip(&keys) {
-            let results: Option<Vec<UnitResult>> = known.by_ref().take(keys.len()).collect();
-            let results = results.ok_or_else(|| {
-                OpError::failed("results that were just written are missing", "the cache is damaged: run again")
-            })?;
-            for result in &results {
-                if let UnitResult::Bad(reason) = result {
+            let mut results = Vec::with_capacity(keys.len());
+            for key in keys {
+                let result = fresh.get(key).cloned().or_else(|| old.next().flatten()).ok_or_else(|| {
+                    OpError::failed("results that were just written are missing", "the cache is damaged: run again")
+                })?;
+                if let UnitResult::Bad(reason) = &result {
                     self.counts.bad += 1;
                     self.ctx.quarantine(&item.id.short(), reason);
                 }
+                results.push(result);
             }
             let payload = self.op.assemble(&item, &results)?;
             items.push(Item { id: item.id, payload });
         }
-        Ok(Chunk { items })
+        keys.iter().flatten().for_each(|key| drop(fresh.remove(key)));
+        self.check_budget()?;
+        let units = u32::try_from(keys.iter().map(Vec::len).sum::<usize>()).unwrap_or(u32::MAX);
+        let mapped = Mapped { output: self.ctx.put(&Chunk { items }.encode())?, units };
+        output.add(chunk, mapped, self.counts.bad == bad_before);
+        Ok(())
+    }
+
+    fn check_budget(&self) -> Result<(), OpError> {
+        budget_error(self.ctx, self.counts.bad, self.counts.total).map_or(Ok(()), Err)
+    }
+}
+
+/// The output as far as it is put together.
+struct Assembly {
+    manifest: Manifest,
+    mapped: Vec<(Digest, Mapped)>,
+}
+
+impl Default for Assembly {
+    fn default() -> Self {
+        Self { manifest: Manifest { chunks: Vec::new() }, mapped: Vec::new() }
+    }
+}
+
+impl Assembly {
+    fn add(&mut self, chunk: &Surveyed, mapped: Mapped, clean: bool) {
+        self.manifest.chunks.push((mapped.output, chunk.count));
+        if clean {
+            self.mapped.push((chunk.input, mapped));
+        }
     }
 }

@@ -189,6 +189,11 @@ pub trait MapOp: Send {
     /// # Errors
     /// When the item cannot be understood.
     fn units(&self, item: &Item) -> Result<Vec<Digest>, OpError>;
+    /// Arguments that say which units an item has, or how its result is put together, and that no unit's result depends
+    /// on: another value of theirs costs only units that are new.
+    fn beyond_units(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// How many items [`MapWorker::process`] gets at a time, at most.
     fn batch(&self) -> usize;
     /// Loads what the work needs. Called once, and only when there is work.

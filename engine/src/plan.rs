@@ -147,6 +147,7 @@ impl Planner<'_> {
             stop: Stop::default(),
             events,
             scratch: self.cache.scratch(),
+            retry_bad: false,
         })
     }
 }

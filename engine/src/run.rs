@@ -56,6 +56,7 @@ pub(crate) struct Setting {
     pub(crate) workflow: String,
     pub(crate) keep_going: bool,
     pub(crate) no_wait: bool,
+    pub(crate) retry_bad: bool,
     pub(crate) stop: Stop,
 }
 
@@ -136,7 +137,8 @@ pub(crate) fn run(graph: &Graph, targets: &[NodeId], setting: Setting, audience:
         }
     }
     let ledger = Ledger::read(setting.cache.folder(), &setting.workflow);
-    let known = still_there(graph, &wanted, &ledger, &setting.cache);
+    let told: Vec<&Arc<Finished>> = wanted.iter().filter_map(|id| ledger.get(&graph.node(*id).name)).collect();
+    let known = still_there(&told, &setting.cache);
     let (jobs_in, jobs_out) = channel::bounded::<Job>(QUEUE);
     let (answers_in, answers_out) = channel::bounded::<Answer>(QUEUE);
     // The owner bounds it by COMMITTING_MAX and must never wait for a thread that waits for the owner.
@@ -188,14 +190,13 @@ fn distinct_inputs(graph: &Graph, id: NodeId) -> u32 {
 
 /// The results that the ledger tells of and whose files are all there, by key. One look at each file before the run
 /// begins, made by several threads, is what makes a run without work fast.
-fn still_there(graph: &Graph, wanted: &[NodeId], ledger: &Ledger, cache: &Cache) -> HashMap<Digest, Arc<Finished>> {
-    let told: Vec<&Arc<Finished>> = wanted.iter().filter_map(|id| ledger.get(&graph.node(*id).name)).collect();
+fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> HashMap<Digest, Arc<Finished>> {
     let there = |told: &[&Arc<Finished>]| -> Vec<(Digest, Arc<Finished>)> {
         let there = told.iter().filter(|finished| cache.still_has(finished));
         there.map(|finished| (finished.key, Arc::clone(finished))).collect()
     };
     if told.len() <= CHECKED_ALONE {
-        return there(&told).into_iter().collect();
+        return there(told).into_iter().collect();
     }
     std::thread::scope(|scope| {
         let parts = told.chunks(told.len().div_ceil(CHECKERS)).map(|part| scope.spawn(|| there(part)));
@@ -335,6 +336,11 @@ impl Run<'_, '_> {
         jobs.send(job).expect("workers live until the owner lets go of the jobs");
     }
 
+    /// Whether a result is as good as the run wants it.
+    fn suffices(&self, finished: &Finished) -> bool {
+        finished.quarantined == 0 || !self.setting.retry_bad
+    }
+
     /// A stage has its result: those below it may go on.
     fn tell_below(&mut self, id: NodeId, ran: bool) {
         let stage = self.stage(id);
@@ -415,11 +421,14 @@ impl Run<'_, '_> {
     }
 
     fn write_ledger(&mut self) {
-        let mut changed = self.ledger.retain(|name| self.graph.find(name).is_some());
+        let mut changed = false;
         for id in &self.wanted {
             if let Some(finished) = self.stages.get(id.index()).and_then(|stage| stage.as_ref()?.finished.as_ref()) {
                 changed |= self.ledger.insert(&self.graph.node(*id).name, finished);
             }
+        }
+        if changed {
+            self.ledger.retain(|name| self.graph.find(name).is_some());
         }
         let (cache, workflow) = (&self.setting.cache, &self.setting.workflow);
         if changed && let Err(error) = self.ledger.write(cache.disk(), cache.folder(), workflow) {

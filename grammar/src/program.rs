@@ -129,6 +129,10 @@ pub struct Attributes {
     pub checkpoint_every_ms: Option<u64>,
     /// `@checkpoint(every = 500)`: in steps.
     pub checkpoint_every_steps: Option<u64>,
+    /// `@max_bad(0.001)`: the share of items that may be unusable, in millionths.
+    pub max_bad_ppm: Option<u32>,
+    /// `@isolate`: in a process of its own, which may crash without taking the run with it.
+    pub isolate: Option<()>,
 }
 
 impl Program {

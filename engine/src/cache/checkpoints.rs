@@ -112,6 +112,28 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// The final states of stages that differ in one growing argument only: `growth/<digest of the rest>/<value>`.
+    pub(crate) fn of_growth(cache: &Path, rest: &Digest, value: u64, disk: Disk, damaged: Damaged) -> Self {
+        Self { folder: growth(cache, rest).join(format!("{value:012}")), disk, damaged }
+    }
+
+    /// The values of the growing argument that a final state is there for, ascending.
+    pub(crate) fn grown(cache: &Path, rest: &Digest) -> Vec<u64> {
+        names(&growth(cache, rest)).iter().filter_map(|name| name.parse().ok()).collect()
+    }
+
+    /// Moves the newest checkpoint to another place, replacing what is there.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub(crate) fn hand_over(&self, to: &Checkpoints) -> Result<(), DiskError> {
+        let Some(newest) = self.latest() else { return Ok(()) };
+        self.disk.create_folder(&to.folder)?;
+        let place = to.place(newest.step);
+        self.disk.remove(&place)?;
+        self.disk.rename(&newest.folder, &place)
+    }
+
     /// Removes all of them: the stage has its result.
     ///
     /// # Errors
@@ -129,6 +151,10 @@ impl Checkpoints {
         steps.sort_unstable();
         steps
     }
+}
+
+fn growth(cache: &Path, rest: &Digest) -> PathBuf {
+    cache.join("growth").join(rest.to_string())
 }
 
 /// What is wrong with a checkpoint; nothing when it is whole.

@@ -169,11 +169,9 @@ impl Ledger {
         }
     }
 
-    /// Forgets stages that the workflow no longer has; says whether there were any.
-    pub fn retain(&mut self, has: impl Fn(&str) -> bool) -> bool {
-        let before = self.stages.len();
+    /// Forgets stages that the workflow no longer has.
+    pub fn retain(&mut self, has: impl Fn(&str) -> bool) {
         self.stages.retain(|name, _| has(name));
-        self.stages.len() != before
     }
 
     fn encode(&self) -> Vec<u8> {

@@ -27,6 +27,8 @@ pub(crate) struct Commit {
     pub(crate) record: Record,
     /// The training state of the stage, which is removed.
     pub(crate) checkpoints: Checkpoints,
+    /// Where the newest of it is kept, if it is.
+    pub(crate) growth: Option<Checkpoints>,
 }
 
 /// Commits until there is nothing more to commit.
@@ -59,6 +61,9 @@ fn alone(cache: &Cache, commit: &Commit) -> Result<Option<String>, OpError> {
 
 /// The stage is known, whatever becomes of its training state. What there is to say about that is the answer.
 fn clear(commit: &Commit) -> Option<String> {
+    if let Some(Err(error)) = commit.growth.as_ref().map(|growth| commit.checkpoints.hand_over(growth)) {
+        tracing::warn!(%error, "a final training state could not be kept");
+    }
     commit.checkpoints.clear().err().map(|error| format!("its checkpoints could not be removed: {error}"))
 }
 
@@ -81,9 +86,13 @@ impl Run<'_, '_> {
         stage.finished = Some(finished);
         stage.state.go(State::Committing);
         self.committing += 1;
-        let checkpoints = self.setting.cache.checkpoints(&key);
+        let cache = &self.setting.cache;
+        let checkpoints = cache.checkpoints(&key);
+        let growth = ran.grows.map(|(rest, value)| cache.growth(&rest, value));
         let (_, commits) = self.channels.as_ref().expect("commits are handed out only while their thread lives");
-        commits.send(Commit { id, key, record, checkpoints }).expect("the thread lives until the owner lets go of it");
+        commits
+            .send(Commit { id, key, record, checkpoints, growth })
+            .expect("the thread lives until the owner lets go of it");
         self.tell_below(id, true);
     }
 

@@ -65,5 +65,6 @@ pub(crate) fn export_ctx(
         stop: Stop::default(),
         events,
         scratch: cache.scratch(),
+        retry_bad: false,
     })
 }

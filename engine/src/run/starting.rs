@@ -41,7 +41,7 @@ impl Run<'_, '_> {
         if node.op.sources.is_none() {
             let preimage = Preimage::new(&node.op, &node.args, &inputs, &[], &self.setting.env);
             let key = preimage.hash();
-            if let Some(finished) = self.known.get(&key).cloned() {
+            if let Some(finished) = self.known.get(&key).filter(|finished| self.suffices(finished)).cloned() {
                 self.stage(id).key = Some(key);
                 return self.found(id, finished);
             }
@@ -70,7 +70,7 @@ impl Run<'_, '_> {
         stage.key = Some(probe.key);
         stage.took_ms = probe.took_ms;
         let record = probe.record.map(|record| Arc::new(Finished::of(probe.key, &record)));
-        match record.or_else(|| self.known.get(&probe.key).cloned()) {
+        match record.or_else(|| self.known.get(&probe.key).cloned()).filter(|finished| self.suffices(finished)) {
             Some(finished) => self.found(id, finished),
             None => {
                 let in_hand = self.in_hand(id);
@@ -141,8 +141,9 @@ impl Run<'_, '_> {
 
     /// Takes the result if somebody else has made it since this stage was probed.
     fn shares(&mut self, id: NodeId, key: &Digest) -> bool {
-        let Some(record) = self.setting.cache.hit(key) else { return false };
-        self.found(id, Arc::new(Finished::of(*key, &record)));
+        let found = self.setting.cache.hit(key).map(|record| Arc::new(Finished::of(*key, &record)));
+        let Some(finished) = found.filter(|finished| self.suffices(finished)) else { return false };
+        self.found(id, finished);
         true
     }
 
@@ -152,6 +153,7 @@ impl Run<'_, '_> {
         let node = self.graph.node(id);
         let (blobs, env) = (Arc::clone(&self.blobs), Arc::clone(&self.setting.env));
         let (stop, events) = (self.setting.stop.clone(), self.events.0.clone());
+        let retry_bad = self.setting.retry_bad;
         let in_hand = self.in_hand(id);
         StageParts {
             stage: node.name.clone(),
@@ -167,6 +169,7 @@ impl Run<'_, '_> {
             env,
             stop,
             events,
+            retry_bad,
         }
     }
 

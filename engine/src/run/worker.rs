@@ -9,7 +9,7 @@ use crossbeam::channel::{Receiver, Sender};
 
 use crate::cache::Cache;
 use crate::cache::records::Record;
-use crate::ctx::{StageCtx, StageParts};
+use crate::ctx::{StageCtx, StageParts, budget_error};
 use crate::digest::Digest;
 use crate::event::UnitCounts;
 use crate::files::{Files, SourceFile};
@@ -62,6 +62,8 @@ pub(crate) struct Probe {
 pub(crate) struct Ran {
     pub(crate) result: Result<Record, OpError>,
     pub(crate) units: Option<UnitCounts>,
+    /// Where its final training state is kept.
+    pub(crate) grows: Option<(Digest, u64)>,
     pub(crate) timed_out: bool,
     pub(crate) took_ms: u64,
 }
@@ -116,12 +118,19 @@ fn run(job: RunJob) -> Ran {
         record(&job.node, &ctx, output, started_ms, elapsed_ms(started))
     });
     let traces = ctx.traces();
-    Ran { result, units: traces.units, timed_out: ctx.timed_out(), took_ms: elapsed_ms(started) }
+    Ran { result, units: traces.units, grows: traces.grows, timed_out: ctx.timed_out(), took_ms: elapsed_ms(started) }
 }
 
 fn execute(node: &Node, ctx: &mut StageCtx) -> Result<crate::op::Output, OpError> {
     match &node.op.body {
-        Body::Run(run) => run(ctx),
+        Body::Run(run) => {
+            let output = run(ctx)?;
+            let bad = ctx.traces().quarantined.len() as u64;
+            match budget_error(ctx, bad, bad + output.count.unwrap_or(0)) {
+                Some(error) => Err(error),
+                None => Ok(output),
+            }
+        }
         Body::Map(map) => {
             let op = map(ctx)?;
             map::run(ctx, op.as_ref())
@@ -163,7 +172,7 @@ fn record(
         sides,
         objects,
         metrics: output.metrics,
-        notes: output.notes,
+        notes: output.notes.into_iter().chain(traces.notes.iter().cloned()).collect(),
         quarantined: traces.quarantined.clone(),
         started_ms,
         took_ms,

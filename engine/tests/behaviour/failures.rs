@@ -92,3 +92,23 @@ fn a_missing_file_is_named() {
     assert_eq!(error.what, format!("there is no file {}", world.folder.path().join("gone.txt").display()));
     assert_eq!(error.help, "check the path; it is relative to the workflow's folder");
 }
+
+#[test]
+fn a_budget_for_bad_items_is_kept() {
+    let world = World::new();
+    let good: String = (0..9).map(|number| format!("line {number}\n")).collect();
+    world.write("a.txt", &format!("{good}bad\n"));
+    let text = |share: &str| format!("in = lines(\"*.txt\")\n@max_bad({share}) out = shout(in)\n");
+    let summary = world.run(&text("0.09"));
+    assert_eq!(summary.outcome, Outcome::Failed);
+    let error = end(&summary, "out").error.clone().unwrap();
+    assert_eq!(
+        error.what,
+        "1 of 10 items could not be used, more than @max_bad(0.09) allows; the first: `bad` cannot be shouted"
+    );
+    assert_eq!(error.help, "mend the items, or raise @max_bad if so many may be left out");
+    world.calls.take();
+    let summary = world.run(&text("0.1"));
+    assert_eq!(summary.outcome, Outcome::Done);
+    assert_eq!(world.calls.take(), counts([]), "what was worked out is not worked out again");
+}

@@ -5,6 +5,7 @@
 mod explaining;
 mod exports;
 mod failures;
+mod growing;
 mod maps;
 mod reuse;
 mod toy;

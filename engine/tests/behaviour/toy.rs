@@ -202,6 +202,10 @@ impl MapOp for Shout {
         Ok((0..self.copies).map(|copy| Digest::parts("toy", &[&item.payload, &copy.to_be_bytes()])).collect())
     }
 
+    fn beyond_units(&self) -> &'static [&'static str] {
+        &["copies"]
+    }
+
     fn batch(&self) -> usize {
         3
     }
@@ -264,7 +268,11 @@ fn train(calls: &Calls) -> Op {
         let (steps, rate) = (ctx.args().count("steps")?, ctx.args().float("rate")?);
         let mut state = Digest::of(read(ctx, "from")?.as_bytes());
         let mut done = 0;
-        if let Some(checkpoint) = ctx.checkpoints().latest() {
+        let newest = match ctx.checkpoints().latest() {
+            None => ctx.grown("steps")?,
+            newest => newest,
+        };
+        if let Some(checkpoint) = newest {
             let text = fs::read_to_string(checkpoint.folder.join("state")).unwrap_or_default();
             state = text.parse().map_err(|_| OpError::Bug("a checkpoint without a state".to_owned()))?;
             done = checkpoint.step;
@@ -274,7 +282,7 @@ fn train(calls: &Calls) -> Op {
             done += 1;
             calls.count("step");
             ctx.metric(done, &[("loss", 1.0 / f64::from(u32::try_from(done).unwrap_or(u32::MAX)))]);
-            if ctx.checkpoints().due(done) {
+            if ctx.checkpoints().due(done) || done == steps {
                 ctx.checkpoints().save(done, |folder| {
                     fs::write(folder.join("state"), state.to_string())
                         .map_err(|error| OpError::failed(error.to_string(), "make room"))
@@ -282,6 +290,7 @@ fn train(calls: &Calls) -> Op {
             }
             ctx.check_interrupted()?;
         }
+        ctx.keep_final_state("steps")?;
         put(ctx, &state.to_string())
     })
 }

@@ -17,13 +17,15 @@ impl Checker<'_> {
     }
 
     fn attribute(&mut self, attribute: &Attribute, into: &mut Attributes) {
-        const KNOWN: [(&str, &str); 6] = [
+        const KNOWN: [(&str, &str); 8] = [
             ("cpu", "@cpu(2)"),
             ("gpu", "@gpu(1)"),
             ("memory", "@memory(16GiB)"),
             ("retries", "@retries(3)"),
             ("timeout", "@timeout(10min)"),
             ("checkpoint", "@checkpoint(every = 10min)"),
+            ("max_bad", "@max_bad(0.001)"),
+            ("isolate", "@isolate"),
         ];
         let name = attribute.name.text.as_str();
         let Some((_, form)) = KNOWN.iter().find(|(known, _)| *known == name) else {
@@ -50,6 +52,13 @@ impl Checker<'_> {
             ("checkpoint", Some("every"), Some(Value::Int(n))) if n > 0 => {
                 set(&mut into.checkpoint_every_steps, u64::try_from(n).ok())
             }
+            ("max_bad", None, Some(Value::Float(share))) if (0.0..=1.0).contains(&share) => {
+                set(&mut into.max_bad_ppm, Some((share * 1e6).round() as u32))
+            }
+            ("max_bad", None, Some(Value::Int(share @ (0 | 1)))) => {
+                set(&mut into.max_bad_ppm, small(share * 1_000_000))
+            }
+            ("isolate", None, None) if argument.is_none() => set(&mut into.isolate, Some(())),
             _ => false,
         };
         if !done {
