@@ -175,6 +175,8 @@ pub struct Opened {
     pub cache: Cache,
     /// For example, that a damaged index was set aside.
     pub notes: Vec<String>,
+    /// Where that index is now.
+    pub index_aside: Option<PathBuf>,
 }
 
 impl Cache {
@@ -202,11 +204,11 @@ impl Cache {
         check_version(folder, &disk, &damaged)?;
         let (index, fill) = open_index(folder, index, &disk, &damaged, &mut notes)?;
         let cache = Self::assemble(folder, disk, damaged, index, Some(session), lock);
-        if let Some(aside) = fill {
-            cache.lookup.fill(aside);
+        if let Some(aside) = &fill {
+            cache.lookup.fill(aside.as_deref());
             notes.extend(cache.take_notes());
         }
-        Ok(Opened { cache, notes })
+        Ok(Opened { cache, notes, index_aside: fill.flatten() })
     }
 
     fn open_for_reading(folder: &Path, disk: Disk) -> Result<Opened, CacheError> {
@@ -217,7 +219,7 @@ impl Cache {
         }
         let index = Arc::new(MemoryIndex::default());
         let cache = Self::assemble(folder, disk, Damaged::untouched(folder), index, None, lock);
-        Ok(Opened { cache, notes: Vec::new() })
+        Ok(Opened { cache, notes: Vec::new(), index_aside: None })
     }
 
     fn assemble(
@@ -287,6 +289,37 @@ impl Cache {
         }
     }
 
+    /// Moves a damaged file out of the way, and says where it is now.
+    pub(crate) fn set_aside(&self, path: &Path) -> Option<PathBuf> {
+        self.damaged.set_aside_quietly(path, "found damaged")
+    }
+
+    /// Whether an index is open that outlives this process.
+    pub(crate) fn has_index(&self) -> bool {
+        self.lookup.lasts()
+    }
+
+    /// Whether the index knows the units of a group, and where they are.
+    pub(crate) fn index_agrees(&self, group: &Digest) -> bool {
+        let Some(chunk) = self.lookup.units.get(group) else { return true };
+        let keys: Vec<Digest> = chunk.items.iter().map(|item| item.id).collect();
+        let known = self.lookup.unit_places(&keys);
+        let right = |(key, place): (&Digest, &Option<index::Place>)| match place {
+            Some(place) if place.group == *group => {
+                chunk.items.get(place.slot as usize).is_some_and(|item| item.id == *key)
+            }
+            // Another group has the same unit: whether that is so is looked at when it is read.
+            Some(_) => true,
+            None => false,
+        };
+        keys.iter().zip(&known).all(right)
+    }
+
+    /// The index is wrong: whoever opens it next builds it again.
+    pub(crate) fn condemn_index(&self) {
+        self.lookup.caught_lying();
+    }
+
     /// What a user should hear about the cache since it was last asked.
     pub fn take_notes(&self) -> Vec<String> {
         self.lookup.take_notes()
@@ -308,7 +341,7 @@ impl Cache {
 
     /// The record of a key, if all its objects are there.
     pub fn hit(&self, key: &Digest) -> Option<records::Record> {
-        self.records.get(key).filter(|record| record.objects.iter().all(|object| self.objects.contains(object)))
+        self.records.get(key).filter(|record| record.needs().all(|object| self.objects.contains(object)))
     }
 }
 

@@ -89,14 +89,16 @@ impl ExportJob<'_> {
             let gone = |name: &PathBuf| folder.join(name).symlink_metadata().is_err();
             state.input == input && state.files.iter().all(|file| file.is_there(folder)) && state.stale.iter().all(gone)
         };
+        let disk = self.cache.disk();
+        // Always the same name, so that what a killed run left there goes away.
+        let temporary = folder.join(format!("{TEMPORARY_PREFIX}{}", place.short()));
+        if temporary.symlink_metadata().is_ok() {
+            disk.remove(&temporary)?;
+        }
         if old.as_ref().is_some_and(current) {
             return Ok(false);
         }
-        let disk = self.cache.disk();
         disk.create_folder(folder)?;
-        // Always the same name, so that what a killed run left there goes away.
-        let temporary = folder.join(format!("{TEMPORARY_PREFIX}{}", place.short()));
-        disk.remove(&temporary)?;
         disk.create_passing_folder(&temporary)?;
         let place = ExportTarget { folder: temporary.clone(), name };
         let written = (self.op.run)(ctx, artifact, &place)

@@ -80,6 +80,12 @@ impl Reader {
         self.records.get(key)
     }
 
+    /// Whether the record of a key is there with everything that it names. Bytes are not looked at.
+    pub fn is_whole(&self, key: &Digest) -> bool {
+        let there = |record: Record| record.needs().all(|object| self.objects.contains(object));
+        self.record(key).is_some_and(there)
+    }
+
     /// The bytes of an object.
     ///
     /// # Errors

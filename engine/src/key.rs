@@ -81,9 +81,7 @@ impl Preimage {
 
     /// The key.
     pub fn hash(&self) -> Digest {
-        let fields = self.fields();
-        let flat: Vec<&[u8]> = fields.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]).collect();
-        Digest::parts(SCHEMA, &flat)
+        of_fields(&self.fields())
     }
 
     /// Every field as text, in one order: what the key is made of, what a record keeps, and what `explain` compares.
@@ -98,6 +96,12 @@ impl Preimage {
         fields.extend(env.iter().map(|(name, value)| (format!("machine {name}"), value.clone())));
         fields
     }
+}
+
+/// The key that these fields are the preimage of.
+pub fn of_fields(fields: &[(String, String)]) -> Digest {
+    let flat: Vec<&[u8]> = fields.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]).collect();
+    Digest::parts(SCHEMA, &flat)
 }
 
 /// What a value is in a key; nothing when all it says is in the key elsewhere. A path says where bytes are, and what they

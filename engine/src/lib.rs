@@ -20,6 +20,7 @@ mod map;
 pub mod op;
 pub mod plan;
 mod run;
+pub mod verify;
 pub mod workflow;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,7 @@ pub use self::op::{
 };
 pub use self::plan::{Fate, Planned};
 pub use self::run::Resources;
+pub use self::verify::{Affected, Damage, Level, Repaired, Report, Wrong};
 pub use self::workflow::{UnknownTarget, Workflow};
 
 /// What an engine works with. Every field is said: there are no defaults to be surprised by.

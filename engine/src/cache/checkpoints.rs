@@ -10,7 +10,7 @@ use super::sealed;
 use crate::digest::Digest;
 
 /// Names and digests of a checkpoint's files, sealed, written last.
-pub(crate) const MANIFEST: &str = "manifest.json";
+const MANIFEST: &str = "manifest.json";
 /// The newest may be damaged by a dying disk; the one before it is the fallback.
 const KEPT: usize = 2;
 
@@ -159,19 +159,31 @@ fn growth(cache: &Path, rest: &Digest) -> PathBuf {
 
 /// What is wrong with a checkpoint; nothing when it is whole.
 pub(crate) fn wrong(folder: &Path) -> Option<String> {
-    let manifest = match fs::read(folder.join(MANIFEST)) {
-        Ok(bytes) => sealed::open::<Vec<(String, Digest)>>(&bytes),
-        Err(error) => return Some(format!("{MANIFEST}: {error}")),
-    };
-    let files = match manifest {
-        Ok(files) => files,
-        Err(error) => return Some(format!("{MANIFEST}: {error}")),
-    };
-    files.iter().find_map(|(name, digest)| match Digest::of_file(&folder.join(name)) {
+    look(folder, |path, digest| match Digest::of_file(path) {
         Ok((found, _)) if found == *digest => None,
-        Ok(_) => Some(format!("{name}: its bytes are not those that were written")),
-        Err(error) => Some(format!("{name}: {error}")),
+        Ok(_) => Some("its bytes are not those that were written".to_owned()),
+        Err(error) => Some(error.to_string()),
     })
+}
+
+/// The same without reading the files.
+pub(crate) fn incomplete(folder: &Path) -> Option<String> {
+    look(folder, |path, _| path.metadata().err().map(|error| error.to_string()))
+}
+
+fn look(folder: &Path, wrong: impl Fn(&Path, &Digest) -> Option<String>) -> Option<String> {
+    let manifest = match fs::read(folder.join(MANIFEST)) {
+        Ok(bytes) => sealed::open::<Vec<(String, Digest)>>(&bytes).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match manifest {
+        Ok(files) => {
+            let file =
+                |(name, digest): &(String, Digest)| Some(format!("{name}: {}", wrong(&folder.join(name), digest)?));
+            files.iter().find_map(file)
+        }
+        Err(error) => Some(format!("{MANIFEST}: {error}")),
+    }
 }
 
 /// What lies in a folder, sorted; nothing when there is no such folder.

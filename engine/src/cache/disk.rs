@@ -268,13 +268,22 @@ impl Disk {
         self.attempt(Call::SyncFolder, path, |verdict| sync(verdict, || File::open(path)?.sync_all()))
     }
 
-    /// Removes a file, or a folder with everything in it; one that is not there is fine.
+    /// Removes a file, or a folder with everything in it; one that is not there is fine. A folder is first moved to where
+    /// temporary files are, so that nobody ever sees half of it.
     pub fn remove(&self, path: &Path) -> Result<(), DiskError> {
-        self.attempt(Call::Remove, path, |_| {
-            let folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-            let removed = if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-            removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-        })
+        let folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        let inside = self.temporary.as_ref().is_some_and(|temporary| {
+            // `<cache>/tmp/<session>`: what lies elsewhere may lie on another file system.
+            let cache = temporary.ancestors().nth(2);
+            cache.is_some_and(|cache| path.starts_with(cache)) && !path.starts_with(temporary.as_path())
+        });
+        if !(folder && inside) {
+            return self.attempt(Call::Remove, path, |_| removed(path, folder));
+        }
+        let doomed = self.temporary_for(folder_of(path));
+        self.attempt(Call::Rename, path, |_| fs::rename(path, &doomed))?;
+        self.sync_folder(folder_of(path))?;
+        self.attempt(Call::Remove, &doomed, |_| removed(&doomed, folder))
     }
 
     /// A name for a temporary file that will be renamed into `folder`.
@@ -289,6 +298,11 @@ impl Disk {
     fn durable(&self) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf>> {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn removed(path: &Path, folder: bool) -> io::Result<()> {
+    let removed = if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// A folder that somebody else made in the meantime is as good.

@@ -38,6 +38,8 @@ pub trait Index: Send + Sync + fmt::Debug {
     fn has_group(&self, group: &Digest) -> Result<bool, IndexError>;
     /// Hands everything to the operating system.
     fn flush(&self) -> Result<(), IndexError>;
+    /// Whether what it knows outlives this process.
+    fn lasts(&self) -> bool;
     /// It is damaged: whoever opens it next sets it aside.
     fn condemn(&self);
 }

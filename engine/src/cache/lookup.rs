@@ -4,7 +4,7 @@
 //! memory. An index that fails or says what is not so is condemned, and one in memory takes its place until the end of
 //! the run.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -38,7 +38,7 @@ impl Lookup {
     }
 
     /// Fills an index that is new, and says so if there was anything to fill it with. `aside` is where the one before is.
-    pub(crate) fn fill(&self, aside: Option<PathBuf>) {
+    pub(crate) fn fill(&self, aside: Option<&Path>) {
         let count = self.refresh_units() + self.refresh_files();
         let built = format!("it was built again from the {count} results in the cache");
         match aside {
@@ -129,6 +129,11 @@ impl Lookup {
         self.ask(|index| index.add_files(group, files));
     }
 
+    /// Whether what the index knows outlives this process.
+    pub(crate) fn lasts(&self) -> bool {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).lasts()
+    }
+
     /// Hands everything to the operating system.
     pub(crate) fn flush(&self) {
         self.ask(|index| index.flush());
@@ -163,8 +168,6 @@ impl Lookup {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::super::damaged::Damaged;
     use super::super::disk::Disk;
     use super::*;
@@ -202,6 +205,9 @@ mod tests {
         }
         fn flush(&self) -> Result<(), IndexError> {
             self.work()
+        }
+        fn lasts(&self) -> bool {
+            true
         }
         fn condemn(&self) {
             self.condemned.store(true, Ordering::SeqCst);

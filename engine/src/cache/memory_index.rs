@@ -56,6 +56,10 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
+    fn lasts(&self) -> bool {
+        false
+    }
+
     fn condemn(&self) {}
 }
 

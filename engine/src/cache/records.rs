@@ -73,6 +73,11 @@ impl Record {
     /// The version that [`Records::put`] writes.
     pub const VERSION: u32 = VERSION;
 
+    /// Every object that it names; some more than once.
+    pub fn needs(&self) -> impl Iterator<Item = &Digest> {
+        self.objects.iter().chain(self.sides.iter().map(|(_, digest)| digest)).chain([&self.output])
+    }
+
     /// The record of these bytes; nothing when another version wrote them.
     pub(crate) fn open(bytes: &[u8]) -> Result<Option<Self>, SealError> {
         /// What every version has.

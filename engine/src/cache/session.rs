@@ -1,6 +1,7 @@
 //! A process at work in a cache: `tmp/<session>.lock`, locked as long as it lives, and `tmp/<session>/` for its temporary
 //! files. What a killed process leaves behind is removed by the next one, also while others work.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -78,12 +79,13 @@ pub(crate) fn at_work(cache: &Path) -> Vec<Holder> {
     holders
 }
 
-fn locks(tmp: &Path) -> Vec<PathBuf> {
+/// The lock of every session, also where only its folder is left of it.
+fn locks(tmp: &Path) -> BTreeSet<PathBuf> {
     let paths = fs::read_dir(tmp).into_iter().flatten().flatten().map(|entry| entry.path());
-    paths.filter(|path| path.extension().is_some_and(|extension| extension == "lock")).collect()
+    paths.map(|path| path.with_extension("lock")).collect()
 }
 
-/// Removes the sessions of processes that are gone.
+/// Removes the sessions of processes that are gone. A session has its lock before it has its folder.
 fn sweep(tmp: &Path) {
     for path in locks(tmp) {
         if let Ok(Taken::Ours(_lock)) = LockFile::take(&path) {
@@ -136,6 +138,7 @@ mod tests {
         fs::create_dir(&dead).unwrap();
         fs::write(dead.join("7"), "half").unwrap();
         fs::write(dead.with_extension("lock"), "1 here 1").unwrap();
+        fs::create_dir(cache.path().join("tmp/2-bbbb")).unwrap();
         let other = Session::begin(cache.path(), &disk).unwrap();
         assert!(alive.folder().join("7").is_file());
         assert!(!dead.exists() && !dead.with_extension("lock").exists());

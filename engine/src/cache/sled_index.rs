@@ -213,6 +213,10 @@ impl Index for SledIndex {
         })
     }
 
+    fn lasts(&self) -> bool {
+        true
+    }
+
     fn condemn(&self) {
         if let Err(error) = fs::write(self.folder.join(CONDEMNED), "found damaged while it was open\n") {
             tracing::warn!(%error, "a damaged index could not be marked");

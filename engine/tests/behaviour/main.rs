@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod corruption;
+mod crashes;
 mod explaining;
 mod exports;
 mod failures;
 mod growing;
 mod maps;
+mod power;
 mod reuse;
+mod scene;
 mod toy;
 mod training;
 mod world;

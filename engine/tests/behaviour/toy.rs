@@ -32,7 +32,7 @@ pub(crate) fn ops(calls: &Calls) -> OpSet {
     };
     let ops = [text(calls), upper(calls), length(calls), join(calls), file(calls), machine(calls)];
     let failing = [flaky(calls), panicking(), waiting(calls), pair()];
-    let data = [lines(calls), shout(calls), show(calls), train(calls)];
+    let data = [lines(calls), shout(calls), show(calls), train(calls), parcel(calls), slow(calls)];
     ops.into_iter().chain(failing).chain(data).fold(OpSet::new(), OpSet::with).with_export(export)
 }
 
@@ -101,6 +101,35 @@ fn file(calls: &Calls) -> Op {
         Ok(Output::of(ctx.put(&bytes)?))
     });
     op.reading(|args, files| files.glob(args.path("path")?))
+}
+
+/// The text through a file that is moved into the cache.
+fn parcel(calls: &Calls) -> Op {
+    let calls = calls.clone();
+    Op::run(Signature::stage("parcel", TEXT, "By file.").arg(input("from")), 1, move |ctx| {
+        calls.count("parcel");
+        let path = ctx.scratch().join("parcel");
+        fs::write(&path, format!("<{}>", read(ctx, "from")?))
+            .map_err(|error| OpError::failed(error.to_string(), "look"))?;
+        Ok(Output::of(ctx.put_file(&path)?))
+    })
+}
+
+/// The text after some time, during which it can be interrupted.
+fn slow(calls: &Calls) -> Op {
+    let calls = calls.clone();
+    let signature = Signature::stage("slow", TEXT, "Takes its time.")
+        .arg(input("from"))
+        .arg(Arg::with_default("ms", Type::Int, "100", "how long").neutral());
+    Op::run(signature, 1, move |ctx| {
+        calls.count("slow");
+        let end = std::time::Instant::now() + Duration::from_millis(ctx.args().count("ms")?);
+        while std::time::Instant::now() < end {
+            ctx.check_interrupted()?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        put(ctx, &format!("slow {}", read(ctx, "from")?))
+    })
 }
 
 fn machine(calls: &Calls) -> Op {

@@ -49,7 +49,16 @@ impl Listener for Heard {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    /// In main memory where there is such a folder: for tests that make thousands of worlds.
+    pub(crate) fn in_memory() -> Self {
+        let memory = std::path::Path::new("/dev/shm");
+        Self::at(if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap())
+    }
+
+    fn at(folder: tempfile::TempDir) -> Self {
         let calls = Calls::default();
         let config = Config {
             cache: folder.path().join("cache"),

@@ -1,0 +1,250 @@
+//! The look itself: records first, since they say what has to be there, then everything by its folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Affected, Damage, Level, Report, Wrong};
+use crate::cache::checkpoints;
+use crate::cache::records::Record;
+use crate::cache::sealed;
+use crate::cache::{Cache, Opened};
+use crate::digest::Digest;
+use crate::key;
+
+/// Looks over an open cache.
+pub(crate) fn inspect(opened: &Opened, level: Level) -> Report {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    let mut look = Look {
+        cache: &opened.cache,
+        level,
+        salt: now.to_be_bytes(),
+        needed: BTreeMap::new(),
+        report: Report::default(),
+    };
+    if let Some(aside) = &opened.index_aside {
+        look.report.damage.push(Damage {
+            path: look.cache.folder().join("index"),
+            wrong: Wrong::Index("the index cannot be opened; it was built again".to_owned()),
+            aside: Some(aside.clone()),
+            affected: Vec::new(),
+        });
+    }
+    look.records();
+    look.objects();
+    look.missing();
+    look.groups("units");
+    look.groups("files");
+    look.checkpoints();
+    look.exports();
+    look.report
+}
+
+struct Look<'a> {
+    cache: &'a Cache,
+    level: Level,
+    /// Makes every subset another one.
+    salt: [u8; 16],
+    /// What needs each object.
+    needed: BTreeMap<Digest, BTreeSet<Affected>>,
+    report: Report,
+}
+
+impl Look<'_> {
+    /// Whether to read the content of the file of this name.
+    fn looks_inside(&self, name: &str) -> bool {
+        match self.level {
+            Level::Quick => false,
+            Level::Full => true,
+            Level::Subset(share) => {
+                let drawn = Digest::parts("blip/subset/1", &[&self.salt, name.as_bytes()]);
+                let [first, second, third, fourth, ..] = *drawn.as_bytes();
+                let drawn = f64::from(u32::from_be_bytes([first, second, third, fourth]));
+                drawn < share * f64::from(u32::MAX)
+            }
+        }
+    }
+
+    /// Notes damage and moves the file away. What is gone by now was removed by somebody who may.
+    fn found(&mut self, path: &Path, wrong: Wrong, affected: Vec<Affected>) {
+        if path.symlink_metadata().is_err() {
+            return;
+        }
+        let aside = self.cache.set_aside(path);
+        self.report.damage.push(Damage { path: path.to_path_buf(), wrong, aside, affected });
+    }
+
+    /// The files of a folder of digests, with the digests that their names are.
+    fn named(&mut self, folder: &str) -> Vec<(PathBuf, Digest)> {
+        let mut files = Vec::new();
+        for inner in list(&self.cache.folder().join(folder)) {
+            for path in list(&inner) {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let shard = inner.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                match name.parse::<Digest>() {
+                    Ok(digest) if !shard.is_empty() && digest.to_string().get(..2) == Some(shard) => {
+                        files.push((path, digest));
+                    }
+                    _ => self.report.strangers.push(path),
+                }
+            }
+        }
+        files
+    }
+
+    fn records(&mut self) {
+        for (path, key) in self.named("results") {
+            let bytes = match read(&path) {
+                Ok(bytes) => bytes,
+                Err(wrong) => {
+                    self.found(&path, wrong, vec![Affected { stage: String::new(), key }]);
+                    continue;
+                }
+            };
+            self.report.records += 1;
+            match Record::open(&bytes) {
+                Ok(Some(record)) if key::of_fields(&record.preimage) != key => {
+                    let wrong = Wrong::Record("it is the record of another key".to_owned());
+                    self.found(&path, wrong, vec![Affected { stage: record.stage, key }]);
+                }
+                Ok(Some(record)) => {
+                    let affected = Affected { stage: record.stage.clone(), key };
+                    for object in record.needs() {
+                        self.needed.entry(*object).or_default().insert(affected.clone());
+                    }
+                }
+                Ok(None) => self.report.other_versions += 1,
+                Err(error) => {
+                    let wrong = Wrong::Record(error.to_string());
+                    self.found(&path, wrong, vec![Affected { stage: String::new(), key }]);
+                }
+            }
+        }
+    }
+
+    fn objects(&mut self) {
+        for (path, digest) in self.named("objects") {
+            self.report.objects += 1;
+            let affected = self.needed.remove(&digest);
+            if affected.is_none() {
+                self.report.unneeded += 1;
+            }
+            if let Some(wrong) = self.wrong_content(&path, &digest) {
+                self.found(&path, wrong, affected.into_iter().flatten().collect());
+            }
+        }
+    }
+
+    /// What is wrong with a file that is named by its digest.
+    fn wrong_content(&mut self, path: &Path, digest: &Digest) -> Option<Wrong> {
+        let metadata = match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) => return Some(Wrong::Unreadable(error.to_string())),
+        };
+        if !metadata.is_file() {
+            return Some(Wrong::NotAFile);
+        }
+        if metadata.len() == 0 && *digest != Digest::of(b"") {
+            return Some(Wrong::Empty);
+        }
+        if !self.looks_inside(&digest.to_string()) {
+            return None;
+        }
+        self.report.bytes += metadata.len();
+        match Digest::of_file(path) {
+            Ok((found, _)) => (found != *digest).then_some(Wrong::Bytes),
+            Err(error) => Some(Wrong::Unreadable(error.to_string())),
+        }
+    }
+
+    /// Objects that records need and that are not there.
+    fn missing(&mut self) {
+        for (digest, affected) in std::mem::take(&mut self.needed) {
+            // A run that goes on at the same time may have made it since it was looked for.
+            if !self.cache.objects.contains(&digest) {
+                let path = self.cache.objects.place(&digest);
+                let affected = affected.into_iter().collect();
+                self.report.damage.push(Damage { path, wrong: Wrong::Missing, aside: None, affected });
+            }
+        }
+    }
+
+    fn groups(&mut self, folder: &str) {
+        let mut lying = false;
+        for (path, digest) in self.named(folder) {
+            self.report.groups += 1;
+            if let Some(wrong) = self.wrong_content(&path, &digest) {
+                self.found(&path, wrong, Vec::new());
+            } else if folder == "units" && self.looks_inside(&digest.to_string()) {
+                lying |= !self.cache.index_agrees(&digest);
+            }
+        }
+        if folder == "units" {
+            self.report.index = self.cache.has_index() && self.level != Level::Quick;
+            if lying && self.cache.has_index() {
+                self.cache.condemn_index();
+                let wrong = Wrong::Index(
+                    "the index does not say what the results say; the next run builds it again".to_owned(),
+                );
+                let path = self.cache.folder().join("index");
+                self.report.damage.push(Damage { path, wrong, aside: None, affected: Vec::new() });
+            }
+        }
+    }
+
+    fn checkpoints(&mut self) {
+        for stage in list(&self.cache.folder().join("checkpoints")) {
+            for folder in list(&stage) {
+                self.report.checkpoints += 1;
+                let name = folder.strip_prefix(self.cache.folder()).unwrap_or(&folder).to_string_lossy().into_owned();
+                let wrong = if self.looks_inside(&name) {
+                    self.report.bytes += list(&folder)
+                        .iter()
+                        .filter_map(|path| path.metadata().ok())
+                        .map(|file| file.len())
+                        .sum::<u64>();
+                    checkpoints::wrong(&folder)
+                } else {
+                    checkpoints::incomplete(&folder)
+                };
+                if let Some(wrong) = wrong {
+                    self.found(&folder, Wrong::Checkpoint(wrong), Vec::new());
+                }
+            }
+        }
+    }
+
+    fn exports(&mut self) {
+        for path in list(&self.cache.folder().join("exports")) {
+            let wrong = match read(&path) {
+                Ok(bytes) => {
+                    sealed::open::<serde_json::Value>(&bytes).err().map(|error| Wrong::Record(error.to_string()))
+                }
+                Err(wrong) => Some(wrong),
+            };
+            if let Some(wrong) = wrong {
+                self.found(&path, wrong, Vec::new());
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Wrong> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(Wrong::NotAFile),
+        _ => fs::read(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Wrong::Missing,
+            _ => Wrong::Unreadable(error.to_string()),
+        }),
+    }
+}
+
+/// What is in a folder, sorted; nothing when it is no folder.
+fn list(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}

@@ -1,0 +1,1 @@
+//! Damaged files are found, moved away and made again, just that far.

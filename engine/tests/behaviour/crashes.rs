@@ -1,0 +1,160 @@
+//! Every call to the disk fails once, in every way it can: the cache stays sound, and the next run gives the right bytes.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use blip_engine::cache::disk::{Call, Disk, Hook, Verdict};
+use blip_engine::{EngineError, Outcome, RunOptions};
+
+use crate::scene::{self, SCENE, assert_sound, outcome};
+use crate::world::World;
+
+/// What goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    /// The call fails with this error.
+    Error(i32),
+    /// A write takes half of its bytes and says so.
+    Short,
+    /// The first half of the bytes is written, and then the disk is full.
+    Full,
+}
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+const EINTR: i32 = 4;
+
+/// Fails one call, or every call from one on.
+struct Faulty {
+    fault: Fault,
+    at: u64,
+    sticky: bool,
+    calls: AtomicU64,
+    fired: AtomicU64,
+}
+
+impl Hook for Faulty {
+    fn before(&self, call: Call, _: &Path) -> Verdict {
+        let write = call == Call::Write;
+        if matches!(self.fault, Fault::Short | Fault::Full) && !write {
+            return Verdict::SkipSync;
+        }
+        let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let full = self.fault == Fault::Full && number == self.at + 1;
+        if number < self.at || (number > self.at && !self.sticky && !full) {
+            return Verdict::SkipSync;
+        }
+        self.fired.fetch_add(1, Ordering::SeqCst);
+        match self.fault {
+            Fault::Error(error) => Verdict::Fail(io::Error::from_raw_os_error(error)),
+            Fault::Full if number > self.at => Verdict::Fail(io::Error::from_raw_os_error(ENOSPC)),
+            Fault::Short | Fault::Full => Verdict::Short,
+        }
+    }
+
+    fn after(&self, _: Call, _: &Path) {}
+}
+
+/// Lets call 1 fail, then call 2, and so on, until a run meets no fault any more.
+fn sweep(fault: Fault, sticky: bool) {
+    let expected = scene::undisturbed();
+    for at in 1.. {
+        assert!(at < 2000, "a run makes fewer calls");
+        let world = scene::world();
+        let hook = Arc::new(Faulty { fault, at, sticky, calls: 0.into(), fired: 0.into() });
+        let engine = world.engine().with_disk(Disk::with_hook(hook.clone()));
+        let what = format!("{fault:?}, sticky {sticky}, call {at}");
+        match engine.run(&world.workflow(SCENE), &RunOptions::default(), &mut []) {
+            Ok(summary) if summary.outcome == Outcome::Done => {
+                assert_eq!(outcome(&world, &summary), expected, "{what}");
+            }
+            Ok(_) => assert!(!harmless(fault, sticky), "{what}"),
+            Err(EngineError::Cache(_) | EngineError::Log(_)) => assert!(!harmless(fault, sticky), "{what}"),
+            Err(error) => panic!("{what}: {error}"),
+        }
+        assert_sound(&world, &expected, &what);
+        if hook.fired.load(Ordering::SeqCst) == 0 {
+            assert!(at > 40, "the scene writes more than that, not {at} times");
+            return;
+        }
+    }
+}
+
+/// What a run is not even to notice.
+fn harmless(fault: Fault, sticky: bool) -> bool {
+    matches!((fault, sticky), (Fault::Short, _) | (Fault::Error(EINTR), false))
+}
+
+#[test]
+fn a_call_fails_with_eio() {
+    sweep(Fault::Error(EIO), false);
+}
+
+#[test]
+fn all_calls_fail_with_eio_from_one_on() {
+    sweep(Fault::Error(EIO), true);
+}
+
+#[test]
+fn a_call_finds_the_disk_full() {
+    sweep(Fault::Error(ENOSPC), false);
+}
+
+#[test]
+fn all_calls_find_the_disk_full_from_one_on() {
+    sweep(Fault::Error(ENOSPC), true);
+}
+
+#[test]
+fn a_call_is_interrupted() {
+    sweep(Fault::Error(EINTR), false);
+}
+
+#[test]
+fn all_calls_are_interrupted_from_one_on() {
+    sweep(Fault::Error(EINTR), true);
+}
+
+#[test]
+fn a_write_is_short() {
+    sweep(Fault::Short, false);
+}
+
+#[test]
+fn all_writes_are_short_from_one_on() {
+    sweep(Fault::Short, true);
+}
+
+#[test]
+fn the_disk_is_full_in_the_middle_of_a_write() {
+    sweep(Fault::Full, false);
+}
+
+/// A disk that has room for so many bytes.
+struct Small(AtomicU64);
+
+impl Hook for Small {
+    fn before(&self, call: Call, _: &Path) -> Verdict {
+        let room = call != Call::Write
+            || self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| room.checked_sub(1)).is_ok();
+        if room { Verdict::SkipSync } else { Verdict::Fail(io::Error::from_raw_os_error(ENOSPC)) }
+    }
+
+    fn after(&self, _: Call, _: &Path) {}
+}
+
+#[test]
+fn a_full_disk_is_named_and_when_there_is_room_the_run_goes_on() {
+    let world: World = scene::world();
+    let disk = Disk::with_hook(Arc::new(Small(20.into())));
+    let summary = scene::run(&world, disk);
+    assert_eq!(summary.outcome, Outcome::Failed);
+    let error = summary.stages.iter().find_map(|end| end.error.clone()).unwrap();
+    let place = world.config.cache.join("tmp").display().to_string();
+    assert!(error.what.starts_with(&format!("could not write {place}")), "{}", error.what);
+    assert!(error.what.ends_with(": No space left on device (os error 28)"), "{}", error.what);
+    assert_eq!(error.help, "the disk is full: free some space and run again, nothing that was finished is lost");
+    assert_sound(&world, &scene::undisturbed(), "room again");
+}

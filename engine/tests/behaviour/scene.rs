@@ -1,0 +1,101 @@
+//! A small workflow with one of everything that writes: stages, a composed op, a map, training with checkpoints, a result
+//! moved in as a file, and exports.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use blip_engine::cache::disk::{Call, Disk, Hook, Verdict};
+use blip_engine::{Engine, Level, Outcome, Report, RunOptions, Summary};
+
+use crate::world::World;
+
+pub(crate) const SCENE: &str = "\
+a = text(\"alpha\")
+b = upper(a)
+c = pair(b)
+p = parcel(b)
+f = file(\"notes.txt\")
+j = join(a, c, f, p)
+l = lines(\"lines.txt\")
+s = shout(l, copies = 2)
+w = show(s)
+@checkpoint(every = 2) t = train(j, steps = 7)
+export w as txt \"out/w.txt\"
+export t as txt \"out/t.txt\"
+";
+
+/// A disk that takes syncs for done: fast, and right as long as no power is cut.
+pub(crate) struct Unsynced;
+
+impl Hook for Unsynced {
+    fn before(&self, _: Call, _: &Path) -> Verdict {
+        Verdict::SkipSync
+    }
+
+    fn after(&self, _: Call, _: &Path) {}
+}
+
+pub(crate) fn unsynced() -> Disk {
+    Disk::with_hook(Arc::new(Unsynced))
+}
+
+/// A world with the files that the scene reads.
+pub(crate) fn world() -> World {
+    let world = World::in_memory();
+    fill(&world);
+    world
+}
+
+pub(crate) fn fill(world: &World) {
+    world.write("notes.txt", "some notes");
+    let lines: Vec<String> = (0..9).map(|number| format!("line {number}")).collect();
+    world.write("lines.txt", &format!("{}\nbad line\n", lines.join("\n")));
+}
+
+/// Everything that a run of the scene gives: results by stage, and what was exported.
+pub(crate) fn outcome(world: &World, summary: &Summary) -> BTreeMap<String, String> {
+    let mut found: BTreeMap<String, String> =
+        summary.records.iter().map(|(stage, record)| (stage.clone(), record.output.to_string())).collect();
+    for name in ["out/w.txt", "out/t.txt"] {
+        found.insert(name.to_owned(), world.read(name));
+    }
+    found
+}
+
+/// What an undisturbed run gives.
+pub(crate) fn undisturbed() -> BTreeMap<String, String> {
+    let world = world();
+    let summary = run(&world, unsynced());
+    assert_eq!(summary.outcome, Outcome::Done, "{:#?}", summary.stages);
+    outcome(&world, &summary)
+}
+
+pub(crate) fn run(world: &World, disk: Disk) -> Summary {
+    let engine = world.engine().with_disk(disk);
+    engine.run(&world.workflow(SCENE), &RunOptions::default(), &mut []).unwrap()
+}
+
+pub(crate) fn engine(world: &World) -> Engine {
+    world.engine().with_disk(unsynced())
+}
+
+pub(crate) fn verify(world: &World) -> Report {
+    engine(world).verify(Level::Full, &RunOptions::default()).unwrap()
+}
+
+/// Whatever happened to the cache before: nothing in it is damaged, and a run gives what an undisturbed one gives.
+pub(crate) fn assert_sound(world: &World, expected: &BTreeMap<String, String>, what: &str) {
+    let report = verify(world);
+    assert_eq!(report.damage, [], "{what}");
+    assert_eq!(report.strangers, [""; 0].map(std::path::PathBuf::from), "{what}");
+    let summary = run(world, unsynced());
+    assert_eq!(summary.outcome, Outcome::Done, "{what}: {:#?}", summary.stages);
+    assert_eq!(outcome(world, &summary), *expected, "{what}");
+    let left: Vec<_> = std::fs::read_dir(world.config.cache.join("tmp")).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{what}: {left:?}");
+    let mut out: Vec<_> = std::fs::read_dir(world.folder.path().join("out")).unwrap().flatten().collect();
+    out.sort_by_key(std::fs::DirEntry::file_name);
+    let out: Vec<_> = out.iter().map(std::fs::DirEntry::file_name).collect();
+    assert_eq!(out, ["t.txt", "w.txt"], "{what}");
+}
