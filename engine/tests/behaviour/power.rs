@@ -158,7 +158,7 @@ fn survives(rest: Rest) {
     });
     scene::run(&world, Disk::with_hook(model.clone()));
     let pictures = std::mem::take(&mut *model.pictures.lock().unwrap());
-    assert!(pictures.len() > 200, "{}", pictures.len());
+    assert!(pictures.len() > 100, "{}", pictures.len());
     let lay_out = |picture: &Picture, rest| {
         fs::remove_dir_all(&base).unwrap();
         picture.lay_out(root, &base, rest);
