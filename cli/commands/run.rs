@@ -23,6 +23,7 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         keep_going: args.keep_going,
         no_wait: args.no_wait,
         stop: stop.clone(),
+        ..RunOptions::default()
     };
     let mut shown = progress::listener(args.format, verbose);
     let mut viewer = Viewer::default();
