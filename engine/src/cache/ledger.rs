@@ -137,6 +137,11 @@ impl Ledger {
         })
     }
 
+    /// What is wrong with the bytes of one; nothing when they are whole.
+    pub(crate) fn wrong(bytes: &[u8]) -> Option<FormatError> {
+        Self::decode(bytes).err()
+    }
+
     /// Stores it.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Affected, Damage, Level, Report, Wrong};
 use crate::cache::checkpoints;
+use crate::cache::ledger::Ledger;
 use crate::cache::records::Record;
 use crate::cache::sealed;
 use crate::cache::{Cache, Opened};
@@ -38,7 +39,8 @@ pub(crate) fn inspect(opened: &Opened, level: Level) -> Report {
     look.groups("units");
     look.groups("files");
     look.checkpoints();
-    look.exports();
+    look.small_files("exports", |bytes| sealed::open::<serde_json::Value>(bytes).err().map(|error| error.to_string()));
+    look.small_files("ledgers", |bytes| Ledger::wrong(bytes).map(|error| error.to_string()));
     look.report
 }
 
@@ -216,12 +218,11 @@ impl Look<'_> {
         }
     }
 
-    fn exports(&mut self) {
-        for path in list(&self.cache.folder().join("exports")) {
+    /// Small files that say by themselves whether they are whole.
+    fn small_files(&mut self, folder: &str, wrong: impl Fn(&[u8]) -> Option<String>) {
+        for path in list(&self.cache.folder().join(folder)) {
             let wrong = match read(&path) {
-                Ok(bytes) => {
-                    sealed::open::<serde_json::Value>(&bytes).err().map(|error| Wrong::Record(error.to_string()))
-                }
+                Ok(bytes) => wrong(&bytes).map(Wrong::Record),
                 Err(wrong) => Some(wrong),
             };
             if let Some(wrong) = wrong {

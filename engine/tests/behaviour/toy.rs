@@ -292,9 +292,11 @@ fn train(calls: &Calls) -> Op {
     let signature = Signature::stage("train", TEXT, "Trains.")
         .arg(input("from"))
         .arg(Arg::required("steps", Type::Int, "how many").within(1.0, 1e6))
-        .arg(Arg::with_default("rate", Type::Float, "0.5", "how fast"));
+        .arg(Arg::with_default("rate", Type::Float, "0.5", "how fast"))
+        .arg(Arg::with_default("pause", Type::Int, "0", "milliseconds between steps").neutral());
     Op::run(signature, 1, move |ctx| {
         let (steps, rate) = (ctx.args().count("steps")?, ctx.args().float("rate")?);
+        let pause = Duration::from_millis(ctx.args().count("pause")?);
         let mut state = Digest::of(read(ctx, "from")?.as_bytes());
         let mut done = 0;
         let newest = match ctx.checkpoints().latest() {
@@ -310,6 +312,7 @@ fn train(calls: &Calls) -> Op {
             state = Digest::parts("toy/step", &[state.as_bytes(), &rate.to_be_bytes()]);
             done += 1;
             calls.count("step");
+            std::thread::sleep(pause);
             ctx.metric(done, &[("loss", 1.0 / f64::from(u32::try_from(done).unwrap_or(u32::MAX)))]);
             if ctx.checkpoints().due(done) || done == steps {
                 ctx.checkpoints().save(done, |folder| {

@@ -7,7 +7,7 @@ use crate::world::{World, counts, status};
 const TRAIN: &str = "@checkpoint(every = 10) t = train(text(\"data\"), steps = 100)\n";
 
 /// Asks the run to stop at a step.
-struct StopAt(u64, Stop);
+pub(crate) struct StopAt(pub(crate) u64, pub(crate) Stop);
 
 impl Listener for StopAt {
     fn event(&mut self, _: u64, event: &Event) {
