@@ -16,6 +16,7 @@
 //! .blip/exports/<digest>     what was written where
 //! .blip/index/               sled; disposable. index.lock: flock by whoever has it open
 //! .blip/tmp/<session>/       temporary files of a process; <session>.lock: flock that says it lives
+//! .blip/evicted/aa/<key>     records whose results were removed to make room
 //! .blip/damaged/             what was wrong, moved out of the way
 //! ```
 //!

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::cache::damaged::Damaged;
 use crate::cache::disk::Disk;
@@ -75,6 +76,16 @@ impl Reader {
         self.folder.join("runs").join(run).join(LOG_NAME)
     }
 
+    /// Whether collecting leaves the results of a run alone.
+    pub fn is_pinned(&self, run: &str) -> bool {
+        self.folder.join("runs").join(run).join(PIN_NAME).is_file()
+    }
+
+    /// The record of a key that was removed to make room, and when it was.
+    pub fn evicted(&self, key: &Digest) -> Option<(Record, SystemTime)> {
+        self.records.evicted(key)
+    }
+
     /// The record of a key.
     pub fn record(&self, key: &Digest) -> Option<Record> {
         self.records.get(key)
@@ -106,6 +117,9 @@ impl Reader {
         ledger.iter().filter_map(record).collect()
     }
 }
+
+/// The file that pins a run, in its folder.
+pub(crate) const PIN_NAME: &str = "pinned";
 
 impl RunLog {
     /// The name of the workflow that ran.

@@ -9,6 +9,7 @@ pub mod args;
 pub mod cache;
 pub mod ctx;
 pub mod dataset;
+pub mod diff;
 pub mod digest;
 pub mod event;
 mod export;
@@ -16,10 +17,13 @@ pub mod files;
 pub mod graph;
 pub mod history;
 pub mod key;
+pub mod lockfile;
 mod map;
 pub mod op;
 pub mod plan;
 mod run;
+pub mod space;
+pub mod trace;
 pub mod verify;
 pub mod workflow;
 
@@ -44,6 +48,7 @@ pub use self::files::{Files, SourceFile};
 pub use self::graph::Graph;
 pub use self::history::{Reader, RunLog};
 pub use self::key::NumericEnv;
+pub use self::lockfile::{Locked, LockedStage, Lockfile, LockfileError};
 pub use self::op::{
     Artifact, Body, ExportOp, ExportSummary, ExportTarget, MapOp, MapWorker, Op, OpError, OpSet, Output, Step,
     UnitResult, Work,
@@ -87,6 +92,8 @@ pub struct RunOptions {
     pub no_wait: bool,
     /// Try items again that could not be used before. Without, their reasons are remembered.
     pub retry_bad: bool,
+    /// What every stage has to come to; one that would come to something else fails and says where it deviates.
+    pub locked: Option<Locked>,
     /// Asks the run to stop.
     pub stop: Stop,
 }
@@ -202,6 +209,7 @@ impl Engine {
             keep_going: options.keep_going,
             no_wait: options.no_wait,
             retry_bad: options.retry_bad,
+            locked: options.locked.clone(),
             stop: options.stop.clone(),
         };
         let ended = run::run(&workflow.graph, &targets, setting, &mut audience);
@@ -278,6 +286,12 @@ impl Engine {
             OpError::failed(format!("the run has no result for `{stage}`"), "name a stage that it ran or reused")
         })?;
         self.reader().object(&finished.output).map_err(ctx::object_error)
+    }
+
+    /// What a run came to, for a lock file.
+    pub fn locked(&self, summary: &Summary) -> Locked {
+        let results = summary.results.iter().map(|(name, finished)| (name, finished.as_ref()));
+        Locked::of(&self.config.env, results)
     }
 
     /// The cache folder.

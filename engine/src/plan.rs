@@ -49,6 +49,8 @@ pub struct Planned {
     pub fate: Fate,
     /// How long it took the last time it ran, in milliseconds.
     pub last_took_ms: Option<u64>,
+    /// How long it will take at most if it runs, as far as the last time can tell: of a map stage, the missing items' part.
+    pub estimate_ms: Option<u64>,
 }
 
 /// What a plan looks at.
@@ -73,7 +75,9 @@ impl Planner<'_> {
                 .fate(id, &mut known, last.map(Arc::as_ref))
                 .unwrap_or_else(|error| Fate::Fault { what: error.to_string(), help: error.help() });
             let op = node.op.signature.name.to_owned();
-            planned.push(Planned { stage: node.name.clone(), op, fate, last_took_ms: last.map(|last| last.took_ms) });
+            let last_took_ms = last.map(|last| last.took_ms);
+            let estimate_ms = last_took_ms.and_then(|took_ms| estimate(&fate, took_ms));
+            planned.push(Planned { stage: node.name.clone(), op, fate, last_took_ms, estimate_ms });
         }
         planned
     }
@@ -111,8 +115,8 @@ impl Planner<'_> {
             known.insert(id, Arc::new(Finished::of(probe.key, &record)));
             return Ok(Fate::Reuse);
         }
-        let last = last.and_then(|last| self.cache.records.get(&last.key));
-        let why = crate::run::why(last.as_ref(), Some(&probe.preimage), false);
+        let last = last.and_then(|last| crate::run::last_record(&self.cache, &last.key));
+        let why = crate::run::why(&self.cache, last.as_ref(), Some(&probe.preimage), false);
         let units = match &node.op.body {
             Body::Map(map) => {
                 let ctx = self.ctx(id, inputs, probe, known);
@@ -149,5 +153,16 @@ impl Planner<'_> {
             scratch: self.cache.scratch(),
             retry_bad: false,
         })
+    }
+}
+
+fn estimate(fate: &Fate, took_ms: u64) -> Option<u64> {
+    match fate {
+        Fate::Run { units: Some((missing, total)), .. } => {
+            let part = u128::from(took_ms) * u128::from(*missing) / u128::from((*total).max(1));
+            u64::try_from(part).ok()
+        }
+        Fate::Run { units: None, .. } | Fate::Unknown { .. } => Some(took_ms),
+        Fate::Reuse | Fate::Fault { .. } => None,
     }
 }

@@ -6,6 +6,7 @@
 
 mod committing;
 mod failing;
+mod locked;
 mod queues;
 mod resources;
 mod sides;
@@ -16,7 +17,7 @@ pub(crate) mod worker;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::{self, Receiver, Sender};
 
@@ -36,6 +37,7 @@ use crate::event::{Audience, Event, Outcome, StageEnd, StageError, Status, UnitC
 use crate::files::SourceFile;
 use crate::graph::{Graph, NodeId};
 use crate::key::{NumericEnv, Preimage, differences};
+use crate::lockfile::Locked;
 
 /// The owner looks up at least this often, to hear of a request to stop.
 const TICK: Duration = Duration::from_millis(50);
@@ -57,6 +59,7 @@ pub(crate) struct Setting {
     pub(crate) keep_going: bool,
     pub(crate) no_wait: bool,
     pub(crate) retry_bad: bool,
+    pub(crate) locked: Option<Locked>,
     pub(crate) stop: Stop,
 }
 
@@ -437,13 +440,39 @@ impl Run<'_, '_> {
     }
 }
 
-/// What makes a stage run, given its last record.
-pub(crate) fn why(last: Option<&Record>, now: Option<&Preimage>, repaired: bool) -> Vec<String> {
-    let (Some(last), Some(now)) = (last, now) else { return vec!["it never ran".to_owned()] };
-    let found = differences(&last.preimage, &now.fields());
-    if !found.is_empty() {
-        return found.iter().map(ToString::to_string).collect();
+/// The record of a stage's last result, and when it was removed if it was.
+pub(crate) fn last_record(cache: &Cache, key: &Digest) -> Option<Record> {
+    cache.records.get(key).or_else(|| cache.records.evicted(key).map(|(record, _)| record))
+}
+
+/// What makes a stage run, given its last record: the fields that differ, then what became of a result that there was.
+pub(crate) fn why(cache: &Cache, last: Option<&Record>, now: Option<&Preimage>, repaired: bool) -> Vec<String> {
+    let Some(now) = now else { return Vec::new() };
+    let mut reasons: Vec<String> = last
+        .map_or(Vec::new(), |last| differences(&last.preimage, &now.fields()))
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if let Some((_, when)) = cache.records.evicted(&now.hash()) {
+        let age = SystemTime::now().duration_since(when).unwrap_or_default();
+        reasons.push(format!("its result was removed to make room, {}", ago(age)));
+    } else if last.is_none() {
+        reasons.push("it never ran".to_owned());
+    } else if reasons.is_empty() {
+        let lost = if repaired { "its result was damaged" } else { "its result is no longer in the cache" };
+        reasons.push(lost.to_owned());
     }
-    let reason = if repaired { "its result was damaged" } else { "its result is no longer in the cache" };
-    vec![reason.to_owned()]
+    reasons
+}
+
+/// "3 days ago"
+fn ago(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let (number, unit) = match seconds {
+        0..60 => return "just now".to_owned(),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86_400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{number} {unit}{} ago", if number == 1 { "" } else { "s" })
 }

@@ -1,15 +1,16 @@
 //! What a stage left behind: `results/aa/<key>`, one sealed JSON file a key. Its rename is the commit.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use super::damaged::Damaged;
-use super::disk::{Disk, DiskError};
+use super::disk::{Disk, DiskError, folder_of};
 use super::objects::sharded;
 use super::sealed::{self, SealError};
 use crate::digest::Digest;
@@ -65,6 +66,7 @@ pub struct Quarantined {
 #[derive(Debug)]
 pub struct Records {
     folder: PathBuf,
+    evicted: PathBuf,
     disk: Disk,
     damaged: Damaged,
 }
@@ -95,7 +97,7 @@ impl Record {
 impl Records {
     /// The records below `cache`.
     pub fn new(cache: &Path, disk: Disk, damaged: Damaged) -> Self {
-        Self { folder: cache.join("results"), disk, damaged }
+        Self { folder: cache.join("results"), evicted: cache.join("evicted"), disk, damaged }
     }
 
     /// The record of a key. One that cannot be read, or is of another version, is a miss: the stage runs again and
@@ -143,6 +145,28 @@ impl Records {
     /// Whether a record is there; its bytes are not looked at.
     pub fn contains(&self, key: &Digest) -> bool {
         self.place(key).is_file()
+    }
+
+    /// Forgets a key, and remembers that it was removed to make room, and when.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn evict(&self, key: &Digest) -> Result<(), DiskError> {
+        let (place, aside) = (self.place(key), sharded(&self.evicted, key));
+        self.disk.create_folder(folder_of(&aside))?;
+        self.disk.rename(&place, &aside)?;
+        // The time is only for people: it is not worth a failure.
+        if let Err(error) = File::open(&aside).and_then(|file| file.set_modified(SystemTime::now())) {
+            tracing::warn!(%error, "the time of a removal could not be noted");
+        }
+        Ok(())
+    }
+
+    /// The record of a key that was removed to make room, and when it was.
+    pub fn evicted(&self, key: &Digest) -> Option<(Record, SystemTime)> {
+        let path = sharded(&self.evicted, key);
+        let record = Record::open(&fs::read(&path).ok()?).ok()??;
+        Some((record, fs::metadata(&path).ok()?.modified().ok()?))
     }
 
     /// Forgets a key.

@@ -79,6 +79,9 @@ impl Run<'_, '_> {
             Ok(record) => record,
             Err(error) => return self.ran_in_vain(id, error, ran.timed_out),
         };
+        if self.deviates_in(id, &record.output) {
+            return;
+        }
         let key = self.stage(id).key.expect("a stage that ran has been probed");
         let finished = Arc::new(Finished::of(key, &record));
         self.any_sides |= !finished.sides.is_empty();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::state::State;
 use super::worker::{Job, Probe, ProbeJob, RunJob};
-use super::{Resources, Run, sides, why};
+use super::{Resources, Run, last_record, sides, why};
 use crate::cache::Lease;
 use crate::cache::ledger::Finished;
 use crate::cache::lock::Holder;
@@ -41,6 +41,9 @@ impl Run<'_, '_> {
         if node.op.sources.is_none() {
             let preimage = Preimage::new(&node.op, &node.args, &inputs, &[], &self.setting.env);
             let key = preimage.hash();
+            if self.deviates(id, &key, &preimage) {
+                return;
+            }
             if let Some(finished) = self.known.get(&key).filter(|finished| self.suffices(finished)).cloned() {
                 self.stage(id).key = Some(key);
                 return self.found(id, finished);
@@ -66,6 +69,9 @@ impl Run<'_, '_> {
             let blobs = Arc::make_mut(&mut self.blobs);
             blobs.extend(probe.sources.iter().map(|file| (file.digest, file.path.clone())));
         }
+        if self.deviates(id, &probe.key, &probe.preimage) {
+            return;
+        }
         let stage = self.stage(id);
         stage.key = Some(probe.key);
         stage.took_ms = probe.took_ms;
@@ -84,6 +90,9 @@ impl Run<'_, '_> {
 
     /// A stage's result is known.
     fn found(&mut self, id: NodeId, finished: Arc<Finished>) {
+        if self.deviates_in(id, &finished.output) {
+            return;
+        }
         let status = if self.stage(id).ran_above { Status::CutOff } else { Status::Reused };
         self.remember(id, finished);
         self.end_stage(id, status, None);
@@ -184,8 +193,9 @@ impl Run<'_, '_> {
     /// What makes a stage run: what differs from its last result, by field.
     fn why(&mut self, id: NodeId) -> Vec<String> {
         let last = self.ledger.get(&self.graph.node(id).name).map(|last| last.key);
-        let last = last.and_then(|key| self.setting.cache.records.get(&key));
+        let cache = Arc::clone(&self.setting.cache);
+        let last = last.and_then(|key| last_record(&cache, &key));
         let repaired = self.stage(id).repairs > 0;
-        why(last.as_ref(), self.in_hand(id).preimage.as_ref(), repaired)
+        why(&cache, last.as_ref(), self.in_hand(id).preimage.as_ref(), repaired)
     }
 }

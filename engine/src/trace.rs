@@ -1,0 +1,105 @@
+//! Where the time of a run went, as a trace file: for `chrome://tracing`, Perfetto and whatever else reads that format.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::event::{Event, Listener, StageEnd, Status};
+
+/// Writes the trace of a run. Every stage that runs is a bar, in the first lane that is free; steps' numbers are counters.
+#[derive(Debug)]
+pub struct ChromeTrace {
+    file: BufWriter<File>,
+    begun: bool,
+    /// Lane and start of the stages that run.
+    running: BTreeMap<String, (usize, u64)>,
+    failed: Option<io::Error>,
+}
+
+impl ChromeTrace {
+    /// A trace in a new file.
+    ///
+    /// # Errors
+    /// What making the file gives.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let file = BufWriter::new(File::create(path)?);
+        Ok(Self { file, begun: false, running: BTreeMap::new(), failed: None })
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// The first failure to write to it.
+    pub fn finish(mut self) -> io::Result<()> {
+        let end: &[u8] = if self.begun { b"\n]\n" } else { b"[]\n" };
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.file.write_all(end).and_then(|()| self.file.flush()),
+        }
+    }
+
+    fn put(&mut self, event: &Value) {
+        let before = if std::mem::replace(&mut self.begun, true) { ",\n" } else { "[\n" };
+        if self.failed.is_none() {
+            self.failed = write!(self.file, "{before}{event}").err();
+        }
+    }
+
+    fn started(&mut self, at_ms: u64, stage: &str) {
+        let lanes: Vec<usize> = self.running.values().map(|(lane, _)| *lane).collect();
+        let lane = (1..).find(|lane| !lanes.contains(lane)).unwrap_or(1);
+        self.running.insert(stage.to_owned(), (lane, at_ms));
+    }
+
+    fn ended(&mut self, at_ms: u64, end: &StageEnd) {
+        let status = serde_json::to_value(end.status).unwrap_or_default();
+        let args = json!({ "status": status, "op": end.op, "key": end.key, "items": end.count, "units": end.units });
+        match self.running.remove(&end.stage) {
+            Some((lane, since)) => self.put(&json!({
+                "name": end.stage, "cat": end.op, "ph": "X", "pid": 1, "tid": lane,
+                "ts": since * 1000, "dur": (at_ms - since) * 1000, "args": args,
+            })),
+            // Thousands of stages that had nothing to do would hide the others.
+            None if matches!(end.status, Status::Reused | Status::CutOff) => {}
+            None => self.instant(at_ms, &end.stage, &args),
+        }
+    }
+
+    fn instant(&mut self, at_ms: u64, name: &str, args: &Value) {
+        self.put(&json!({
+            "name": name, "ph": "i", "s": "p", "pid": 1, "tid": 0, "ts": at_ms * 1000, "args": args,
+        }));
+    }
+}
+
+impl Listener for ChromeTrace {
+    fn event(&mut self, at_ms: u64, event: &Event) {
+        match event {
+            Event::RunStarted { run, workflow, .. } => {
+                let name = format!("{workflow} ({run})");
+                self.put(&json!({ "name": "process_name", "ph": "M", "pid": 1, "args": { "name": name } }));
+            }
+            Event::StageStarted { stage, .. } => self.started(at_ms, stage),
+            Event::StageFinished(end) => self.ended(at_ms, end),
+            Event::Metric { stage, values, .. } => {
+                let values: serde_json::Map<String, Value> =
+                    values.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+                self.put(&json!({ "name": stage, "ph": "C", "pid": 1, "ts": at_ms * 1000, "args": values }));
+            }
+            Event::Retrying { stage, what, attempt, .. } => {
+                self.instant(at_ms, stage, &json!({ "retrying": what, "attempt": attempt }));
+            }
+            Event::Waiting { stage, pid, host, .. } => {
+                let name = stage.as_deref().unwrap_or("the cache");
+                self.instant(at_ms, name, &json!({ "waiting for": format!("process {pid} on {host}") }));
+            }
+            Event::Exported { stage, path, written: true, .. } => {
+                self.instant(at_ms, stage, &json!({ "exported": path }));
+            }
+            _ => {}
+        }
+    }
+}
