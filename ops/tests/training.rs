@@ -1,0 +1,85 @@
+//! A training that is stopped after any step and goes on ends in the bytes of one that was never stopped.
+
+use std::path::Path;
+
+use blip_engine::{
+    Config, Engine, Event, IndexKind, Listener, NumericEnv, Outcome, Resources, RunOptions, Stop, Summary, Workflow,
+};
+use blip_grammar::Source;
+
+/// Ten steps of two parts each, two epochs, dropout, crops, flips, a queue that a step does not divide, and after that the two
+/// finetunings.
+const WORKFLOW: &str = r#"
+pairs  = read.scenes("human", count = 40, style = "human", side = 16, seed = 1)
+vision = vit.custom(image = 16, patch = 8, width = 16, depth = 1, heads = 2, drop_path = 0.1)
+text   = bert.custom(width = 16, depth = 1, heads = 2, positions = 32)
+net    = med(vision, text, learn.wordpiece(pairs, size = 100), embed = 8)
+base   = pretrain(net, pairs, epochs = 2, batch = 8, accumulate = 2, lr = 1e-3, warmup = 3, queue = 13, seed = 7)
+writer = finetune_captioner(base, pairs, epochs = 2, batch = 16, accumulate = 3, lr = 1e-3, seed = 7)
+judge  = finetune_filter(base, pairs, epochs = 2, batch = 16, lr = 1e-3, queue = 13, seed = 7)
+"#;
+
+/// Asks the run to stop when it hears of this step of a stage; the stage ends at that step or one or two later.
+struct StopAfter {
+    stage: &'static str,
+    steps: u64,
+    stop: Stop,
+}
+
+impl Listener for StopAfter {
+    fn event(&mut self, _: u64, event: &Event) {
+        // Trainings as short as these tell the losses of every step.
+        if let Event::Metric { stage, step, .. } = event
+            && stage == self.stage
+            && *step >= self.steps
+        {
+            self.stop.ask();
+        }
+    }
+}
+
+fn run(cache: &Path, stop: Option<(&'static str, u64)>) -> Summary {
+    let source = Source::new("training", WORKFLOW).unwrap();
+    let workflow = Workflow::parse(&source, &blip_ops::all(), &[]).unwrap();
+    let config = Config {
+        cache: cache.to_path_buf(),
+        base: cache.to_path_buf(),
+        index: IndexKind::Memory,
+        resources: Resources { cpu: 1, gpu: 0, memory: 1 << 30 },
+        env: NumericEnv { fields: Vec::new() },
+    };
+    let options = RunOptions { stop: Stop::default(), ..RunOptions::default() };
+    let mut listener = stop.map(|(stage, steps)| StopAfter { stage, steps, stop: options.stop.clone() });
+    let mut listeners: Vec<&mut dyn Listener> = Vec::new();
+    listeners.extend(listener.as_mut().map(|listener| listener as &mut dyn Listener));
+    Engine::new(config).run(&workflow, &options, &mut listeners).unwrap()
+}
+
+#[test]
+fn a_training_that_was_stopped_ends_in_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let straight = run(&folder.path().join("straight"), None);
+    assert_eq!(straight.outcome, Outcome::Done);
+    let outputs = |summary: &Summary| {
+        let outputs = summary.results.iter().map(|(stage, finished)| (stage.clone(), finished.output));
+        outputs.collect::<Vec<_>>()
+    };
+    assert_eq!(outputs(&run(&folder.path().join("again"), None)), outputs(&straight), "twice the same");
+    let mut stopped = 0;
+    for (stage, steps) in [("base", 10), ("writer", 4), ("judge", 4)] {
+        for step in 1..steps {
+            let cache = folder.path().join(format!("{stage}-{step}"));
+            stopped += u32::from(run(&cache, Some((stage, step))).outcome == Outcome::Interrupted);
+            let resumed = run(&cache, None);
+            assert_eq!(outputs(&resumed), outputs(&straight), "{stage} stopped at step {step}");
+            assert_eq!(curves(&cache, &resumed, stage), curves(&folder.path().join("straight"), &straight, stage));
+        }
+    }
+    assert!(stopped > 0, "no run was stopped in the middle");
+}
+
+/// The curves that the engine keeps beside a model.
+fn curves(cache: &Path, summary: &Summary, stage: &str) -> Vec<u8> {
+    let (_, digest) = summary.results[stage].sides.iter().find(|(name, _)| name == "curves").unwrap();
+    blip_engine::Reader::new(cache).object(digest).unwrap()
+}
