@@ -97,6 +97,7 @@ impl World {
             for sample in part {
                 writer.add(&sample.key, "jpg", &sample.image).unwrap();
                 writer.add(&sample.key, "txt", sample.text.as_bytes()).unwrap();
+                writer.add(&sample.key, "json", sample.json.as_ref().unwrap().to_string().as_bytes()).unwrap();
             }
             writer.finish().unwrap();
         }
@@ -116,7 +117,8 @@ impl Ran {
 
     /// The results of all stages.
     fn outputs(&self) -> BTreeMap<&str, &str> {
-        let outputs = self.stages.iter().map(|(name, stage)| (name.as_str(), stage["output"].as_str().unwrap_or("none")));
+        let outputs =
+            self.stages.iter().map(|(name, stage)| (name.as_str(), stage["output"].as_str().unwrap_or("none")));
         outputs.collect()
     }
 }
@@ -141,7 +143,8 @@ fn nothing_runs_twice() {
     let other = statements.join("\n\n# a remark\n\n").replace("kept ", "good  ").replace("(kept", "(good");
     world.write("other.blip", &other.replace("judge", "the_filter"));
     assert_eq!(world.run_file("other.blip", "cache", &[]).ran(), [""; 0], "renamed, reordered, with remarks");
-    assert!(Command::new(env!("CARGO_BIN_EXE_blip")).arg("fmt").arg(world.path("other.blip")).status().unwrap().success());
+    let formatted = Command::new(env!("CARGO_BIN_EXE_blip")).arg("fmt").arg(world.path("other.blip")).output().unwrap();
+    assert!(formatted.status.success());
     assert_eq!(world.run_file("other.blip", "cache", &[]).ran(), [""; 0], "formatted");
 
     fs::remove_dir_all(world.path("cache/index")).unwrap();
@@ -151,7 +154,7 @@ fn nothing_runs_twice() {
     for stage in moved.ran() {
         assert!(["kept", "bootstrap", "final", "quality"].contains(&stage), "{stage} ran for another threshold");
     }
-    assert_eq!(moved.ran().first().copied(), Some("bootstrap").filter(|stage| moved.ran().contains(stage)).or(Some("kept")));
+    assert!(moved.ran().contains(&"kept"));
 
     // The same shards in other sizes and another order: they are read, and nothing below is done again.
     let mut samples = world.samples();
@@ -198,8 +201,12 @@ fn a_kill_at_any_moment_leaves_what_an_undisturbed_run_leaves() {
     for round in 0.. {
         let cache = format!("cache-{round}");
         while kills < 20 {
-            let mut child =
-                world.command("bootstrap.blip", &cache, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let mut child = world
+                .command("bootstrap.blip", &cache, &[])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
             std::thread::sleep(Duration::from_millis(random.below(2500) as u64));
             child.kill().unwrap();
             if child.wait().unwrap().success() {
