@@ -121,6 +121,11 @@ impl MapOp for Caption {
         Ok((0..self.per_image).map(unit).collect())
     }
 
+    /// More captions of an image are more units: those it has stay as they are.
+    fn beyond_units(&self) -> &'static [&'static str] {
+        &["per_image"]
+    }
+
     fn batch(&self) -> usize {
         ITEMS
     }

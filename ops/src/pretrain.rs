@@ -139,7 +139,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let args = ctx.args().clone();
     let net = Net::input(ctx, "net")?;
     let vocab = net.vocab()?;
-    let recipe = Recipe::of(&args, LENGTH.min(net.config.text.positions as usize), "")?;
+    let recipe = Recipe { grows: true, ..Recipe::of(&args, LENGTH.min(net.config.text.positions as usize), "")? };
     let objectives = objectives(&args)?;
     let pairs = Pairs::read(ctx, ctx.input("pairs")?, &vocab)?;
     let _turn = device::exclusive();

@@ -22,8 +22,12 @@ use tch::{Kind, Tensor};
 use crate::images::Images;
 use crate::loader::{Job, Loader, Seen, View};
 
-/// Points of a curve, about.
-const CURVE_POINTS: u64 = 200;
+/// The curve has about this many points an epoch, and one at least every so many steps. Neither depends on how many epochs
+/// there are, so that a training that goes on where a shorter one ended has the same curve.
+const EPOCH_POINTS: u64 = 20;
+const POINT_STEPS_MAX: u64 = 50;
+/// The argument of which more continues less, in trainings whose schedule depends on the step alone.
+const GROWING: &str = "epochs";
 
 /// What random numbers are for; each purpose has streams of its own.
 #[derive(Clone, Copy)]
@@ -56,6 +60,8 @@ pub(crate) struct Recipe {
     pub(crate) length: usize,
     /// What every text begins with.
     pub(crate) prompt: String,
+    /// More epochs go on where fewer ended: the learner's rates depend on the step alone.
+    pub(crate) grows: bool,
 }
 
 impl Recipe {
@@ -81,6 +87,7 @@ impl Recipe {
             weight_decay: args.float("weight_decay")?,
             length,
             prompt: prompt.to_owned(),
+            grows: false,
         })
     }
 }
@@ -273,6 +280,10 @@ impl Training<'_> {
                 self.save(step + 1, learner)?;
             }
         }
+        if self.plan.recipe.grows {
+            self.save(self.plan.total, learner)?;
+            self.ctx.keep_final_state(GROWING)?;
+        }
         Ok(())
     }
 
@@ -362,7 +373,7 @@ impl Training<'_> {
             *sum = (sum.0 + loss, sum.1 + 1);
         }
         let step = at.step + 1;
-        if step.is_multiple_of((self.plan.total / CURVE_POINTS).max(1)) || step == self.plan.total {
+        if step.is_multiple_of((self.plan.steps_per_epoch / EPOCH_POINTS).clamp(1, POINT_STEPS_MAX)) {
             let means = std::mem::take(&mut self.window).sums;
             let mut values: Vec<(&str, f64)> =
                 means.iter().map(|(name, (sum, count))| (name.as_str(), sum / *count as f64)).collect();
@@ -374,7 +385,11 @@ impl Training<'_> {
     /// Goes back to the newest checkpoint, or begins; says how many steps are done.
     fn resume(&mut self, learner: &mut dyn Learner) -> Result<u64, OpError> {
         tch::manual_seed(self.plan.random(Purpose::Start, &[]).bits().cast_signed());
-        let Some(checkpoint) = self.ctx.checkpoints().latest() else { return Ok(0) };
+        let mut checkpoint = self.ctx.checkpoints().latest();
+        if checkpoint.is_none() && self.plan.recipe.grows {
+            checkpoint = self.ctx.grown(GROWING)?;
+        }
+        let Some(checkpoint) = checkpoint else { return Ok(0) };
         match self.load(&checkpoint.folder, learner) {
             Ok(()) => {
                 self.adam.steps = checkpoint.step as i64;

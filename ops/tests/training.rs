@@ -39,7 +39,11 @@ impl Listener for StopAfter {
 }
 
 fn run(cache: &Path, stop: Option<(&'static str, u64)>) -> Summary {
-    let source = Source::new("training", WORKFLOW).unwrap();
+    run_text(WORKFLOW, cache, stop)
+}
+
+fn run_text(text: &str, cache: &Path, stop: Option<(&'static str, u64)>) -> Summary {
+    let source = Source::new("training", text).unwrap();
     let workflow = Workflow::parse(&source, &blip_ops::all(), &[]).unwrap();
     let config = Config {
         cache: cache.to_path_buf(),
@@ -82,4 +86,36 @@ fn a_training_that_was_stopped_ends_in_the_same_bytes() {
 fn curves(cache: &Path, summary: &Summary, stage: &str) -> Vec<u8> {
     let (_, digest) = summary.results[stage].sides.iter().find(|(name, _)| name == "curves").unwrap();
     blip_engine::Reader::new(cache).object(digest).unwrap()
+}
+
+#[test]
+fn more_epochs_go_on_where_fewer_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let shorter =
+        WORKFLOW.replace("base   = pretrain(net, pairs, epochs = 2", "base   = pretrain(net, pairs, epochs = 1");
+    let (grown, straight) = (folder.path().join("grown"), folder.path().join("straight"));
+    run_text(&shorter, &grown, None);
+    let longer = run(&grown, None);
+    let end = longer.stages.iter().find(|end| end.stage == "base").unwrap();
+    assert_eq!(end.notes, ["went on from epochs = 1"]);
+    let at_once = run(&straight, None);
+    assert_eq!(longer.results["base"].output, at_once.results["base"].output);
+    assert_eq!(curves(&grown, &longer, "base"), curves(&straight, &at_once, "base"));
+}
+
+#[test]
+fn more_captions_of_an_image_cost_the_new_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |count: u32| {
+        format!("{WORKFLOW}texts = caption(writer, pairs, per_image = {count}, decode = nucleus(max_length = 20))\n")
+    };
+    let target = |text: &str, cache: &str| {
+        run_text(&format!("{text}both = merge(texts, pairs)\n"), &folder.path().join(cache), None)
+    };
+    target(&text(1), "grown");
+    let grown = target(&text(3), "grown");
+    let units = grown.stages.iter().find(|end| end.stage == "texts").unwrap().units.unwrap();
+    assert_eq!((units.total, units.computed), (120, 80));
+    let at_once = target(&text(3), "at-once");
+    assert_eq!(grown.results["texts"].output, at_once.results["texts"].output);
 }
