@@ -9,6 +9,7 @@ mod exports;
 mod merging;
 mod models;
 mod scenes;
+mod trainings;
 mod vocabularies;
 mod webdataset;
 mod world;
