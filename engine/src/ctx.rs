@@ -43,6 +43,11 @@ impl Stop {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Whether it was asked twice: nothing is waited for any more.
+    pub fn at_once(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 1
+    }
+
     /// Whether it was asked at all.
     pub fn asked(&self) -> bool {
         self.0.load(Ordering::SeqCst) > 0

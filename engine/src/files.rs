@@ -7,6 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use crate::cache::file_digests::FileDigests;
 use crate::digest::Digest;
 use crate::op::OpError;
@@ -15,7 +17,7 @@ use crate::op::OpError;
 const RACY: Duration = Duration::from_secs(2);
 
 /// A file that a stage reads.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SourceFile {
     /// As the user would call it.
     pub name: String,

@@ -16,6 +16,7 @@ mod export;
 pub mod files;
 pub mod graph;
 pub mod history;
+pub mod isolate;
 pub mod key;
 pub mod lockfile;
 mod map;
@@ -47,6 +48,7 @@ pub use self::event::{Event, Listener, Outcome, StageEnd, Status};
 pub use self::files::{Files, SourceFile};
 pub use self::graph::Graph;
 pub use self::history::{Reader, RunLog};
+pub use self::isolate::Isolation;
 pub use self::key::NumericEnv;
 pub use self::lockfile::{Locked, LockedStage, Lockfile, LockfileError};
 pub use self::op::{
@@ -78,6 +80,7 @@ pub struct Config {
 pub struct Engine {
     config: Config,
     disk: Disk,
+    isolation: Option<Arc<Isolation>>,
 }
 
 /// How a workflow is run.
@@ -141,13 +144,19 @@ impl EngineError {
 impl Engine {
     /// An engine on a cache, which is made by the first run if there is none.
     pub fn new(config: Config) -> Self {
-        Self { config, disk: Disk::default() }
+        Self { config, disk: Disk::default(), isolation: None }
     }
 
     /// The same on a disk that fails on purpose.
     #[must_use]
     pub fn with_disk(self, disk: Disk) -> Self {
         Self { disk, ..self }
+    }
+
+    /// The same with a way to run stages marked `@isolate` in processes of their own.
+    #[must_use]
+    pub fn with_isolation(self, isolation: Isolation) -> Self {
+        Self { isolation: Some(Arc::new(isolation)), ..self }
     }
 
     /// Reads what earlier runs left, also while one is going.
@@ -210,6 +219,7 @@ impl Engine {
             no_wait: options.no_wait,
             retry_bad: options.retry_bad,
             locked: options.locked.clone(),
+            isolation: self.isolation.clone(),
             stop: options.stop.clone(),
         };
         let ended = run::run(&workflow.graph, &targets, setting, &mut audience);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blip_grammar::{ExportFormat, Signature, SignatureError, Signatures, Type, Value};
+use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
 use crate::cache::disk::DiskError;
@@ -140,7 +141,7 @@ pub struct ExportSummary {
 }
 
 /// The result of a stage, as its consumers see it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Artifact {
     /// Its type.
     pub ty: String,

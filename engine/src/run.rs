@@ -36,6 +36,7 @@ use crate::digest::Digest;
 use crate::event::{Audience, Event, Outcome, StageEnd, StageError, Status, UnitCounts};
 use crate::files::SourceFile;
 use crate::graph::{Graph, NodeId};
+use crate::isolate::Isolation;
 use crate::key::{NumericEnv, Preimage, differences};
 use crate::lockfile::Locked;
 
@@ -60,6 +61,7 @@ pub(crate) struct Setting {
     pub(crate) no_wait: bool,
     pub(crate) retry_bad: bool,
     pub(crate) locked: Option<Locked>,
+    pub(crate) isolation: Option<Arc<Isolation>>,
     pub(crate) stop: Stop,
 }
 

@@ -115,7 +115,13 @@ impl Run<'_, '_> {
             let (stage, op, why) = (node.name.clone(), node.op.signature.name.to_owned(), self.why(id));
             self.emit(Event::StageStarted { stage, op, why });
         }
-        self.send(Job::Run(Box::new(RunJob { id, node, parts })));
+        let wanted = node.attributes.isolate.is_some();
+        let isolation = self.setting.isolation.clone().filter(|_| wanted);
+        if wanted && isolation.is_none() {
+            let text = "@isolate has no effect: this program cannot start a process for a stage".to_owned();
+            self.emit(Event::Warning { stage: Some(node.name.clone()), text });
+        }
+        self.send(Job::Run(Box::new(RunJob { id, node, parts, isolation })));
     }
 
     /// Whether the stage may run now. If somebody else runs one of the same key, it waits for that one's result, and

@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::event::UnitCounts;
 use crate::files::{Files, SourceFile};
 use crate::graph::{Node, NodeId};
+use crate::isolate::{self, Isolation};
 use crate::key::{NumericEnv, Preimage};
 use crate::map;
 use crate::op::{Artifact, Body, OpError};
@@ -39,6 +40,8 @@ pub(crate) struct RunJob {
     pub(crate) id: NodeId,
     pub(crate) node: Arc<Node>,
     pub(crate) parts: StageParts,
+    /// How to start a process for it; without, it runs in this one.
+    pub(crate) isolation: Option<Arc<Isolation>>,
 }
 
 /// What a worker answers.
@@ -80,7 +83,14 @@ pub(crate) fn work(jobs: &Receiver<Job>, answers: &Sender<Answer>) {
                     probed.unwrap_or_else(|panic| Err(bug(job.node.op.signature.name, panic.as_ref()))).map(Box::new),
                 )
             }
-            Job::Run(job) => Answer::Ran(job.id, Box::new(run(*job))),
+            Job::Run(job) => {
+                let (id, isolation) = (job.id, job.isolation.clone());
+                let ran = match isolation {
+                    Some(isolation) => isolate::run(*job, &isolation),
+                    None => run(*job),
+                };
+                Answer::Ran(id, Box::new(ran))
+            }
         };
         if answers.send(answer).is_err() {
             return;
@@ -104,7 +114,8 @@ pub(crate) fn sources(node: &Node, files: &Files<'_>) -> Result<Vec<SourceFile>,
     node.op.sources.as_ref().map_or(Ok(Vec::new()), |sources| sources(&node.args, files))
 }
 
-fn run(job: RunJob) -> Ran {
+/// Runs a stage in this process.
+pub(crate) fn run(job: RunJob) -> Ran {
     let started = Instant::now();
     let started_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
     let mut ctx = StageCtx::new(job.parts);

@@ -8,6 +8,7 @@ mod explaining;
 mod exports;
 mod failures;
 mod growing;
+mod isolation;
 mod locking;
 mod maps;
 mod power;

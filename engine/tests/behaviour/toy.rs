@@ -31,7 +31,7 @@ pub(crate) fn ops(calls: &Calls) -> OpSet {
         }
     };
     let ops = [text(calls), upper(calls), length(calls), join(calls), file(calls), machine(calls)];
-    let failing = [flaky(calls), panicking(), waiting(calls), pair()];
+    let failing = [flaky(calls), panicking(), waiting(calls), pair(), crashing(), stubborn()];
     let data = [lines(calls), shout(calls), show(calls), train(calls), parcel(calls), slow(calls)];
     ops.into_iter().chain(failing).chain(data).fold(OpSet::new(), OpSet::with).with_export(export)
 }
@@ -169,6 +169,19 @@ fn waiting(calls: &Calls) -> Op {
             ctx.check_interrupted()?;
             std::thread::sleep(Duration::from_millis(1));
         }
+    })
+}
+
+/// Takes its process with it.
+fn crashing() -> Op {
+    Op::run(Signature::stage("crashing", TEXT, "Aborts."), 1, |_| std::process::abort())
+}
+
+/// Does not look whether it should stop.
+fn stubborn() -> Op {
+    Op::run(Signature::stage("stubborn", TEXT, "Hangs."), 1, |ctx| {
+        std::thread::sleep(Duration::from_secs(120));
+        put(ctx, "late")
     })
 }
 

@@ -1,0 +1,97 @@
+//! Stages in processes of their own: what happens to them does not happen to the run.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use blip_engine::{Engine, Event, Isolation, Outcome, RunOptions, Status, Summary};
+
+use crate::toy;
+use crate::world::{Calls, Heard, World, end, status};
+
+/// Not a test: what this program does when it is started as a child.
+#[test]
+fn child() {
+    let last = std::env::args().next_back().unwrap_or_default();
+    if last.ends_with("job.json") {
+        let code = blip_engine::isolate::child(&toy::ops(&Calls::default()), Path::new(&last));
+        std::process::exit(i32::from(code));
+    }
+}
+
+fn engine(world: &World) -> Engine {
+    let program: PathBuf = std::env::current_exe().unwrap();
+    let args = ["isolation::child", "--exact", "--nocapture"].map(Into::into).to_vec();
+    world.engine().with_isolation(Isolation { program, args })
+}
+
+fn run(world: &World, text: &str) -> (Summary, Vec<Event>) {
+    let mut heard = Heard::default();
+    let options = RunOptions { keep_going: true, ..RunOptions::default() };
+    let summary = engine(world).run(&world.workflow(text), &options, &mut [&mut heard]).unwrap();
+    (summary, heard.0)
+}
+
+#[test]
+fn it_comes_to_the_same() {
+    let (apart, here) = (World::new(), World::new());
+    let text = |attribute: &str| {
+        format!(
+            "a = text(\"hello\")\n{attribute} b = upper(a)\nin = lines(\"*.txt\")\n{attribute} out = shout(in)\n\
+             all = show(out)\n{attribute} t = train(b, steps = 30)\n"
+        )
+    };
+    apart.write("a.txt", "one\nbad\nthree\n");
+    here.write("a.txt", "one\nbad\nthree\n");
+    let (summary, events) = run(&apart, &text("@isolate"));
+    assert_eq!(summary.outcome, Outcome::Done, "{:#?}", summary.stages);
+    let expected = here.run(&text(""));
+    for stage in ["b", "out", "all", "t"] {
+        assert_eq!(summary.results[stage].output, expected.results[stage].output, "{stage}");
+    }
+    assert_eq!(end(&summary, "out").units, end(&expected, "out").units);
+    let steps = events.iter().filter(|event| matches!(event, Event::Metric { .. }));
+    assert_eq!(steps.count(), 30, "what a child says is heard");
+    let again = apart.run(&text(""));
+    assert!(again.stages.iter().all(|end| end.status == Status::Reused), "where it ran does not matter");
+    assert_eq!(apart.run(&text("").replace("30", "40")).outcome, Outcome::Done);
+    assert_eq!(apart.calls.take().get("step"), Some(&10), "the final state of a child is gone on from");
+}
+
+#[test]
+fn an_abort_is_survived() {
+    let world = World::new();
+    let (summary, _) = run(&world, "@isolate a = crashing()\nb = text(\"b\")\n");
+    let error = end(&summary, "a").error.clone().unwrap();
+    assert_eq!(error.what, "the process of `a` aborted");
+    assert_eq!(error.help, "look at what it wrote to the terminal; where memory ran out, give it less work at a time");
+    assert_eq!(status(&summary, "b"), Status::Ran);
+}
+
+#[test]
+fn a_panic_in_a_child_is_a_bug_report_as_well() {
+    let (summary, _) = run(&World::new(), "@isolate a = panicking()\n");
+    let error = end(&summary, "a").error.clone().unwrap();
+    assert_eq!(error.what, "op `panicking` panicked: an index is out of bounds");
+}
+
+#[test]
+fn a_timeout_stops_what_does_not_listen() {
+    let world = World::new();
+    let started = Instant::now();
+    let (summary, _) = run(&world, "@isolate @timeout(100ms) a = stubborn()\n");
+    assert!(started.elapsed() < Duration::from_secs(60));
+    let error = end(&summary, "a").error.clone().unwrap();
+    assert_eq!(error.what, "it took longer than its timeout of 100ms");
+}
+
+#[test]
+fn a_program_that_cannot_says_so() {
+    let world = World::new();
+    let (summary, events) = world.run_with("@isolate a = text(\"a\")\n", &RunOptions::default());
+    assert_eq!(summary.outcome, Outcome::Done);
+    let warned = events.iter().any(|event| {
+        matches!(event, Event::Warning { text, .. }
+            if text == "@isolate has no effect: this program cannot start a process for a stage")
+    });
+    assert!(warned);
+}
