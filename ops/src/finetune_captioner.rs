@@ -8,15 +8,14 @@ use blip_data::vocab::Vocab;
 use blip_engine::{Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature, Type};
 use blip_model::loss::{IGNORED, language};
-use blip_model::med::finetuning_tensors;
 use blip_model::pretrain::{Batch, Losses, beginning_with};
 use blip_model::schedule::{self, At};
 use blip_model::weights::Mismatch;
 use blip_model::{Med, Pass, Role, device};
 use tch::Tensor;
 
-use crate::finetune_filter::image;
-use crate::model::{self, Header, Stored};
+use crate::finetune_filter::{image, pretrained};
+use crate::model;
 use crate::pretrain::{batch, common, rate};
 use crate::training::{Learner, Pairs, Recipe, train};
 use crate::types::{CAPTIONER, MODEL, PAIRS};
@@ -44,12 +43,9 @@ pub(crate) fn op() -> Op {
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let args = ctx.args().clone();
-    let mut stored = Stored::read(ctx, ctx.input("model")?)?;
-    stored.resize(args.optional("image", blip_engine::Args::int)?)?;
-    let vocab = stored.vocab()?;
-    let config = stored.header.config.clone();
+    let (mut header, vocab, med) = pretrained(ctx, Role::Captioner)?;
     let prompt = args.text("prompt")?.to_owned();
-    let recipe = Recipe::of(&args, LENGTH.min(config.text.positions as usize), &prompt)?;
+    let recipe = Recipe::of(&args, LENGTH.min(med.config.text.positions as usize), &prompt)?;
     let read = prompt_length(&vocab, &prompt);
     if read + 2 > recipe.length {
         let what =
@@ -58,14 +54,10 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     }
     let pairs = Pairs::read(ctx, ctx.input("pairs")?, &vocab)?;
     let _turn = device::exclusive();
-    let start = finetuning_tensors(&stored.tensors, &config, Role::Captioner);
-    let med = Med::load(&config, Role::Captioner, &start, device::best())
-        .map_err(|error| OpError::Bug(format!("a pretrained model lacks parts of a captioner: {error}")))?
-        .with_gradients();
     let mut learner =
         Writing { peak: args.float("lr")?, epochs: recipe.epochs, prompt: read as i64, dec: vocab.special().dec };
     let metrics = train(ctx, &recipe, &med, &pairs, &vocab, &mut learner)?;
-    let header = Header::new(config, stored.header.vocab, Some(prompt));
+    header.prompt = Some(prompt);
     Ok(Output { metrics, ..Output::of(model::put(ctx, &header, &med)?) })
 }
 

@@ -3,20 +3,16 @@
 //! As salesforce/BLIP's retrieval finetuning (models/blip_retrieval.py): texts of the same image are all matches in ITC and
 //! never negatives of it in ITM.
 
-use std::collections::BTreeMap;
-
-use blip_engine::{Op, OpError, Output, StageCtx};
+use blip_data::vocab::Vocab;
+use blip_engine::{Args, Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature, Type};
 use blip_model::med::finetuning_tensors;
-use blip_model::pretrain::{Batch, Losses, Objectives, Settings, Teacher};
-use blip_model::schedule::{self, At};
-use blip_model::weights::Mismatch;
-use blip_model::{Med, Pass, Role, device};
-use tch::Tensor;
+use blip_model::pretrain::{Objectives, Settings, Teacher};
+use blip_model::{Med, Role, device, schedule};
 
 use crate::model::{self, Header, Stored};
-use crate::pretrain::{alpha, batch, common, queue, rate, tokens};
-use crate::training::{Learner, Pairs, Recipe, start_seed, train};
+use crate::pretrain::{Contrastive, alpha, batch, common, queue, rate, tokens};
+use crate::training::{Pairs, Recipe, start_seed, train};
 use crate::types::{FILTER, MODEL, PAIRS};
 
 /// Longest text in tokens.
@@ -54,62 +50,30 @@ pub(crate) fn image() -> Arg {
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let args = ctx.args().clone();
-    let mut stored = Stored::read(ctx, ctx.input("model")?)?;
-    stored.resize(args.optional("image", blip_engine::Args::int)?)?;
-    let vocab = stored.vocab()?;
-    let config = stored.header.config.clone();
-    let recipe = Recipe::of(&args, LENGTH.min(config.text.positions as usize), "")?;
+    let (header, vocab, med) = pretrained(ctx, Role::Filter)?;
+    let recipe = Recipe::of(&args, LENGTH.min(med.config.text.positions as usize), "")?;
     let pairs = Pairs::read(ctx, ctx.input("pairs")?, &vocab)?;
     let _turn = device::exclusive();
-    let start = finetuning_tensors(&stored.tensors, &config, Role::Filter);
-    let med = Med::load(&config, Role::Filter, &start, device::best())
-        .map_err(|error| OpError::Bug(format!("a pretrained model lacks parts of a filter: {error}")))?
-        .with_gradients();
     let objectives = Objectives { itc: true, itm: true, lm: false };
     let settings = Settings { objectives, queue: args.int("queue")?, aware: true, smoothing: 0.0 };
     tch::manual_seed(start_seed(recipe.seed).cast_signed());
-    let mut learner = Matching {
+    let (peak, epochs) = (args.float("lr")?, recipe.epochs);
+    let mut learner = Contrastive {
         teacher: Teacher::new(&med, settings, tokens(&vocab)),
-        peak: args.float("lr")?,
-        epochs: recipe.epochs,
-        alpha: args.float("alpha")?,
+        rate: Box::new(move |at| schedule::finetuning(at, peak, epochs)),
+        alpha: (args.float("alpha")?, ALPHA_EPOCHS),
     };
     let metrics = train(ctx, &recipe, &med, &pairs, &vocab, &mut learner)?;
-    let header = Header::new(config, stored.header.vocab, None);
     Ok(Output { metrics, ..Output::of(model::put(ctx, &header, &med)?) })
 }
 
-/// ITC and ITM with the schedule of finetuning.
-struct Matching {
-    teacher: Teacher,
-    peak: f64,
-    epochs: u64,
-    alpha: f64,
-}
-
-impl Learner for Matching {
-    fn rate(&self, at: At) -> f64 {
-        schedule::finetuning(at, self.peak, self.epochs)
-    }
-
-    fn losses(
-        &mut self,
-        med: &Med,
-        batch: &Batch,
-        at: At,
-        first: bool,
-        pass: Pass,
-        unit: &mut dyn FnMut() -> f64,
-    ) -> Losses {
-        let alpha = schedule::alpha(at, self.alpha, ALPHA_EPOCHS);
-        self.teacher.losses(med, batch, alpha, first, pass, unit)
-    }
-
-    fn state(&self) -> BTreeMap<String, Tensor> {
-        self.teacher.state()
-    }
-
-    fn restore(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), Mismatch> {
-        self.teacher.restore(state)
-    }
+/// The pretrained model of a finetuning as the model that comes of it, for images of the size that is asked for.
+pub(crate) fn pretrained(ctx: &StageCtx, role: Role) -> Result<(Header, Vocab, Med), OpError> {
+    let mut stored = Stored::read(ctx, ctx.input("model")?)?;
+    stored.resize(ctx.args().optional("image", Args::int)?)?;
+    let vocab = stored.vocab()?;
+    let start = finetuning_tensors(&stored.tensors, &stored.header.config, role);
+    let med = Med::load(&stored.header.config, role, &start, device::best())
+        .map_err(|error| OpError::Bug(format!("a pretrained model lacks parts of what it is finetuned to: {error}")))?;
+    Ok((stored.header, vocab, med.with_gradients()))
 }

@@ -146,12 +146,11 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let med = Med::fresh(&net.config, Role::Pretrained, start_seed(recipe.seed), device::best()).with_gradients();
     let settings = Settings { objectives, queue: args.int("queue")?, aware: false, smoothing: 0.1 };
     tch::manual_seed(start_seed(recipe.seed).cast_signed());
-    let mut learner = Pretraining {
+    let (peak, warmup, decay) = (args.float("lr")?, args.count("warmup")?, args.float("decay")?);
+    let mut learner = Contrastive {
         teacher: Teacher::new(&med, settings, tokens(&vocab)),
-        peak: args.float("lr")?,
-        warmup: args.count("warmup")?,
-        decay: args.float("decay")?,
-        alpha: args.float("alpha")?,
+        rate: Box::new(move |at| schedule::pretraining(at, peak, warmup, decay, LOWEST_RATE)),
+        alpha: (args.float("alpha")?, ALPHA_EPOCHS),
     };
     let metrics = train(ctx, &recipe, &med, &pairs, &vocab, &mut learner)?;
     let header = Header::new(net.config, net.vocab, None);
@@ -170,18 +169,18 @@ fn objectives(args: &Args) -> Result<Objectives, OpError> {
     Ok(Objectives { itc: has("itc"), itm: has("itm"), lm: has("lm") })
 }
 
-/// ITC, ITM and LM with the schedule of pretraining.
-struct Pretraining {
-    teacher: Teacher,
-    peak: f64,
-    warmup: u64,
-    decay: f64,
-    alpha: f64,
+/// A learner of contrast, matching or language modelling with a teacher.
+pub(crate) struct Contrastive {
+    pub(crate) teacher: Teacher,
+    /// The learning rate of a step.
+    pub(crate) rate: Box<dyn Fn(At) -> f64>,
+    /// The teacher's share in the targets of ITC, reached after so many epochs.
+    pub(crate) alpha: (f64, u64),
 }
 
-impl Learner for Pretraining {
+impl Learner for Contrastive {
     fn rate(&self, at: At) -> f64 {
-        schedule::pretraining(at, self.peak, self.warmup, self.decay, LOWEST_RATE)
+        (self.rate)(at)
     }
 
     fn losses(
@@ -193,8 +192,8 @@ impl Learner for Pretraining {
         pass: Pass,
         unit: &mut dyn FnMut() -> f64,
     ) -> Losses {
-        let alpha = schedule::alpha(at, self.alpha, ALPHA_EPOCHS);
-        self.teacher.losses(med, batch, alpha, first, pass, unit)
+        let (full, epochs) = self.alpha;
+        self.teacher.losses(med, batch, schedule::alpha(at, full, epochs), first, pass, unit)
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {
