@@ -19,6 +19,7 @@ mod pretrain;
 mod read;
 pub mod report;
 mod row;
+mod split;
 mod training;
 mod types;
 
@@ -28,7 +29,7 @@ use blip_engine::{NumericEnv, Op, OpSet};
 pub fn all() -> OpSet {
     let ops = [
         read::ops().into(),
-        vec![learn::wordpiece::op(), merge::op()],
+        vec![learn::wordpiece::op(), merge::op(), split::op()],
         net::ops(),
         pretrain::ops().into(),
         vec![finetune_captioner::op(), finetune_filter::op()],

@@ -160,3 +160,19 @@ fn a_cache_that_cannot_be_written_says_so() {
         )
     );
 }
+
+#[test]
+fn a_caption_of_unknown_words_is_put_aside_by_who_trains_on_it() {
+    let world = World::new();
+    let mut samples = scenes("web", 9);
+    samples[3].text = "日本 語".to_owned();
+    world.shard_of("web.tar", &samples);
+    world.shard_of("human.tar", &scenes("human", 9));
+    let summary = world.done(
+        "web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(read.webdataset(\"human.tar\"))\n\
+         net = med(vision = vit.tiny(image = 16), text = bert.tiny(), vocab, embed = 16)\n\
+         base = pretrain(net, web, epochs = 1, batch = 4, warmup = 1, queue = 8, seed = 1)\n",
+    );
+    let list = world.quarantined(&summary, "base");
+    assert_eq!(list, [("web-000003".to_owned(), "its text has no word of the vocabulary".to_owned())]);
+}

@@ -9,6 +9,7 @@ mod exports;
 mod merging;
 mod models;
 mod scenes;
+mod splitting;
 mod trainings;
 mod vocabularies;
 mod webdataset;
