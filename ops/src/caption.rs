@@ -14,7 +14,7 @@ use tch::Tensor;
 use crate::finetune_captioner::prompt_length;
 use crate::inference::{ITEMS, ImageEncoder, ROWS, rows_of};
 use crate::model::Stored;
-use crate::training::decode_sample;
+use crate::pairs;
 use crate::types::{CAPTIONER, DECODE, PAIRS};
 
 /// The ops of this file.
@@ -135,7 +135,7 @@ impl MapOp for Caption {
     }
 
     fn assemble(&self, item: &Item, results: &[UnitResult]) -> Result<Vec<u8>, OpError> {
-        let mut sample = decode_sample(&item.payload)?;
+        let mut sample = pairs::decode(item)?;
         let key = sample.texts.first().map_or_else(|| item.id.short(), |text| text.key.clone());
         let text = |(number, result): (u32, &UnitResult)| {
             let UnitResult::Ok(bytes) = result else { return None };

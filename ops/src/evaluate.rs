@@ -20,7 +20,8 @@ use crate::filter::Judge;
 use crate::finetune_captioner::prompt_length;
 use crate::inference::{ITEMS, ImageEncoder, ROWS, match_scores, rows_of};
 use crate::model::Stored;
-use crate::training::{decode_sample, pad};
+use crate::pairs;
+use crate::training::pad;
 use crate::types::{CAPTIONER, FILTER, METRICS, MODEL, PAIRS};
 
 const EVALUATED: Type = Type::OneOf(&[MODEL, CAPTIONER, FILTER]);
@@ -84,7 +85,7 @@ fn cases(ctx: &StageCtx) -> Result<Vec<Case>, OpError> {
     let mut cases = Vec::new();
     for item in ctx.dataset(pairs)?.items() {
         let item = item?;
-        let Sample { texts, truth } = decode_sample(&item.payload)?;
+        let Sample { texts, truth } = pairs::decode(&item)?;
         let texts = texts.iter().map(|text| clean::caption(&text.text, clean::WORDS_MAX)).collect();
         cases.push(Case { image: item.id, texts, scene: truth.as_ref().and_then(Scene::of_truth) });
     }

@@ -16,7 +16,7 @@ use tch::Tensor;
 use crate::images::Images;
 use crate::inference::{ITEMS, ImageEncoder, match_scores};
 use crate::model::Stored;
-use crate::training::decode_sample;
+use crate::pairs;
 use crate::types::{FILTER, PAIRS};
 
 /// The by-product of `select` that shows some of the pairs and their verdicts: a PNG.
@@ -97,7 +97,7 @@ impl MapOp for Score {
     }
 
     fn assemble(&self, item: &Item, results: &[UnitResult]) -> Result<Vec<u8>, OpError> {
-        let mut sample = decode_sample(&item.payload)?;
+        let mut sample = pairs::decode(item)?;
         for (text, result) in sample.texts.iter_mut().zip(results) {
             text.judge = Some(self.judge.to_string());
             text.kept = None;
@@ -112,7 +112,7 @@ impl MapOp for Score {
 
 /// The texts of an item as the filter reads them.
 fn cleaned(item: &Item) -> Result<Vec<String>, OpError> {
-    let sample = decode_sample(&item.payload)?;
+    let sample = pairs::decode(item)?;
     Ok(sample.texts.iter().map(|text| clean::caption(&text.text, clean::WORDS_MAX)).collect())
 }
 
@@ -191,7 +191,7 @@ fn run_select(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let mut judged = (Few::default(), Few::default());
     for item in ctx.dataset(ctx.input("pairs")?)?.items() {
         let item = item?;
-        let Sample { texts, truth } = decode_sample(&item.payload)?;
+        let Sample { texts, truth } = pairs::decode(&item)?;
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for mut text in texts {
             // What could not be judged is not kept: the point of filtering is to know.

@@ -3,7 +3,7 @@
 use blip_engine::{Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature};
 
-use crate::pairs::{Pairs, samples};
+use crate::pairs::{PairsWriter, samples};
 use crate::types::PAIRS;
 
 pub(crate) fn op() -> Op {
@@ -19,7 +19,7 @@ pub(crate) fn op() -> Op {
 }
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
-    let mut merged = Pairs::default();
+    let mut merged = PairsWriter::default();
     for pairs in ctx.inputs("pairs")? {
         ctx.check_interrupted()?;
         samples(ctx, pairs, |image, sample| {

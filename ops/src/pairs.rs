@@ -8,11 +8,11 @@ use serde_json::Value;
 
 /// Samples that are being gathered. They are held in memory, like every dataset that is being written.
 #[derive(Debug, Default)]
-pub(crate) struct Pairs {
+pub(crate) struct PairsWriter {
     samples: BTreeMap<Digest, Sample>,
 }
 
-impl Pairs {
+impl PairsWriter {
     /// Adds a text of an image.
     pub(crate) fn add(&mut self, image: Digest, text: Text, truth: Option<Value>) {
         self.add_sample(image, Sample { texts: vec![text], truth });
@@ -127,7 +127,7 @@ mod tests {
             text("a cat", TextSource::Human, None),
         ];
         for turn in 0..texts.len() {
-            let mut pairs = Pairs::default();
+            let mut pairs = PairsWriter::default();
             let turned = texts.iter().cycle().skip(turn).take(texts.len());
             turned.for_each(|text| pairs.add(image, text.clone(), None));
             assert_eq!(pairs.drop_repeated(), 3);
@@ -138,10 +138,10 @@ mod tests {
 
     #[test]
     fn the_order_of_truths_leaves_no_trace() {
-        let truth = |pairs: &Pairs| pairs.samples.values().next().unwrap().truth.clone();
+        let truth = |pairs: &PairsWriter| pairs.samples.values().next().unwrap().truth.clone();
         let sayings = [None, Some(Value::from("b")), Some(Value::from("a"))];
         for turn in 0..3 {
-            let mut pairs = Pairs::default();
+            let mut pairs = PairsWriter::default();
             for saying in sayings.iter().cycle().skip(turn).take(3) {
                 pairs.add(Digest::of(b"x"), text("t", TextSource::Web, None), saying.clone());
             }

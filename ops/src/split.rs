@@ -3,7 +3,7 @@
 use blip_engine::{Digest, Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature, Type};
 
-use crate::pairs::{Pairs, samples};
+use crate::pairs::{PairsWriter, samples};
 use crate::types::PAIRS;
 
 pub(crate) fn op() -> Op {
@@ -30,7 +30,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     }
     let seed = args.int("seed")?;
     let whole = ctx.input("pairs")?;
-    let mut part = Pairs::default();
+    let mut part = PairsWriter::default();
     samples(ctx, whole, |image, sample| {
         let place = place(seed, &image);
         if place >= from && (place < to || to >= 1.0) {

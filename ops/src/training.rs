@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use blip_data::augment::Augmentation;
+use blip_data::clean;
 use blip_data::random::Random;
 use blip_data::vocab::Vocab;
-use blip_data::{Sample, clean};
 use blip_engine::{Args, Artifact, Digest, OpError, StageCtx};
 use blip_model::optimizer::AdamW;
 use blip_model::pretrain::{Batch, Losses};
@@ -21,6 +21,7 @@ use tch::{Kind, Tensor};
 
 use crate::images::Images;
 use crate::loader::{Job, Loader, Seen, View};
+use crate::pairs;
 
 /// The curve has about this many points an epoch, and one at least every so many steps. Neither depends on how many epochs
 /// there are, so that a training that goes on where a shorter one ended has the same curve.
@@ -126,7 +127,7 @@ impl Pairs {
         let mut pairs = Self { images: Vec::new(), pairs: Vec::new() };
         for item in ctx.dataset(artifact)?.items() {
             let item = item?;
-            let sample = decode_sample(&item.payload)?;
+            let sample = pairs::decode(&item)?;
             let place =
                 u32::try_from(pairs.images.len()).map_err(|_| OpError::Bug("more than 2^32 images".to_owned()))?;
             pairs.images.push(item.id);
@@ -153,11 +154,6 @@ impl Pairs {
     pub(crate) fn len(&self) -> usize {
         self.pairs.len()
     }
-}
-
-/// The sample in an item of a dataset.
-pub(crate) fn decode_sample(payload: &[u8]) -> Result<Sample, OpError> {
-    Sample::decode(payload).map_err(|error| OpError::Bug(format!("an item is no sample: {error}")))
 }
 
 /// Trains `med` on the pairs and says what the last losses were. The caller holds [`blip_model::device::exclusive`].

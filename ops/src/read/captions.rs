@@ -13,7 +13,7 @@ use super::budget::{self, Bad};
 use super::{SOURCES, source};
 use crate::images::{self, Place};
 use crate::ordered::{Ordered, cores};
-use crate::pairs::Pairs;
+use crate::pairs::PairsWriter;
 use crate::types::PAIRS;
 
 /// Images decoded between two commits.
@@ -77,7 +77,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let files: BTreeMap<&str, &SourceFile> = images.iter().map(|file| (file.name.as_str(), file)).collect();
     let reasons = decode_all(ctx, images)?;
 
-    let (mut pairs, mut places, mut good) = (Pairs::default(), Vec::new(), 0);
+    let (mut pairs, mut places, mut good) = (PairsWriter::default(), Vec::new(), 0);
     let mut bad: Vec<Bad> = faults.into_iter().map(|(item, reason)| Bad { item, reason }).collect();
     for Entry { image, captions } in entries {
         let file = files.get(image.as_str());

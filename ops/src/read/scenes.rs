@@ -13,7 +13,7 @@ use blip_grammar::{Arg, Signature, Type};
 
 use crate::images::{self, Place};
 use crate::ordered::{Ordered, cores};
-use crate::pairs::Pairs;
+use crate::pairs::PairsWriter;
 use crate::types::PAIRS;
 
 /// Longest name of a split; it becomes part of every key.
@@ -58,7 +58,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let source = if web { TextSource::Web } else { TextSource::Human };
 
     let mut made = Ordered::new(cores(), move |number| Ok(generate(seed, &split, number, side, texts)));
-    let (mut pairs, mut places) = (Pairs::default(), Vec::new());
+    let (mut pairs, mut places) = (PairsWriter::default(), Vec::new());
     let mut asked = 0;
     for first in (0..count).step_by(usize::try_from(per_shard).unwrap_or(usize::MAX)) {
         let last = count.min(first + per_shard);

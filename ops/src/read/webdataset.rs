@@ -17,7 +17,7 @@ use super::budget::{self, Bad};
 use super::{SOURCES, source};
 use crate::images::{self, Place};
 use crate::ordered::{Ordered, cores};
-use crate::pairs::Pairs;
+use crate::pairs::PairsWriter;
 use crate::row::Row;
 use crate::types::PAIRS;
 
@@ -87,7 +87,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         Ok(results)
     })?;
 
-    let (mut pairs, mut places, mut bad, mut good) = (Pairs::default(), Vec::new(), Vec::new(), 0);
+    let (mut pairs, mut places, mut bad, mut good) = (PairsWriter::default(), Vec::new(), Vec::new(), 0);
     for (file, unit) in shards.values().zip(units) {
         let content = match unit {
             UnitResult::Ok(bytes) => serde_json::from_slice::<ShardContent>(&bytes)
