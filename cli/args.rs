@@ -33,6 +33,16 @@ pub(crate) enum Command {
     Plan(Plan),
     /// Run a workflow; what is known is not run again
     Run(Run),
+    /// Show how far the newest run is, and how earlier ones ended
+    Status(Status),
+    /// Show what happened in a run, also while it is going on
+    Log(Log),
+    /// Explain field by field why a stage would run, or from where it would be reused
+    Explain(Explain),
+    /// Tell the story of an image's texts: where they are from, who wrote and who judged them
+    Lineage(Lineage),
+    /// Print completions for a shell
+    Completions(Completions),
     /// Explain a command, a diagnostic's code, or the exit codes
     Help(Help),
 }
@@ -176,9 +186,82 @@ pub(crate) struct Run {
     /// How much memory stages may ask for together, such as 16GiB [default: all]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
+    /// Write a report into this folder: sheets of judged pairs, curves of trainings, and all numbers as JSON
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
     /// What to show while it runs: text, or every event as a JSON object a line
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
+}
+
+/// The cache that is read.
+#[derive(ArgGroup, Debug)]
+pub(crate) struct ReadArgs {
+    /// The cache folder; it lies beside the workflow
+    #[arg(long, value_name = "DIR", default_value = ".blip")]
+    pub(crate) cache: PathBuf,
+}
+
+#[derive(ArgGroup, Debug)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(ArgGroup, Debug)]
+pub(crate) struct Log {
+    /// The run, by its id or how that begins [default: the newest]
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Go on until the run ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only what is about this stage
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) stage: Option<String>,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// How to show it: text, or every event as a JSON object a line
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(ArgGroup, Debug)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArgs,
+    /// The stage
+    #[arg(value_name = "STAGE")]
+    pub(crate) stage: String,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(ArgGroup, Debug)]
+pub(crate) struct Lineage {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArgs,
+    /// The key of a sample, or the digest of an image or how it begins
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(ArgGroup, Debug)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(ArgGroup, Debug)]

@@ -5,6 +5,7 @@
 
 mod amounts;
 mod args;
+mod cache_folder;
 mod commands;
 mod console;
 pub mod exit_code;
@@ -62,6 +63,11 @@ fn dispatch(args: Args, console: &mut Console) -> Result<u8, Failure> {
         Command::Graph(args) => commands::graph::run(&args, console),
         Command::Plan(args) => commands::plan::run(&args, console),
         Command::Run(args) => commands::run::run(&args, verbose, console),
+        Command::Status(args) => commands::status::run(&args, console),
+        Command::Log(args) => commands::log::run(&args, console),
+        Command::Explain(args) => commands::explain::run(&args, console),
+        Command::Lineage(args) => commands::lineage::run(&args, console),
+        Command::Completions(args) => commands::completions::run(&args, console),
         Command::Help(args) => commands::help::run(&args, console),
     }
 }

@@ -64,7 +64,8 @@ pub(crate) fn load(args: &WorkflowArgs, console: &mut Console) -> Result<Loaded,
 impl Loaded {
     /// An engine on this workflow's cache.
     pub(crate) fn engine(&mut self, cache: &CacheArgs, jobs: Option<u32>, memory: Option<u64>) -> Engine {
-        let folder = cache.cache.clone().unwrap_or_else(|| self.base.join(CACHE_NAME));
+        let beside = || if self.base == Path::new(".") { CACHE_NAME.into() } else { self.base.join(CACHE_NAME) };
+        let folder = cache.cache.clone().unwrap_or_else(beside);
         self.workflow.name = self.name_in(&folder);
         let index = match cache.index {
             Index::Sled => IndexKind::Sled,

@@ -7,8 +7,10 @@ use crate::args::{Args, Help};
 use crate::console::{Console, Style};
 use crate::exit_code;
 use crate::failure::{Failure, Fault};
-use crate::table::Table;
+use crate::table::{Table, fold};
 
+/// Explanations are folded so that lines are no longer than this.
+const WIDTH: usize = 100;
 /// Topics that are neither commands nor codes.
 const TOPICS: [&str; 2] = ["codes", "exit-codes"];
 
@@ -24,7 +26,7 @@ pub(crate) fn run(args: &Help, console: &mut Console) -> Result<u8, Failure> {
             (Some(explanation), _) => {
                 let code = topic.to_uppercase();
                 console.pieces(&[(&code, Style::Strong)]);
-                console.line(format!("\n{}", wrapped(explanation)));
+                console.line(format!("\n{}", fold(&one_line(explanation), WIDTH).join("\n")));
             }
             (None, Some(command)) => console.print(&command.render_long_help().to_string()),
             (None, None) => return Err(unknown(topic, &command).into()),
@@ -41,12 +43,7 @@ fn find_code(topic: &str) -> Option<&'static str> {
 fn all_codes(console: &mut Console) {
     let mut table = Table::new(&["code", "what it says"]);
     for (code, explanation) in codes::ALL {
-        let mut lines = wrapped(explanation).lines().map(str::to_owned).collect::<Vec<_>>().into_iter();
-        let first = lines.next().unwrap_or_default();
-        table.row(vec![(code.to_string(), Style::Strong), (first, Style::Plain)]);
-        for line in lines {
-            table.row(vec![(String::new(), Style::Plain), (line, Style::Plain)]);
-        }
+        table.row(vec![(code.to_string(), Style::Strong), (one_line(explanation), Style::Plain)]);
     }
     table.print(console, "");
 }
@@ -70,20 +67,7 @@ fn unknown(topic: &str, command: &clap::Command) -> Fault {
     Fault::usage(format!("there is no help on `{topic}`"), help)
 }
 
-/// Doc comments hold line ends where their source has them: taken out, and put in where lines would be long.
-fn wrapped(text: &str) -> String {
-    const WIDTH: usize = 90;
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().expect("there is always a line");
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            lines.push(word.to_owned());
-        } else {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines.join("\n")
+/// Doc comments hold line ends where their source has them.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

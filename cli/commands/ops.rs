@@ -7,7 +7,10 @@ use crate::args::{Format, Ops};
 use crate::console::{Console, Style};
 use crate::exit_code;
 use crate::failure::{Failure, Fault};
-use crate::table::Table;
+use crate::table::{Table, fold};
+
+/// Descriptions are folded so that lines are no longer than this.
+const WIDTH: usize = 120;
 
 /// Lists everything, or explains one name.
 pub(crate) fn run(args: &Ops, console: &mut Console) -> Result<u8, Failure> {
@@ -59,7 +62,7 @@ fn explain(signatures: &Signatures, name: &str, format: Format, console: &mut Co
                 (format.name, Style::Strong),
                 (" \"path\"", Style::Plain),
             ]);
-            console.line(format!("\n{}\n\nTakes {}.", format.doc, accepts(format)));
+            console.line(format!("\n{}\n\nTakes {}.", fold(format.doc, WIDTH).join("\n"), accepts(format)));
         }
         (None, None, _) => {
             let names = signatures.ops().map(|op| op.name).chain(signatures.formats().map(|format| format.name));
@@ -75,7 +78,7 @@ fn explain(signatures: &Signatures, name: &str, format: Format, console: &mut Co
 
 fn op_text(op: &Signature, console: &mut Console) {
     console.pieces(&[(op.name, Style::Strong), (&op.to_string()[op.name.len()..], Style::Plain)]);
-    console.line(format!("\n{}", op.doc));
+    console.line(format!("\n{}", fold(op.doc, WIDTH).join("\n")));
     if !op.args.is_empty() {
         console.line("");
         let mut table = Table::new(&["argument", "type", "default", "range", ""]);

@@ -99,7 +99,7 @@ fn verdict(plan: &[Planned]) -> String {
 }
 
 /// A planned stage as a JSON object.
-fn as_json(planned: &Planned) -> Value {
+pub(crate) fn as_json(planned: &Planned) -> Value {
     let (would, units) = match &planned.fate {
         Fate::Reuse => ("reuse", None),
         Fate::Run { units, .. } => ("run", *units),
@@ -111,6 +111,7 @@ fn as_json(planned: &Planned) -> Value {
         "op": planned.op,
         "would": would,
         "why": reasons(&planned.fate),
+        "key": planned.key.map(|key| key.to_string()),
         "units": units.map(|(missing, total)| json!({ "missing": missing, "total": total })),
         "last_took_ms": planned.last_took_ms,
     })

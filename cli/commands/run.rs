@@ -1,7 +1,10 @@
 //! `blip run`: runs a workflow and tells what came of it.
 
-use blip_engine::{Event, Listener, Outcome, RunOptions, Stop};
+use std::path::Path;
 
+use blip_engine::{Engine, Event, Listener, Outcome, RunOptions, Stop, Summary};
+
+use crate::amounts::plural;
 use crate::args::{Format, Run};
 use crate::console::{Console, Style};
 use crate::exit_code;
@@ -29,12 +32,13 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     let mut viewer = Viewer::default();
     let ran = engine.run(&loaded.workflow, &options, &mut [shown.as_mut(), &mut viewer]);
     drop(shown);
-    let outcome = match ran {
-        Ok(ran) => ran.outcome,
+    let ran = match ran {
+        Ok(ran) => ran,
         // Stopped while it waited for another run.
         Err(_) if stop.asked() => return Ok(exit_code::INTERRUPTED),
         Err(error) => return Err(error.into()),
     };
+    let outcome = ran.outcome;
     if args.format == Format::Text {
         let view = viewer.0;
         let reader = engine.reader();
@@ -45,11 +49,27 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         let place = format!(" (run {}, cache {})", view.run, engine.cache_folder().display());
         console.pieces(&[(&summary::verdict(&view), style), (&place, Style::Dim)]);
     }
+    if let Some(folder) = &args.report {
+        report(folder, &engine, &ran, args.format, console)?;
+    }
     Ok(match outcome {
         Outcome::Done => exit_code::DONE,
         Outcome::Failed => exit_code::FAILED,
         Outcome::Interrupted => exit_code::INTERRUPTED,
     })
+}
+
+/// Writes the report, also of a run that failed: of everything that has a result.
+fn report(folder: &Path, engine: &Engine, ran: &Summary, format: Format, console: &mut Console) -> Result<(), Failure> {
+    let written = blip_ops::report::write(folder, &engine.reader(), ran).map_err(|error| Fault {
+        what: error.to_string(),
+        help: error.help().to_owned(),
+        code: exit_code::IO,
+    })?;
+    if format == Format::Text {
+        console.line(format!("report: {} in {}", plural(written.len(), "file"), folder.display()));
+    }
+    Ok(())
 }
 
 /// Keeps the view of the run, for the tables at its end.

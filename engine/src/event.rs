@@ -125,6 +125,24 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The stage it is about; an export is about the binding exported.
+    pub fn stage(&self) -> Option<&str> {
+        match self {
+            Event::RunStarted { .. } | Event::RunFinished { .. } => None,
+            Event::Waiting { stage, .. } | Event::Warning { stage, .. } => stage.as_deref(),
+            Event::StageFinished(end) => Some(&end.stage),
+            Event::StageStarted { stage, .. }
+            | Event::Progress { stage, .. }
+            | Event::Metric { stage, .. }
+            | Event::Quarantined { stage, .. }
+            | Event::Retrying { stage, .. }
+            | Event::Exported { stage, .. }
+            | Event::ExportFailed { stage, .. } => Some(stage),
+        }
+    }
+}
+
 /// The end of a stage.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StageEnd {

@@ -10,8 +10,10 @@ use std::time::SystemTime;
 use crate::cache::damaged::Damaged;
 use crate::cache::disk::Disk;
 use crate::cache::ledger::{Finished, Ledger};
+use crate::cache::lock::Holder;
 use crate::cache::objects::{ObjectError, Objects};
 use crate::cache::records::{Record, Records};
+use crate::cache::session::at_work;
 use crate::digest::Digest;
 use crate::event::{Event, LOG_NAME, Logged, StageEnd};
 
@@ -103,6 +105,11 @@ impl Reader {
     /// [`ObjectError`].
     pub fn object(&self, digest: &Digest) -> Result<Vec<u8>, ObjectError> {
         self.objects.get(digest)
+    }
+
+    /// The processes that are at work in the cache, the longest one first. On file systems without locks nobody is seen.
+    pub fn at_work(&self) -> Vec<Holder> {
+        at_work(&self.folder)
     }
 
     /// What every stage of a workflow last came to.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cache::Cache;
 use crate::cache::ledger::{Finished, Ledger};
 use crate::ctx::{StageCtx, StageParts, Stop};
+use crate::digest::Digest;
 use crate::graph::{Graph, NodeId};
 use crate::key::NumericEnv;
 use crate::map;
@@ -47,6 +48,8 @@ pub struct Planned {
     pub op: String,
     /// What would become of it.
     pub fate: Fate,
+    /// Its key, when its result is known.
+    pub key: Option<Digest>,
     /// How long it took the last time it ran, in milliseconds.
     pub last_took_ms: Option<u64>,
     /// How long it will take at most if it runs, as far as the last time can tell: of a map stage, the missing items' part.
@@ -75,9 +78,10 @@ impl Planner<'_> {
                 .fate(id, &mut known, last.map(Arc::as_ref))
                 .unwrap_or_else(|error| Fate::Fault { what: error.to_string(), help: error.help() });
             let op = node.op.signature.name.to_owned();
+            let key = known.get(&id).map(|finished| finished.key);
             let last_took_ms = last.map(|last| last.took_ms);
             let estimate_ms = last_took_ms.and_then(|took_ms| estimate(&fate, took_ms));
-            planned.push(Planned { stage: node.name.clone(), op, fate, last_took_ms, estimate_ms });
+            planned.push(Planned { stage: node.name.clone(), op, fate, key, last_took_ms, estimate_ms });
         }
         planned
     }

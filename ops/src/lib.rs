@@ -9,6 +9,7 @@ mod finetune_filter;
 mod images;
 mod inference;
 mod learn;
+pub mod lineage;
 mod loader;
 mod merge;
 mod model;
