@@ -1,12 +1,13 @@
 # The commands to remember. Each one fetches libtorch first where this user has none (scripts/libtorch.sh).
 
-.PHONY: help demo test check bless fuzz interop libtorch
+.PHONY: help demo test check bless fuzz interop parity libtorch
 
 help:
 	@echo 'make demo    run the BLIP bootstrap (workflows/demo.blip) on generated scenes; report in out/demo'
 	@echo 'make test    every test'
 	@echo 'make check   what CI runs: test, fmt, clippy, docs'
 	@echo 'make interop shards from and to the Python libraries webdataset and datasets (makes a venv in target/)'
+	@echo 'make parity  compare with transformers on new random models, SEED=N for the same ones; fetches 0.6 GB once'
 	@echo 'make bless   rewrite the expectations of the tests that are data; read the diff before committing it'
 
 libtorch:
@@ -29,3 +30,14 @@ interop: libtorch
 
 bless: libtorch
 	BLESS=1 cargo test --workspace --no-fail-fast
+
+# The tests of parity on fixtures made anew; the table is on standard output. See tests/parity/README.md.
+SEED ?= $(shell date +%s)
+PARITY := $(CURDIR)/out/parity
+parity: libtorch
+	scripts/parity-venv.sh
+	@echo 'parity: SEED=$(SEED)'
+	.venv/bin/python tests/parity/make.py $(PARITY) --seed $(SEED) --live
+	BLIP_PARITY=$(PARITY) cargo test -q -p blip-data -p blip-model --test parity -- --nocapture --test-threads=1
+	cargo run -q -p blip-model --example export_for_parity -- $(PARITY)
+	.venv/bin/python tests/parity/exported.py $(PARITY)

@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Lineage(Lineage),
     /// Print completions for a shell
     Completions(Completions),
+    /// Look into a model of transformers or an official checkpoint
+    Model(Model),
     /// Explain a command, a diagnostic's code, or the exit codes
     Help(Help),
 }
@@ -262,6 +264,29 @@ pub(crate) struct Completions {
     /// The shell
     #[arg(value_name = "SHELL")]
     pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(ArgGroup, Debug)]
+pub(crate) struct Model {
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) command: ModelCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ModelCommand {
+    /// Show what a checkpoint holds and whether it is whole; nothing in it is executed
+    Inspect(Inspect),
+}
+
+#[derive(ArgGroup, Debug)]
+pub(crate) struct Inspect {
+    /// A folder that `save_pretrained` wrote, or an official `.pth` file
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Format,
 }
 
 #[derive(ArgGroup, Debug)]

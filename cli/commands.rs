@@ -8,6 +8,7 @@ pub(crate) mod graph;
 pub(crate) mod help;
 pub(crate) mod lineage;
 pub(crate) mod log;
+pub(crate) mod model;
 pub(crate) mod ops;
 pub(crate) mod plan;
 pub(crate) mod run;

@@ -68,6 +68,7 @@ fn dispatch(args: Args, console: &mut Console) -> Result<u8, Failure> {
         Command::Explain(args) => commands::explain::run(&args, console),
         Command::Lineage(args) => commands::lineage::run(&args, console),
         Command::Completions(args) => commands::completions::run(&args, console),
+        Command::Model(args) => commands::model::run(&args, console),
         Command::Help(args) => commands::help::run(&args, console),
     }
 }

@@ -86,9 +86,29 @@ pub(crate) struct StageParts {
     pub(crate) retry_bad: bool,
 }
 
+/// A stage that a result comes from: what an export can tell of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ancestor {
+    /// Its name in the workflow.
+    pub stage: String,
+    /// The op.
+    pub op: String,
+    /// Names and values of its arguments, those that are no results of stages.
+    pub args: Vec<(String, String)>,
+    /// Its key.
+    pub key: Digest,
+    /// Its result.
+    pub output: Digest,
+    /// How many items that has, where it has items.
+    pub count: Option<u64>,
+    /// Numbers about it.
+    pub metrics: Vec<(String, f64)>,
+}
+
 /// What the body of a stage sees.
 pub struct StageCtx {
     parts: StageParts,
+    lineage: Vec<Ancestor>,
     deadline: Option<Instant>,
     checkpoints: StageCheckpoints,
     traces: Mutex<Traces>,
@@ -111,7 +131,11 @@ impl StageCtx {
             stop: parts.stop.clone(),
         };
         let deadline = attributes.timeout_ms.map(|limit| Instant::now() + Duration::from_millis(limit));
-        Self { parts, deadline, checkpoints, traces: Mutex::default() }
+        Self { parts, lineage: Vec::new(), deadline, checkpoints, traces: Mutex::default() }
+    }
+
+    pub(crate) fn with_lineage(self, lineage: Vec<Ancestor>) -> Self {
+        Self { lineage, ..self }
     }
 
     /// The stage's name.
@@ -150,6 +174,11 @@ impl StageCtx {
     /// What of the machine bits depend on.
     pub fn env(&self) -> &NumericEnv {
         &self.parts.env
+    }
+
+    /// For an export: the stage whose result it writes and all above it, inputs first. Empty for a stage.
+    pub fn lineage(&self) -> &[Ancestor] {
+        &self.lineage
     }
 
     /// This by-product of every stage above, in an order that does not change.

@@ -88,6 +88,16 @@ impl<'a> Files<'a> {
         self.digest(name.to_owned(), self.base.join(name))
     }
 
+    /// The files of these names that are in a folder, in this order; none when `name` is no folder.
+    ///
+    /// # Errors
+    /// What [`Files::file`] gives for those that are there.
+    pub fn folder(&self, name: &str, wanted: &[&str]) -> Result<Vec<SourceFile>, OpError> {
+        let folder = self.base.join(name);
+        let there = wanted.iter().filter(|file| folder.join(file).exists());
+        there.map(|file| self.digest(format!("{name}/{file}"), folder.join(file))).collect()
+    }
+
     /// The bytes of a file, which must be as they were when it was digested.
     ///
     /// # Errors

@@ -107,7 +107,7 @@ pub fn of_fields(fields: &[(String, String)]) -> Digest {
 /// What a value is in a key; nothing when all it says is in the key elsewhere. A path says where bytes are, and what they
 /// are is in `sources`; a stage's number says where in the file it stands, and its result is in `inputs`, in the order in
 /// which stages occur.
-fn text(value: &Value) -> Option<String> {
+pub(crate) fn text(value: &Value) -> Option<String> {
     match value {
         Value::Path(_) | Value::Stage(_) => None,
         Value::List(values) => {

@@ -40,7 +40,7 @@ pub use self::cache::ledger::{Finished, Ledger};
 use self::cache::lock::Holder;
 pub use self::cache::records::{Quarantined, Record};
 use self::cache::{Access, Cache, CacheError};
-pub use self::ctx::{Dataset, DatasetWriter, StageCheckpoints, StageCtx, Stop};
+pub use self::ctx::{Ancestor, Dataset, DatasetWriter, StageCheckpoints, StageCtx, Stop};
 pub use self::dataset::Item;
 pub use self::digest::Digest;
 use self::event::{Audience, LogWriter, StageError};

@@ -1,5 +1,7 @@
-//! Forms in which results leave the cache. What is written is a function of the result alone, byte for byte.
+//! Forms in which results leave the cache. What is written is a function of the result alone, byte for byte;
+//! only a model card tells of the stages above, too.
 
+mod huggingface;
 mod json;
 mod text;
 mod webdataset;
@@ -11,8 +13,8 @@ use std::path::{Path, PathBuf};
 use blip_engine::{ExportOp, OpError};
 
 /// All of them.
-pub(crate) fn formats() -> [ExportOp; 3] {
-    [json::format(), text::format(), webdataset::format()]
+pub(crate) fn formats() -> [ExportOp; 4] {
+    [huggingface::format(), json::format(), text::format(), webdataset::format()]
 }
 
 /// A file that an export writes. Syncing it is up to the engine.

@@ -8,8 +8,10 @@ mod finetune_captioner;
 mod finetune_filter;
 mod images;
 mod inference;
+pub mod inspect;
 mod learn;
 pub mod lineage;
+mod load;
 mod loader;
 mod merge;
 mod model;
@@ -32,6 +34,7 @@ pub fn all() -> OpSet {
         read::ops().into(),
         vec![learn::wordpiece::op(), merge::op(), split::op()],
         net::ops(),
+        load::ops().into(),
         pretrain::ops().into(),
         vec![finetune_captioner::op(), finetune_filter::op()],
         caption::ops(),

@@ -8,9 +8,9 @@ use crossbeam::channel;
 use super::Ended;
 use crate::cache::Cache;
 use crate::cache::ledger::Finished;
-use crate::ctx::{StageCtx, StageParts, Stop};
+use crate::ctx::{Ancestor, StageCtx, StageParts, Stop};
 use crate::graph::{Graph, NodeId};
-use crate::key::Preimage;
+use crate::key::{Preimage, text};
 use crate::op::Artifact;
 
 /// The by-products of every stage above one, by name.
@@ -67,4 +67,24 @@ pub(crate) fn export_ctx(
         scratch: cache.scratch(),
         retry_bad: false,
     })
+    .with_lineage(lineage(graph, id, ended))
+}
+
+/// A stage and everything above it, inputs first, as far as it has results.
+fn lineage(graph: &Graph, id: NodeId, ended: &Ended) -> Vec<Ancestor> {
+    let ancestor = |id: NodeId| {
+        let (node, finished) = (graph.node(id), ended.finished.get(&id)?);
+        let args = node.args.values();
+        let told = args.iter().filter_map(|(name, value)| Some(((*name).to_owned(), text(value)?)));
+        Some(Ancestor {
+            stage: node.name.clone(),
+            op: node.op.signature.name.to_owned(),
+            args: told.collect(),
+            key: finished.key,
+            output: finished.output,
+            count: finished.count,
+            metrics: finished.metrics.clone(),
+        })
+    };
+    graph.above(id).into_iter().chain([id]).filter_map(ancestor).collect()
 }

@@ -15,15 +15,24 @@ pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 /// evaluation transform when the part is all of it.
 ///
 /// The filter is the convolution of PIL's `Image.resize(…, BICUBIC, box=…)`: Keys' cubic with a = -0.5, widened by the
-/// scale when shrinking.
+/// scale when shrinking. As in PIL, rows are resized first and rounded to bytes, then columns: overshoots at edges are cut
+/// off in between, so the order shows. (The library alone does columns first.)
 pub fn square(picture: &Picture, part: (f64, f64, f64, f64), size: u32) -> Picture {
+    let (left, top, width, height) = part;
+    // Rows that the columns' filter reaches.
+    let reach = 2.0 * (height / f64::from(size)).max(1.0) + 1.0;
+    let first = (top - reach).max(0.0).floor();
+    let last = (top + height + reach).ceil().min(f64::from(picture.height));
     let source = ImageRef::new(picture.width, picture.height, &picture.rgb, PixelType::U8x3);
     let source = source.expect("a picture has three bytes for each of its pixels");
+    let mut narrow = Image::new(size, (last - first) as u32, PixelType::U8x3);
+    let bicubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+    let mut resizer = Resizer::new();
+    let rows = bicubic.crop(left, first, width, last - first);
+    resizer.resize(&source, &mut narrow, &rows).expect("the part lies inside the picture");
     let mut target = Image::new(size, size, PixelType::U8x3);
-    let (left, top, width, height) = part;
-    let options =
-        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).crop(left, top, width, height);
-    Resizer::new().resize(&source, &mut target, &options).expect("the part lies inside the picture");
+    let columns = bicubic.crop(0.0, top - first, f64::from(size), height);
+    resizer.resize(&narrow, &mut target, &columns).expect("the part lies inside the picture");
     Picture { width: size, height: size, rgb: target.into_vec() }
 }
 

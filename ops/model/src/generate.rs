@@ -162,7 +162,7 @@ fn sample(mut run: Run<'_>, limits: &Limits, choose: impl Fn(usize, usize, &[f32
 }
 
 /// Repetition penalty, then minimum length: transformers' `RepetitionPenaltyLogitsProcessor` and `MinLengthLogitsProcessor`.
-fn process(scores: &mut [f32], text: &[i64], limits: &Limits) {
+pub fn process(scores: &mut [f32], text: &[i64], limits: &Limits) {
     let penalty = limits.repetition_penalty;
     if penalty != 1.0 {
         let mut seen: Vec<i64> = text.to_vec();

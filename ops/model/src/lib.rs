@@ -7,11 +7,13 @@
 pub mod config;
 pub mod device;
 pub mod generate;
+pub mod huggingface;
 pub mod layers;
 pub mod loss;
 pub mod med;
 pub mod optimizer;
 pub mod pretrain;
+pub mod pth;
 mod resnet;
 pub mod schedule;
 pub mod store;

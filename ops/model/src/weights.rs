@@ -39,6 +39,16 @@ impl Mismatch {
     fn is_none(&self) -> bool {
         self == &Self::default()
     }
+
+    /// Takes a tensor off the lists; says whether it was on one.
+    pub fn waive(&mut self, name: &str) -> bool {
+        let before = self.clone();
+        for list in [&mut self.missing, &mut self.unexpected, &mut self.not_finite] {
+            list.retain(|listed| listed != name);
+        }
+        self.misshapen.retain(|(listed, ..)| listed != name);
+        *self != before
+    }
 }
 
 impl std::fmt::Display for Mismatch {
@@ -86,6 +96,21 @@ impl Weights {
     /// # Errors
     /// [`Mismatch`] names everything that does not fit.
     pub fn load(specs: &[TensorSpec], found: &BTreeMap<String, Tensor>, device: Device) -> Result<Self, Mismatch> {
+        let mismatch = Self::compare(specs, found);
+        if !mismatch.is_none() {
+            return Err(mismatch);
+        }
+        let weights = Self::zeros(specs, device);
+        no_grad(|| {
+            for spec in specs {
+                weights.get(&spec.name).copy_(&found[&spec.name]);
+            }
+        });
+        Ok(weights)
+    }
+
+    /// What of the values found does not make these tensors. What is not in `specs` counts as unexpected.
+    pub fn compare(specs: &[TensorSpec], found: &BTreeMap<String, Tensor>) -> Mismatch {
         let mut mismatch = Mismatch::default();
         let known: BTreeMap<&str, &TensorSpec> = specs.iter().map(|spec| (spec.name.as_str(), spec)).collect();
         for spec in specs {
@@ -99,16 +124,7 @@ impl Weights {
             }
         }
         mismatch.unexpected = found.keys().filter(|name| !known.contains_key(name.as_str())).cloned().collect();
-        if !mismatch.is_none() {
-            return Err(mismatch);
-        }
-        let weights = Self::zeros(specs, device);
-        no_grad(|| {
-            for spec in specs {
-                weights.get(&spec.name).copy_(&found[&spec.name]);
-            }
-        });
-        Ok(weights)
+        mismatch
     }
 
     fn zeros(specs: &[TensorSpec], device: Device) -> Self {

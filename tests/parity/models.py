@@ -1,0 +1,111 @@
+"""Randomly initialised BLIP models of transformers, in shapes that tell a swapped axis from a right one.
+
+Every tensor is drawn from the given seed, biases and norms too, wide enough that logits are not flat: with the usual
+initialisation a swapped tensor would hardly show.
+"""
+
+import math
+
+import torch
+from transformers import BlipConfig, BlipForConditionalGeneration, BlipForImageTextRetrieval, BlipForQuestionAnswering
+from transformers.utils import logging
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+PAD, UNK, CLS, SEP, MASK = 0, 1, 2, 3, 4
+
+# name: vision (width, depth, heads, mlp, image, patch), text (width, depth, heads, mlp, vocabulary, positions), projection
+SMALL = {
+    "narrow_text": ((48, 2, 4, 96, 32, 8), (32, 2, 2, 64, 100, 40), 16),
+    "wide_text": ((32, 3, 2, 80, 32, 4), (64, 2, 8, 96, 64, 32), 24),
+    "many_words": ((32, 1, 4, 64, 48, 16), (40, 1, 5, 72, 200, 24), 16),
+}
+BASE = {"base": ((768, 12, 12, 3072, 224, 16), (768, 12, 12, 3072, 30524, 512), 256)}
+LARGE = {"large": ((1024, 24, 16, 4096, 224, 16), (768, 12, 12, 3072, 30524, 512), 256)}
+
+
+class Tokens:
+    """Ids of special tokens in a vocabulary of this size: BERT's in the real one, the first five in a small one."""
+
+    def __init__(self, vocabulary):
+        real = vocabulary == 30524
+        self.cls, self.sep = (101, 102) if real else (CLS, SEP)
+        self.first = 1000 if real else 5
+        self.dec, self.enc = vocabulary - 2, vocabulary - 1
+
+
+def config(shape):
+    """BLIP's configuration with every field that matters written out; the defaults of transformers are not BLIP's."""
+    (vw, vd, vh, vm, image, patch), (tw, td, th, tm, vocabulary, positions), projection = shape
+    tokens = Tokens(vocabulary)
+    text = dict(
+        vocab_size=vocabulary, hidden_size=tw, intermediate_size=tm, num_hidden_layers=td, num_attention_heads=th,
+        max_position_embeddings=positions, hidden_act="gelu", layer_norm_eps=1e-12, hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0, encoder_hidden_size=vw, is_decoder=True, pad_token_id=PAD,
+        bos_token_id=tokens.dec, sep_token_id=tokens.sep, eos_token_id=tokens.sep, projection_dim=tw,
+    )
+    vision = dict(
+        hidden_size=vw, intermediate_size=vm, num_hidden_layers=vd, num_attention_heads=vh, image_size=image,
+        patch_size=patch, hidden_act="gelu", layer_norm_eps=1e-6, attention_dropout=0.0,
+    )
+    return BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=projection)
+
+
+@torch.no_grad()
+def widen(model, seed):
+    """Draws every parameter anew, in the order of its name."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(model.named_parameters()):
+        noise = torch.randn(parameter.shape, generator=generator)
+        if name.endswith("bias"):
+            parameter.copy_(0.1 * noise)
+        elif parameter.dim() <= 1:  # a norm's weight, the temperature
+            parameter.copy_(1 + 0.1 * noise)
+        elif "word_embeddings" in name:
+            parameter.copy_(2.5 / math.sqrt(parameter.shape[1]) * noise)
+        elif "embedding" in name and "patch" not in name:
+            parameter.copy_(0.3 * noise)
+        else:
+            # The text side wider, or the residual stream of tied embeddings makes every caption one word repeated; but not
+            # what attention is computed from: it would look at one token only, and rounding would decide at which.
+            scale = 2.5 if "text" in name and "query" not in name and "key" not in name else 1.4
+            parameter.copy_(scale / math.sqrt(parameter[0].numel()) * noise)
+    return model.eval()
+
+
+def captioner(shape, seed):
+    """A captioner whose sentences end at different lengths: [SEP] is made likelier than chance."""
+    model = widen(BlipForConditionalGeneration(config(shape)), seed)
+    with torch.no_grad():
+        model.text_decoder.cls.predictions.bias[model.config.text_config.sep_token_id] += 3.0
+    return model
+
+
+def matcher(shape, seed):
+    return widen(BlipForImageTextRetrieval(config(shape)), seed)
+
+
+def answerer(shape, seed):
+    """Question answering, whose answer decoder reads text: transformers has it at the vision width, so both agree here."""
+    vision, text, projection = shape
+    return widen(BlipForQuestionAnswering(config(((text[0], *vision[1:2], text[2], *vision[3:]), text, projection))), seed)
+
+
+def texts(tokens, rows, length, generator):
+    """`rows` texts of different lengths: (ids, mask), [CLS] first, [SEP] last, then pads."""
+    ids = torch.full((rows, length), PAD)
+    for row in range(rows):
+        words = int(torch.randint(1, length - 1, (1,), generator=generator)) if row else length - 2
+        ids[row, 0] = tokens.cls
+        ids[row, 1 : words + 1] = torch.randint(tokens.first, tokens.dec, (words,), generator=generator)
+        ids[row, words + 1] = tokens.sep
+    return ids, (ids != PAD).long()
+
+
+def images(rows, size, generator):
+    """Noise around smooth gradients, so that the patches of a picture have something in common."""
+    ramp = torch.linspace(-1, 1, size)
+    slope = torch.randn(rows, 3, 2, 1, 1, generator=generator)
+    smooth = slope[:, :, 0] * ramp[:, None] + slope[:, :, 1] * ramp[None, :]
+    return (smooth + 0.7 * torch.randn(rows, 3, size, size, generator=generator)).contiguous()
