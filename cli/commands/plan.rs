@@ -74,7 +74,7 @@ pub(crate) fn reasons(fate: &Fate) -> Vec<String> {
     }
 }
 
-/// "2 of 7 stages would run, 3 perhaps; the last time these took 1m 20s"
+/// "2 of 7 stages would run, 3 perhaps; by the last time, this takes about 1m 20s"
 fn verdict(plan: &[Planned]) -> String {
     let number = |wanted: &dyn Fn(&Fate) -> bool| plan.iter().filter(|planned| wanted(&planned.fate)).count();
     let run = number(&|fate| matches!(fate, Fate::Run { .. }));
@@ -91,9 +91,9 @@ fn verdict(plan: &[Planned]) -> String {
         text += &format!(", {fail} cannot");
     }
     let moving = plan.iter().filter(|planned| matches!(planned.fate, Fate::Run { .. } | Fate::Unknown { .. }));
-    let last: u64 = moving.filter_map(|planned| planned.last_took_ms).sum();
-    if last > 0 {
-        text += &format!("; the last time these took {}", took(last));
+    let estimate: u64 = moving.filter_map(|planned| planned.estimate_ms).sum();
+    if estimate > 0 {
+        text += &format!("; by the last time, this takes about {}", took(estimate));
     }
     text
 }
@@ -114,5 +114,6 @@ pub(crate) fn as_json(planned: &Planned) -> Value {
         "key": planned.key.map(|key| key.to_string()),
         "units": units.map(|(missing, total)| json!({ "missing": missing, "total": total })),
         "last_took_ms": planned.last_took_ms,
+        "estimate_ms": planned.estimate_ms,
     })
 }
