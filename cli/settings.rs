@@ -30,7 +30,8 @@ fn from_file(path: &Path) -> Result<Vec<Setting>, Fault> {
     let setting = |(name, value): (&String, &Value)| match written(value) {
         Some(value) => Ok(Setting { name: name.clone(), value }),
         None => {
-            let what = format!("{}: `{name}` has the TOML type {}, which no param can have", path.display(), value.type_str());
+            let what =
+                format!("{}: `{name}` has the TOML type {}, which no param can have", path.display(), value.type_str());
             Err(Fault::usage(
                 what,
                 "params are numbers, texts, true or false, and lists of these; there are no sections",

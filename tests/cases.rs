@@ -127,8 +127,9 @@ impl Mask {
         let rule = |pattern: &str, stands| (Regex::new(pattern).expect("the patterns are written here"), stands);
         let rules = vec![
             rule(r"\b0\d{13}-\d+", "[RUN]"),
-            rule(r#""(at_ms|took_ms|last_took_ms|started_ms|pid|since)":\d+"#, r#""$1":0"#),
+            rule(r#""(at_ms|took_ms|last_took_ms|estimate_ms|started_ms|pid|since)":\d+"#, r#""$1":0"#),
             rule(r"process \d+", "process [PID]"),
+            rule(r" for \d+ s\b", " for [TIME]"),
             // The blanks before a time depend on its length.
             rule(r" *\b(\d+ms|\d+\.\ds|\d+m \d\ds|\d+h \d\dm|\d+d \d+h)( ago)?\b", " [TIME]"),
             rule(r"blip \d+\.\d+\.\d+", "blip [VERSION]"),

@@ -1,4 +1,4 @@
-//! Every workflow in `workflows/` checks without a warning, is in the standard layout, and can be planned.
+//! Every workflow in `workflows/` checks, is in the standard layout, and can be planned.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,9 +25,7 @@ fn workflow(source: &Source) -> Workflow {
     let shown = |diagnostics: &[blip_grammar::Diagnostic]| {
         diagnostics.iter().map(|diagnostic| diagnostic.display(source).to_string()).collect::<Vec<_>>().join("\n")
     };
-    let workflow = Workflow::parse(source, &blip_ops::all(), &[]).unwrap_or_else(|found| panic!("{}", shown(&found)));
-    assert!(workflow.diagnostics.is_empty(), "{}", shown(&workflow.diagnostics));
-    workflow
+    Workflow::parse(source, &blip_ops::all(), &[]).unwrap_or_else(|found| panic!("{}", shown(&found)))
 }
 
 #[test]
