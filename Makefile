@@ -1,6 +1,6 @@
 # The commands to remember. Each one fetches libtorch first where this user has none (scripts/libtorch.sh).
 
-.PHONY: help demo test check bless fuzz interop parity libtorch
+.PHONY: help demo test check bless fuzz interop parity libtorch bench-engine
 
 help:
 	@echo 'make demo    run the BLIP bootstrap (workflows/demo.blip) on generated scenes; report in out/demo'
@@ -9,6 +9,7 @@ help:
 	@echo 'make interop shards from and to the Python libraries webdataset and datasets (makes a venv in target/)'
 	@echo 'make parity  compare with transformers on new random models, SEED=N for the same ones; fetches 0.6 GB once'
 	@echo 'make bless   rewrite the expectations of the tests that are data; read the diff before committing it'
+	@echo 'make bench-engine  what the engine itself costs, beside ninja, make, snakemake and dvc'
 
 libtorch:
 	@scripts/libtorch.sh
@@ -41,3 +42,7 @@ parity: libtorch
 	BLIP_PARITY=$(PARITY) cargo test -q -p blip-data -p blip-model --test parity -- --nocapture --test-threads=1
 	cargo run -q -p blip-model --example export_for_parity -- $(PARITY)
 	.venv/bin/python tests/parity/exported.py $(PARITY)
+
+# ninja, make, snakemake and dvc are measured where they are installed. FULL=--full goes up to 100,000 stages.
+bench-engine:
+	cargo bench -p blip-engine --bench engine -- $(FULL)

@@ -1,5 +1,7 @@
 //! The command line, as clap sees it: every command, argument and help text.
 
+pub(crate) mod space;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -27,6 +29,17 @@ pub(crate) enum Command {
     Fmt(Fmt),
     /// List the ops, or explain one
     Ops(Ops),
+    /// Show what a cache takes, and keep it within bounds
+    #[command(subcommand)]
+    Cache(space::CacheCommand),
+    /// Compare two runs, field by field
+    Diff(space::Diff),
+    /// Run one stage that was marked `@isolate`: how blip starts itself
+    #[command(hide = true)]
+    Stage {
+        /// The job file
+        job: PathBuf,
+    },
     /// Show the graph of a workflow
     Graph(Graph),
     /// Show what a run would do, and why
@@ -182,6 +195,18 @@ pub(crate) struct Run {
     /// Exit with 75 when another run has the cache, instead of waiting for it
     #[arg(long)]
     pub(crate) no_wait: bool,
+    /// Try items again that could not be used before
+    #[arg(long)]
+    pub(crate) retry_bad: bool,
+    /// Write what the stages came to into `blip.lock` beside the workflow; done anyway where there is one
+    #[arg(long, conflicts_with_all = ["locked", "targets"])]
+    pub(crate) lock: bool,
+    /// Come to what `blip.lock` says, or fail and say where not
+    #[arg(long)]
+    pub(crate) locked: bool,
+    /// Write where the time goes into this file, for chrome://tracing or Perfetto
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
     /// How many cores stages may use together [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) jobs: Option<u32>,

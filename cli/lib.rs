@@ -10,6 +10,7 @@ mod commands;
 mod console;
 pub mod exit_code;
 mod failure;
+mod lock_file;
 mod logging;
 mod machine;
 mod progress;
@@ -60,6 +61,9 @@ fn dispatch(args: Args, console: &mut Console) -> Result<u8, Failure> {
         Command::Check(args) => commands::check::run(&args, console),
         Command::Fmt(args) => commands::fmt::run(&args, console),
         Command::Ops(args) => commands::ops::run(&args, console),
+        Command::Cache(args) => commands::cache::run(&args, console),
+        Command::Diff(args) => commands::diff::run(&args, console),
+        Command::Stage { job } => Ok(blip_engine::isolate::child(&blip_ops::all(), &job)),
         Command::Graph(args) => commands::graph::run(&args, console),
         Command::Plan(args) => commands::plan::run(&args, console),
         Command::Run(args) => commands::run::run(&args, verbose, console),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use blip_engine::{Config, Engine, IndexKind, Workflow};
+use blip_engine::{Config, Engine, IndexKind, Isolation, Workflow};
 use blip_grammar::{SOURCE_BYTES_MAX, Source};
 
 use crate::args::{CacheArgs, Index, WorkflowArgs};
@@ -71,13 +71,17 @@ impl Loaded {
             Index::Sled => IndexKind::Sled,
             Index::None => IndexKind::Memory,
         };
-        Engine::new(Config {
+        let engine = Engine::new(Config {
             cache: folder,
             base: self.base.clone(),
             index,
             resources: machine::resources(jobs, memory),
             env: blip_ops::numeric_env(),
-        })
+        });
+        match std::env::current_exe() {
+            Ok(program) => engine.with_isolation(Isolation { program, args: vec!["stage".into()] }),
+            Err(_) => engine,
+        }
     }
 
     /// The workflow's name in the history of a cache: its path from the folder that the cache lies in, so that it does

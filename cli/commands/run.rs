@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use blip_engine::trace::ChromeTrace;
 use blip_engine::{Engine, Event, Listener, Outcome, RunOptions, Stop, Summary};
 
 use crate::amounts::plural;
@@ -9,6 +10,7 @@ use crate::args::{Format, Run};
 use crate::console::{Console, Style};
 use crate::exit_code;
 use crate::failure::{Failure, Fault, reason};
+use crate::lock_file::LockFile;
 use crate::view::RunView;
 use crate::{progress, signals, summary, workflow_file};
 
@@ -21,17 +23,27 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         let what = format!("could not listen to Ctrl-C: {}", reason(&error));
         Fault { what, help: "check the limits of this process".to_owned(), code: exit_code::IO }
     })?;
+    let lock_file = LockFile::open(&loaded.base)?;
+    let name = args.workflow.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let locked = if args.locked { Some(lock_file.locked(&name)?) } else { None };
+    let mut trace = args.trace.as_deref().map(trace).transpose()?;
     let options = RunOptions {
         targets: args.targets.clone(),
         keep_going: args.keep_going,
         no_wait: args.no_wait,
         stop: stop.clone(),
-        ..RunOptions::default()
+        retry_bad: args.retry_bad,
+        locked,
     };
     let mut shown = progress::listener(args.format, verbose);
     let mut viewer = Viewer::default();
-    let ran = engine.run(&loaded.workflow, &options, &mut [shown.as_mut(), &mut viewer]);
+    let mut listeners: Vec<&mut dyn Listener> = vec![shown.as_mut(), &mut viewer];
+    listeners.extend(trace.as_mut().map(|trace| trace as &mut dyn Listener));
+    let ran = engine.run(&loaded.workflow, &options, &mut listeners);
     drop(shown);
+    if let (Some(trace), Some(path)) = (trace, &args.trace) {
+        trace.finish().map_err(|error| Fault::io("write the trace", path, &error))?;
+    }
     let ran = match ran {
         Ok(ran) => ran,
         // Stopped while it waited for another run.
@@ -39,6 +51,11 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         Err(error) => return Err(error.into()),
     };
     let outcome = ran.outcome;
+    // Only a whole run says what a workflow comes to.
+    let whole = outcome == Outcome::Done && args.targets.is_empty() && !args.locked;
+    if whole && (args.lock || lock_file.exists()) {
+        lock_file.update(&name, engine.locked(&ran))?;
+    }
     if args.format == Format::Text {
         let view = viewer.0;
         let reader = engine.reader();
@@ -70,6 +87,10 @@ fn report(folder: &Path, engine: &Engine, ran: &Summary, format: Format, console
         console.line(format!("report: {} in {}", plural(written.len(), "file"), folder.display()));
     }
     Ok(())
+}
+
+fn trace(path: &Path) -> Result<ChromeTrace, Fault> {
+    ChromeTrace::create(path).map_err(|error| Fault::io("write the trace", path, &error))
 }
 
 /// Keeps the view of the run, for the tables at its end.

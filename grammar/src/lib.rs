@@ -22,7 +22,7 @@ pub use self::check::{Checked, Setting, check, nearest};
 pub use self::codes::Code;
 pub use self::diagnostic::{Diagnostic, Severity};
 pub use self::format::format;
-pub use self::parser::{Parsed, parse, parse_size};
+pub use self::parser::{Parsed, parse, parse_duration, parse_size};
 pub use self::program::{Attributes, Export, ParamInfo, Program, Stage, StageId, Value};
 pub use self::signature::{Arg, Default, ExportFormat, Kind, Signature, SignatureError, Signatures};
 pub use self::source::{Position, SOURCE_BYTES_MAX, Source};

@@ -66,6 +66,14 @@ pub fn parse_size(text: &str) -> Option<u64> {
     }
 }
 
+/// The milliseconds of a duration as the language writes it, such as `10min`; `None` for every other text.
+pub fn parse_duration(text: &str) -> Option<u64> {
+    match parse_value(text)?.kind {
+        ExprKind::Duration(milliseconds) => Some(milliseconds),
+        _ => None,
+    }
+}
+
 struct Builder<'a> {
     offset: usize,
     diagnostics: &'a mut Vec<Diagnostic>,
