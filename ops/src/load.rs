@@ -7,6 +7,7 @@ use blip_engine::{Args, Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature, Type};
 use blip_model::huggingface::export::RETRIEVAL;
 use blip_model::huggingface::{Checkpoint, CheckpointError, TokenIds};
+use blip_model::pth::PthError;
 use blip_model::{Role, device, vision};
 
 use crate::model::{self, Header};
@@ -209,15 +210,14 @@ pub(crate) fn help(error: &CheckpointError) -> &'static str {
     match error {
         CheckpointError::None(..) => "name a folder that `save_pretrained` wrote, or a `.pth` file",
         CheckpointError::Io { .. } => "make it readable",
-        CheckpointError::Config { .. } => {
-            "look at the field in config.json: BLIP models have the fields that docs/parity.md lists"
-        }
+        CheckpointError::Config { .. } => "mend the field, or load a folder whose config.json is a BLIP's",
         CheckpointError::Index { .. } | CheckpointError::Store(_) => {
             "fetch or save the checkpoint again: it is not whole"
         }
-        CheckpointError::Pth(_) => {
-            "load it in Python where you trust it and save the model's state_dict with safetensors, or take another source"
+        CheckpointError::Pth(PthError::Pickle { .. }) => {
+            "ask whoever made it for safetensors; do not open it in Python, which would run what it wants to run"
         }
+        CheckpointError::Pth(_) => "fetch it again, or save its state_dict with safetensors",
         CheckpointError::Kind { .. } => "save the model in float32, float16 or bfloat16",
         CheckpointError::Untied { .. } => {
             "save the model anew with tied weights: which of the two is meant cannot be told"

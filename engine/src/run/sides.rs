@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use blip_grammar::Value;
 use crossbeam::channel;
 
 use super::Ended;
@@ -75,7 +76,8 @@ fn lineage(graph: &Graph, id: NodeId, ended: &Ended) -> Vec<Ancestor> {
     let ancestor = |id: NodeId| {
         let (node, finished) = (graph.node(id), ended.finished.get(&id)?);
         let args = node.args.values();
-        let told = args.iter().filter_map(|(name, value)| Some(((*name).to_owned(), text(value)?)));
+        let given = args.iter().filter(|(_, value)| **value != Value::Absent);
+        let told = given.filter_map(|(name, value)| Some(((*name).to_owned(), text(value)?)));
         Some(Ancestor {
             stage: node.name.clone(),
             op: node.op.signature.name.to_owned(),

@@ -253,6 +253,16 @@ mod tests {
         assert!(vocab.knows_any("a") && !vocab.knows_any("日本"));
     }
 
+    /// transformers reads `[SEP]` in a text as the token that ends texts; here a text is letters only.
+    #[test]
+    fn a_text_cannot_name_special_tokens() {
+        let vocab = learned();
+        let ids = vocab.encode("a [SEP] red [DEC] ring [PAD]", 60);
+        let special = vocab.special();
+        let control = [special.cls, special.sep, special.pad, special.dec, special.enc];
+        assert!(ids[1..ids.len() - 1].iter().all(|id| !control.contains(id)), "{ids:?}");
+    }
+
     #[test]
     fn the_order_of_texts_leaves_no_trace() {
         let other = Vocab::learn(["a large red ring , here", "a small red ring"].into_iter(), 60).unwrap();

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod captions;
+mod checkpoints;
 mod declarations;
 mod exports;
 mod merging;

@@ -1,0 +1,96 @@
+//! Models of transformers and of the official code in workflows: loaded, exported, loaded again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::world::World;
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A world with a captioner and a filter that transformers saved, and an official checkpoint.
+fn world() -> World {
+    let world = World::new();
+    for (name, class) in [("cap", "captioner"), ("mat", "matcher")] {
+        for file in ["config.json", "model.safetensors"] {
+            let bytes = fs::read(root("../tests/parity/fixtures/forward/narrow_text").join(class).join(file)).unwrap();
+            world.write(&format!("{name}/{file}"), bytes);
+        }
+    }
+    for file in ["pretrained.pth", "malicious.pth"] {
+        world.write(file, fs::read(root("model/tests/pth").join(file)).unwrap());
+    }
+    world.write("vocab.txt", vocab(100));
+    world.write("short.txt", vocab(20));
+    world
+}
+
+/// A vocabulary for so many embeddings, [DEC] and [ENC] among them.
+fn vocab(embeddings: usize) -> String {
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
+    let words = (special.len()..embeddings - 2).map(|id| format!("w{id}"));
+    special.into_iter().chain(words).map(|token| token + "\n").collect()
+}
+
+#[test]
+fn models_go_in_and_out_and_in_again() {
+    let world = world();
+    let first = world.done(
+        "words = read.wordpiece(\"vocab.txt\")\nwriter = load.captioner(\"cap\", vocab = words, prompt = \"a photo of\")\n\
+         judge = load.filter(\"mat\", vocab = words)\nexport writer as huggingface \"out/writer\"\n\
+         export judge as huggingface \"out/judge\"\n",
+    );
+    let again = world.done("writer = load.captioner(\"out/writer\")\njudge = load.filter(\"out/judge\")\n");
+    for stage in ["writer", "judge"] {
+        assert_eq!(first.results[stage].output, again.results[stage].output, "{stage}: the same bytes");
+    }
+    let card = fs::read_to_string(world.path("out/writer/README.md")).unwrap();
+    assert!(card.contains("- `writer` = `load.captioner(prompt = \"a photo of\", waive = [])`"), "{card}");
+    assert!(card.contains(&first.results["writer"].output.to_string()) && card.contains("100 items"), "{card}");
+    assert!(!card.contains(&world.folder.path().display().to_string()), "no paths of this machine");
+
+    let larger = world.done("judge = load.filter(\"out/judge\", image = 64)\nexport judge as huggingface \"large\"\n");
+    assert_ne!(larger.results["judge"].output, first.results["judge"].output);
+    let config: Value = serde_json::from_slice(&fs::read(world.path("large/config.json")).unwrap()).unwrap();
+    assert_eq!(config["vision_config"]["image_size"], 64);
+}
+
+#[test]
+fn what_cannot_be_loaded_says_why() {
+    let world = world();
+    let fails = |call: &str| world.failure(&format!("words = read.wordpiece(\"vocab.txt\")\nm = {call}\n"), "m");
+    let expect = |call: &str, what: &str, help: &str| assert_eq!(fails(call), (what.to_owned(), help.to_owned()));
+    expect(
+        "load.filter(\"cap\", vocab = words)",
+        "cap holds a captioner, and `load.filter` needs a filter or a pretrained model",
+        "load it by the op of its kind: `blip model inspect` shows what it holds",
+    );
+    let give = "give the vocabulary: vocab = read.wordpiece(\"vocab.txt\")";
+    expect("load.captioner(\"cap\")", "cap has no vocabulary beside it", give);
+    expect(
+        "load.captioner(\"cap\", vocab = read.wordpiece(\"short.txt\"))",
+        "cap: the vocabulary has 20 tokens, with [DEC] and [ENC], and the model has embeddings for 100",
+        "use the vocabulary that the model was trained with",
+    );
+    expect(
+        "load.pretrained(\"pretrained.pth\", vocab = read.wordpiece(\"short.txt\"))",
+        "pretrained.pth: [SEP] is 3 in the vocabulary and 102 in the model",
+        "use the vocabulary that the model was trained with",
+    );
+    expect(
+        "load.pretrained(\"malicious.pth\", vocab = words)",
+        "malicious.pth is refused: it wants to use `posix.system`; a checkpoint needs OrderedDict, _rebuild_tensor_v2 and \
+         torch's storages, and nothing else is let in",
+        "ask whoever made it for safetensors; do not open it in Python, which would run what it wants to run",
+    );
+    expect(
+        "load.captioner(\"cap\", vocab = words, waive = [\"no.such\"])",
+        "cap: `no.such` is waived, and there is nothing wrong with it",
+        "take the name out of `waive`",
+    );
+    let (what, _) = fails("load.captioner(\"nowhere\", vocab = words)");
+    assert!(what.contains("nowhere"), "{what}");
+}
