@@ -7,6 +7,8 @@ use crate::span::Span;
 pub struct File {
     /// The statements, in file order.
     pub statements: Vec<Statement>,
+    /// The names that statements with a fault in their syntax seem to bind. Uses of them are no further fault.
+    pub lost: Vec<Name>,
     /// The comments, in file order, from `#` to before the end of the line.
     pub comments: Vec<Span>,
     /// Whether every statement is there: only such a file can be formatted.
@@ -51,7 +53,7 @@ pub enum StatementKind {
         name: Name,
         /// How.
         format: Name,
-        /// Where to: a string.
+        /// Where to: a string, or the name of one.
         path: Expr,
     },
 }
@@ -99,6 +101,8 @@ pub struct Expr {
 /// The kinds of expression.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ExprKind {
+    /// What could not be read; a diagnostic tells of it.
+    Fault,
     /// `42`
     Int(i64),
     /// `3e-4`

@@ -2,21 +2,38 @@
 
 mod arguments;
 mod attributes;
+mod exports;
+mod order;
+mod params;
+mod stages;
 mod suggest;
+mod values;
 
 use std::collections::BTreeMap;
 
 use crate::ast::{Expr, ExprKind, File, Name, Statement, StatementKind};
 use crate::codes;
-use crate::diagnostic::Diagnostic;
-use crate::parser::parse_value;
-use crate::program::{Attributes, Export, ParamInfo, Program, Stage, StageId, Value};
-use crate::signature::{Signatures, range_text};
+use crate::diagnostic::{Diagnostic, SHOWN_MAX, shorten};
+use crate::program::{Attributes, Export, ParamInfo, Program, StageId, Value};
+use crate::signature::{Arg, Kind, Signatures};
 use crate::source::Source;
 use crate::span::Span;
-use crate::types::{DECLARABLE, Type};
+
+use self::stages::{Place, Stages};
+use self::values::{Found, Typed, literal};
 
 pub use self::suggest::nearest;
+pub(crate) use self::values::is_ordered;
+
+/// As many diagnostics are collected; of these the first [`SHOWN_MAX`] in the file are shown.
+const COLLECTED_MAX: usize = 10 * SHOWN_MAX;
+
+/// As many names are compared in all to find the ones that were meant.
+const COMPARED_MAX: usize = 1 << 20;
+
+/// As many parts of lists and config values are copied by naming them. Values that hold one another twice over, many levels
+/// deep, would fill any memory.
+const COPIED_MAX: usize = 1 << 20;
 
 /// A value for a param from outside the file: `--set name=value`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,31 +54,61 @@ pub struct Checked {
 }
 
 /// Checks a file against the ops there are. Reports everything that is wrong at once.
+///
+/// Statements that could not be parsed are left out; what uses the names that they bind is not reported.
 pub fn check(file: &File, source: &Source, signatures: &Signatures, settings: &[Setting]) -> Checked {
     let mut checker = Checker::new(file, source, signatures);
     checker.settings(settings);
     checker.declare();
-    for at in 0..file.statements.len() {
+    for at in checker.order() {
         checker.statement(at);
     }
     checker.exports();
     checker.unused();
-    checker.diagnostics.sort_by_key(|diagnostic| diagnostic.span);
-    let broken = checker.diagnostics.iter().any(Diagnostic::is_error);
-    let diagnostics = std::mem::take(&mut checker.diagnostics);
-    Checked { program: (!broken).then(|| checker.program()), diagnostics }
+    let mut diagnostics = std::mem::take(&mut checker.diagnostics);
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span);
+    shorten(&mut diagnostics, checker.dropped);
+    Checked { program: (!checker.broken).then(|| checker.program()), diagnostics }
 }
 
-/// A value with its type; what an expression comes to.
-type Typed = (Value, Type);
+/// The value of an argument's default, `text`; none without diagnostics if it needs a default that `signatures` does not have
+/// yet.
+pub(crate) fn default_value(
+    text: &str,
+    op: &str,
+    arg: &Arg,
+    signatures: &Signatures,
+) -> Result<Option<Value>, Box<Diagnostic>> {
+    let Some(expr) = crate::parser::parse_value(text) else {
+        return Err(Box::new(Diagnostic::error(codes::SYNTAX, format!("`{text}` is no value of the language"))));
+    };
+    let (file, source) = (File::default(), Source::new("", text)?);
+    let mut checker = Checker::new(&file, &source, signatures);
+    let value = checker.argument_value(arg, op, &expr);
+    if !checker.stages.is_empty() {
+        return Err(Box::new(Diagnostic::error(codes::TYPE_MISMATCH, format!("`{text}` is a stage"))));
+    }
+    match checker.diagnostics.into_iter().next() {
+        Some(diagnostic) => Err(Box::new(diagnostic)),
+        None => Ok(value),
+    }
+}
 
-/// How far a binding is.
+/// What a name stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Target {
+    /// A statement, by its place.
+    Statement(usize),
+    /// A statement that could not be parsed.
+    Lost,
+}
+
+/// A binding or param that was worked out.
 #[derive(Clone, PartialEq, Debug)]
-enum Progress {
-    Open,
-    InHand,
-    /// With its value, or without one when it has a fault.
-    Done(Option<Typed>),
+struct Bound {
+    typed: Typed,
+    /// How many parts its value has; what it costs to copy it.
+    parts: usize,
 }
 
 struct Checker<'a> {
@@ -69,19 +116,20 @@ struct Checker<'a> {
     source: &'a Source,
     signatures: &'a Signatures,
     settings: BTreeMap<String, String>,
-    names: BTreeMap<&'a str, usize>,
-    progress: Vec<Progress>,
+    names: BTreeMap<&'a str, Target>,
+    /// By statement: its value, once it is worked out and if it has no fault.
+    bound: Vec<Option<Bound>>,
     used: Vec<bool>,
-    /// The bindings being worked out, outermost first: a cycle shows as a path through them.
-    stack: Vec<usize>,
     params: BTreeMap<usize, ParamInfo>,
-    stages: Vec<Stage>,
-    stage_names: BTreeMap<String, StageId>,
-    /// Stages by what they compute: equal calls are one stage.
-    equal: BTreeMap<String, StageId>,
+    stages: Stages,
     exports: Vec<Export>,
     exported: Vec<StageId>,
     diagnostics: Vec<Diagnostic>,
+    /// Diagnostics beyond [`COLLECTED_MAX`].
+    dropped: usize,
+    broken: bool,
+    compared: usize,
+    copied: usize,
 }
 
 impl<'a> Checker<'a> {
@@ -93,61 +141,56 @@ impl<'a> Checker<'a> {
             signatures,
             settings: BTreeMap::new(),
             names: BTreeMap::new(),
-            progress: vec![Progress::Open; count],
+            bound: vec![None; count],
             used: vec![false; count],
-            stack: Vec::new(),
             params: BTreeMap::new(),
-            stages: Vec::new(),
-            stage_names: BTreeMap::new(),
-            equal: BTreeMap::new(),
+            stages: Stages::default(),
             exports: Vec::new(),
             exported: Vec::new(),
             diagnostics: Vec::new(),
+            dropped: 0,
+            broken: false,
+            compared: 0,
+            copied: 0,
         }
     }
 
     fn report(&mut self, diagnostic: Diagnostic) {
-        self.diagnostics.push(diagnostic);
+        self.broken |= diagnostic.is_error();
+        if self.diagnostics.len() < COLLECTED_MAX {
+            self.diagnostics.push(diagnostic);
+        } else {
+            self.dropped += 1;
+        }
     }
 
-    fn settings(&mut self, settings: &[Setting]) {
-        let statements = &self.file.statements;
-        let params: Vec<&str> = statements
-            .iter()
-            .filter_map(|statement| match &statement.kind {
-                StatementKind::Param { name, .. } => Some(name.text.as_str()),
-                _ => None,
-            })
-            .collect();
-        for setting in settings {
-            if !params.contains(&setting.name.as_str()) {
-                let mut diagnostic =
-                    Diagnostic::error(codes::UNKNOWN_PARAM, format!("the workflow has no param `{}`", setting.name));
-                diagnostic = match nearest(&setting.name, params.iter().copied()) {
-                    Some(name) => diagnostic.help(format!("did you mean `{name}`?")),
-                    None if params.is_empty() => diagnostic.help("it has no params at all"),
-                    None => diagnostic.help(format!("its params are {}", params.join(", "))),
-                };
-                self.report(diagnostic);
-            } else if self.settings.insert(setting.name.clone(), setting.value.clone()).is_some() {
-                let message = format!("the param `{}` is set twice", setting.name);
-                self.report(Diagnostic::error(codes::BOUND_TWICE, message).help("set it once"));
-            }
+    /// The known name that was probably meant. After very many comparisons, none: the file has other troubles.
+    fn nearest<'k>(&mut self, name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+        if self.compared > COMPARED_MAX {
+            return None;
         }
+        let mut count = 0;
+        let found = suggest::nearest(name, known.inspect(|_| count += 1));
+        self.compared += count;
+        found
+    }
+
+    /// What can stand where a value is due and is spelt almost like `name`.
+    fn nearest_value(&mut self, name: &str) -> Option<String> {
+        let signatures = self.signatures;
+        let configs = signatures.ops().filter(|op| op.kind == Kind::Config).map(|op| op.name);
+        let names: Vec<&str> = self.names.keys().copied().chain(configs).chain(["true", "false"]).collect();
+        self.nearest(name, names.into_iter()).map(str::to_owned)
     }
 
     /// Gives every name its statement.
     fn declare(&mut self) {
-        for (at, statement) in self.file.statements.iter().enumerate() {
-            let (StatementKind::Param { name, .. } | StatementKind::Binding { name, .. }) = &statement.kind else {
-                continue;
-            };
+        let file = self.file;
+        for (at, statement) in file.statements.iter().enumerate() {
+            let Some(name) = bound_name(statement) else { continue };
             match self.names.get(name.text.as_str()) {
-                None => {
-                    self.names.insert(&name.text, at);
-                }
-                Some(first) => {
-                    let first = self.file.statements.get(*first).map_or(name.span, |statement| name_of(statement).span);
+                Some(Target::Statement(first)) => {
+                    let first = file.statements.get(*first).and_then(bound_name).map_or(name.span, |name| name.span);
                     self.report(
                         Diagnostic::error(codes::BOUND_TWICE, format!("`{}` is bound twice", name.text))
                             .at(name.span, "the second time")
@@ -155,367 +198,145 @@ impl<'a> Checker<'a> {
                             .help("give one of them another name; a name has one value in the whole file"),
                     );
                 }
+                _ => {
+                    self.names.insert(&name.text, Target::Statement(at));
+                }
             }
+        }
+        for name in &file.lost {
+            self.names.entry(&name.text).or_insert(Target::Lost);
         }
     }
 
+    /// Works out the statement at a place. What it needs was worked out before, unless there is a cycle.
     fn statement(&mut self, at: usize) {
         let Some(statement) = self.file.statements.get(at) else { return };
-        match &statement.kind {
-            StatementKind::Param { name, .. } => {
+        let typed = match &statement.kind {
+            StatementKind::Param { .. } => {
                 self.no_attributes(statement, "a param");
-                if self.names.get(name.text.as_str()) == Some(&at) {
-                    self.binding(at);
-                }
+                self.param(at, statement)
             }
-            StatementKind::Binding { .. } => {
-                if matches!(self.progress.get(at), Some(Progress::Open)) {
-                    self.binding(at);
-                }
+            StatementKind::Binding { name, value } => self.binding(statement, name, value),
+            StatementKind::Export { .. } => {
+                self.no_attributes(statement, "an export");
+                None
             }
-            StatementKind::Export { .. } => self.no_attributes(statement, "an export"),
-        }
-    }
-
-    fn no_attributes(&mut self, statement: &Statement, what: &str) {
-        if let Some(attribute) = statement.attributes.first() {
-            let message = format!("{what} takes no attributes");
-            self.report(
-                Diagnostic::error(codes::BAD_ATTRIBUTE, message)
-                    .at(attribute.span, "this one")
-                    .help("attributes say how to run a stage: put them before `name = op(…)`"),
-            );
-        }
-    }
-
-    /// The value of a binding or param, worked out once.
-    fn binding(&mut self, at: usize) -> Option<Typed> {
-        match self.progress.get(at)? {
-            Progress::Done(value) => return value.clone(),
-            Progress::InHand => {
-                self.cycle(at);
-                return None;
-            }
-            Progress::Open => {}
-        }
-        self.set_progress(at, Progress::InHand);
-        self.stack.push(at);
-        let statement = self.file.statements.get(at)?;
-        let value = match &statement.kind {
-            StatementKind::Param { name, ty, default, range } => {
-                self.param(at, name, ty.as_ref(), default.as_ref(), range.as_ref())
-            }
-            StatementKind::Binding { name, value } => self.bound(statement, name, value),
-            StatementKind::Export { .. } => None,
         };
-        self.stack.pop();
-        self.set_progress(at, Progress::Done(value.clone()));
-        value
-    }
-
-    fn set_progress(&mut self, at: usize, progress: Progress) {
-        if let Some(slot) = self.progress.get_mut(at) {
-            *slot = progress;
+        let bound = typed.map(|typed| Bound { parts: typed.0.parts(), typed });
+        if let Some(slot) = self.bound.get_mut(at) {
+            *slot = bound;
         }
     }
 
-    fn bound(&mut self, statement: &Statement, name: &Name, value: &Expr) -> Option<Typed> {
+    fn binding(&mut self, statement: &Statement, name: &Name, value: &Expr) -> Option<Typed> {
         let attributes = self.attributes(&statement.attributes);
-        let typed = self.expr(value, &name.text, Some(attributes))?;
-        match &typed.0 {
-            Value::Stage(id) => {
-                self.stage_names.insert(name.text.clone(), *id);
+        let typed = self.expr(value, Place::value_of(&name.text))?;
+        match (&value.kind, &typed.0) {
+            (ExprKind::Call { .. }, Value::Stage(id)) => self.bind_stage(name, *id, &attributes, statement),
+            (_, Value::Stage(id)) => {
+                self.no_attributes(statement, "another name for a stage");
+                self.bind_stage(name, *id, &Attributes::default(), statement);
             }
-            _ => self.no_attributes(statement, "a constant"),
+            _ => self.no_attributes(statement, "a plain value"),
         }
         Some(typed)
     }
 
-    fn cycle(&mut self, at: usize) {
-        let from = self.stack.iter().position(|place| *place == at).unwrap_or(0);
-        let mut path: Vec<&Name> = Vec::new();
-        for place in self.stack.iter().skip(from).chain([&at]) {
-            path.extend(self.file.statements.get(*place).map(name_of));
+    /// The value of an expression.
+    fn expr(&mut self, expr: &Expr, place: Place<'_>) -> Option<Typed> {
+        match &expr.kind {
+            ExprKind::Name(name) => self.name(name, expr.span, place),
+            ExprKind::List(values) => {
+                // All of them first, so that all faults are told.
+                let typed: Vec<Option<Typed>> = values.iter().map(|value| self.expr(value, place.inside())).collect();
+                let typed: Vec<Typed> = typed.into_iter().collect::<Option<_>>()?;
+                let (values, found) = typed.into_iter().unzip();
+                Some((Value::List(values), Found::List(found)))
+            }
+            ExprKind::Call { op, args } => self.call(expr.span, op, args, place),
+            _ => literal(expr),
         }
-        let text = path.iter().map(|name| name.text.as_str()).collect::<Vec<_>>().join(" -> ");
-        let Some(name) = path.first() else { return };
-        let diagnostic = Diagnostic::error(codes::CYCLE, format!("`{}` needs itself: {text}", name.text))
-            .at(name.span, "bound here")
-            .help("break the cycle: a stage can only take results of stages that do not need its own");
-        self.report(diagnostic);
     }
 
-    fn param(
-        &mut self,
-        at: usize,
-        name: &Name,
-        declared: Option<&Name>,
-        default: Option<&Expr>,
-        range: Option<&(Expr, Expr)>,
-    ) -> Option<Typed> {
-        let declared = match declared {
-            Some(ty) => Some(self.declared_type(ty)?),
-            None => None,
-        };
-        let default = match default {
-            Some(expr) => Some(self.constant(expr, declared)?),
-            None => None,
-        };
-        let Some(ty) = declared.or(default.as_ref().map(|(_, ty)| *ty)) else {
-            let message = format!("the param `{}` has neither a type nor a default", name.text);
-            let help = format!("write `param {} = value` or `param {}: type`", name.text, name.text);
-            self.report(Diagnostic::error(codes::SYNTAX, message).at(name.span, "declared here").help(help));
-            return None;
-        };
-        let range = match range {
-            Some((low, high)) => Some((self.constant(low, Some(ty))?.0, self.constant(high, Some(ty))?.0)),
-            None => None,
-        };
-        let default = default.map(|(value, _)| value);
-        let setting = self.settings.get(&name.text).cloned();
-        let value = match &setting {
-            Some(text) => self.setting(name, text, ty)?,
-            None => default.clone().or_else(|| {
-                let message = format!("the param `{}` has no value", name.text);
-                let help = format!("set it with --set {}=…, or give it a default", name.text);
-                self.report(
-                    Diagnostic::error(codes::PARAM_NOT_SET, message)
-                        .at(name.span, format!("a {ty} without a default"))
-                        .help(help),
-                );
+    fn name(&mut self, name: &str, span: Span, place: Place<'_>) -> Option<Typed> {
+        match self.names.get(name).copied() {
+            Some(Target::Statement(at)) => {
+                if let Some(used) = self.used.get_mut(at) {
+                    *used = true;
+                }
+                // None is a fault that was told where it is: in the binding, or in the cycle.
+                let parts = self.bound.get(at)?.as_ref()?.parts;
+                self.copy(parts, span)?;
+                self.bound.get(at)?.as_ref().map(|bound| bound.typed.clone())
+            }
+            Some(Target::Lost) => None,
+            None if self.signatures.op(name).is_some_and(|op| op.kind == Kind::Config) => {
+                // `text = bert.base`: a config op that needs no arguments needs no brackets either.
+                self.call(span, &Name { text: name.to_owned(), span }, &[], place)
+            }
+            None => {
+                self.unknown_name(name, span);
                 None
-            })?,
-        };
-        if let Some((low, high)) = &range {
-            self.within(&value, ty, (amount(low)?, amount(high)?), name.span, &name.text)?;
-        }
-        let doc = self.doc_of(at);
-        let span = self.file.statements.get(at)?.span;
-        let info = ParamInfo {
-            name: name.text.clone(),
-            ty,
-            value: value.clone(),
-            default,
-            range,
-            set: setting.is_some(),
-            doc,
-            span,
-        };
-        self.params.insert(at, info);
-        Some((value, ty))
-    }
-
-    /// A value that may be no stage.
-    fn constant(&mut self, expr: &Expr, ty: Option<Type>) -> Option<Typed> {
-        let typed = self.expr(expr, "", None)?;
-        match ty {
-            Some(ty) => Some((self.fit(typed, ty, expr.span, "here")?, ty)),
-            None => Some(typed),
+            }
         }
     }
 
-    fn setting(&mut self, name: &Name, text: &str, ty: Type) -> Option<Value> {
-        let bare = matches!(ty, Type::Str | Type::Path | Type::Choice(_)).then(|| Value::Str(text.to_owned()));
-        let parsed = parse_value(text).and_then(|expr| literal_value(&expr));
-        let typed = match (parsed, bare) {
-            (Some((value @ Value::Str(_), ty)), _) => Some((value, ty)),
-            (_, Some(bare)) => Some((bare, Type::Str)),
-            (other, None) => other,
-        };
-        let fitted = typed.and_then(|typed| coerce(typed, ty));
-        if fitted.is_none() {
-            let message = format!("`{text}` is no {ty}, which the param `{}` is", name.text);
-            let help = format!("write a {ty} as in the workflow: --set {}=…", name.text);
-            self.report(Diagnostic::error(codes::TYPE_MISMATCH, message).at(name.span, "declared here").help(help));
+    /// Accounts for a value that is used once more.
+    fn copy(&mut self, parts: usize, span: Span) -> Option<()> {
+        let before = self.copied;
+        self.copied = before.saturating_add(parts.saturating_sub(1));
+        if self.copied <= COPIED_MAX {
+            return Some(());
         }
-        fitted
-    }
-
-    fn declared_type(&mut self, name: &Name) -> Option<Type> {
-        let (word, list) = match name.text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            Some(word) => (word, true),
-            None => (name.text.as_str(), false),
-        };
-        let found =
-            DECLARABLE.iter().find(|(known, ..)| *known == word).map(|(_, one, many)| if list { *many } else { *one });
-        if found.is_none() {
-            let known: Vec<&str> = DECLARABLE.iter().map(|(word, ..)| *word).collect();
-            let help = match nearest(word, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the types are {}; in brackets, a list of them", known.join(", ")),
-            };
+        if before <= COPIED_MAX {
+            let message = format!("the values of the workflow have more than {COPIED_MAX} parts");
             self.report(
-                Diagnostic::error(codes::UNKNOWN_TYPE, format!("there is no type `{word}`"))
-                    .at(name.span, "named here")
-                    .help(help),
+                Diagnostic::error(codes::TOO_LARGE, message)
+                    .at(span, "with this use")
+                    .help("lists of lists, or lists used very often, have grown too large: put such data into a file that an op reads"),
             );
         }
-        found
-    }
-
-    /// The comment lines right above a statement, or the comment behind it.
-    fn doc_of(&self, at: usize) -> String {
-        let Some(statement) = self.file.statements.get(at) else { return String::new() };
-        let line = |offset| self.source.position(offset).line;
-        let (first, last) = (line(statement.span.start), line(statement.span.end));
-        let text = |span: &Span| self.source.slice(*span).trim_start_matches('#').trim().to_owned();
-        if let Some(behind) =
-            self.file.comments.iter().find(|span| span.start >= statement.span.end && line(span.start) == last)
-        {
-            return text(behind);
-        }
-        let mut lines = Vec::new();
-        let mut next = first;
-        for span in self.file.comments.iter().rev().filter(|span| span.end <= statement.span.start) {
-            let own_line = self.source.position(span.start).column == 1;
-            if line(span.start) + 1 != next || !own_line {
-                break;
-            }
-            next -= 1;
-            lines.push(text(span));
-        }
-        lines.reverse();
-        lines.join("\n")
-    }
-
-    /// The value of an expression. `owner` names the binding it is for: nested calls are named after it.
-    fn expr(&mut self, expr: &Expr, owner: &str, attributes: Option<Attributes>) -> Option<Typed> {
-        match &expr.kind {
-            ExprKind::Name(name) => self.name(name, expr.span),
-            ExprKind::List(values) => {
-                let typed: Vec<Option<Typed>> = values.iter().map(|value| self.expr(value, owner, None)).collect();
-                let typed: Vec<Typed> = typed.into_iter().collect::<Option<_>>()?;
-                let ty = list_type(&typed);
-                if ty.is_none() {
-                    let types: Vec<String> = typed.iter().map(|(_, ty)| ty.to_string()).collect();
-                    let diagnostic =
-                        Diagnostic::error(codes::TYPE_MISMATCH, "the values of a list have different types")
-                            .at(expr.span, format!("they are {}", types.join(", ")))
-                            .help("a list holds values of one type");
-                    self.report(diagnostic);
-                }
-                Some((Value::List(typed.into_iter().map(|(value, _)| value).collect()), ty?))
-            }
-            ExprKind::Call { op, args } => self.call(expr, op, args, owner, attributes),
-            _ => literal_value(expr),
-        }
-    }
-
-    fn name(&mut self, name: &str, span: Span) -> Option<Typed> {
-        let Some(at) = self.names.get(name).copied() else {
-            let mut diagnostic =
-                Diagnostic::error(codes::UNKNOWN_NAME, format!("nothing is called `{name}`")).at(span, "used here");
-            diagnostic = match nearest(name, self.names.keys().copied()) {
-                Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-                None if self.signatures.op(name).is_some() => {
-                    diagnostic.help(format!("`{name}` is an op: call it, `{name}(…)`"))
-                }
-                None => diagnostic.help(format!("bind it: `{name} = …`, or make it a param: `param {name} = …`")),
-            };
-            self.report(diagnostic);
-            return None;
-        };
-        if let Some(used) = self.used.get_mut(at) {
-            *used = true;
-        }
-        self.binding(at)
-    }
-
-    /// The value as `ty` takes it, or a diagnostic.
-    fn fit(&mut self, (value, found): Typed, ty: Type, span: Span, place: &str) -> Option<Value> {
-        if let Some(value) = coerce((value, found), ty) {
-            return Some(value);
-        }
-        let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, format!("expected {ty}, found {found}"))
-            .at(span, format!("{place} takes {ty}"));
-        let makers: Vec<&str> =
-            self.signatures.ops().filter(|op| fits(op.output, ty) && named(ty)).map(|op| op.name).collect();
-        let diagnostic = if makers.is_empty() {
-            diagnostic
-        } else {
-            let calls: Vec<String> = makers.iter().map(|name| format!("{name}(…)")).collect();
-            let verb = if calls.len() == 1 { "makes" } else { "make" };
-            diagnostic.help(format!("{} {verb} a {ty}", calls.join(", ")))
-        };
-        self.report(diagnostic);
         None
     }
 
-    fn within(&mut self, value: &Value, ty: Type, (low, high): (f64, f64), span: Span, name: &str) -> Option<()> {
-        let values = match value {
-            Value::List(values) => values.as_slice(),
-            other => std::slice::from_ref(other),
+    fn unknown_name(&mut self, name: &str, span: Span) {
+        let diagnostic =
+            Diagnostic::error(codes::UNKNOWN_NAME, format!("nothing is called `{name}`")).at(span, "used here");
+        let signatures = self.signatures;
+        let help = if signatures.op(name).is_some() {
+            format!("`{name}` is an op; to run it, call it: `{name}(…)`")
+        } else if let Some(near) = self.nearest_value(name) {
+            format!("did you mean `{near}`?")
+        } else {
+            format!(
+                "bind it, `{name} = …`, or make it a param, `param {name} = …`; a text stands in quotes, \"{name}\""
+            )
         };
-        for value in values {
-            let Some(found) = amount(value) else { continue };
-            if !(low..=high).contains(&found) {
-                let range = range_text(ty, (low, high));
-                let message = format!("{value} is out of range for `{name}`");
-                let diagnostic = Diagnostic::error(codes::OUT_OF_RANGE, message)
-                    .at(span, format!("allowed is {range}, both ends included"));
-                self.report(diagnostic.help(format!("choose a value in {range}")));
-                return None;
-            }
-        }
-        Some(())
+        self.report(diagnostic.help(help));
     }
 
-    fn exports(&mut self) {
-        for statement in &self.file.statements {
-            let StatementKind::Export { name, format, path } = &statement.kind else { continue };
-            let value = self.name(&name.text, name.span);
-            let Some(known) = self.signatures.format(&format.text) else {
-                let names: Vec<&str> = self.signatures.formats().map(|format| format.name).collect();
-                let help = match nearest(&format.text, names.iter().copied()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("the formats are {}", names.join(", ")),
-                };
-                let diagnostic =
-                    Diagnostic::error(codes::UNKNOWN_FORMAT, format!("there is no export format `{}`", format.text));
-                self.report(diagnostic.at(format.span, "named here").help(help));
-                continue;
-            };
-            let (Some((value, ty)), ExprKind::Str(path)) = (value, &path.kind) else { continue };
-            let (Value::Stage(stage), true) = (value, known.accepts.iter().any(|accepted| fits(ty, *accepted))) else {
-                let accepted: Vec<String> = known.accepts.iter().map(Type::to_string).collect();
-                let message = format!("a {ty} cannot be exported as {}", known.name);
-                let diagnostic =
-                    Diagnostic::error(codes::TYPE_MISMATCH, message).at(name.span, format!("this is a {ty}"));
-                self.report(diagnostic.help(format!("{} takes {}", known.name, accepted.join(" or "))));
-                continue;
-            };
-            self.exported.push(stage);
-            self.exports.push(Export {
-                name: name.text.clone(),
-                stage,
-                format: known.name,
-                path: path.clone(),
-                span: statement.span,
-            });
-        }
-    }
-
-    /// Leaves that nobody asked for.
+    /// Bindings that nobody asked for.
     fn unused(&mut self) {
-        let any_target =
-            !self.exported.is_empty() || self.stages.iter().any(|stage| self.signatures.is_result(stage.output));
-        for (at, statement) in self.file.statements.iter().enumerate() {
-            let (StatementKind::Param { name, .. } | StatementKind::Binding { name, .. }) = &statement.kind else {
-                continue;
-            };
-            let Some(Progress::Done(Some((value, ty)))) = self.progress.get(at) else { continue };
-            if self.used.get(at) == Some(&true) || self.names.get(name.text.as_str()) != Some(&at) {
+        // What is missing from the tree may use any of them.
+        if !self.file.complete {
+            return;
+        }
+        let file = self.file;
+        let signatures = self.signatures;
+        let any_target = !self.exported.is_empty() || self.stages.outputs().any(|output| signatures.is_result(output));
+        for (at, statement) in file.statements.iter().enumerate() {
+            let (Some(name), Some(Some(bound))) = (bound_name(statement), self.bound.get(at)) else { continue };
+            if self.used.get(at) == Some(&true) || self.names.get(name.text.as_str()) != Some(&Target::Statement(at)) {
                 continue;
             }
-            let stage = matches!(value, Value::Stage(_));
-            if stage && (!any_target || self.signatures.is_result(*ty)) {
+            let stage = matches!(bound.typed.0, Value::Stage(_));
+            let result = matches!(&bound.typed.1, Found::One(ty) if signatures.is_result(*ty));
+            if stage && (!any_target || result) {
                 continue;
             }
             let (label, help) = if stage {
-                (
-                    "it is not run unless it is asked for by name",
-                    format!("export it, use it, or remove it; `blip run … {}` runs it", name.text),
-                )
+                let help = format!("export it, use it, or remove it; `blip run … {}` runs it", name.text);
+                ("it is not run unless it is asked for by name", help)
             } else {
                 ("nothing depends on its value", "use it or remove it".to_owned())
             };
@@ -523,111 +344,12 @@ impl<'a> Checker<'a> {
             self.report(diagnostic.at(name.span, label).help(help));
         }
     }
-
-    fn program(self) -> Program {
-        let mut inner = vec![false; self.stages.len()];
-        for stage in &self.stages {
-            for input in stage.inputs() {
-                if let Some(slot) = inner.get_mut(input.0 as usize) {
-                    *slot = true;
-                }
-            }
-        }
-        let leaves = |wanted: &dyn Fn(&Stage) -> bool| -> Vec<StageId> {
-            let leaves = (0..)
-                .map(StageId)
-                .zip(&self.stages)
-                .filter(|(id, stage)| !inner.get(id.0 as usize).copied().unwrap_or(false) && wanted(stage));
-            leaves.map(|(id, _)| id).collect()
-        };
-        let mut default_targets = leaves(&|stage| self.signatures.is_result(stage.output));
-        default_targets.extend(&self.exported);
-        if default_targets.is_empty() {
-            default_targets = leaves(&|_| true);
-        }
-        default_targets.sort_unstable();
-        default_targets.dedup();
-        let params = self.params.into_values().collect();
-        Program { params, stages: self.stages, exports: self.exports, names: self.stage_names, default_targets }
-    }
 }
 
-fn name_of(statement: &Statement) -> &Name {
+/// The name that a statement binds.
+fn bound_name(statement: &Statement) -> Option<&Name> {
     match &statement.kind {
-        StatementKind::Param { name, .. }
-        | StatementKind::Binding { name, .. }
-        | StatementKind::Export { name, .. } => name,
-    }
-}
-
-fn named(ty: Type) -> bool {
-    matches!(ty, Type::Named(_) | Type::OneOf(_))
-}
-
-/// Whether a value of type `found` is one of type `ty`, coercions aside.
-fn fits(found: Type, ty: Type) -> bool {
-    match ty {
-        Type::OneOf(types) => types.iter().any(|ty| fits(found, *ty)),
-        _ => found == ty,
-    }
-}
-
-/// The value as `ty` takes it, if it does.
-fn coerce((value, found): Typed, ty: Type) -> Option<Value> {
-    match (value, ty) {
-        (value, Type::OneOf(types)) => types.iter().find_map(|ty| coerce((value.clone(), found), *ty)),
-        (Value::Str(text), Type::Choice(words)) => words.contains(&text.as_str()).then_some(Value::Str(text)),
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a user's whole number as a float; beyond 2^53 none is meant exactly"
-        )]
-        (Value::Int(number), Type::Float) => Some(Value::Float(number as f64)),
-        (Value::Str(text), Type::Path) => Some(Value::Path(text)),
-        (Value::List(values), Type::List(element)) => {
-            let types = match found {
-                Type::List(found) => *found,
-                _ => *element,
-            };
-            values.into_iter().map(|value| coerce((value, types), *element)).collect::<Option<_>>().map(Value::List)
-        }
-        (value, ty) => (found == ty).then_some(value),
-    }
-}
-
-/// The value of an expression without names and calls.
-fn literal_value(expr: &Expr) -> Option<Typed> {
-    Some(match &expr.kind {
-        ExprKind::Int(number) => (Value::Int(*number), Type::Int),
-        ExprKind::Float(number) => (Value::Float(*number), Type::Float),
-        ExprKind::Str(text) => (Value::Str(text.clone()), Type::Str),
-        ExprKind::Bool(truth) => (Value::Bool(*truth), Type::Bool),
-        ExprKind::Duration(ms) => (Value::Duration(*ms), Type::Duration),
-        ExprKind::Size(bytes) => (Value::Size(*bytes), Type::Size),
-        ExprKind::List(values) => {
-            let typed: Vec<Typed> = values.iter().map(literal_value).collect::<Option<_>>()?;
-            let ty = list_type(&typed)?;
-            (Value::List(typed.into_iter().map(|(value, _)| value).collect()), ty)
-        }
-        ExprKind::Name(_) | ExprKind::Call { .. } => return None,
-    })
-}
-
-/// The type of a list of these values, if they have one type. An empty list, and one of named types, fits by its values.
-fn list_type(values: &[Typed]) -> Option<Type> {
-    let Some((_, first)) = values.first() else { return Some(Type::List(&Type::Str)) };
-    if !values.iter().all(|(_, ty)| ty == first) {
-        return None;
-    }
-    DECLARABLE.iter().find(|(_, one, _)| one == first).map(|(.., many)| *many)
-}
-
-/// A number, duration or size as a plain number, for comparing with a range.
-#[expect(clippy::cast_precision_loss, reason = "ranges are compared, not computed with")]
-fn amount(value: &Value) -> Option<f64> {
-    match value {
-        Value::Int(number) => Some(*number as f64),
-        Value::Float(number) => Some(*number),
-        Value::Duration(amount) | Value::Size(amount) => Some(*amount as f64),
-        _ => None,
+        StatementKind::Param { name, .. } | StatementKind::Binding { name, .. } => Some(name),
+        StatementKind::Export { .. } => None,
     }
 }

@@ -30,7 +30,12 @@ codes! {
     CONTROL_CHARACTER = "E003";
     /// Brackets are nested deeper than any workflow needs.
     TOO_DEEP = "E004";
-    /// The text is no statement of the language at this place.
+    /// The file has so many faults that a list of all of them would help nobody. Mend the first ones and check again.
+    TOO_MANY = "E005";
+    /// Lists that hold lists, or lists used very often, make values too large for any memory.
+    TOO_LARGE = "E006";
+    /// The text is no statement of the language at this place. A statement is `name = value`, `param name = value` or
+    /// `export name as format "path"`, and ends with its line unless a bracket is open.
     SYNTAX = "E010";
     /// A string has no closing quote on its line.
     UNTERMINATED_STRING = "E011";
@@ -40,6 +45,8 @@ codes! {
     BAD_NUMBER = "E013";
     /// A bracket is not closed before the next statement, or closes nothing.
     UNBALANCED = "E014";
+    /// A binding or a param has a word of the language as its name: `param`, `export`, `as`, `in`, `true` or `false`.
+    RESERVED = "E015";
     /// A name is used that no binding or param has.
     UNKNOWN_NAME = "E020";
     /// An op is called that does not exist.
@@ -56,6 +63,8 @@ codes! {
     BOUND_TWICE = "E030";
     /// A binding needs itself, directly or through others.
     CYCLE = "E031";
+    /// An export has no path, or the path of another export: one would overwrite the other.
+    EXPORT_PATH = "E032";
     /// A value has another type than the place it stands in takes.
     TYPE_MISMATCH = "E040";
     /// A number lies outside the range allowed for it.

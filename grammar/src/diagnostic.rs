@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::codes::Code;
+use crate::codes::{self, Code};
 use crate::source::Source;
 use crate::span::Span;
 
@@ -135,4 +135,27 @@ impl fmt::Display for Compact<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// As many diagnostics are shown of a file; [`codes::TOO_MANY`] stands for the rest.
+pub(crate) const SHOWN_MAX: usize = 100;
+
+/// Keeps the first [`SHOWN_MAX`] diagnostics, errors before warnings, and says how many more there are; `dropped` ones were
+/// not even collected.
+pub(crate) fn shorten(diagnostics: &mut Vec<Diagnostic>, dropped: usize) {
+    let more = dropped + diagnostics.len().saturating_sub(SHOWN_MAX);
+    if more == 0 {
+        return;
+    }
+    let any_error = diagnostics.iter().any(Diagnostic::is_error);
+    diagnostics.sort_by_key(|diagnostic| !diagnostic.is_error());
+    diagnostics.truncate(SHOWN_MAX);
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span);
+    let message = format!("there are {more} more messages, which are not shown");
+    let last = if any_error {
+        Diagnostic::error(codes::TOO_MANY, message)
+    } else {
+        Diagnostic::warning(codes::TOO_MANY, message)
+    };
+    diagnostics.push(last.help("mend the first ones, then check again"));
 }

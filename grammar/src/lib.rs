@@ -15,6 +15,7 @@ mod signature;
 mod source;
 mod span;
 mod statements;
+mod tokens;
 mod types;
 mod units;
 

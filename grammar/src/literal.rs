@@ -24,7 +24,11 @@ impl BadNumber {
     }
 }
 
+/// Below this every whole number of milliseconds or bytes is exact as a float.
+const AMOUNT_MAX: f64 = 9e15;
+
 /// `57_600`, `3e-4`, `10min`, `1.5GiB`.
+#[expect(clippy::cast_precision_loss, reason = "the factors of units are small or powers of two")]
 pub(crate) fn number(text: &str) -> Result<ExprKind, BadNumber> {
     let unit_at = unit_start(text);
     let (digits, unit) = text.split_at(unit_at);
@@ -46,10 +50,15 @@ pub(crate) fn number(text: &str) -> Result<ExprKind, BadNumber> {
     let find = |table: &[(&str, u64)]| table.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
     let whole = |factor: u64| {
         amount(value, factor).ok_or_else(|| {
-            BadNumber::new(
-                format!("`{text}` is no amount"),
-                "an amount is a whole number of milliseconds or bytes, not negative",
-            )
+            let what = if value < 0.0 {
+                "is negative"
+            } else if value * factor as f64 >= AMOUNT_MAX {
+                "is too large"
+            } else {
+                "is too fine"
+            };
+            let help = "a duration is a whole number of milliseconds, a size one of bytes, from 0 to 9e15";
+            BadNumber::new(format!("`{text}` {what}"), help)
         })
     };
     match (find(&units::TIME), find(&units::SIZE)) {
@@ -94,36 +103,103 @@ fn amount(value: f64, factor: u64) -> Option<u64> {
     let product = value * factor as f64;
     let rounded = product.round();
     let near = (product - rounded).abs() < 1e-6;
-    (near && (0.0..9e15).contains(&rounded)).then_some(rounded as u64)
+    (near && (0.0..AMOUNT_MAX).contains(&rounded)).then_some(rounded as u64)
 }
 
-/// The text of a string literal, or where its first bad escape is and what it is.
-pub(crate) fn string(literal: &str) -> Result<String, (usize, String)> {
+/// An escape that is none: what stands there, and from which byte of the literal on.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct BadEscape {
+    at: usize,
+    text: String,
+}
+
+impl BadEscape {
+    /// The diagnostic for it; `start` is where the literal begins.
+    pub(crate) fn into_diagnostic(self, start: usize) -> Diagnostic {
+        let at = start + self.at;
+        let (message, help) = if self.text.starts_with("\\u") {
+            let help = "write the number of a character in hexadecimal, as in \\u{1f600}";
+            (format!("`{}` is no character", self.text), help)
+        } else {
+            let help = "the escapes are \\n \\r \\t \\\" \\\\ and \\u{1f600}; a backslash itself is written \\\\";
+            (format!("`{}` is no escape", self.text), help)
+        };
+        Diagnostic::error(codes::BAD_ESCAPE, message)
+            .at(Span::new(at, at + self.text.len()), "in this string")
+            .help(help)
+    }
+}
+
+/// The text of a string literal, and its bad escapes, which are left out of it.
+pub(crate) fn string(literal: &str) -> (String, Vec<BadEscape>) {
     let inner = literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or("");
     let mut text = String::with_capacity(inner.len());
-    let mut chars = inner.char_indices();
-    while let Some((at, c)) = chars.next() {
-        if c != '\\' {
-            text.push(c);
-            continue;
+    let mut bad = Vec::new();
+    let mut rest = inner;
+    while let Some(c) = rest.chars().next() {
+        let (found, len) = if c == '\\' { escape(rest) } else { (Some(c), c.len_utf8()) };
+        match found {
+            Some(found) => text.push(found),
+            None => bad
+                .push(BadEscape { at: literal.len() - 1 - rest.len(), text: rest.get(..len).unwrap_or("").to_owned() }),
         }
-        let bad = |rest: &str| (at + 1, format!("\\{rest}"));
-        match chars.next().map(|(_, c)| c) {
-            Some('n') => text.push('\n'),
-            Some('r') => text.push('\r'),
-            Some('t') => text.push('\t'),
-            Some(c @ ('"' | '\\')) => text.push(c),
-            Some('u') => {
-                let rest = inner.get(at + 2..).unwrap_or("");
-                let code = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(code, _)| code);
-                let found = code.and_then(|code| char::from_u32(u32::from_str_radix(code, 16).ok()?));
-                let (Some(code), Some(found)) = (code, found) else { return Err(bad("u")) };
-                text.push(found);
-                chars.nth(code.len() + 1);
-            }
-            Some(c) => return Err(bad(&c.to_string())),
-            None => return Err(bad("")),
+        rest = rest.get(len..).unwrap_or("");
+    }
+    (text, bad)
+}
+
+/// The character that the escape at the start of `rest` means, and the escape's length.
+fn escape(rest: &str) -> (Option<char>, usize) {
+    let Some(c) = rest.chars().nth(1) else { return (None, 1) };
+    match c {
+        'n' => (Some('\n'), 2),
+        'r' => (Some('\r'), 2),
+        't' => (Some('\t'), 2),
+        '"' | '\\' => (Some(c), 2),
+        'u' => {
+            let Some(digits) = rest.get(2..).and_then(|rest| rest.strip_prefix('{')) else { return (None, 2) };
+            let Some(len) = digits.find(|c: char| !c.is_ascii_hexdigit()) else { return (None, 3 + digits.len()) };
+            let closed = digits.get(len..).is_some_and(|rest| rest.starts_with('}'));
+            let code = digits.get(..len).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+            // No text that is a path or a prompt holds NUL; systems take it for the end.
+            let found = code.and_then(char::from_u32).filter(|found| closed && *found != '\0');
+            (found, 3 + len + usize::from(closed))
+        }
+        _ => (None, 1 + c.len_utf8()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_become_their_characters() {
+        assert_eq!(string(r#""a\n\t\r\"\\\u{1F600}\u{e9}""#), ("a\n\t\r\"\\\u{1f600}\u{e9}".to_owned(), vec![]));
+    }
+
+    #[test]
+    fn every_bad_escape_is_found_with_its_place() {
+        let (text, bad) = string(r#""ü\q \u12 \u{zz} \u{110000} \u{0} \ü""#);
+        assert_eq!(text, "ü 12 zz}   ");
+        let bad: Vec<(usize, &str)> = bad.iter().map(|bad| (bad.at, bad.text.as_str())).collect();
+        assert_eq!(bad, [(3, r"\q"), (6, r"\u"), (11, r"\u{"), (18, r"\u{110000}"), (29, r"\u{0}"), (35, r"\ü")]);
+    }
+
+    #[test]
+    fn numbers_and_units() {
+        let good = |text| number(text).expect("a number");
+        assert_eq!(good("57_600"), ExprKind::Int(57_600));
+        assert_eq!(good("-9223372036854775808"), ExprKind::Int(i64::MIN));
+        assert_eq!(good("3e-4"), ExprKind::Float(3e-4));
+        assert_eq!(good("1_0.2_5E+1"), ExprKind::Float(102.5));
+        assert_eq!(good("10min"), ExprKind::Duration(600_000));
+        assert_eq!(good("1.5GiB"), ExprKind::Size(3 << 29));
+        assert_eq!(good("2e3ms"), ExprKind::Duration(2_000));
+        let ExprKind::Float(zero) = good("-0.0") else { panic!("a float") };
+        assert!(zero.is_sign_positive());
+        for bad in ["9223372036854775808", "1e999", "0.5ms", "-1s", "3parsecs", "1e", "99999999TB"] {
+            assert!(number(bad).is_err(), "{bad}");
         }
     }
-    Ok(text)
 }

@@ -1,17 +1,20 @@
 //! Text to tree: the only file that names pest.
 
+mod fault;
+
 use pest::Parser;
 use pest::error::{ErrorVariant, InputLocation};
 use pest::iterators::Pair;
 
 use crate::ast::{Argument, Attribute, Expr, ExprKind, File, Name, Statement, StatementKind};
 use crate::codes;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, shorten};
 use crate::literal;
 use crate::source::Source;
 use crate::span::Span;
-use crate::statements;
+use crate::statements::{self, Piece};
 
+use self::fault::Fault;
 use self::rules::{Rule, Syntax};
 
 mod rules {
@@ -19,6 +22,9 @@ mod rules {
     #[grammar = "../grammar.pest"]
     pub(super) struct Syntax;
 }
+
+/// Words with a meaning of their own: no binding or param can have them as its name.
+pub(crate) const RESERVED: [&str; 6] = ["param", "export", "as", "in", "true", "false"];
 
 /// A parsed file and everything that is wrong with its syntax.
 #[derive(Clone, PartialEq, Debug)]
@@ -33,28 +39,43 @@ pub struct Parsed {
 pub fn parse(source: &Source) -> Parsed {
     let pieces = statements::cut(source);
     let mut diagnostics = pieces.diagnostics;
-    let mut parsed = Vec::new();
-    for span in pieces.statements {
-        let mut builder = Builder { offset: span.start, diagnostics: &mut diagnostics };
-        match Syntax::parse(Rule::statement_only, source.slice(span)) {
-            Ok(mut pairs) => parsed.extend(pairs.next().map(|pair| builder.statement(pair))),
-            Err(error) => builder.syntax(&error, span),
+    let mut file = File { comments: pieces.comments, ..File::default() };
+    // Whether the piece before ended too early: what follows it may be its rest.
+    let mut cut_short = false;
+    for piece in pieces.statements {
+        let text = source.slice(piece.span);
+        let mut builder = Builder { offset: piece.span.start, diagnostics: &mut diagnostics };
+        let parsed = if piece.broken { None } else { Some(Syntax::parse(Rule::statement_only, text)) };
+        let was_cut_short = std::mem::take(&mut cut_short);
+        match parsed {
+            Some(Ok(mut pairs)) => {
+                file.statements.extend(pairs.next().map(|pair| builder.statement(pair)));
+                continue;
+            }
+            Some(Err(_)) if was_cut_short && piece.name.is_none() => {}
+            Some(Err(error)) => cut_short = builder.syntax(&error, text, &piece),
+            None => {}
         }
+        file.lost.extend(piece.name.map(|span| Name { text: source.slice(span).to_owned(), span }));
     }
     diagnostics.sort_by_key(|diagnostic| diagnostic.span);
-    let complete = diagnostics.is_empty();
-    Parsed { file: File { statements: parsed, comments: pieces.comments, complete }, diagnostics }
+    file.complete = diagnostics.is_empty();
+    shorten(&mut diagnostics, 0);
+    Parsed { file, diagnostics }
 }
 
-/// Parses the value of a setting; a text that is no expression is `None`, a bare text.
+/// Parses a value that stands by itself, as that of a setting. A text that is no expression is `None`.
 pub(crate) fn parse_value(text: &str) -> Option<Expr> {
-    // The cutter's checks hold for statements; a setting is short and its nesting is bounded here.
-    if text.chars().filter(|c| "([".contains(*c)).count() > 64 {
+    let source = Source::new("", text).ok()?;
+    let pieces = statements::cut(&source);
+    // More than one piece, a comment or a fault: no value of the language.
+    let [Piece { broken: false, span, .. }] = pieces.statements.as_slice() else { return None };
+    if !pieces.comments.is_empty() || !pieces.diagnostics.is_empty() {
         return None;
     }
-    let pair = Syntax::parse(Rule::expr_only, text).ok()?.next()?;
+    let pair = Syntax::parse(Rule::expr_only, source.slice(*span)).ok()?.next()?;
     let mut diagnostics = Vec::new();
-    let expr = Builder { offset: 0, diagnostics: &mut diagnostics }.expr(pair);
+    let expr = Builder { offset: span.start, diagnostics: &mut diagnostics }.expr(pair);
     diagnostics.is_empty().then_some(expr)
 }
 
@@ -108,9 +129,10 @@ impl Builder<'_> {
 
     fn attribute(&mut self, pair: Pair<'_, Rule>) -> Attribute {
         let span = self.span(&pair);
-        let mut parts = pair.into_inner().filter(|part| part.as_rule() != Rule::comment);
+        let mut parts = pair.into_inner();
         let name = parts.next().expect("the rule `attribute` begins with a name");
-        Attribute { name: self.name(&name), argument: parts.next().map(|part| self.argument(part)), span }
+        let argument = parts.find(|part| part.as_rule() == Rule::argument).map(|part| self.argument(part));
+        Attribute { name: self.name(&name), argument, span }
     }
 
     fn argument(&mut self, pair: Pair<'_, Rule>) -> Argument {
@@ -132,44 +154,64 @@ impl Builder<'_> {
         for part in pair.into_inner() {
             match part.as_rule() {
                 Rule::ident => name = Some(self.name(&part)),
-                Rule::type_name => ty = Some(self.name(&part)),
+                Rule::type_name => ty = Some(self.type_name(&part)),
                 Rule::expr => default = Some(self.expr(part)),
                 Rule::range => {
-                    let mut ends = part.into_inner().map(|end| self.expr(end));
+                    let mut ends = part.into_inner().map(|bound| self.expr(bound));
                     range = ends.next().zip(ends.next());
                 }
                 _ => {}
             }
         }
-        StatementKind::Param { name: name.expect("the rule `param` has a name"), ty, default, range }
+        let name = name.expect("the rule `param` has a name");
+        self.reserved(&name);
+        StatementKind::Param { name, ty, default, range }
+    }
+
+    /// `int`, or `[int]` without the blanks that may stand inside.
+    fn type_name(&self, pair: &Pair<'_, Rule>) -> Name {
+        let text = pair.as_str().chars().filter(|c| !c.is_whitespace()).collect();
+        Name { text, span: self.span(pair) }
+    }
+
+    /// Words of the language are no names: a reader, or the language itself, would take them for the word.
+    fn reserved(&mut self, name: &Name) {
+        if RESERVED.contains(&name.text.as_str()) {
+            let message = format!("`{}` is a word of the language and cannot be a name", name.text);
+            let help = format!("choose another name, such as `{}_`", name.text);
+            self.diagnostics.push(Diagnostic::error(codes::RESERVED, message).at(name.span, "bound here").help(help));
+        }
     }
 
     fn export(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
         let mut parts = pair.into_inner();
         let mut next = || parts.next().expect("the rule `export` has three parts");
         let (name, format, path) = (next(), next(), next());
-        StatementKind::Export { name: self.name(&name), format: self.name(&format), path: self.string(&path) }
+        StatementKind::Export { name: self.name(&name), format: self.name(&format), path: self.expr(path) }
     }
 
     fn binding(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
         let mut parts = pair.into_inner();
         let name = parts.next().expect("the rule `binding` begins with a name");
-        let value = parts.next().expect("the rule `binding` ends with a value");
-        StatementKind::Binding { name: self.name(&name), value: self.expr(value) }
+        let value = parts.last().expect("the rule `binding` ends with a value");
+        let name = self.name(&name);
+        self.reserved(&name);
+        StatementKind::Binding { name, value: self.expr(value) }
     }
 
+    /// An expression, or one of the fewer kinds that may stand at some places.
     fn expr(&mut self, pair: Pair<'_, Rule>) -> Expr {
-        let inner = pair.into_inner().next().expect("the rule `expr` holds one of its kinds");
+        let inner = pair.into_inner().next().expect("an expression holds one of its kinds");
         let span = self.span(&inner);
         let kind = match inner.as_rule() {
-            Rule::string => return self.string(&inner),
+            Rule::string => self.string(&inner),
             Rule::number => literal::number(inner.as_str()).unwrap_or_else(|problem| {
                 self.diagnostics.push(problem.into_diagnostic(span));
-                ExprKind::Int(0)
+                ExprKind::Fault
             }),
             Rule::list => {
                 let values = inner.into_inner().filter(|part| part.as_rule() == Rule::expr);
-                ExprKind::List(values.collect::<Vec<_>>().into_iter().map(|part| self.expr(part)).collect())
+                ExprKind::List(values.map(|part| self.expr(part)).collect())
             }
             Rule::call => self.call(inner),
             _ => match inner.as_str() {
@@ -194,50 +236,58 @@ impl Builder<'_> {
         ExprKind::Call { op: op.expect("the rule `call` begins with an op"), args }
     }
 
-    fn string(&mut self, pair: &Pair<'_, Rule>) -> Expr {
-        let span = self.span(pair);
-        let text = literal::string(pair.as_str()).unwrap_or_else(|(at, text)| {
-            let at = Span::new(span.start + at, span.start + at + text.len());
-            let diagnostic = Diagnostic::error(codes::BAD_ESCAPE, format!("`{text}` is no escape"))
-                .at(at, "in this string")
-                .help("the escapes are \\n \\r \\t \\\" \\\\ and \\u{1f600}; a backslash itself is \\\\");
-            self.diagnostics.push(diagnostic);
-            String::new()
-        });
-        Expr { kind: ExprKind::Str(text), span }
+    fn string(&mut self, pair: &Pair<'_, Rule>) -> ExprKind {
+        let start = self.span(pair).start;
+        let (text, faults) = literal::string(pair.as_str());
+        let good = faults.is_empty();
+        for fault in faults {
+            self.diagnostics.push(fault.into_diagnostic(start));
+        }
+        if good { ExprKind::Str(text) } else { ExprKind::Fault }
     }
 
-    fn syntax(&mut self, error: &pest::error::Error<Rule>, piece: Span) {
+    /// Reports a piece that is no statement; whether it ends before the statement does.
+    fn syntax(&mut self, error: &pest::error::Error<Rule>, text: &str, piece: &Piece) -> bool {
         let at = match error.location {
-            InputLocation::Pos(at) | InputLocation::Span((at, _)) => (piece.start + at).min(piece.end),
+            InputLocation::Pos(at) | InputLocation::Span((at, _)) => at.min(text.len()),
         };
         let expected = match &error.variant {
             ErrorVariant::ParsingError { positives, .. } => expected(positives),
-            ErrorVariant::CustomError { message } => message.clone(),
+            ErrorVariant::CustomError { .. } => Vec::new(),
         };
-        let end = (at + 1).min(piece.end).max(at);
-        let diagnostic = Diagnostic::error(codes::SYNTAX, "this is no statement of the language")
-            .at(Span::new(at, end), expected)
-            .help("a statement is `name = op(arguments)`, `param name = value` or `export name as format \"path\"`");
-        self.diagnostics.push(diagnostic);
+        let unnamed = Syntax::parse(Rule::expr_only, text).is_ok();
+        let fault = Fault { text, at, expected: &expected, unnamed, indented: piece.indented };
+        self.diagnostics.push(fault.into_diagnostic(self.offset));
+        fault.cut_short()
     }
 }
 
-/// "expected a value or `)`", from the rules that could have matched.
-fn expected(rules: &[Rule]) -> String {
+/// What could have stood where a piece is no statement, from the rules that were tried there.
+fn expected(rules: &[Rule]) -> Vec<&'static str> {
     let word = |rule: &Rule| match rule {
-        Rule::ident => "a name",
-        Rule::path | Rule::expr | Rule::number | Rule::string | Rule::list | Rule::call => "a value",
-        Rule::argument => "an argument",
-        Rule::attribute => "an attribute",
-        Rule::range => "a range such as 0.0..1.0",
-        Rule::type_name => "a type",
-        Rule::EOI => "the end of the statement",
-        Rule::statement | Rule::binding | Rule::param | Rule::export => "a statement",
-        _ => "",
+        Rule::ident => Some("a name"),
+        Rule::path | Rule::expr | Rule::number | Rule::string | Rule::list | Rule::call | Rule::argument => {
+            Some("a value")
+        }
+        Rule::attribute => Some("an attribute"),
+        Rule::range | Rule::bound => Some("a range such as 0.0..1.0"),
+        Rule::type_name => Some("a type"),
+        Rule::target => Some("a path in quotes"),
+        Rule::comma => Some("`,`"),
+        Rule::list_end => Some("`]`"),
+        Rule::call_end => Some("`)`"),
+        Rule::equals => Some("`=`"),
+        Rule::EOI => Some("the end of the statement"),
+        Rule::statement | Rule::binding | Rule::param | Rule::export => Some("a statement"),
+        _ => None,
     };
-    let mut words: Vec<&str> = rules.iter().map(word).filter(|word| !word.is_empty()).collect();
+    let mut words: Vec<&str> = rules.iter().filter_map(word).collect();
     words.sort_unstable();
     words.dedup();
-    if words.is_empty() { "this does not belong here".to_owned() } else { format!("expected {}", words.join(" or ")) }
+    words
+}
+
+/// Whether a text is one name, such as `web_pairs`.
+pub(crate) fn is_ident(text: &str) -> bool {
+    Syntax::parse(Rule::ident_only, text).is_ok()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::span::Span;
+use crate::tokens::is_hidden;
 use crate::types::Type;
 use crate::units;
 
@@ -159,6 +160,15 @@ impl Stage {
 }
 
 impl Value {
+    /// How many values it is made of, itself included.
+    pub(crate) fn parts(&self) -> usize {
+        1 + match self {
+            Value::List(values) => values.iter().map(Value::parts).sum(),
+            Value::Config { args, .. } => args.values().map(Value::parts).sum(),
+            _ => 0,
+        }
+    }
+
     fn collect_stages(&self, into: &mut Vec<StageId>) {
         match self {
             Value::Stage(id) => into.push(*id),
@@ -203,7 +213,7 @@ fn write_quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
             '\n' => f.write_str("\\n")?,
             '\r' => f.write_str("\\r")?,
             '\t' => f.write_str("\\t")?,
-            c if c.is_control() => write!(f, "\\u{{{:x}}}", u32::from(c))?,
+            c if is_hidden(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
             c => write!(f, "{c}")?,
         }
     }

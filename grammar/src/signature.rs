@@ -2,9 +2,12 @@
 //!
 //! The grammar knows no op by itself; whoever embeds it hands in [`Signatures`].
 
+mod declaration;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::program::Value;
 use crate::types::Type;
 
 /// An op as the language sees it.
@@ -141,6 +144,8 @@ pub struct Signatures {
     ops: BTreeMap<&'static str, Signature>,
     formats: BTreeMap<&'static str, ExportFormat>,
     results: Vec<&'static str>,
+    /// The values of arguments that are not given, by op and argument.
+    defaults: BTreeMap<(&'static str, &'static str), Value>,
 }
 
 impl Signatures {
@@ -154,20 +159,31 @@ impl Signatures {
         formats: Vec<ExportFormat>,
         results: Vec<&'static str>,
     ) -> Result<Signatures, SignatureError> {
-        let mut signatures = Signatures { ops: BTreeMap::new(), formats: BTreeMap::new(), results };
+        let mut signatures =
+            Signatures { ops: BTreeMap::new(), formats: BTreeMap::new(), results, defaults: BTreeMap::new() };
         for op in ops {
             let name = op.name;
+            declaration::op(&op)?;
             if signatures.ops.insert(name, op).is_some() {
-                return Err(SignatureError { name: name.to_owned(), what: "declared twice".to_owned() });
+                return Err(SignatureError::new(name, "it is declared twice"));
             }
         }
         for format in formats {
             let name = format.name;
+            declaration::format(&format)?;
             if signatures.formats.insert(name, format).is_some() {
-                return Err(SignatureError { name: name.to_owned(), what: "declared twice".to_owned() });
+                return Err(SignatureError::new(name, "it is declared twice"));
             }
         }
+        declaration::defaults(&mut signatures)?;
         Ok(signatures)
+    }
+
+    /// What an argument with a default is when it is not given.
+    pub(crate) fn default(&self, op: &str, arg: &str) -> Option<&Value> {
+        let op = self.ops.get(op)?;
+        let arg = op.args.iter().find(|known| known.name == arg)?;
+        self.defaults.get(&(op.name, arg.name))
     }
 
     /// The op of this name.
@@ -203,6 +219,12 @@ pub struct SignatureError {
     pub name: String,
     /// What is wrong with it.
     pub what: String,
+}
+
+impl SignatureError {
+    fn new(name: &str, what: impl Into<String>) -> SignatureError {
+        SignatureError { name: name.to_owned(), what: what.into() }
+    }
 }
 
 impl fmt::Display for SignatureError {

@@ -2,62 +2,59 @@
 
 use std::collections::BTreeMap;
 
-use super::suggest::nearest;
-use super::{Checker, Typed};
+use super::Checker;
+use super::stages::Place;
+use super::values::{Found, Typed, article, coerce};
 use crate::ast::{Argument, Expr, ExprKind, Name};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
-use crate::parser::parse_value;
-use crate::program::{Attributes, Stage, StageId, Value};
+use crate::program::Value;
 use crate::signature::{Arg, Default, Kind, Signature};
 use crate::span::Span;
+use crate::types::Type;
 
-/// A value that was written for an argument.
-struct Given<'e> {
-    value: &'e Expr,
-    span: Span,
+/// The values written for an argument: one, or any number for a variadic one.
+type Given<'e> = Vec<&'e Argument>;
+
+/// What was written in a call, by argument.
+struct Assigned<'e> {
+    given: BTreeMap<&'static str, Given<'e>>,
+    /// Whether every value found its argument.
+    good: bool,
 }
 
 impl Checker<'_> {
     /// The value of a call.
-    pub(super) fn call(
-        &mut self,
-        expr: &Expr,
-        op: &Name,
-        written: &[Argument],
-        owner: &str,
-        attributes: Option<Attributes>,
-    ) -> Option<Typed> {
+    pub(super) fn call(&mut self, span: Span, op: &Name, written: &[Argument], place: Place<'_>) -> Option<Typed> {
         let signatures = self.signatures;
         let Some(signature) = signatures.op(&op.text) else {
             self.unknown_op(op);
             // Faults inside the arguments are worth telling all the same.
             written.iter().for_each(|argument| {
-                self.expr(&argument.value, owner, None);
+                self.expr(&argument.value, place.inside());
             });
             return None;
         };
-        let inner = if owner.is_empty() { op.text.clone() } else { owner.to_owned() };
-        let given = self.assign(signature, op, written);
-        let args = self.fill(signature, op, expr.span, given?, &inner);
-        let args = args?;
-        match signature.kind {
-            Kind::Config => Some((Value::Config { op: signature.name, args }, signature.output)),
-            Kind::Stage => {
-                let id = self.stage(signature, args, owner, attributes, expr.span);
-                Some((Value::Stage(id), signature.output))
-            }
-        }
+        let assigned = self.assign(signature, op, written, place);
+        let args = self.fill(signature, op, assigned, place)?;
+        let value = match signature.kind {
+            Kind::Config => Value::Config { op: signature.name, args },
+            Kind::Stage => Value::Stage(self.stages.add(signature, args, place, span)),
+        };
+        Some((value, Found::One(signature.output)))
     }
 
     fn unknown_op(&mut self, op: &Name) {
-        let mut diagnostic =
-            Diagnostic::error(codes::UNKNOWN_OP, format!("there is no op `{}`", op.text)).at(op.span, "called here");
-        diagnostic = match nearest(&op.text, self.signatures.ops().map(|op| op.name)) {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-            None => diagnostic.help("`blip ops` lists all ops"),
+        let signatures = self.signatures;
+        let help = match self.nearest(&op.text, signatures.ops().map(|op| op.name)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if self.names.contains_key(op.text.as_str()) => {
+                format!("`{}` is a value of this file, not an op: pass it without brackets", op.text)
+            }
+            None => "`blip ops` lists all ops".to_owned(),
         };
-        self.report(diagnostic);
+        let diagnostic = Diagnostic::error(codes::UNKNOWN_OP, format!("there is no op `{}`", op.text));
+        self.report(diagnostic.at(op.span, "called here").help(help));
     }
 
     /// Which written value is for which argument. Positional values fill the arguments in order, a variadic one takes the
@@ -67,92 +64,94 @@ impl Checker<'_> {
         signature: &Signature,
         op: &Name,
         written: &'e [Argument],
-    ) -> Option<BTreeMap<&'static str, Vec<Given<'e>>>> {
-        let mut given: BTreeMap<&'static str, Vec<Given<'e>>> = BTreeMap::new();
-        let mut place = 0;
+        place: Place<'_>,
+    ) -> Assigned<'e> {
+        let mut assigned = Assigned { given: BTreeMap::new(), good: true };
+        let mut next = 0;
         let mut named = false;
-        let mut good = true;
         for argument in written {
-            let next = signature.args.get(place);
-            let shorthand = |arg: &&Arg| match &argument.value.kind {
-                ExprKind::Name(name) => {
-                    name == arg.name && !arg.variadic && next.is_none_or(|next| next.name != arg.name)
-                }
-                _ => false,
-            };
-            let value = Given { value: &argument.value, span: argument.span };
+            let positional = signature.args.get(next);
             let arg = if let Some(name) = &argument.name {
                 named = true;
-                let found = signature.args.iter().find(|arg| arg.name == name.text);
-                if found.is_none() {
-                    self.unknown_argument(signature, op, name);
-                }
-                found
-            } else if let Some(arg) = signature.args.iter().find(shorthand) {
+                self.named(signature, op, name)
+            } else if let Some(arg) = shorthand(signature, positional, argument) {
                 named = true;
                 Some(arg)
             } else if named {
                 self.positional_after_named(signature, argument);
                 None
-            } else if let Some(arg) = next {
-                place += usize::from(!arg.variadic);
+            } else if let Some(arg) = positional {
+                next += usize::from(!arg.variadic);
                 Some(arg)
             } else {
                 self.too_many(signature, op, argument);
                 None
             };
-            let Some(arg) = arg else {
-                self.expr(&argument.value, "", None);
-                good = false;
-                continue;
-            };
-            let values = given.entry(arg.name).or_default();
-            if values.is_empty() || (arg.variadic && argument.name.is_none()) {
-                values.push(value);
-            } else {
-                let first = values.first().map_or(argument.span, |first| first.span);
-                good = false;
-                self.repeated(signature, arg, argument, first);
+            let first = arg.and_then(|arg| assigned.given.get(arg.name)?.first().copied());
+            match (arg, first) {
+                (Some(arg), None) => assigned.given.entry(arg.name).or_default().push(argument),
+                (Some(arg), Some(first)) if arg.variadic && argument.name.is_none() && first.name.is_none() => {
+                    assigned.given.entry(arg.name).or_default().push(argument);
+                }
+                (arg, first) => {
+                    if let (Some(arg), Some(first)) = (arg, first) {
+                        self.repeated(arg, argument, first);
+                    }
+                    self.expr(&argument.value, place.inside());
+                    assigned.good = false;
+                }
             }
         }
-        good.then_some(given)
+        assigned
     }
 
-    fn unknown_argument(&mut self, signature: &Signature, op: &Name, name: &Name) {
-        let mut diagnostic =
-            Diagnostic::error(codes::UNKNOWN_ARGUMENT, format!("`{}` has no argument `{}`", op.text, name.text))
-                .at(name.span, "named here");
-        diagnostic = match nearest(&name.text, signature.args.iter().map(|arg| arg.name)) {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-            None => diagnostic.help(format!("it is {signature}")),
-        };
-        self.report(diagnostic);
+    fn named<'s>(&mut self, signature: &'s Signature, op: &Name, name: &Name) -> Option<&'s Arg> {
+        let found = signature.args.iter().find(|arg| arg.name == name.text);
+        if found.is_none() {
+            let message = format!("`{}` has no argument `{}`", op.text, name.text);
+            let help = match self.nearest(&name.text, signature.args.iter().map(|arg| arg.name)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => arguments_of(signature),
+            };
+            self.report(Diagnostic::error(codes::UNKNOWN_ARGUMENT, message).at(name.span, "named here").help(help));
+        }
+        found
     }
 
     fn positional_after_named(&mut self, signature: &Signature, argument: &Argument) {
         let diagnostic =
             Diagnostic::error(codes::POSITIONAL_AFTER_NAMED, "a positional argument stands behind a named one")
                 .at(argument.span, "which argument is this?")
-                .help(format!("name it; the op is {signature}"));
+                .help(format!("name it, `name = …`; {}", arguments_of(signature)));
         self.report(diagnostic);
     }
 
     fn too_many(&mut self, signature: &Signature, op: &Name, argument: &Argument) {
-        let count = signature.args.len();
+        let message = match signature.args.len() {
+            0 => format!("`{}` takes no arguments", op.text),
+            1 => format!("`{}` takes only one argument", op.text),
+            count => format!("`{}` takes at most {count} arguments", op.text),
+        };
         let diagnostic =
-            Diagnostic::error(codes::TOO_MANY_ARGUMENTS, format!("`{}` takes at most {count} arguments", op.text))
-                .at(argument.span, "this one is too much")
-                .help(format!("it is {signature}"));
-        self.report(diagnostic);
+            Diagnostic::error(codes::TOO_MANY_ARGUMENTS, message).at(argument.span, "this one is too much");
+        self.report(diagnostic.help(arguments_of(signature)));
     }
 
-    fn repeated(&mut self, signature: &Signature, arg: &Arg, argument: &Argument, first: Span) {
+    fn repeated(&mut self, arg: &Arg, argument: &Argument, first: &Argument) {
         let diagnostic =
             Diagnostic::error(codes::REPEATED_ARGUMENT, format!("the argument `{}` is given twice", arg.name))
                 .at(argument.span, "the second time")
-                .note(first, "the first time")
-                .help(format!("keep one of them; the op is {signature}"));
-        self.report(diagnostic);
+                .note(first.span, "the first time");
+        let by_name =
+            argument.name.is_none() && matches!(&argument.value.kind, ExprKind::Name(name) if name == arg.name);
+        self.report(diagnostic.help(if by_name {
+            format!(
+                "a bare name that is an argument's name is for that argument; for another one write `name = {}`",
+                arg.name
+            )
+        } else {
+            "keep one of them".to_owned()
+        }));
     }
 
     /// All arguments with their values, defaults filled in.
@@ -160,17 +159,20 @@ impl Checker<'_> {
         &mut self,
         signature: &Signature,
         op: &Name,
-        call: Span,
-        mut given: BTreeMap<&'static str, Vec<Given<'_>>>,
-        owner: &str,
+        mut assigned: Assigned<'_>,
+        place: Place<'_>,
     ) -> Option<BTreeMap<&'static str, Value>> {
+        let signatures = self.signatures;
         let mut args = BTreeMap::new();
         let mut missing = Vec::new();
-        let mut good = true;
+        let mut good = assigned.good;
         for arg in &signature.args {
-            let value = match given.remove(arg.name) {
-                Some(values) if arg.variadic => self.variadic(arg, &values, owner),
-                Some(values) => values.first().and_then(|given| self.given(arg, given, owner)),
+            let value = match assigned.given.remove(arg.name) {
+                Some(given) if arg.variadic => self.variadic(arg, &op.text, &given, place),
+                Some(given) => given.first().and_then(|given| {
+                    let typed = self.expr(&given.value, place.inside())?;
+                    self.argument(arg, &op.text, &typed, &given.value)
+                }),
                 None => match arg.default {
                     Default::Required => {
                         missing.push(arg);
@@ -178,90 +180,103 @@ impl Checker<'_> {
                     }
                     Default::Optional if arg.variadic => Some(Value::List(Vec::new())),
                     Default::Optional => Some(Value::Absent),
-                    Default::Is(text) => Some(self.default(arg, text)),
+                    Default::Is(_) => signatures.default(signature.name, arg.name).cloned(),
                 },
             };
-            match value {
-                Some(value) => {
-                    args.insert(arg.name, value);
-                }
-                None => good = false,
-            }
+            good &= value.is_some();
+            args.extend(value.map(|value| (arg.name, value)));
         }
-        if !missing.is_empty() {
-            let names: Vec<String> = missing.iter().map(|arg| format!("`{}` ({})", arg.name, arg.ty)).collect();
-            let message = format!("`{}` lacks {}", op.text, names.join(" and "));
-            let end = Span::new(call.end.saturating_sub(1), call.end);
-            let diagnostic = Diagnostic::error(codes::MISSING_ARGUMENT, message)
-                .at(op.span.to(op.span), "called here")
-                .note(end, "before this bracket");
-            self.report(diagnostic.help(format!("it is {signature}")));
+        // Where a value found no argument, that was told, and is probably the one that is missing.
+        if !missing.is_empty() && assigned.good {
+            self.missing(op, &missing);
         }
         (good && missing.is_empty()).then_some(args)
     }
 
-    fn given(&mut self, arg: &Arg, given: &Given<'_>, owner: &str) -> Option<Value> {
-        let typed = self.expr(given.value, owner, None)?;
-        let value = self.fit(typed, arg.ty, given.value.span, &format!("the argument `{}`", arg.name))?;
+    fn missing(&mut self, op: &Name, missing: &[&Arg]) {
+        let names: Vec<String> = missing.iter().map(|arg| format!("`{}`", arg.name)).collect();
+        let what: Vec<String> = missing
+            .iter()
+            .map(|arg| format!("`{}` is {}: {}", arg.name, article(arg.ty), arg.doc.trim_end_matches('.')))
+            .collect();
+        let (list, s) = match names.as_slice() {
+            [one] => (one.clone(), ""),
+            [first @ .., last] => (format!("{} and {last}", first.join(", ")), "s"),
+            [] => return,
+        };
+        let diagnostic =
+            Diagnostic::error(codes::MISSING_ARGUMENT, format!("`{}` lacks the argument{s} {list}", op.text));
+        self.report(diagnostic.at(op.span, "called here").help(what.join("; ")));
+    }
+
+    /// The value of an argument that takes one.
+    fn argument(&mut self, arg: &Arg, op: &str, typed: &Typed, expr: &Expr) -> Option<Value> {
+        let what = format!("the argument `{}` of `{op}`", arg.name);
+        let value = self.fit(typed, arg.ty, expr, &what)?;
         if let Some(range) = arg.range {
-            self.within(&value, arg.ty, range, given.value.span, arg.name)?;
+            self.within(&value, arg.ty, range, expr.span, &what)?;
         }
         Some(value)
     }
 
-    fn variadic(&mut self, arg: &Arg, values: &[Given<'_>], owner: &str) -> Option<Value> {
-        // One list given by name is all of them.
-        if let [Given { value, .. }] = values
-            && let ExprKind::List(elements) = &value.kind
-        {
-            let given = elements.iter().map(|value| Given { value, span: value.span }).collect::<Vec<_>>();
-            return self.variadic_each(arg, &given, owner);
+    /// The value of an argument, outside of any call.
+    pub(super) fn argument_value(&mut self, arg: &Arg, op: &str, expr: &Expr) -> Option<Value> {
+        let typed = self.expr(expr, Place::value_of("").inside())?;
+        match typed {
+            (Value::List(_), _) if arg.variadic => self.variadic_values(arg, op, &typed, expr).map(Value::List),
+            _ => self.argument(arg, op, &typed, expr),
         }
-        self.variadic_each(arg, values, owner)
     }
 
-    fn variadic_each(&mut self, arg: &Arg, values: &[Given<'_>], owner: &str) -> Option<Value> {
-        let values: Vec<Option<Value>> = values.iter().map(|given| self.given(arg, given, owner)).collect();
-        values.into_iter().collect::<Option<_>>().map(Value::List)
-    }
-
-    /// A default is text of the language that the op's author wrote; a test of the ops walks all of them.
-    fn default(&mut self, arg: &Arg, text: &str) -> Value {
-        let known = self.diagnostics.len();
-        let value = parse_value(text).and_then(|expr| self.expr(&expr, "", None));
-        self.diagnostics.truncate(known);
-        let value = value.and_then(|typed| super::coerce(typed, arg.ty));
-        value.unwrap_or(Value::Absent)
-    }
-
-    /// A stage for this call: a new one, or one that computes the same.
-    fn stage(
-        &mut self,
-        signature: &Signature,
-        args: BTreeMap<&'static str, Value>,
-        owner: &str,
-        attributes: Option<Attributes>,
-        span: Span,
-    ) -> StageId {
-        let listed: Vec<String> = args.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let same = format!("{}({})", signature.name, listed.join(","));
-        if let Some(id) = self.equal.get(&same) {
-            return *id;
+    /// The values of a variadic argument. A list among them stands for its values.
+    fn variadic(&mut self, arg: &Arg, op: &str, given: &[&Argument], place: Place<'_>) -> Option<Value> {
+        let mut values = Vec::new();
+        let mut good = true;
+        for given in given {
+            let typed = self.expr(&given.value, place.inside());
+            let found = typed.and_then(|typed| self.variadic_values(arg, op, &typed, &given.value));
+            good &= found.is_some();
+            values.extend(found.into_iter().flatten());
         }
-        let id =
-            StageId(u32::try_from(self.stages.len()).expect("a workflow of at most 1 MB has fewer than 2^32 calls"));
-        let name = if attributes.is_some() { owner.to_owned() } else { self.inner_name(owner, signature.name) };
-        self.stage_names.insert(name.clone(), id);
-        self.equal.insert(same, id);
-        let attributes = attributes.unwrap_or_default();
-        self.stages.push(Stage { name, op: signature.name, args, attributes, output: signature.output, span });
-        id
+        good.then_some(Value::List(values))
     }
 
-    /// `base/merge`, and `base/merge.2` for the second one.
-    fn inner_name(&self, owner: &str, op: &str) -> String {
-        let name = format!("{owner}/{op}");
-        let numbered = (2..).map(|number| format!("{name}.{number}"));
-        std::iter::once(name.clone()).chain(numbered).find(|name| !self.stage_names.contains_key(name)).unwrap_or(name)
+    fn variadic_values(&mut self, arg: &Arg, op: &str, typed: &Typed, expr: &Expr) -> Option<Vec<Value>> {
+        let (value, found) = typed;
+        let (Value::List(values), Found::List(found)) = (value, found) else {
+            return self.argument(arg, op, typed, expr).map(|value| vec![value]);
+        };
+        if matches!(arg.ty, Type::List(_)) && coerce(value, &Found::List(found.clone()), arg.ty).is_some() {
+            return self.argument(arg, op, typed, expr).map(|value| vec![value]);
+        }
+        let written: &[Expr] = match &expr.kind {
+            ExprKind::List(exprs) => exprs,
+            _ => &[],
+        };
+        let each = values.iter().zip(found).enumerate().map(|(at, (value, found))| {
+            let typed = (value.clone(), found.clone());
+            self.argument(arg, op, &typed, written.get(at).unwrap_or(expr))
+        });
+        let each: Vec<Option<Value>> = each.collect();
+        each.into_iter().collect()
+    }
+}
+
+/// The argument that a bare name is for because it is the argument's own, if it does not stand in its place anyway.
+fn shorthand<'s>(signature: &'s Signature, positional: Option<&Arg>, argument: &Argument) -> Option<&'s Arg> {
+    let ExprKind::Name(name) = &argument.value.kind else { return None };
+    if positional.is_some_and(|arg| arg.name == name) {
+        return None;
+    }
+    signature.args.iter().find(|arg| arg.name == name && !arg.variadic)
+}
+
+/// "its arguments are …".
+fn arguments_of(signature: &Signature) -> String {
+    let names: Vec<&str> = signature.args.iter().map(|arg| arg.name).collect();
+    match names.as_slice() {
+        [] => "it has no arguments".to_owned(),
+        [one] => format!("its argument is {one}"),
+        names => format!("its arguments are {}", names.join(", ")),
     }
 }
