@@ -45,7 +45,7 @@ codes! {
     BAD_NUMBER = "E013";
     /// A bracket is not closed before the next statement, or closes nothing.
     UNBALANCED = "E014";
-    /// A binding or a param has a word of the language as its name: `param`, `export`, `as`, `in`, `true` or `false`.
+    /// A binding or a param has a word of the language as its name: `param`, `export`, `true` or `false`.
     RESERVED = "E015";
     /// A name is used that no binding or param has.
     UNKNOWN_NAME = "E020";

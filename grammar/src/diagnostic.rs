@@ -137,8 +137,8 @@ impl fmt::Display for Compact<'_> {
     }
 }
 
-/// As many diagnostics are shown of a file; [`codes::TOO_MANY`] stands for the rest.
-pub(crate) const SHOWN_MAX: usize = 100;
+/// As many diagnostics are shown of a file; [`codes::TOO_MANY`], the hundredth, stands for the rest.
+pub(crate) const SHOWN_MAX: usize = 99;
 
 /// Keeps the first [`SHOWN_MAX`] diagnostics, errors before warnings, and says how many more there are; `dropped` ones were
 /// not even collected.

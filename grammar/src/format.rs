@@ -1,8 +1,12 @@
 //! Tree to text, in the one standard layout. Comments stay where they were.
 
+mod columns;
+
 use crate::ast::{Argument, Attribute, Expr, ExprKind, File, Statement, StatementKind};
 use crate::source::Source;
 use crate::span::Span;
+
+use self::columns::{Columns, Form};
 
 /// The longest line before a call is broken over several.
 const WIDTH: usize = 100;
@@ -14,7 +18,8 @@ pub fn format(file: &File, source: &Source) -> String {
     if !file.complete {
         return source.text().to_owned();
     }
-    let mut printer = Printer { source, comments: &file.comments, next: 0, out: String::new() };
+    let mut printer =
+        Printer { source, comments: &file.comments, next: 0, out: String::new(), columns: Columns::default() };
     let mut end = 0;
     for statement in &file.statements {
         printer.leading(statement.span.start, &mut end, 0);
@@ -25,7 +30,7 @@ pub fn format(file: &File, source: &Source) -> String {
         printer.out.push('\n');
     }
     printer.leading(source.text().len(), &mut end, 0);
-    printer.out
+    printer.columns.align(&printer.out)
 }
 
 struct Printer<'a> {
@@ -33,6 +38,7 @@ struct Printer<'a> {
     comments: &'a [Span],
     next: usize,
     out: String,
+    columns: Columns,
 }
 
 impl Printer<'_> {
@@ -73,45 +79,79 @@ impl Printer<'_> {
     }
 
     fn comments_in(&self, span: Span) -> bool {
-        self.comments.get(self.next..).unwrap_or(&[]).iter().any(|comment| span.contains(comment.start))
+        let at = self.comments.partition_point(|comment| comment.start < span.start);
+        self.comments.get(at).is_some_and(|comment| span.contains(comment.start))
     }
 
     fn statement(&mut self, statement: &Statement) {
-        let mut end = statement.span.start;
-        if !statement.attributes.is_empty() {
-            let attributes: Vec<String> =
-                statement.attributes.iter().map(|attribute| self.attribute(attribute)).collect();
-            self.out.push_str(&attributes.join(" "));
-            end = statement.attributes.last().map_or(end, |attribute| attribute.span.end);
-            self.behind(&mut end);
-            self.out.push('\n');
-            let body = name_start(statement);
-            self.leading(body, &mut end, 0);
-        }
-        match &statement.kind {
+        self.attributes(statement);
+        let start = self.out.len();
+        let mut stops = Vec::new();
+        let form = match &statement.kind {
             StatementKind::Param { name, ty, default, range } => {
-                let mut text = format!("param {}", name.text);
+                self.out.push_str(&format!("param {}", name.text));
                 if let Some(ty) = ty {
-                    text += &format!(": {}", ty.text);
+                    self.out.push_str(&format!(": {}", ty.text));
                 }
                 if let Some(default) = default {
-                    text += &format!(" = {}", self.flat(default));
+                    stops.push(self.out.len());
+                    self.out.push_str(" = ");
+                    self.value(default, start);
                 }
                 if let Some((low, high)) = range {
-                    text += &format!(" in {}..{}", self.flat(low), self.flat(high));
+                    self.out.push_str(&format!(" in {}..{}", self.flat(low), self.flat(high)));
                 }
-                self.out.push_str(&text);
+                Form::Param
             }
             StatementKind::Binding { name, value } => {
-                self.out.push_str(&format!("{} = ", name.text));
-                let room = WIDTH.saturating_sub(name.text.chars().count() + 3);
-                self.expr(value, room, 0);
+                self.out.push_str(&name.text);
+                stops.push(self.out.len());
+                self.out.push_str(" = ");
+                self.value(value, start);
+                Form::Binding
             }
             StatementKind::Export { name, format, path } => {
-                let text = format!("export {} as {} {}", name.text, format.text, self.flat(path));
+                self.out.push_str(&format!("export {}", name.text));
+                stops.push(self.out.len());
+                self.out.push_str(&format!(" as {}", format.text));
+                stops.push(self.out.len());
+                self.out.push_str(&format!(" {}", self.flat(path)));
+                Form::Export
+            }
+        };
+        let one_line = !self.out.get(start..).unwrap_or("").contains('\n');
+        if one_line && statement.attributes.is_empty() && !stops.is_empty() {
+            self.columns.add(form, start, stops);
+        }
+    }
+
+    /// The attributes of a statement, on one line if they fit there and no comment stands between them.
+    fn attributes(&mut self, statement: &Statement) {
+        let Some((first, last)) = statement.attributes.first().zip(statement.attributes.last()) else { return };
+        let texts: Vec<String> = statement.attributes.iter().map(|attribute| self.attribute(attribute)).collect();
+        let line = texts.join(" ");
+        let mut end = first.span.start;
+        if line.chars().count() <= WIDTH && !self.comments_in(Span::new(first.span.start, last.span.start)) {
+            self.out.push_str(&line);
+            end = last.span.end;
+            self.behind(&mut end);
+            self.out.push('\n');
+        } else {
+            for (attribute, text) in statement.attributes.iter().zip(texts) {
+                self.leading(attribute.span.start, &mut end, 0);
                 self.out.push_str(&text);
+                end = attribute.span.end;
+                self.behind(&mut end);
+                self.out.push('\n');
             }
         }
+        self.leading(name_start(statement), &mut end, 0);
+    }
+
+    /// The value of the statement whose line begins at `start`.
+    fn value(&mut self, value: &Expr, start: usize) {
+        let used = self.out.get(start..).unwrap_or("").chars().count();
+        self.expr(value, WIDTH.saturating_sub(used), 0);
     }
 
     fn attribute(&self, attribute: &Attribute) -> String {

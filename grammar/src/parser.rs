@@ -24,7 +24,7 @@ mod rules {
 }
 
 /// Words with a meaning of their own: no binding or param can have them as its name.
-pub(crate) const RESERVED: [&str; 6] = ["param", "export", "as", "in", "true", "false"];
+pub(crate) const RESERVED: [&str; 4] = ["param", "export", "true", "false"];
 
 /// A parsed file and everything that is wrong with its syntax.
 #[derive(Clone, PartialEq, Debug)]
@@ -52,7 +52,7 @@ pub fn parse(source: &Source) -> Parsed {
                 file.statements.extend(pairs.next().map(|pair| builder.statement(pair)));
                 continue;
             }
-            Some(Err(_)) if was_cut_short && piece.name.is_none() => {}
+            Some(Err(_)) if was_cut_short && piece.name.is_none() && piece.indented => {}
             Some(Err(error)) => cut_short = builder.syntax(&error, text, &piece),
             None => {}
         }
@@ -184,7 +184,7 @@ impl Builder<'_> {
     }
 
     fn export(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
-        let mut parts = pair.into_inner();
+        let mut parts = pair.into_inner().filter(|part| part.as_rule() != Rule::as_word);
         let mut next = || parts.next().expect("the rule `export` has three parts");
         let (name, format, path) = (next(), next(), next());
         StatementKind::Export { name: self.name(&name), format: self.name(&format), path: self.expr(path) }
@@ -255,7 +255,7 @@ impl Builder<'_> {
             ErrorVariant::ParsingError { positives, .. } => expected(positives),
             ErrorVariant::CustomError { .. } => Vec::new(),
         };
-        let unnamed = Syntax::parse(Rule::expr_only, text).is_ok();
+        let unnamed = !RESERVED.contains(&text) && Syntax::parse(Rule::expr_only, text).is_ok();
         let fault = Fault { text, at, expected: &expected, unnamed, indented: piece.indented };
         self.diagnostics.push(fault.into_diagnostic(self.offset));
         fault.cut_short()
@@ -277,6 +277,7 @@ fn expected(rules: &[Rule]) -> Vec<&'static str> {
         Rule::list_end => Some("`]`"),
         Rule::call_end => Some("`)`"),
         Rule::equals => Some("`=`"),
+        Rule::as_word => Some("`as`"),
         Rule::EOI => Some("the end of the statement"),
         Rule::statement | Rule::binding | Rule::param | Rule::export => Some("a statement"),
         _ => None,

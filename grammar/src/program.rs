@@ -39,7 +39,8 @@ pub struct ParamInfo {
     pub range: Option<(Value, Value)>,
     /// Whether a setting gave the value.
     pub set: bool,
-    /// The comment above it, or behind it on its line; lines joined by a newline, without the `#`.
+    /// The comment behind it on its line, or else right above it; lines joined by a newline, without the `#`. Comments from
+    /// the first line of the file on are about the file.
     pub doc: String,
     /// Its statement.
     pub span: Span,

@@ -275,7 +275,8 @@ pub(crate) fn range_text(ty: Type, (low, high): (f64, f64)) -> String {
     format!("{}..{}", end(low), end(high))
 }
 
-fn bound_text(ty: Type, bound: f64) -> String {
+/// One end of a range, in the units of `ty`.
+pub(crate) fn bound_text(ty: Type, bound: f64) -> String {
     match ty {
         Type::List(element) => bound_text(*element, bound),
         Type::Float => format!("{bound:?}"),

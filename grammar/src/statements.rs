@@ -101,7 +101,10 @@ impl Cutter<'_> {
         let hidden = text.char_indices().filter(|(at, c)| is_hidden(*c) && !(*c == '\r' && newline_follows(*at)));
         for (at, c) in hidden.take(HIDDEN_MAX) {
             let message = format!("the character U+{:04X} is not allowed in a workflow", u32::from(c));
-            let help = format!("remove it; in a string it can be written as \\u{{{:x}}}", u32::from(c));
+            let help = match c {
+                '\r' => "end lines with \\n or \\r\\n; in a string it is written as \\r".to_owned(),
+                c => format!("remove it; in a string it is written as \\u{{{:x}}}", u32::from(c)),
+            };
             let diagnostic = Diagnostic::error(codes::CONTROL_CHARACTER, message)
                 .at(Span::new(at, at + c.len_utf8()), "it hides, or reorders what a reader sees")
                 .help(help);

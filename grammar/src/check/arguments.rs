@@ -46,12 +46,12 @@ impl Checker<'_> {
 
     fn unknown_op(&mut self, op: &Name) {
         let signatures = self.signatures;
-        let help = match self.nearest(&op.text, signatures.ops().map(|op| op.name)) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if self.names.contains_key(op.text.as_str()) => {
-                format!("`{}` is a value of this file, not an op: pass it without brackets", op.text)
-            }
-            None => "`blip ops` lists all ops".to_owned(),
+        let help = if self.names.contains_key(op.text.as_str()) {
+            format!("`{}` is a name of this file, not an op: use it without brackets", op.text)
+        } else if let Some(near) = self.nearest(&op.text, signatures.ops().map(|op| op.name)) {
+            format!("did you mean `{near}`?")
+        } else {
+            "`blip ops` lists all ops".to_owned()
         };
         let diagnostic = Diagnostic::error(codes::UNKNOWN_OP, format!("there is no op `{}`", op.text));
         self.report(diagnostic.at(op.span, "called here").help(help));

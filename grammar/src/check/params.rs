@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::stages::Place;
-use super::values::{Found, Typed, article, coerce, compare, literal, outside};
+use super::values::{Found, Typed, article, coerce, compare, literal, outside, sample};
 use super::{Checker, Setting, is_ordered};
 use crate::ast::{Expr, Name, Statement, StatementKind};
 use crate::codes;
@@ -13,6 +13,23 @@ use crate::program::{ParamInfo, Value};
 use crate::span::Span;
 use crate::tokens::is_hidden;
 use crate::types::{DECLARABLE, Type};
+
+/// What types are called in other languages.
+const ELSEWHERE: [(&str, &str); 13] = [
+    ("integer", "int"),
+    ("long", "int"),
+    ("number", "float"),
+    ("double", "float"),
+    ("real", "float"),
+    ("str", "string"),
+    ("text", "string"),
+    ("boolean", "bool"),
+    ("file", "path"),
+    ("folder", "path"),
+    ("time", "duration"),
+    ("bytes", "size"),
+    ("memory", "size"),
+];
 
 /// What the statement of a param says.
 struct Declared<'s> {
@@ -194,7 +211,7 @@ impl Checker<'_> {
     fn not_set(&mut self, name: &Name, ty: Type, range: Option<&(Value, Value)>) {
         let message = format!("the param `{}` has no value", name.text);
         let range = range.map_or_else(String::new, |(low, high)| format!(" in {low}..{high}"));
-        let help = format!("set it with --set {}={}, or give it a default", name.text, sample(ty));
+        let help = format!("set it with --set {}={}, or give it a default", name.text, shell_sample(ty));
         let diagnostic = Diagnostic::error(codes::PARAM_NOT_SET, message);
         self.report(diagnostic.at(name.span, format!("{}{range} without a default", article(ty))).help(help));
     }
@@ -211,7 +228,7 @@ impl Checker<'_> {
         let setting = format!("the setting `{}={}`", name.text, shown(text));
         let Some(value) = typed.and_then(|(value, found)| coerce(&value, &found, ty)) else {
             let message = format!("{setting} is not {}", article(ty));
-            let help = format!("write its value as in a workflow: --set {}={}", name.text, sample(ty));
+            let help = format!("write its value as in a workflow: --set {}={}", name.text, shell_sample(ty));
             self.report(Diagnostic::error(codes::TYPE_MISMATCH, message).help(help));
             return None;
         };
@@ -235,7 +252,9 @@ impl Checker<'_> {
             DECLARABLE.iter().find(|(known, ..)| *known == word).map(|(_, one, many)| if list { *many } else { *one });
         if found.is_none() {
             let known: Vec<&str> = DECLARABLE.iter().map(|(word, ..)| *word).collect();
-            let help = match self.nearest(word, known.iter().copied()) {
+            let elsewhere =
+                ELSEWHERE.iter().find(|(theirs, _)| *theirs == word.to_ascii_lowercase()).map(|(_, ours)| *ours);
+            let help = match elsewhere.or_else(|| self.nearest(word, known.iter().copied())) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the types of params are {}; in brackets, a list of them: [int]", known.join(", ")),
             };
@@ -245,7 +264,8 @@ impl Checker<'_> {
         found
     }
 
-    /// The comment lines right above a statement, or the comment behind it.
+    /// The comment behind a statement, or the comment lines right above it. Lines from the first of the file on are about
+    /// the file.
     fn doc_of(&self, statement: &Statement) -> String {
         let comments = &self.file.comments;
         let line = |offset| self.source.position(offset).line;
@@ -266,6 +286,9 @@ impl Checker<'_> {
             }
             next -= 1;
             lines.push(text(span));
+        }
+        if next == 1 {
+            return String::new();
         }
         lines.reverse();
         lines.join("\n")
@@ -297,22 +320,11 @@ fn found_as(value: &Value, ty: Type) -> Found {
     }
 }
 
-/// A value of this type as one would write it in a setting.
-fn sample(ty: Type) -> &'static str {
+/// A value of this type as one would write it for a shell.
+fn shell_sample(ty: Type) -> String {
     match ty {
-        Type::Int => "8",
-        Type::Float => "0.5",
-        Type::Bool => "true",
-        Type::Duration => "10min",
-        Type::Size => "16GiB",
-        Type::Path => "data/file.json",
-        Type::List(Type::Int) => "'[8, 16]'",
-        Type::List(Type::Float) => "'[0.5, 1.0]'",
-        Type::List(Type::Bool) => "'[true, false]'",
-        Type::List(Type::Duration) => "'[10min, 1h]'",
-        Type::List(Type::Size) => "'[512MiB, 16GiB]'",
-        Type::List(_) => "'[\"one\", \"two\"]'",
-        _ => "text",
+        Type::List(_) => format!("'{}'", sample(ty)),
+        ty => sample(ty).to_owned(),
     }
 }
 

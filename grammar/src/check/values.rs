@@ -7,7 +7,7 @@ use crate::ast::{Expr, ExprKind, StatementKind};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::program::Value;
-use crate::signature::range_text;
+use crate::signature::{bound_text, range_text};
 use crate::span::Span;
 use crate::types::{DECLARABLE, Type};
 
@@ -98,6 +98,36 @@ pub(super) fn alternatives(mut words: impl Iterator<Item = String>) -> Option<St
 
 fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// What to write where a value of this type is due.
+fn instead(ty: Type) -> String {
+    match ty {
+        Type::Choice(words) => {
+            format!("write {}", alternatives(words.iter().map(|word| format!("\"{word}\""))).unwrap_or_default())
+        }
+        Type::Str | Type::Path => format!("write {} in quotes, such as \"{}\"", article(ty), sample(ty)),
+        ty => format!("write {}, such as {}", article(ty), sample(ty)),
+    }
+}
+
+/// A value of this type as one would write it.
+pub(super) fn sample(ty: Type) -> &'static str {
+    match ty {
+        Type::Int => "8",
+        Type::Float => "0.5",
+        Type::Bool => "true",
+        Type::Duration => "10min",
+        Type::Size => "16GiB",
+        Type::Path => "data/file.json",
+        Type::List(Type::Int) => "[8, 16]",
+        Type::List(Type::Float) => "[0.5, 1.0]",
+        Type::List(Type::Bool) => "[true, false]",
+        Type::List(Type::Duration) => "[10min, 1h]",
+        Type::List(Type::Size) => "[512MiB, 16GiB]",
+        Type::List(_) => "[\"one\", \"two\"]",
+        _ => "text",
+    }
 }
 
 /// Whether a value of type `found` is one of type `ty`, coercions aside.
@@ -225,11 +255,9 @@ impl Checker<'_> {
         };
         let verb = if place.starts_with("each") { "is" } else { "takes" };
         let message = format!("{place} {verb} {}", article(ty));
-        let mut diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message).at(expr.span, label);
-        if let Some(help) = self.conversion(typed, ty).or_else(|| self.makers(ty)) {
-            diagnostic = diagnostic.help(help);
-        }
-        self.report(diagnostic);
+        let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message).at(expr.span, label);
+        let help = self.conversion(typed, ty).or_else(|| self.makers(ty, expr.span));
+        self.report(diagnostic.help(help.unwrap_or_else(|| instead(ty))));
         None
     }
 
@@ -274,7 +302,7 @@ impl Checker<'_> {
     }
 
     /// Which bindings of the file and which ops make a value of this type.
-    fn makers(&self, ty: Type) -> Option<String> {
+    fn makers(&self, ty: Type, for_use_at: Span) -> Option<String> {
         let named = match ty {
             Type::OneOf(types) => types.iter().all(|ty| matches!(ty, Type::Named(_))),
             ty => matches!(ty, Type::Named(_)),
@@ -283,7 +311,8 @@ impl Checker<'_> {
             return None;
         }
         let made = |op: &str| self.signatures.op(op).is_some_and(|op| fits(op.output, ty));
-        let bindings = self.file.statements.iter().filter_map(|statement| match &statement.kind {
+        let others = self.file.statements.iter().filter(|statement| !statement.span.contains(for_use_at.start));
+        let bindings = others.filter_map(|statement| match &statement.kind {
             StatementKind::Binding { name, value: Expr { kind: ExprKind::Call { op, .. }, .. } } => {
                 made(&op.text).then(|| format!("`{}`", name.text))
             }
@@ -292,9 +321,9 @@ impl Checker<'_> {
         let ops = self.signatures.ops().filter(|op| made(op.name)).map(|op| format!("`{}(…)`", op.name));
         let what = article(ty);
         match (alternatives(bindings), alternatives(ops)) {
-            (Some(names), Some(ops)) => Some(format!("{what} is bound to {names}; {ops} makes one")),
+            (Some(names), Some(ops)) => Some(format!("{what} is bound to {names}; another comes from {ops}")),
             (Some(names), None) => Some(format!("{what} is bound to {names}")),
-            (None, Some(ops)) => Some(format!("{ops} makes {what}")),
+            (None, Some(ops)) => Some(format!("{what} comes from {ops}")),
             (None, None) => None,
         }
     }
@@ -302,10 +331,15 @@ impl Checker<'_> {
     /// Whether the value of an argument lies in its range; else a diagnostic.
     pub(super) fn within(&mut self, value: &Value, ty: Type, range: (f64, f64), span: Span, place: &str) -> Option<()> {
         let Some(found) = outside_argument(value, range) else { return Some(()) };
-        let allowed = range_text(ty, range);
+        let (low, high) = (bound_text(ty, range.0), bound_text(ty, range.1));
+        let choose = match (range.0.is_finite(), range.1.is_finite()) {
+            (true, false) => format!("choose {low} or more"),
+            (false, true) => format!("choose at most {high}"),
+            _ => format!("choose a value from {low} to {high}"),
+        };
         let diagnostic = Diagnostic::error(codes::OUT_OF_RANGE, format!("{found} is out of range for {place}"))
-            .at(span, format!("allowed is {allowed}"))
-            .help(format!("choose a value in {allowed}, both ends included"));
+            .at(span, format!("allowed is {}", range_text(ty, range)))
+            .help(choose);
         self.report(diagnostic);
         None
     }

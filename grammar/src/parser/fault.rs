@@ -26,13 +26,14 @@ const STATEMENT: &str =
     "a statement is `name = op(arguments)`, `param name = value` or `export name as format \"path\"`";
 const PARAM: &str =
     "a param is `param name = value`, or `param name: type` without a default, with `in low..high` if it has a range";
+const ATTRIBUTE: &str = "an attribute is `@name` or `@name(value)`, as in @gpu(1) or @checkpoint(every = 10min)";
 const EXPORT: &str = "an export is `export name as format \"path\"`";
 const LINES: &str = "a statement ends with its line unless a bracket is open";
 
 impl<'a> Fault<'a> {
     /// Whether the piece ends before its statement does: the next line may be its rest.
     pub(super) fn cut_short(self) -> bool {
-        self.rest().is_empty()
+        self.rest().is_empty() && !self.unnamed
     }
 
     /// The diagnostic; `offset` is where the piece begins in its source.
@@ -40,13 +41,16 @@ impl<'a> Fault<'a> {
         let known = self.unnamed().or_else(|| self.early_end()).or_else(|| self.opening()).or_else(|| self.character());
         let (message, help) = known.unwrap_or_else(|| self.other());
         let next = self.rest().chars().next().map_or(0, char::len_utf8);
-        let (span, label) = if self.unnamed {
-            (Span::new(offset, offset + self.text.len()), "a value by itself does nothing".to_owned())
-        } else if self.expected.is_empty() {
-            (Span::new(offset + self.at, offset + self.at + next), "this does not belong here".to_owned())
-        } else {
-            let label = format!("expected {}", self.expected.join(" or "));
-            (Span::new(offset + self.at, offset + self.at + next), label)
+        let here = Span::new(offset + self.at, offset + self.at + next);
+        let (span, label) = match self.expected {
+            _ if self.unnamed => {
+                (Span::new(offset, offset + self.text.len()), "a value by itself does nothing".to_owned())
+            }
+            [] => (here, "this does not belong here".to_owned()),
+            ["`=`"] if self.first_word().0 == "export" => {
+                (here, "an export needs a name, a format and a path".to_owned())
+            }
+            expected => (here, format!("expected {}", expected.join(" or "))),
         };
         Diagnostic::error(codes::SYNTAX, message).at(span, label).help(help)
     }
@@ -83,6 +87,7 @@ impl<'a> Fault<'a> {
         }
         let before = self.before();
         let (message, help) = match self.first_word() {
+            _ if before.ends_with('@') => ("the attribute has no name", ATTRIBUTE.to_owned()),
             _ if before.ends_with('=') => ("the value is missing", format!("put it on the same line: {LINES}")),
             _ if self.expects("an attribute") && before.starts_with('@') => (
                 "these attributes stand before nothing",
@@ -111,7 +116,7 @@ impl<'a> Fault<'a> {
                 Some(("there are no imports".to_owned(), help.to_owned()))
             }
             "param" | "export" | "" => None,
-            _ if rest.starts_with(':') => {
+            _ if rest.starts_with(':') && !rest.starts_with(":=") => {
                 let help = format!("write `param {word}: …` if it is to be set from outside, else `{word} = …`");
                 Some(("only a param has a declared type".to_owned(), help))
             }
@@ -140,6 +145,7 @@ impl<'a> Fault<'a> {
                 words("this is no comment of the language", "a comment begins with `#` and ends with its line")
             }
             '=' if self.before().ends_with('=') => words("there are two `=`", "one `=` binds a name to its value"),
+            ':' if rest.starts_with(":=") => words("there are two signs", "one `=` binds a name to its value"),
             '=' | ':' if self.expects("`,`") => words(
                 "an argument is named by one word and one `=`",
                 "write it as `name = value`; the name has no quotes and no dots",
@@ -168,6 +174,11 @@ impl<'a> Fault<'a> {
                 "this is no statement of the language",
                 "if it goes on with the line above: a statement ends with its line unless a bracket is open",
             ),
+            _ if self.before().ends_with('@') => ("the name of an attribute follows its `@` at once", ATTRIBUTE),
+            _ if self.text.starts_with('@') && self.expects("`)`") => ("an attribute has one value at most", ATTRIBUTE),
+            _ if self.expects("the end of the statement") => {
+                ("the statement should end here", "write one statement a line, and a `,` between arguments")
+            }
             _ => ("this is no statement of the language", STATEMENT),
         };
         (message.to_owned(), help.to_owned())

@@ -1,0 +1,136 @@
+//! Every folder under `cases/` is a test: `parse/NAME` and `check/NAME` and `format/NAME` each hold a `source.blip` and what
+//! comes of it. `BLESS=1` rewrites what comes of it; read the difference before committing it.
+//!
+//! Beside `source.blip` may lie `settings.txt`, lines of `name=value`, and `repeat.txt`: how often the text is repeated.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use blip_grammar::{Diagnostic, Setting, Source, check, codes, format, parse};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use support::{dump, toy};
+
+fn main() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut trials = Vec::new();
+    for (kind, run) in [("parse", parse_case as fn(&Case) -> Outcome), ("check", check_case), ("format", format_case)] {
+        for folder in folders(&root.join(kind)) {
+            let name = format!("{kind}/{}", folder.file_name().unwrap_or_default().to_string_lossy());
+            trials.push(Trial::test(name, move || compare(&folder, &run(&Case::read(&folder)))));
+        }
+    }
+    trials.push(Trial::test("every code has a case", move || every_code(&root)));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+/// What a case begins with.
+struct Case {
+    bytes: Vec<u8>,
+    settings: Vec<Setting>,
+}
+
+/// The files that a case has to hold, with their text; those without text must not be there.
+type Outcome = Vec<(&'static str, String)>;
+
+impl Case {
+    fn read(folder: &Path) -> Case {
+        let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+        let times: usize = text("repeat.txt").trim().parse().unwrap_or(1);
+        let settings = text("settings.txt");
+        let settings = settings.lines().map(|line| {
+            let (name, value) = line.split_once('=').expect("a setting is name=value");
+            Setting { name: name.to_owned(), value: value.to_owned() }
+        });
+        let bytes = fs::read(folder.join("source.blip")).expect("every case has a source.blip");
+        Case { bytes: bytes.repeat(times), settings: settings.collect() }
+    }
+
+    fn source(&self) -> Result<Source, String> {
+        Source::from_bytes("source.blip", self.bytes.clone()).map_err(|diagnostic| {
+            let empty = Source::new("source.blip", "").expect("nothing is text");
+            list(&[*diagnostic], &empty)
+        })
+    }
+}
+
+fn parse_case(case: &Case) -> Outcome {
+    match case.source() {
+        Err(errors) => vec![("tree.txt", String::new()), ("errors.txt", errors)],
+        Ok(source) => {
+            let parsed = parse(&source);
+            vec![("tree.txt", dump::tree(&parsed.file, &source)), ("errors.txt", list(&parsed.diagnostics, &source))]
+        }
+    }
+}
+
+fn check_case(case: &Case) -> Outcome {
+    match case.source() {
+        Err(errors) => vec![("program.txt", String::new()), ("errors.txt", errors)],
+        Ok(source) => {
+            let parsed = parse(&source);
+            let checked = check(&parsed.file, &source, &toy::signatures(), &case.settings);
+            let mut diagnostics = [parsed.diagnostics, checked.diagnostics].concat();
+            diagnostics.sort_by_key(|diagnostic| diagnostic.span);
+            let program = checked.program.filter(|_| parsed.file.complete);
+            let program = program.map_or_else(String::new, |program| dump::program(&program));
+            vec![("program.txt", program), ("errors.txt", list(&diagnostics, &source))]
+        }
+    }
+}
+
+fn format_case(case: &Case) -> Outcome {
+    let source = case.source().expect("a case of formatting is text");
+    let formatted = format(&parse(&source).file, &source);
+    let again = Source::new("source.blip", formatted.clone()).expect("what was formatted is text");
+    let twice = format(&parse(&again).file, &again);
+    assert_eq!(formatted, twice, "formatting what was formatted changes nothing");
+    vec![("formatted.blip", formatted)]
+}
+
+fn list(diagnostics: &[Diagnostic], source: &Source) -> String {
+    diagnostics.iter().map(|diagnostic| format!("{}\n", diagnostic.display(source))).collect()
+}
+
+fn compare(folder: &Path, outcome: &Outcome) -> Result<(), Failed> {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut faults = String::new();
+    for (name, found) in outcome {
+        let path = folder.join(name);
+        let expected = fs::read_to_string(&path).unwrap_or_default();
+        if *found == expected {
+            continue;
+        }
+        if !bless {
+            faults += &format!("{} differs\n--- expected\n{expected}--- found\n{found}", path.display());
+        } else if found.is_empty() {
+            fs::remove_file(&path)?;
+        } else {
+            fs::write(&path, found)?;
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.into()) }
+}
+
+/// No message without a case that holds its text.
+fn every_code(root: &Path) -> Result<(), Failed> {
+    let all: Vec<String> = ["parse", "check"]
+        .iter()
+        .flat_map(|kind| folders(&root.join(kind)))
+        .map(|folder| fs::read_to_string(folder.join("errors.txt")).unwrap_or_default())
+        .collect();
+    let missing = codes::ALL.iter().map(|(code, _)| code.to_string());
+    let missing: Vec<String> =
+        missing.filter(|code| !all.iter().any(|text| text.contains(&format!("[{code}]")))).collect();
+    if missing.is_empty() { Ok(()) } else { Err(format!("no case shows {}", missing.join(", ")).into()) }
+}
+
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).expect("the cases are there");
+    let paths = entries.map(|entry| entry.expect("the folder can be read").path());
+    let mut folders: Vec<PathBuf> = paths.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
