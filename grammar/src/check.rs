@@ -177,6 +177,9 @@ impl<'a> Checker<'a> {
 
     /// What can stand where a value is due and is spelt almost like `name`.
     fn nearest_value(&mut self, name: &str) -> Option<String> {
+        if self.compared > COMPARED_MAX {
+            return None;
+        }
         let signatures = self.signatures;
         let configs = signatures.ops().filter(|op| op.kind == Kind::Config).map(|op| op.name);
         let names: Vec<&str> = self.names.keys().copied().chain(configs).chain(["true", "false"]).collect();

@@ -3,7 +3,7 @@
 mod columns;
 
 use crate::ast::{Argument, Attribute, Expr, ExprKind, File, Statement, StatementKind};
-use crate::source::Source;
+use crate::source::{SOURCE_BYTES_MAX, Source};
 use crate::span::Span;
 
 use self::columns::{Columns, Form};
@@ -13,7 +13,7 @@ const WIDTH: usize = 100;
 const INDENT: usize = 4;
 
 /// The file in standard layout. Formatting what comes out changes nothing. A file that could not be parsed completely
-/// is returned as it is: nothing of it may be lost.
+/// is returned as it is: nothing of it may be lost. So is one that would become too large to be read again.
 pub fn format(file: &File, source: &Source) -> String {
     if !file.complete {
         return source.text().to_owned();
@@ -26,11 +26,12 @@ pub fn format(file: &File, source: &Source) -> String {
         printer.blank_line(end, statement.span.start);
         printer.statement(statement);
         end = statement.span.end;
-        printer.behind(&mut end);
+        printer.behind(&mut end, source.text().len());
         printer.out.push('\n');
     }
     printer.leading(source.text().len(), &mut end, 0);
-    printer.columns.align(&printer.out)
+    let formatted = printer.columns.align(&printer.out);
+    if formatted.len() > SOURCE_BYTES_MAX { source.text().to_owned() } else { formatted }
 }
 
 struct Printer<'a> {
@@ -67,10 +68,11 @@ impl Printer<'_> {
         }
     }
 
-    /// The comment behind what was just printed, on the same line.
-    fn behind(&mut self, end: &mut usize) {
+    /// The comment behind what was just printed, on the same line and before `next`, where something else begins.
+    fn behind(&mut self, end: &mut usize, next: usize) {
         let Some(comment) = self.comments.get(self.next).copied() else { return };
-        if comment.start >= *end && self.line(comment.start) == self.line(*end) {
+        let between = (*end..next).contains(&comment.start);
+        if between && self.line(comment.start) == self.line(*end) {
             self.out.push_str("  ");
             self.out.push_str(self.source.slice(comment));
             *end = comment.end;
@@ -134,14 +136,16 @@ impl Printer<'_> {
         if line.chars().count() <= WIDTH && !self.comments_in(Span::new(first.span.start, last.span.start)) {
             self.out.push_str(&line);
             end = last.span.end;
-            self.behind(&mut end);
+            self.behind(&mut end, name_start(statement));
             self.out.push('\n');
         } else {
-            for (attribute, text) in statement.attributes.iter().zip(texts) {
+            let nexts = statement.attributes.iter().skip(1).map(|attribute| attribute.span.start);
+            let nexts = nexts.chain([name_start(statement)]);
+            for ((attribute, text), next) in statement.attributes.iter().zip(texts).zip(nexts) {
                 self.leading(attribute.span.start, &mut end, 0);
                 self.out.push_str(&text);
                 end = attribute.span.end;
-                self.behind(&mut end);
+                self.behind(&mut end, next);
                 self.out.push('\n');
             }
         }
@@ -209,9 +213,11 @@ impl Printer<'_> {
         self.out.push(open);
         let inner = indent + INDENT;
         let mut end = whole.start;
-        self.behind(&mut end);
+        // Where each part begins, and the closing bracket.
+        let mut starts = parts.iter().map(|(span, ..)| span.start).chain([whole.end]);
+        self.behind(&mut end, starts.next().unwrap_or(whole.end));
         self.out.push('\n');
-        for (span, name, value) in parts {
+        for ((span, name, value), next) in parts.iter().zip(starts) {
             self.leading(span.start, &mut end, inner);
             self.out.push_str(&" ".repeat(inner));
             let label = name.map_or(String::new(), |name| format!("{name} = "));
@@ -220,7 +226,7 @@ impl Printer<'_> {
             self.expr(value, room, inner);
             self.out.push(',');
             end = span.end;
-            self.behind(&mut end);
+            self.behind(&mut end, next);
             self.out.push('\n');
         }
         self.leading(whole.end, &mut end, inner);

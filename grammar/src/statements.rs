@@ -207,8 +207,10 @@ impl Cutter<'_> {
 
     /// Takes the brackets from `from` on for closed.
     fn shut(&mut self, from: usize) {
-        let gone = self.open.split_off(from.min(self.open.len()));
-        self.forgotten -= gone.iter().filter(|open| self.partner(**open).is_none()).count();
+        while self.open.len() > from {
+            let open = self.open.pop();
+            self.forgotten -= usize::from(open.is_some_and(|open| self.partner(open).is_none()));
+        }
     }
 
     /// Reports the innermost of the brackets that are open, from `from` on, and that nothing closes.

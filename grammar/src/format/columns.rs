@@ -43,12 +43,20 @@ impl Columns {
             let (lines, others) = rest.split_at(group.count() + 1);
             rest = others;
             let widths: Vec<Vec<usize>> = lines.iter().map(|line| line.widths(text)).collect();
+            let mut widest: Vec<usize> = Vec::new();
+            for own in &widths {
+                widest.resize(widest.len().max(own.len()), 0);
+                widest
+                    .iter_mut()
+                    .zip(own)
+                    .filter(|(_, own)| **own <= WIDTH_MAX)
+                    .for_each(|(all, own)| *all = *own.max(all));
+            }
             for (line, own) in lines.iter().zip(&widths) {
-                for (place, stop) in line.stops.iter().enumerate() {
-                    let width = |widths: &Vec<usize>| widths.get(place).copied().filter(|width| *width <= WIDTH_MAX);
-                    let widest = widths.iter().filter_map(width).max().unwrap_or(0);
+                for (stop, (own, widest)) in line.stops.iter().zip(own.iter().zip(&widest)) {
                     aligned.push_str(text.get(copied..*stop).unwrap_or(""));
-                    aligned.push_str(&" ".repeat(width(own).map_or(0, |width| widest - width)));
+                    // A name that is left out of its column is wider than all others.
+                    aligned.push_str(&" ".repeat(widest.saturating_sub(*own)));
                     copied = *stop;
                 }
             }

@@ -41,7 +41,7 @@ fn data() -> Vec<Signature> {
             "read.captions",
             PAIRS,
             &[
-                need("file", Type::Path, "the list of captions"),
+                need("list", Type::Path, "the list of captions"),
                 is("images", Type::Path, "\".\"", "where the pictures lie"),
             ],
         ),
@@ -99,17 +99,17 @@ fn training() -> Vec<Signature> {
     let training = |name, first, output, rest: &[Arg]| {
         op(name, output, &[&[first, need("pairs", PAIRS, "what it learns from")], rest, &settings].concat())
     };
-    let base = || need("base", MODEL, "the model to start from");
+    let model = || need("model", MODEL, "the model to start from");
     vec![
         training("pretrain", need("net", NET, "the network"), MODEL, &[]),
         training("repretrain", need("net", NET, "the network"), MODEL, &[]),
         training(
             "finetune_captioner",
-            base(),
+            model(),
             CAPTIONER,
             &[is("prompt", Type::Str, "\"a picture of \"", "how captions begin")],
         ),
-        training("finetune_filter", base(), FILTER, &[]),
+        training("finetune_filter", model(), FILTER, &[]),
     ]
 }
 
@@ -130,7 +130,7 @@ fn applying() -> Vec<Signature> {
             "filter",
             PAIRS,
             &[
-                need("judge", FILTER, "who judges"),
+                need("filter", FILTER, "who judges"),
                 need("pairs", PAIRS, "what is judged"),
                 is("threshold", Type::Float, "0.5", "the least probability of a match").within(0.0, 1.0),
             ],
