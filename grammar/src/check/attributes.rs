@@ -114,7 +114,17 @@ pub(super) fn merge(into: &mut Attributes, from: &Attributes) -> Option<&'static
         *into = into.or(from);
         differ
     }
-    let Attributes { cpu, gpu, memory, retries, timeout_ms, checkpoint_every_ms, checkpoint_every_steps, max_bad_ppm, isolate } = *from;
+    let Attributes {
+        cpu,
+        gpu,
+        memory,
+        retries,
+        timeout_ms,
+        checkpoint_every_ms,
+        checkpoint_every_steps,
+        max_bad_ppm,
+        isolate,
+    } = *from;
     let differing = [
         ("cpu", one(&mut into.cpu, cpu)),
         ("gpu", one(&mut into.gpu, gpu)),
