@@ -63,12 +63,18 @@ impl Reader {
         Ok(runs)
     }
 
-    /// The log of a run.
+    /// The log of a run. One that was killed before it wrote anything has no events.
     ///
     /// # Errors
     /// What reading the file gives.
     pub fn log(&self, run: &str) -> io::Result<RunLog> {
-        let text = fs::read_to_string(self.log_path(run))?;
+        let path = self.log_path(run);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.parent().is_some_and(Path::is_dir) => {
+                String::new()
+            }
+            text => text?,
+        };
         let events = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         Ok(RunLog { run: run.to_owned(), events })
     }
