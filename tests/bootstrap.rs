@@ -1,5 +1,7 @@
 //! The whole bootstrap with real shards, through the binary: what is run again, what is not, and what a kill leaves.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::BufWriter;

@@ -1,5 +1,7 @@
 //! Ctrl-C, for real: the first finishes the unit of work in hand, the second ends at once, and a rerun goes on.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
