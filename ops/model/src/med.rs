@@ -142,7 +142,7 @@ impl Features {
         unit(&self.vision_proj.forward(&images.select(1, 0), pass))
     }
 
-    /// Texts in the common space: ids that begin with [CLS] and their mask, (N, L) -> (N, embed), of length 1
+    /// Texts in the common space: ids that begin with `[CLS]` and their mask, (N, L) -> (N, embed), of length 1
     pub fn texts(&self, ids: &Tensor, mask: &Tensor, pass: Pass) -> Tensor {
         let hidden = self.text.encode(ids, mask, None, pass);
         unit(&self.text_proj.forward(&hidden.select(1, 0), pass))
@@ -150,7 +150,7 @@ impl Features {
 }
 
 impl Encoder {
-    /// How pairs match: ids that begin with [ENC], their mask and the images -> (N, 2); class 1 is "match"
+    /// How pairs match: ids that begin with `[ENC]`, their mask and the images -> (N, 2); class 1 is "match"
     pub fn match_logits(&self, ids: &Tensor, mask: &Tensor, memory: &Memory, pass: Pass) -> Tensor {
         let hidden = self.features.text.encode(ids, mask, Some(memory), pass);
         self.itm_head.forward(&hidden.select(1, 0), pass).to_kind(Kind::Float)
@@ -158,7 +158,7 @@ impl Encoder {
 }
 
 impl Decoder {
-    /// What comes next after every token: ids that begin with [DEC] (N, L) -> (N, L, vocab)
+    /// What comes next after every token: ids that begin with `[DEC]` (N, L) -> (N, L, vocab)
     pub fn logits(&self, ids: &Tensor, memory: &Memory, pass: Pass) -> Tensor {
         self.head(&self.text.decode(ids, memory, pass), pass)
     }

@@ -51,7 +51,7 @@ pub struct Settings {
 pub struct Batch {
     /// (B, 3, S, S), normalised
     pub images: Tensor,
-    /// (B, L): tokens between [CLS] and [SEP], padded at the end
+    /// (B, L): tokens between `[CLS]` and `[SEP]`, padded at the end
     pub ids: Tensor,
     /// (B, L): true at tokens, false at padding
     pub mask: Tensor,

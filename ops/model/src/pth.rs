@@ -1,6 +1,6 @@
 //! Checkpoints that `torch.save` wrote (`.pth`, `pytorch_model.bin`), read without running anything that is in them.
 //!
-//! Such a file is a zip archive with a pickle, which is a program, and the bytes of the tensors. [`pickle`] knows the few
+//! Such a file is a zip archive with a pickle, which is a program, and the bytes of the tensors. `pickle` knows the few
 //! instructions and the few names that a checkpoint needs and refuses every other. What stands beside the model (optimizer,
 //! settings) is passed over.
 
