@@ -192,7 +192,7 @@ pub(crate) struct Run {
     /// After a failure, go on with everything that does not need the failed stage
     #[arg(long)]
     pub(crate) keep_going: bool,
-    /// Exit with 75 when another run has the cache, instead of waiting for it
+    /// Exit with 75 when another process cleans the cache or runs one of these stages, instead of waiting for it
     #[arg(long)]
     pub(crate) no_wait: bool,
     /// Try items again that could not be used before

@@ -15,3 +15,4 @@ pub(crate) mod ops;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod verify;

@@ -10,12 +10,20 @@ use signal_hook::low_level;
 
 use crate::console::say;
 use crate::exit_code;
+use crate::failure::{Fault, reason};
 
 /// From now on a signal asks `stop`. The thread that listens lives as long as the process.
 ///
 /// # Errors
 /// When the handlers cannot be set.
-pub(crate) fn listen(stop: Stop) -> io::Result<()> {
+pub(crate) fn listen(stop: Stop) -> Result<(), Fault> {
+    handle(stop).map_err(|error| {
+        let what = format!("could not listen to Ctrl-C: {}", reason(&error));
+        Fault { what, help: "check the limits of this process".to_owned(), code: exit_code::IO }
+    })
+}
+
+fn handle(stop: Stop) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for _ in signals.forever() {

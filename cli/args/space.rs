@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args as ArgGroup, Subcommand};
 
-use super::{Format, size};
+use super::{Format, SettingArgs, size};
 
 /// What to do with a cache.
 #[derive(Subcommand, Debug)]
@@ -14,6 +14,8 @@ pub(crate) enum CacheCommand {
     Du(Du),
     /// Remove results that are not needed any more
     Gc(Gc),
+    /// Look for damaged files; what is damaged is moved to `damaged/` in the cache, and the next run makes it again
+    Verify(Verify),
     /// Keep the results of a run for good
     Pin(Pin),
     /// Let the results of a pinned run go again
@@ -62,6 +64,29 @@ pub(crate) struct Gc {
 }
 
 #[derive(ArgGroup, Debug)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Read the content of everything
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Read the content of this share of everything, another one every time, such as 5%
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "full")]
+    pub(crate) subset: Option<f64>,
+    /// Make again at once what is damaged, as far as this workflow makes it, and nothing else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) repair: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+    /// Exit with 75 when the cache is being cleaned, instead of waiting
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(ArgGroup, Debug)]
 pub(crate) struct Pin {
     /// The run, by its id
     #[arg(value_name = "RUN")]
@@ -89,4 +114,12 @@ pub(crate) struct Diff {
 fn age(text: &str) -> Result<Duration, String> {
     let parsed = blip_grammar::parse_duration(text).map(Duration::from_millis);
     parsed.ok_or_else(|| "an age is a number with a unit, such as 30d or 12h".to_owned())
+}
+
+/// A share of everything: `5%`.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok()).map(|percent| percent / 100.0);
+    share
+        .filter(|share| *share > 0.0 && *share <= 1.0)
+        .ok_or_else(|| "a share is more than 0% and at most 100%".to_owned())
 }

@@ -6,6 +6,7 @@ use blip_engine::space::{Amount, Collect, Collected, PARTS};
 use blip_engine::{Config, Engine, IndexKind, NumericEnv};
 use serde_json::{Value, json};
 
+use super::verify;
 use crate::amounts::{count, plural, took};
 use crate::args::Format;
 use crate::args::space::{CacheCommand, Du, Gc, Pin, Place};
@@ -23,6 +24,7 @@ pub(crate) fn run(args: &CacheCommand, console: &mut Console) -> Result<u8, Fail
     match args {
         CacheCommand::Du(args) => du(args, console),
         CacheCommand::Gc(args) => gc(args, console),
+        CacheCommand::Verify(args) => verify::run(args, console),
         CacheCommand::Pin(args) => pin(args, true, console),
         CacheCommand::Unpin(args) => pin(args, false, console),
     }
@@ -30,6 +32,10 @@ pub(crate) fn run(args: &CacheCommand, console: &mut Console) -> Result<u8, Fail
 
 /// An engine on a cache that is there. It runs nothing, so the machine does not matter.
 fn engine(place: &Place) -> Result<Engine, Fault> {
+    engine_on(place, IndexKind::Memory)
+}
+
+pub(super) fn engine_on(place: &Place, index: IndexKind) -> Result<Engine, Fault> {
     if !place.cache.is_dir() {
         let what = format!("there is no cache `{}`", place.cache.display());
         return Err(Fault::usage(what, "it lies beside the workflow: name it with --cache"));
@@ -37,7 +43,7 @@ fn engine(place: &Place) -> Result<Engine, Fault> {
     Ok(Engine::new(Config {
         cache: place.cache.clone(),
         base: Path::new(".").to_path_buf(),
-        index: IndexKind::Memory,
+        index,
         resources: machine::resources(None, None),
         env: NumericEnv { fields: Vec::new() },
     }))
@@ -145,7 +151,7 @@ fn as_json(amount: Amount) -> Value {
 
 /// Bytes as people read them: `512 B`, `1.4 MiB`.
 #[expect(clippy::cast_precision_loss, reason = "an amount for people to read")]
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match UNITS.iter().find(|(_, size)| bytes >= *size) {
         Some((unit, size)) => format!("{:.1} {unit}", bytes as f64 / *size as f64),

@@ -9,7 +9,7 @@ use crate::amounts::plural;
 use crate::args::{Format, Run};
 use crate::console::{Console, Style};
 use crate::exit_code;
-use crate::failure::{Failure, Fault, reason};
+use crate::failure::{Failure, Fault};
 use crate::lock_file::LockFile;
 use crate::view::RunView;
 use crate::{progress, signals, summary, workflow_file};
@@ -19,10 +19,7 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     let mut loaded = workflow_file::load(&args.workflow, console)?;
     let engine = loaded.engine(&args.cache, args.jobs, args.memory);
     let stop = Stop::default();
-    signals::listen(stop.clone()).map_err(|error| {
-        let what = format!("could not listen to Ctrl-C: {}", reason(&error));
-        Fault { what, help: "check the limits of this process".to_owned(), code: exit_code::IO }
-    })?;
+    signals::listen(stop.clone())?;
     let lock_file = LockFile::open(&loaded.base)?;
     let name = args.workflow.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let locked = if args.locked { Some(lock_file.locked(&name)?) } else { None };
