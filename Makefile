@@ -1,10 +1,12 @@
 # The commands to remember. Each one fetches libtorch first where this user has none (scripts/libtorch.sh).
 
-.PHONY: help demo test check bless interop parity libtorch bench-engine
+.PHONY: help demo test check bless fuzz soak interop parity libtorch bench-engine
 
 help:
 	@echo 'make demo    run the BLIP bootstrap (workflows/demo.blip) on generated scenes; report in out/demo'
 	@echo 'make test    every test'
+	@echo 'make soak    what takes longer: more rounds of killed processes, failing disks, random graphs'
+	@echo 'make fuzz    the language against texts of a fuzzer, for FUZZ_SECONDS=180 (installs cargo-fuzz in target/)'
 	@echo 'make check   what CI runs: test, fmt, clippy, docs'
 	@echo 'make interop shards from and to the Python libraries webdataset and datasets (makes a venv in target/)'
 	@echo 'make parity  compare with transformers on new random models, SEED=N for the same ones; fetches 0.6 GB once'
@@ -20,6 +22,15 @@ demo: libtorch
 
 test: libtorch
 	cargo test --workspace --no-fail-fast
+
+# Each round has another seed, which a failure names.
+soak: libtorch
+	BLIP_SOAK=1 cargo test --release -p blip-engine --no-fail-fast
+
+# Texts nobody would write, against what has to hold for every text. FUZZ_SECONDS says for how long.
+FUZZ_SECONDS ?= 180
+fuzz:
+	scripts/fuzz.sh $(FUZZ_SECONDS)
 
 check: test
 	cargo fmt --all --check
