@@ -73,7 +73,7 @@ pub(crate) struct WorkflowArgs {
 }
 
 /// Values for params.
-#[derive(ArgGroup, Debug)]
+#[derive(ArgGroup, Clone, Debug)]
 pub(crate) struct SettingArgs {
     /// Set a param, written as in the workflow: --set threshold=0.4
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]

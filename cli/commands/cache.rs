@@ -30,11 +30,12 @@ pub(crate) fn run(args: &CacheCommand, console: &mut Console) -> Result<u8, Fail
     }
 }
 
-/// An engine on a cache that is there. It runs nothing, so the machine does not matter.
+/// An engine on a cache that is there, for what needs no index.
 fn engine(place: &Place) -> Result<Engine, Fault> {
     engine_on(place, IndexKind::Memory)
 }
 
+/// An engine on a cache that is there. It runs nothing, so the machine does not matter.
 pub(super) fn engine_on(place: &Place, index: IndexKind) -> Result<Engine, Fault> {
     if !place.cache.is_dir() {
         let what = format!("there is no cache `{}`", place.cache.display());

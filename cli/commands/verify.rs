@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use blip_engine::{Affected, Damage, Engine, IndexKind, Level, Repaired, Report, RunOptions, Stop};
+use blip_engine::{Affected, Damage, IndexKind, Level, Repaired, Report, RunOptions, Stop};
 use serde_json::{Value, json};
 
 use super::cache::{bytes, engine_on};
 use crate::amounts::plural;
 use crate::args::space::Verify;
-use crate::args::{CacheArgs, Format, Index, SettingArgs, WorkflowArgs};
+use crate::args::{CacheArgs, Format, Index, WorkflowArgs};
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::{exit_code, progress, signals, workflow_file};
@@ -37,10 +37,10 @@ pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, Failure> {
 }
 
 fn repair(file: &Path, args: &Verify, report: &Report, console: &mut Console) -> Result<Repaired, Failure> {
-    let settings = SettingArgs { set: args.settings.set.clone(), params: args.settings.params.clone() };
-    let mut loaded = workflow_file::load(&WorkflowArgs { file: file.to_path_buf(), settings }, console)?;
+    let workflow = WorkflowArgs { file: file.to_path_buf(), settings: args.settings.clone() };
+    let mut loaded = workflow_file::load(&workflow, console)?;
     let place = CacheArgs { cache: Some(args.place.cache.clone()), index: Index::Sled };
-    let engine: Engine = loaded.engine(&place, None, None);
+    let engine = loaded.engine(&place, None, None);
     let stop = Stop::default();
     signals::listen(stop.clone())?;
     let options = RunOptions { no_wait: args.no_wait, stop, ..RunOptions::default() };
