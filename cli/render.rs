@@ -9,8 +9,6 @@ use crate::failure::Fault;
 
 /// Lines wider than this are shown only around what is marked.
 const WIDTH: usize = 140;
-/// A file with more diagnostics than this has one cause for most of them.
-const SHOWN_MAX: usize = 100;
 
 fn renderer(color: bool) -> Renderer {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
@@ -24,15 +22,12 @@ fn level(severity: Severity) -> Level<'static> {
     }
 }
 
-/// All diagnostics of a file, one below the other, with a count at the end.
+/// All diagnostics of a file, one below the other.
 pub(crate) fn diagnostics(diagnostics: &[Diagnostic], source: &Source, color: bool) -> String {
     let mut text = String::new();
-    for diagnostic in diagnostics.iter().take(SHOWN_MAX) {
+    for diagnostic in diagnostics {
         text += &excerpt(diagnostic, source, color);
         text += "\n\n";
-    }
-    if diagnostics.len() > SHOWN_MAX {
-        text += &format!("and {} more like these: mend the first ones\n\n", diagnostics.len() - SHOWN_MAX);
     }
     text
 }

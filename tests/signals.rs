@@ -65,12 +65,33 @@ fn another_process_sees_the_run_while_it_goes_on_and_after_it_was_killed() {
     assert!(running.contains("world"), "{running}");
     let log = blip(folder.path(), &["log"]).output().unwrap();
     assert!(String::from_utf8(log.stdout).unwrap().contains("world: read.scenes starts: it never ran"));
-    let mut follower = blip(folder.path(), &["log", "--follow"]).spawn().unwrap();
+    let follower = blip(folder.path(), &["log", "--follow"]).spawn().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(follower.wait().unwrap().success(), "it ends when the run's process is gone");
+    let followed = follower.wait_with_output().unwrap();
+    assert!(followed.status.success(), "it ends when the run's process is gone");
+    assert_eq!(String::from_utf8(followed.stderr).unwrap(), "the run's process is gone: it was broken off\n");
     let killed = status();
     assert!(killed.contains("broken off"), "{killed}");
+}
+
+#[test]
+fn a_log_is_followed_until_the_run_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, events) = start(folder.path());
+    let mut follower = blip(folder.path(), &["log", "--follow"]).spawn().unwrap();
+    let mut followed = BufReader::new(follower.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("world: read.scenes starts") {
+        line.clear();
+        assert!(followed.read_line(&mut line).unwrap() > 0, "it ended before the run did");
+    }
+    signal(&child, "-INT");
+    assert!(rest(events).contains("interrupted"));
+    child.wait().unwrap();
+    let told = rest(followed);
+    assert!(told.contains("world: interrupted"), "{told}");
+    assert!(follower.wait().unwrap().success());
 }
 
 #[test]

@@ -33,7 +33,8 @@ pub(crate) fn run(args: &Log, console: &mut Console) -> Result<u8, Failure> {
     let mut shown = Shown { args, lines: Lines::default(), pid: 0, ended: false };
     let mut line = String::new();
     loop {
-        let alive = !args.follow || reader.at_work().iter().any(|holder| holder.pid == shown.pid);
+        // The first lines say whose run it is.
+        let gone = args.follow && shown.pid != 0 && !reader.at_work().iter().any(|holder| holder.pid == shown.pid);
         // What is there is read after that, so that the last words of a run that just ended are not missed.
         while log.read_line(&mut line).map_err(fault)? > 0 {
             // The end of a line that is being written comes later.
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &Log, console: &mut Console) -> Result<u8, Failure> {
         if !console.flush() || !args.follow || shown.ended {
             return Ok(exit_code::DONE);
         }
-        if !alive && shown.pid != 0 {
+        if gone {
             console.note("the run's process is gone: it was broken off");
             return Ok(exit_code::DONE);
         }

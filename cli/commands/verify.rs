@@ -10,7 +10,7 @@ use crate::amounts::plural;
 use crate::args::space::Verify;
 use crate::args::{CacheArgs, Format, Index, WorkflowArgs};
 use crate::console::Console;
-use crate::failure::Failure;
+use crate::failure::{Failure, Fault};
 use crate::{exit_code, progress, signals, workflow_file};
 
 /// Verifies. Damage is a failure, also when it has been moved away: something is to be made again. After a repair, only what
@@ -21,6 +21,10 @@ pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, Failure> {
         (false, Some(share)) => Level::Subset(share),
         (false, None) => Level::Quick,
     };
+    if args.repair.is_none() && (!args.settings.set.is_empty() || args.settings.params.is_some()) {
+        let help = "name the workflow that makes again what is damaged: --repair FILE";
+        return Err(Fault::usage("values of params are of no use without a workflow", help).into());
+    }
     let options = RunOptions { no_wait: args.no_wait, ..RunOptions::default() };
     let report = engine_on(&args.place, IndexKind::Sled)?.verify(level, &options)?;
     let repaired = match &args.repair {

@@ -49,7 +49,7 @@ impl Bars {
     }
 
     fn start(&mut self, stage: &str, op: &str) {
-        let bar = self.all.add(ProgressBar::no_length().with_style(style("{spinner} {prefix:.bold}  {msg}")));
+        let bar = self.all.add(ProgressBar::no_length().with_style(style("{spinner} {prefix:.bold}  {wide_msg}")));
         bar.set_prefix(visible_line(stage));
         bar.set_message(visible_line(op));
         bar.enable_steady_tick(std::time::Duration::from_millis(250));
@@ -60,7 +60,7 @@ impl Bars {
         let (Some(bar), Some(stage)) = (self.running.get(stage), self.view.find(stage)) else { return };
         let Some(progress) = &stage.progress else { return };
         if bar.length() != Some(progress.total) {
-            bar.set_style(style("{spinner} {prefix:.bold}  {bar:20.cyan}  {msg}").progress_chars("━╸ "));
+            bar.set_style(style("{spinner} {prefix:.bold}  {bar:20.cyan}  {wide_msg}").progress_chars("━╸ "));
             bar.set_length(progress.total);
         }
         bar.set_position(progress.done);

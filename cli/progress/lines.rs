@@ -45,6 +45,7 @@ impl Lines {
 
     fn text(&mut self, at_ms: u64, event: &Event) -> Option<String> {
         Some(match event {
+            Event::Waiting { stage: None, pid: 0, .. } => "waiting for another process, which has the cache".to_owned(),
             Event::Waiting { stage: None, pid, host, .. } => {
                 format!("waiting for process {pid} on {host}, which has the cache")
             }

@@ -131,9 +131,7 @@ pub enum CacheError {
         found: String,
     },
     /// Another process has it and the caller did not want to wait.
-    #[error(
-        "the cache {} is in use by process {} on {} for {} s", path.display(), holder.pid, holder.host, holder.age_s()
-    )]
+    #[error("the cache {} is in use by {holder}", path.display())]
     Busy {
         /// The cache.
         path: PathBuf,

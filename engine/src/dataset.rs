@@ -11,6 +11,9 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
 
 use crate::digest::Digest;
 
@@ -186,6 +189,49 @@ impl Manifest {
     }
 }
 
+/// Whether a file is as long as it says itself, as far as it does: chunks and manifests, of which payloads are skipped.
+///
+/// # Errors
+/// What reading it gives.
+pub(crate) fn has_its_length(path: &Path, len: u64) -> io::Result<bool> {
+    let mut file = BufReader::new(File::open(path)?);
+    let measured = match head::<8>(&mut file) {
+        Ok(magic) if magic == *MANIFEST_MAGIC => manifest_length(&mut file),
+        Ok(magic) if magic == *CHUNK_MAGIC => chunk_length(&mut file),
+        // It says nothing of its length.
+        Ok(_) => return Ok(true),
+        Err(error) => Err(error),
+    };
+    match measured {
+        Ok(measured) => Ok(measured == len),
+        // Too short for a magic number, it is nothing that says its length; else it ends before what it announces.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(len < 8),
+        Err(error) => Err(error),
+    }
+}
+
+fn manifest_length(file: &mut impl Read) -> io::Result<u64> {
+    let _items: [u8; 8] = head(file)?;
+    Ok(20 + 36 * u64::from(u32::from_be_bytes(head(file)?)))
+}
+
+fn chunk_length(file: &mut BufReader<File>) -> io::Result<u64> {
+    let mut len = 12;
+    for _ in 0..u32::from_be_bytes(head(file)?) {
+        let _id: [u8; 32] = head(file)?;
+        let payload = u32::from_be_bytes(head(file)?);
+        file.seek_relative(i64::from(payload))?;
+        len += 36 + u64::from(payload);
+    }
+    Ok(len)
+}
+
+fn head<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Two items of one id, which a dataset cannot hold.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("two items with the id {0}")]
@@ -247,6 +293,28 @@ mod tests {
         assert!(old.len() > 10);
         let changed = new.iter().filter(|chunk| !old.contains(chunk)).count();
         assert!(changed <= 2, "{changed} chunks changed");
+    }
+
+    #[test]
+    fn every_cut_of_a_chunk_or_manifest_shows_in_its_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let items =
+            (0..5_u8).map(|number| Item { id: Digest::of(&[number]), payload: vec![number; 9 * number as usize] });
+        let chunk = Chunk { items: items.collect() }.encode();
+        let manifest = Manifest { chunks: vec![(Digest::of(b"a"), 3), (Digest::of(b"b"), 4)] }.encode();
+        let right = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            has_its_length(&path, bytes.len() as u64).unwrap()
+        };
+        for bytes in [chunk, manifest] {
+            assert!(right(&bytes));
+            for cut in 8..bytes.len() {
+                assert!(!right(&bytes[..cut]), "{cut}");
+            }
+            assert!(!right(&[bytes.as_slice(), b"!"].concat()), "too long");
+        }
+        assert!(right(b"anything else") && right(b"short") && right(b""), "what has no length of its own is as it is");
     }
 
     proptest! {

@@ -4,13 +4,15 @@
 //! child, and hands over to [`child`] when it is. The child gets a job file, opens the same cache, and runs the one stage.
 //! It writes what happens as lines of JSON to its standard output, the result last; the record is committed by the parent.
 //! A line `stop` on its standard input asks it to stop; when the input ends, its parent is gone, and it ends as well.
+//! The parent watches what memory the child takes, and ends one that takes more than its `@memory`.
 
 mod job;
+mod memory;
 mod value;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -18,9 +20,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError};
+use rustix::process::{self, Signal};
 use serde::{Deserialize, Serialize};
 
 use self::job::{Answered, StageJob};
+use self::memory::{own_bytes, takes_too_much};
 use crate::cache::index::IndexKind;
 use crate::cache::{Access, Cache};
 use crate::ctx::Stop;
@@ -89,7 +93,9 @@ fn listen(stop: Stop, over: Arc<AtomicBool>) {
             }
         }
         if !over.load(Ordering::SeqCst) {
-            std::process::exit(1);
+            // Not the ordinary exit: it would meet threads that compute, and nobody is left to hear how that went.
+            let _ = process::kill_process(process::getpid(), Signal::KILL);
+            std::process::abort();
         }
     });
 }
@@ -116,6 +122,7 @@ pub(crate) fn run(job: RunJob, isolation: &Isolation) -> Ran {
     };
     let mut parent = Parent { input, stop: job.parts.stop.clone(), asked: None, timed_out: false };
     let mut answered = None;
+    let mut too_much = None;
     loop {
         match lines.recv_timeout(TICK) {
             Ok(Line::Event(event)) => drop(job.parts.events.send(event)),
@@ -124,15 +131,18 @@ pub(crate) fn run(job: RunJob, isolation: &Isolation) -> Ran {
             Err(RecvTimeoutError::Timeout) => {}
         }
         let late = timeout.is_some_and(|limit| started.elapsed() >= limit);
-        if answered.is_none() && parent.wants_to_kill(late) {
+        let limit = job.node.attributes.memory.filter(|_| answered.is_none());
+        too_much = too_much.or_else(|| takes_too_much(own_bytes(child.id())?, limit?));
+        if answered.is_none() && (too_much.is_some() || parent.wants_to_kill(late)) {
             let _ = child.kill();
         }
     }
     let status = child.wait();
-    match answered {
-        Some(answered) => answered.into_ran(worker::elapsed_ms(started)),
-        None if parent.asked.is_some() => done(Err(OpError::Interrupted), parent.timed_out),
-        None => done(Err(crashed(&job.node.name, status)), false),
+    match (answered, too_much) {
+        (Some(answered), _) => answered.into_ran(worker::elapsed_ms(started)),
+        (None, Some(error)) => done(Err(error), false),
+        (None, None) if parent.asked.is_some() => done(Err(OpError::Interrupted), parent.timed_out),
+        (None, None) => done(Err(crashed(&job.node.name, status)), false),
     }
 }
 
@@ -172,6 +182,8 @@ fn begin(job: &RunJob, isolation: &Isolation) -> Result<(Child, Option<ChildStdi
     std::fs::write(&path, StageJob::bytes(job)).map_err(|error| failed("write the job of a process", &error))?;
     let mut command = Command::new(&isolation.program);
     command.args(&isolation.args).arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped());
+    // Ctrl-C in a terminal goes to the whole group: the parent hears it and asks the child, which then has its time.
+    command.process_group(0);
     let mut child = command.spawn().map_err(|error| failed("start a process for the stage", &error))?;
     let (input, output) = (child.stdin.take(), child.stdout.take());
     let (sender, lines) = channel::bounded(256);

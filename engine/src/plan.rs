@@ -1,6 +1,6 @@
 //! What a run would do and why, before it costs anything. Nothing is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::cache::Cache;
@@ -8,9 +8,10 @@ use crate::cache::ledger::{Finished, Ledger};
 use crate::ctx::{StageCtx, StageParts, Stop};
 use crate::digest::Digest;
 use crate::graph::{Graph, NodeId};
-use crate::key::NumericEnv;
+use crate::key::{NumericEnv, Preimage};
 use crate::map;
 use crate::op::{Artifact, Body, OpError};
+use crate::run::still_there;
 use crate::run::worker::{self, Probe, ProbeJob};
 
 /// What would become of a stage.
@@ -71,11 +72,14 @@ impl Planner<'_> {
         let ledger = Ledger::read(self.cache.folder(), self.workflow);
         let mut known: BTreeMap<NodeId, Arc<Finished>> = BTreeMap::new();
         let mut planned = Vec::new();
-        for id in self.graph.closure(targets) {
+        let wanted = self.graph.closure(targets);
+        let told: Vec<&Arc<Finished>> = wanted.iter().filter_map(|id| ledger.get(&self.graph.node(*id).name)).collect();
+        let there = still_there(&told, &self.cache);
+        for id in wanted {
             let node = self.graph.node(id);
             let last = ledger.get(&node.name);
             let fate = self
-                .fate(id, &mut known, last.map(Arc::as_ref))
+                .fate(id, &mut known, &there, last.map(Arc::as_ref))
                 .unwrap_or_else(|error| Fate::Fault { what: error.to_string(), help: error.help() });
             let op = node.op.signature.name.to_owned();
             let key = known.get(&id).map(|finished| finished.key);
@@ -90,6 +94,7 @@ impl Planner<'_> {
         &self,
         id: NodeId,
         known: &mut BTreeMap<NodeId, Arc<Finished>>,
+        there: &HashMap<Digest, Arc<Finished>>,
         last: Option<&Finished>,
     ) -> Result<Fate, OpError> {
         let node = self.graph.node(id);
@@ -106,6 +111,14 @@ impl Planner<'_> {
             after.dedup();
             return Ok(Fate::Unknown { after });
         }
+        // As a run does: what the ledger tells of and is there is not read.
+        if node.op.sources.is_none() {
+            let key = Preimage::new(&node.op, &node.args, &inputs, &[], &self.env).hash();
+            if let Some(finished) = there.get(&key) {
+                known.insert(id, Arc::clone(finished));
+                return Ok(Fate::Reuse);
+            }
+        }
         let job = ProbeJob {
             id,
             node: node.clone(),
@@ -119,8 +132,7 @@ impl Planner<'_> {
             known.insert(id, Arc::new(Finished::of(probe.key, &record)));
             return Ok(Fate::Reuse);
         }
-        let last = last.and_then(|last| crate::run::last_record(&self.cache, &last.key));
-        let why = crate::run::why(&self.cache, last.as_ref(), Some(&probe.preimage), false);
+        let why = crate::run::why(&self.cache, last.map(|last| &last.key), Some(&probe.preimage), false);
         let units = match &node.op.body {
             Body::Map(map) => {
                 let ctx = self.ctx(id, inputs, probe, known);

@@ -195,7 +195,7 @@ fn distinct_inputs(graph: &Graph, id: NodeId) -> u32 {
 
 /// The results that the ledger tells of and whose files are all there, by key. One look at each file before the run
 /// begins, made by several threads, is what makes a run without work fast.
-fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> HashMap<Digest, Arc<Finished>> {
+pub(crate) fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> HashMap<Digest, Arc<Finished>> {
     let there = |told: &[&Arc<Finished>]| -> Vec<(Digest, Arc<Finished>)> {
         let there = told.iter().filter(|finished| cache.still_has(finished));
         there.map(|finished| (finished.key, Arc::clone(finished))).collect()
@@ -447,10 +447,11 @@ pub(crate) fn last_record(cache: &Cache, key: &Digest) -> Option<Record> {
     cache.records.get(key).or_else(|| cache.records.evicted(key).map(|(record, _)| record))
 }
 
-/// What makes a stage run, given its last record: the fields that differ, then what became of a result that there was.
-pub(crate) fn why(cache: &Cache, last: Option<&Record>, now: Option<&Preimage>, repaired: bool) -> Vec<String> {
+/// What makes a stage run, given the key it had last: the fields that differ, then what became of a result that there was.
+pub(crate) fn why(cache: &Cache, last: Option<&Digest>, now: Option<&Preimage>, repaired: bool) -> Vec<String> {
     let Some(now) = now else { return Vec::new() };
     let mut reasons: Vec<String> = last
+        .and_then(|last| last_record(cache, last))
         .map_or(Vec::new(), |last| differences(&last.preimage, &now.fields()))
         .iter()
         .map(ToString::to_string)
@@ -461,6 +462,7 @@ pub(crate) fn why(cache: &Cache, last: Option<&Record>, now: Option<&Preimage>, 
     } else if last.is_none() {
         reasons.push("it never ran".to_owned());
     } else if reasons.is_empty() {
+        // Without a record of the last time there is nothing to tell what is new by.
         let lost = if repaired { "its result was damaged" } else { "its result is no longer in the cache" };
         reasons.push(lost.to_owned());
     }

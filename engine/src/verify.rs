@@ -17,10 +17,11 @@ use crate::event::{Listener, StageEnd};
 use crate::workflow::Workflow;
 use crate::{Engine, EngineError, RunOptions};
 
-/// How closely to look. Every level reads all records and asks whether everything that they name is there.
+/// How closely to look. Every level reads all records and asks whether everything that they name is there. It reads the
+/// content of what was changed since its record was written, and of what is not as long as it says at its beginning.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Level {
-    /// No content of objects, groups and checkpoints is read.
+    /// No other content of objects, groups and checkpoints is read.
     Quick,
     /// The content of this share of them is read, from 0 to 1: others every time.
     Subset(f64),
@@ -94,7 +95,7 @@ pub struct Report {
     pub objects: u64,
     /// Groups of results of units, and of digests of files.
     pub groups: u64,
-    /// Checkpoints of stages that are not done.
+    /// Checkpoints of stages that are not done, and final states that longer trainings go on from.
     pub checkpoints: u64,
     /// Bytes whose digests were checked.
     pub bytes: u64,

@@ -1,6 +1,6 @@
 //! A workflow: source text parsed, checked against ops, and turned into a graph.
 
-use blip_grammar::{Diagnostic, Program, Setting, Severity, Source};
+use blip_grammar::{Diagnostic, Program, Setting, Severity, Source, codes};
 
 use crate::graph::{Graph, NodeId};
 use crate::op::OpSet;
@@ -41,6 +41,8 @@ impl Workflow {
         let mut diagnostics = parsed.diagnostics;
         let checked = blip_grammar::check(&parsed.file, source, &signatures, settings);
         diagnostics.extend(checked.diagnostics);
+        // Parsing and checking each end with a word on what they do not show, which has no place.
+        diagnostics.sort_by_key(|diagnostic| (diagnostic.code == codes::TOO_MANY, diagnostic.span));
         let broken = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
         match checked.program {
             Some(program) if !broken => {

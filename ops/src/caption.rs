@@ -8,11 +8,12 @@ use blip_data::{Text, TextSource};
 use blip_engine::{Args, Digest, Item, MapOp, MapWorker, Op, OpError, StageCtx, UnitResult, Work};
 use blip_grammar::{Arg, Signature, Type};
 use blip_model::generate::{Beam, Decoding, Limits, Nucleus, generate};
-use blip_model::{Med, Pass, Role, device};
+use blip_model::{Med, Pass, Role};
 use tch::Tensor;
 
 use crate::finetune_captioner::prompt_length;
 use crate::inference::{ITEMS, ImageEncoder, ROWS, rows_of};
+use crate::libtorch;
 use crate::model::Stored;
 use crate::pairs;
 use crate::types::{CAPTIONER, DECODE, PAIRS};
@@ -94,7 +95,7 @@ fn caption() -> Op {
         .within(1.0, 1000.0),
     )
     .arg(Arg::with_default("seed", Type::Int, "0", "What sampling is made of.").within(0.0, 9e15));
-    Op::map(signature, 1, |ctx| Ok(Box::new(Caption::new(ctx)?))).numeric()
+    Op::map(signature, 2, |ctx| Ok(Box::new(Caption::new(ctx)?))).numeric()
 }
 
 struct Caption {
@@ -165,7 +166,7 @@ impl Writer {
         let vocab = stored.vocab()?;
         let prompt = stored.header.prompt.clone().unwrap_or_default();
         let limits = decode_limits(decode, &vocab, &prompt, stored.header.config.text.positions)?;
-        let med = stored.load(Role::Captioner, device::best())?;
+        let med = stored.load(Role::Captioner, libtorch::best_device()?)?;
         let images = ImageEncoder::new(ctx, &med)?;
         Ok(Self { med, vocab, images, limits, decoding: decoding(decode)?, seed })
     }
@@ -176,7 +177,7 @@ impl Writer {
         images: &[Digest],
         numbers: &[BTreeSet<usize>],
     ) -> Result<Vec<Result<Vec<String>, String>>, OpError> {
-        let _turn = device::exclusive();
+        let _turn = libtorch::turn()?;
         let encoded = self.images.encode(&self.med, images)?;
         let good: Vec<usize> = (0..images.len()).filter(|at| encoded[*at].is_ok()).collect();
         let mut texts: Vec<Result<Vec<String>, String>> =

@@ -12,13 +12,14 @@ use blip_data::{Sample, clean};
 use blip_engine::{Args, Digest, Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature, Type, Value};
 use blip_model::loss::{IGNORED, language};
-use blip_model::{Med, Pass, Role, device};
+use blip_model::{Med, Pass, Role};
 use tch::{Kind, Tensor};
 
 use crate::caption::Writer;
 use crate::filter::Judge;
 use crate::finetune_captioner::prompt_length;
 use crate::inference::{ITEMS, ImageEncoder, ROWS, match_scores, rows_of};
+use crate::libtorch;
 use crate::model::Stored;
 use crate::pairs;
 use crate::training::pad;
@@ -136,8 +137,8 @@ fn perplexity(ctx: &StageCtx, role: Role, cases: &[Case]) -> Result<f64, OpError
     let prompt = stored.header.prompt.clone().unwrap_or_default();
     let read = prompt_length(&vocab, &prompt) as i64;
     let room = stored.header.config.text.positions.min(40) as usize;
-    let _turn = device::exclusive();
-    let med = stored.load(role, device::best())?;
+    let _turn = libtorch::turn()?;
+    let med = stored.load(role, libtorch::best_device()?)?;
     let images = ImageEncoder::new(ctx, &med)?;
     let (mut sum, mut count) = (0.0, 0.0);
     for part in cases.chunks(ITEMS) {
@@ -183,7 +184,7 @@ fn likelihood(med: &Med, vocab: &Vocab, rows: &[(&Tensor, Vec<i64>)], read: i64)
 
 /// How well the ITM head tells an image's texts from those of other images, and right ones from wrong ones.
 fn judged(ctx: &StageCtx, judge: &Judge, cases: &[Case]) -> Result<Vec<(String, f64)>, OpError> {
-    let _turn = device::exclusive();
+    let _turn = libtorch::turn()?;
     let mut scored: Vec<(f64, bool)> = Vec::new();
     for (start, part) in (0..).step_by(ITEMS).zip(cases.chunks(ITEMS)) {
         ctx.check_interrupted()?;
@@ -244,7 +245,7 @@ fn auc(scored: &mut [(f64, bool)]) -> Option<f64> {
 
 /// Recall at 1, 5 and 10 by ITC. A text is right for an image when it is its own or reads the same as one of its own.
 fn retrieval(ctx: &StageCtx, judge: &Judge, cases: &[Case]) -> Result<Vec<(String, f64)>, OpError> {
-    let _turn = device::exclusive();
+    let _turn = libtorch::turn()?;
     let features = &judge.med.encoder().features;
     let (mut images, mut texts, mut owners) = (Vec::new(), Vec::new(), Vec::new());
     let mut known: Vec<&Case> = Vec::new();

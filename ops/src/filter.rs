@@ -10,11 +10,12 @@ use blip_data::vocab::Vocab;
 use blip_data::{Sample, TextSource, clean};
 use blip_engine::{Digest, Item, MapOp, MapWorker, Op, OpError, Output, StageCtx, Step, UnitResult, Work};
 use blip_grammar::{Arg, Signature, Type, Value};
-use blip_model::{Med, Role, device};
+use blip_model::{Med, Role};
 use tch::Tensor;
 
 use crate::images::Images;
 use crate::inference::{ITEMS, ImageEncoder, match_scores};
+use crate::libtorch;
 use crate::model::Stored;
 use crate::pairs;
 use crate::types::{FILTER, PAIRS};
@@ -135,7 +136,7 @@ impl Judge {
         let stored = Stored::read(ctx, artifact)?;
         let vocab = stored.vocab()?;
         let role = if artifact.ty == "Filter" { Role::Filter } else { Role::Pretrained };
-        let med = stored.load(role, device::best())?;
+        let med = stored.load(role, libtorch::best_device()?)?;
         let images = ImageEncoder::new(ctx, &med)?;
         Ok(Self { med, vocab, images })
     }
@@ -143,7 +144,7 @@ impl Judge {
 
 impl MapWorker for Judge {
     fn process(&mut self, _: &StageCtx, work: &[Work]) -> Result<Vec<Vec<UnitResult>>, OpError> {
-        let _turn = device::exclusive();
+        let _turn = libtorch::turn()?;
         let texts = work.iter().map(|work| cleaned(&work.item)).collect::<Result<Vec<_>, _>>()?;
         let images: Vec<Digest> = work.iter().map(|work| work.item.id).collect();
         let encoded = self.images.encode(&self.med, &images)?;

@@ -11,10 +11,11 @@ use blip_model::loss::{IGNORED, language};
 use blip_model::pretrain::{Batch, Losses, beginning_with};
 use blip_model::schedule::{self, At};
 use blip_model::weights::Mismatch;
-use blip_model::{Med, Pass, Role, device};
+use blip_model::{Med, Pass, Role};
 use tch::Tensor;
 
 use crate::finetune_filter::{image, pretrained};
+use crate::libtorch;
 use crate::model;
 use crate::pretrain::{batch, common, rate};
 use crate::training::{Learner, Pairs, Recipe, train};
@@ -53,7 +54,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         return Err(OpError::failed(what, "shorten `prompt`"));
     }
     let pairs = Pairs::read(ctx, ctx.input("pairs")?, &vocab)?;
-    let _turn = device::exclusive();
+    let _turn = libtorch::turn()?;
     let mut learner =
         Writing { peak: args.float("lr")?, epochs: recipe.epochs, prompt: read as i64, dec: vocab.special().dec };
     let metrics = train(ctx, &recipe, &med, &pairs, &vocab, &mut learner)?;

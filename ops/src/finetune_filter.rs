@@ -8,8 +8,9 @@ use blip_engine::{Args, Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature, Type};
 use blip_model::med::finetuning_tensors;
 use blip_model::pretrain::{Objectives, Settings, Teacher};
-use blip_model::{Med, Role, device, schedule};
+use blip_model::{Med, Role, schedule};
 
+use crate::libtorch;
 use crate::model::{self, Header, Stored};
 use crate::pretrain::{Contrastive, alpha, batch, common, queue, rate, tokens};
 use crate::training::{Pairs, Recipe, start_seed, train};
@@ -35,7 +36,7 @@ pub(crate) fn op() -> Op {
     .arg(queue("57600"))
     .arg(alpha())
     .arg(image());
-    Op::run(common(signature, "0.5"), 1, run).numeric()
+    Op::run(common(signature, "0.5"), 2, run).numeric()
 }
 
 /// The side of the images that a finetuned model takes.
@@ -53,7 +54,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let (header, vocab, med) = pretrained(ctx, Role::Filter)?;
     let recipe = Recipe::of(&args, LENGTH.min(med.config.text.positions as usize), "")?;
     let pairs = Pairs::read(ctx, ctx.input("pairs")?, &vocab)?;
-    let _turn = device::exclusive();
+    let _turn = libtorch::turn()?;
     let objectives = Objectives { itc: true, itm: true, lm: false };
     let settings = Settings { objectives, queue: args.int("queue")?, aware: true, smoothing: 0.0 };
     tch::manual_seed(start_seed(recipe.seed).cast_signed());
@@ -73,7 +74,7 @@ pub(crate) fn pretrained(ctx: &StageCtx, role: Role) -> Result<(Header, Vocab, M
     stored.resize(ctx.args().optional("image", Args::int)?)?;
     let vocab = stored.vocab()?;
     let start = finetuning_tensors(&stored.tensors, &stored.header.config, role);
-    let med = Med::load(&stored.header.config, role, &start, device::best())
+    let med = Med::load(&stored.header.config, role, &start, libtorch::best_device()?)
         .map_err(|error| OpError::Bug(format!("a pretrained model lacks parts of what it is finetuned to: {error}")))?;
     Ok((stored.header, vocab, med.with_gradients()))
 }

@@ -10,6 +10,7 @@ mod images;
 mod inference;
 pub mod inspect;
 mod learn;
+mod libtorch;
 pub mod lineage;
 mod load;
 mod loader;

@@ -8,8 +8,9 @@ use blip_grammar::{Arg, Signature, Type};
 use blip_model::huggingface::export::RETRIEVAL;
 use blip_model::huggingface::{Checkpoint, CheckpointError, TokenIds};
 use blip_model::pth::PthError;
-use blip_model::{Role, device, vision};
+use blip_model::{Role, vision};
 
+use crate::libtorch;
 use crate::model::{self, Header};
 use crate::types::{CAPTIONER, FILTER, MODEL, VOCAB};
 
@@ -111,7 +112,7 @@ fn run(ctx: &mut StageCtx, role: Role) -> Result<Output, OpError> {
         OpError::failed(format!("{}: {what}", path.display()), "use the vocabulary that the model was trained with")
     })?;
     let waived: Vec<String> = args.texts("waive")?.into_iter().map(str::to_owned).collect();
-    let _turn = device::exclusive();
+    let _turn = libtorch::turn()?;
     let mut tensors = checkpoint.tensors_of(role, &waived).map_err(|error| failed(&error))?;
     let mut config = checkpoint.config.med.clone();
     if let Some(image) = args.optional("image", Args::int)? {

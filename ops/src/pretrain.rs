@@ -11,9 +11,10 @@ use blip_grammar::{Arg, Signature, Type};
 use blip_model::pretrain::{Batch, Losses, Objectives, Settings, Teacher, Tokens};
 use blip_model::schedule::{self, At};
 use blip_model::weights::Mismatch;
-use blip_model::{Med, Pass, Role, device};
+use blip_model::{Med, Pass, Role};
 use tch::Tensor;
 
+use crate::libtorch;
 use crate::model::{self, Header};
 use crate::net::Net;
 use crate::training::{Learner, Pairs, Recipe, start_seed, train};
@@ -38,7 +39,7 @@ pub(crate) fn ops() -> [Op; 2] {
         "Trains a new model on the bootstrapped pairs. The same work as `pretrain`, from the start again (paper table 13).",
     )
     .example("repretrain(net, bootstrap, epochs = 20, batch = 2400, lr = 3e-4, seed = 42)");
-    [pretrain, repretrain].map(|signature| Op::run(signature, 1, run).numeric())
+    [pretrain, repretrain].map(|signature| Op::run(signature, 2, run).numeric())
 }
 
 fn signature(name: &'static str, doc: &'static str) -> Signature {
@@ -142,8 +143,9 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let recipe = Recipe { grows: true, ..Recipe::of(&args, LENGTH.min(net.config.text.positions as usize), "")? };
     let objectives = objectives(&args)?;
     let pairs = Pairs::read(ctx, ctx.input("pairs")?, &vocab)?;
-    let _turn = device::exclusive();
-    let med = Med::fresh(&net.config, Role::Pretrained, start_seed(recipe.seed), device::best()).with_gradients();
+    let _turn = libtorch::turn()?;
+    let med =
+        Med::fresh(&net.config, Role::Pretrained, start_seed(recipe.seed), libtorch::best_device()?).with_gradients();
     let settings = Settings { objectives, queue: args.int("queue")?, aware: false, smoothing: 0.1 };
     tch::manual_seed(start_seed(recipe.seed).cast_signed());
     let (peak, warmup, decay) = (args.float("lr")?, args.count("warmup")?, args.float("decay")?);

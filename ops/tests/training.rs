@@ -9,14 +9,14 @@ use blip_engine::{
 };
 use blip_grammar::Source;
 
-/// Ten steps of two parts each, two epochs, dropout, crops, flips, a queue that a step does not divide, and after that the two
+/// Twenty steps of two parts each, four epochs, dropout, crops, flips, a queue that a step does not divide, and after that the two
 /// finetunings.
 const WORKFLOW: &str = r#"
 pairs  = read.scenes("human", count = 40, style = "human", side = 16, seed = 1)
 vision = vit.custom(image = 16, patch = 8, width = 16, depth = 1, heads = 2, drop_path = 0.1)
 text   = bert.custom(width = 16, depth = 1, heads = 2, positions = 32)
 net    = med(vision, text, learn.wordpiece(pairs, size = 100), embed = 8)
-base   = pretrain(net, pairs, epochs = 2, batch = 8, accumulate = 2, lr = 1e-3, warmup = 3, queue = 13, seed = 7)
+base   = pretrain(net, pairs, epochs = 4, batch = 8, accumulate = 2, lr = 1e-3, warmup = 3, queue = 13, seed = 7)
 writer = finetune_captioner(base, pairs, epochs = 2, batch = 16, accumulate = 3, lr = 1e-3, seed = 7)
 judge  = finetune_filter(base, pairs, epochs = 2, batch = 16, lr = 1e-3, queue = 13, seed = 7)
 "#;
@@ -72,7 +72,7 @@ fn a_training_that_was_stopped_ends_in_the_same_bytes() {
     };
     assert_eq!(outputs(&run(&folder.path().join("again"), None)), outputs(&straight), "twice the same");
     let mut stopped = 0;
-    for (stage, steps) in [("base", 10), ("writer", 4), ("judge", 4)] {
+    for (stage, steps) in [("base", 20), ("writer", 4), ("judge", 4)] {
         for step in 1..steps {
             let cache = folder.path().join(format!("{stage}-{step}"));
             stopped += u32::from(run(&cache, Some((stage, step))).outcome == Outcome::Interrupted);
@@ -94,7 +94,7 @@ fn curves(cache: &Path, summary: &Summary, stage: &str) -> Vec<u8> {
 fn more_epochs_go_on_where_fewer_ended() {
     let folder = tempfile::tempdir().unwrap();
     let shorter =
-        WORKFLOW.replace("base   = pretrain(net, pairs, epochs = 2", "base   = pretrain(net, pairs, epochs = 1");
+        WORKFLOW.replace("base   = pretrain(net, pairs, epochs = 4", "base   = pretrain(net, pairs, epochs = 1");
     let (grown, straight) = (folder.path().join("grown"), folder.path().join("straight"));
     run_text(&shorter, &grown, None);
     let longer = run(&grown, None);

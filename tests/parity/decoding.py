@@ -1,11 +1,12 @@
 """Captions that transformers' `generate` makes: greedy, beams with limits and penalties, and nucleus step by step.
 
 The models are those that forward.py saved as OUT/forward/<shape>/captioner. Writes OUT/decoding/<shape>/:
-images.safetensors, and cases.json: for each setting the token ids of every
-image. For sampling, nucleus.safetensors has the sequences that were drawn and at every step the logits and what transformers'
+images.safetensors, and cases.json: for each setting the token ids of every image, and those in 64 bits where they are others.
+For sampling, nucleus.safetensors has the sequences that were drawn and at every step the logits and what transformers'
 processors (repetition penalty, minimal length, temperature, top-k, top-p) made of them: -inf where nothing is drawn.
 """
 
+import copy
 import json
 
 import torch
@@ -40,10 +41,18 @@ def write(model, seed, rows, drawn_rows, prompt, folder):
     pixels = models.images(rows, vision.image_size, generator)
     start = torch.tensor([prompt]).repeat(rows, 1)
     cases = []
+    precise = copy.deepcopy(model).double() if vision.hidden_size < 100 else None  # slow at the base shape
     for name, setting in SETTINGS.items():
         for prompted in (True, False):
-            ids = model.generate(pixels, input_ids=start.clone() if prompted else None, **setting)
-            cases.append(dict(name=name, setting=setting, prompt=prompt if prompted else [], ids=ids.tolist()))
+            generate = lambda model, pixels: model.generate(
+                pixels, input_ids=start.clone() if prompted else None, **setting
+            ).tolist()
+            ids = generate(model, pixels)
+            case = dict(name=name, setting=setting, prompt=prompt if prompted else [], ids=ids)
+            if precise:
+                others = enumerate(generate(precise, pixels.double()))
+                case["in_64_bits"] = {row: other for row, other in others if other != ids[row]}
+            cases.append(case)
     steps = {}
     for name, setting in NUCLEUS.items():
         torch.manual_seed(seed)
@@ -65,6 +74,6 @@ def make(out, seed, live):
     for number, (name, shape) in enumerate(shapes.items()):
         model = models.captioner(shape, seed + 100 * number)
         tokens = models.Tokens(model.config.text_config.vocab_size)
-        rows = (4 if name == "base" else 64) if live else 6
+        rows = (8 if name == "base" else 200) if live else 6
         prompt = [tokens.cls, tokens.first + 3, tokens.first + 9, tokens.first + 1, tokens.sep]
         write(model, seed + number, rows, rows if live else 2, prompt, out / "decoding" / name)

@@ -85,9 +85,9 @@ def answerer(shape, seed, rows, folder):
 
 
 def make(out, seed, live):
-    shapes = {**models.SMALL, **models.BASE} if live else models.SMALL
+    shapes = {**models.SMALL, **models.BASE, **models.LARGE} if live else models.SMALL
     for number, (name, shape) in enumerate(shapes.items()):
-        rows = 2 if name == "base" else 3
+        rows = 2 if name in ("base", "large") else 3
         for kind in (captioner, matcher, answerer):
             if kind is answerer and name != "narrow_text":
                 continue

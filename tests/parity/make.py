@@ -14,7 +14,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--live", action="store_true", help="the base shape too, and more of everything")
+    parser.add_argument("--live", action="store_true", help="the base and large shapes too, and more of everything")
     parser.add_argument("--only", default=",".join(PARTS))
     options = parser.parse_args()
     for part in options.only.split(","):

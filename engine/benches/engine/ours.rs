@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use blip_engine::digest::Digest;
 use blip_engine::{
-    Config, Engine, Graph, IndexKind, Item, MapOp, MapWorker, NumericEnv, Op, OpError, OpSet, Outcome, Output,
+    Config, Engine, Fate, Graph, IndexKind, Item, MapOp, MapWorker, NumericEnv, Op, OpError, OpSet, Outcome, Output,
     Resources, RunOptions, StageCtx, UnitResult, Work, Workflow,
 };
 use blip_grammar::{Arg, Attributes, Program, Signature, Source, Span, Stage, StageId, Type, Value};
@@ -59,15 +59,16 @@ fn built(shape: Shape, size: usize, edit: usize) -> Workflow {
     Workflow { name: "bench".to_owned(), program, graph, diagnostics: Vec::new(), ops }
 }
 
-/// Cold, no-op and changed for one graph.
+/// Cold, no-op, changed and the plan of nothing to do for one graph.
 pub(crate) fn stages(shape: Shape, size: usize) -> Row {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = |edit: usize| child_time(&[shape.name(), &size.to_string(), &edit.to_string()], folder.path());
     let (cold, cold_note) = run(size);
     let (_, _) = run(size);
     let (noop, note) = run(size);
+    let (plan, _) = child_time(&[shape.name(), &size.to_string(), &size.to_string(), "plan"], folder.path());
     let (changed, _) = run(size + 1);
-    let times = vec![("cold", Some(cold)), ("no-op", Some(noop)), ("changed", Some(changed))];
+    let times = vec![("cold", Some(cold)), ("no-op", Some(noop)), ("plan", Some(plan)), ("changed", Some(changed))];
     let note = format!("cold: {cold_note}; no-op: {note}");
     Row { engine: "blip", graph: format!("{} {size}", shape.name()), times, note }
 }
@@ -99,7 +100,7 @@ fn child_time(args: &[&str], folder: &Path) -> (Duration, String) {
     (took, String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// `child chain|fan SIZE EDIT` or `child map ITEMS EDIT SHARDS`, in the folder that holds the cache.
+/// `child chain|fan SIZE EDIT [plan]` or `child map ITEMS EDIT SHARDS`, in the folder that holds the cache.
 #[expect(clippy::print_stdout, reason = "the parent process reads it")]
 pub(crate) fn child(args: &[String]) -> ExitCode {
     let number = |at: usize| args.get(at).and_then(|arg| arg.parse::<usize>().ok()).expect("a number");
@@ -126,6 +127,11 @@ pub(crate) fn child(args: &[String]) -> ExitCode {
         env: NumericEnv { fields: Vec::new() },
     };
     let engine = Engine::new(config);
+    if args.get(4).is_some_and(|arg| arg == "plan") {
+        let plan = engine.plan(&workflow, &[]).expect("a plan");
+        assert!(plan.iter().all(|planned| planned.fate == Fate::Reuse), "the run before did everything");
+        return ExitCode::SUCCESS;
+    }
     let summary = engine.run(&workflow, &RunOptions::default(), &mut []).expect("a run");
     assert_eq!(summary.outcome, Outcome::Done, "{:?}", summary.stages.iter().find(|end| end.error.is_some()));
     let ran = started.elapsed() - parsed;

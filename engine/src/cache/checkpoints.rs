@@ -159,16 +159,26 @@ fn growth(cache: &Path, rest: &Digest) -> PathBuf {
 
 /// What is wrong with a checkpoint; nothing when it is whole.
 pub(crate) fn wrong(folder: &Path) -> Option<String> {
-    look(folder, |path, digest| match Digest::of_file(path) {
-        Ok((found, _)) if found == *digest => None,
-        Ok(_) => Some("its bytes are not those that were written".to_owned()),
+    look(folder, wrong_bytes)
+}
+
+/// The same, reading only files that were changed after the manifest was written.
+pub(crate) fn incomplete(folder: &Path) -> Option<String> {
+    let written = folder.join(MANIFEST).metadata().and_then(|manifest| manifest.modified()).ok();
+    look(folder, |path, digest| match path.metadata() {
+        Ok(file) if file.len() == 0 && *digest != Digest::of(b"") => Some("it is empty".to_owned()),
+        Ok(file) if file.modified().ok() > written => wrong_bytes(path, digest),
+        Ok(_) => None,
         Err(error) => Some(error.to_string()),
     })
 }
 
-/// The same without reading the files.
-pub(crate) fn incomplete(folder: &Path) -> Option<String> {
-    look(folder, |path, _| path.metadata().err().map(|error| error.to_string()))
+fn wrong_bytes(path: &Path, digest: &Digest) -> Option<String> {
+    match Digest::of_file(path) {
+        Ok((found, _)) if found == *digest => None,
+        Ok(_) => Some("its bytes are not those that were written".to_owned()),
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 fn look(folder: &Path, wrong: impl Fn(&Path, &Digest) -> Option<String>) -> Option<String> {

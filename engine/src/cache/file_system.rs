@@ -51,8 +51,18 @@ mod tests {
 
     #[test]
     fn tells_network_from_local() {
-        assert_eq!(FileSystem::from_magic(0x6969), FileSystem::Network("NFS"));
-        assert_eq!(FileSystem::from_magic(0x0bd0_0bd0), FileSystem::Network("Lustre"));
+        // The numbers are those of statfs(2) and of Lustre's own header, written here once more.
+        let network = [
+            ("NFS", 0x6969),
+            ("SMB", 0x517b),
+            ("CIFS", 0xff53_4d42),
+            ("SMB2", 0xfe53_4d42),
+            ("Lustre", 0x0bd0_0bd0),
+            ("FUSE", 0x6573_5546),
+        ];
+        for (name, magic) in network {
+            assert_eq!(FileSystem::from_magic(magic), FileSystem::Network(name));
+        }
         let local = [("ext4", 0xef53), ("tmpfs", 0x0102_1994), ("xfs", 0x5846_5342), ("overlay", 0x794c_7630)];
         for (name, magic) in local {
             assert_eq!(FileSystem::from_magic(magic), FileSystem::Local, "{name}");

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, DiskError};
 use super::records::Record;
+use super::sealed;
 use crate::dataset::{FormatError, Reader};
 use crate::digest::Digest;
 
@@ -186,20 +187,11 @@ impl Ledger {
             encode_text(&mut bytes, name.as_bytes());
             finished.encode(&mut bytes);
         }
-        let digest = Digest::of(&bytes);
-        bytes.extend(digest.as_bytes());
-        bytes
+        sealed::seal_bytes(bytes)
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let (body, digest) = bytes.split_at_checked(bytes.len().saturating_sub(32)).unwrap_or_default();
-        let mut reader = Reader::new(body, "ledger");
-        if Digest::of(body).as_bytes().as_slice() != digest {
-            return Err(reader.error("its bytes do not match its digest"));
-        }
-        if reader.take(8)? != MAGIC {
-            return Err(reader.error("wrong magic number"));
-        }
+        let mut reader = sealed::open_bytes(bytes, MAGIC, "ledger")?;
         let count = reader.u32()?;
         let mut stages = HashMap::with_capacity(count as usize);
         for _ in 0..count {

@@ -1,6 +1,7 @@
 //! Who may use a cache: runs share it, gc and repair have it to themselves. `flock` on `.blip/lock`, which dies with the
 //! process that holds it, so that there is never a stale lock to remove.
 
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -24,19 +25,12 @@ pub struct Holder {
 impl Holder {
     /// This process, from now on.
     pub fn this() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        Self { pid: std::process::id(), host: host(), since }
+        Self { pid: std::process::id(), host: host(), since: now() }
     }
 
     /// Somebody of whom nothing is known.
     pub fn unknown() -> Self {
         Self { pid: 0, host: "unknown".to_owned(), since: 0 }
-    }
-
-    /// How long it has held the lock, in seconds.
-    pub fn age_s(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        now.saturating_sub(self.since)
     }
 
     /// Whether it is this very process.
@@ -65,6 +59,22 @@ impl Holder {
             tracing::warn!(%error, "a lock's holder could not write its name");
         }
     }
+}
+
+/// `process 7 on here, for 12 s`
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.pid == 0 {
+            return f.write_str("another process");
+        }
+        let Self { pid, host, since } = self;
+        write!(f, "process {pid} on {host}, for {} s", now().saturating_sub(*since))
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// How a cache is locked.

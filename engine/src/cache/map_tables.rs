@@ -15,7 +15,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, DiskError};
-use crate::dataset::{FormatError, Reader};
+use super::sealed;
+use crate::dataset::FormatError;
 use crate::digest::Digest;
 
 const MAGIC: &[u8; 8] = b"BLIPMAP1";
@@ -46,6 +47,11 @@ impl MapTable {
             tracing::warn!(path = %path.display(), %error, "taken for an empty one");
             Self::default()
         })
+    }
+
+    /// What is wrong with the bytes of one; nothing when they are whole.
+    pub(crate) fn wrong(bytes: &[u8]) -> Option<FormatError> {
+        Self::decode(bytes).err()
     }
 
     pub(crate) fn get(&self, input: &Digest) -> Option<Mapped> {
@@ -79,20 +85,11 @@ impl MapTable {
             bytes.extend(output.as_bytes());
             bytes.extend(units.to_be_bytes());
         }
-        let digest = Digest::of(&bytes);
-        bytes.extend(digest.as_bytes());
-        bytes
+        sealed::seal_bytes(bytes)
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let (body, digest) = bytes.split_at_checked(bytes.len().saturating_sub(32)).unwrap_or_default();
-        let mut reader = Reader::new(body, "table of a map stage");
-        if Digest::of(body).as_bytes().as_slice() != digest {
-            return Err(reader.error("its bytes do not match its digest"));
-        }
-        if reader.take(8)? != MAGIC {
-            return Err(reader.error("wrong magic number"));
-        }
+        let mut reader = sealed::open_bytes(bytes, MAGIC, "table of a map stage")?;
         let mut chunks = HashMap::new();
         for _ in 0..reader.u32()? {
             let (input, output) = (reader.digest()?, reader.digest()?);

@@ -74,9 +74,11 @@ impl Objects {
         sharded(&self.folder, digest)
     }
 
-    /// Whether an object of that name is there; its bytes are not looked at.
+    /// Whether an object of that name is there. Its bytes are not looked at, but one without any, as a disk that was full
+    /// or a file system that was repaired leaves it, is none.
     pub fn contains(&self, digest: &Digest) -> bool {
-        self.pending().objects.contains_key(digest) || self.place(digest).is_file()
+        let filled = |file: fs::Metadata| file.is_file() && (file.len() > 0 || *digest == Digest::of(b""));
+        self.pending().objects.contains_key(digest) || fs::metadata(self.place(digest)).is_ok_and(filled)
     }
 
     /// Stores bytes under their digest. Small objects can be read at once, and are on the disk after [`Objects::flush`].

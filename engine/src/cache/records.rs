@@ -142,9 +142,9 @@ impl Records {
         self.disk.write_together(&files, BTreeSet::new())
     }
 
-    /// Whether a record is there; its bytes are not looked at.
+    /// Whether a record is there and has bytes, whatever they are.
     pub fn contains(&self, key: &Digest) -> bool {
-        self.place(key).is_file()
+        fs::metadata(self.place(key)).is_ok_and(|file| file.is_file() && file.len() > 0)
     }
 
     /// Forgets a key, and remembers that it was removed to make room, and when.

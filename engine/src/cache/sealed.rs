@@ -1,8 +1,9 @@
-//! Small JSON files that notice their own damage: one line of JSON and one line with its blake3 digest.
+//! Small files that notice their own damage: one line of JSON and one line with its blake3 digest; or bytes and their digest.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::dataset::{FormatError, Reader};
 use crate::digest::Digest;
 
 /// Bytes that are not what was sealed.
@@ -36,6 +37,26 @@ fn line(bytes: &[u8]) -> Option<&[u8]> {
     let (json, rest) = bytes.split_at_checked(text_len)?;
     let digest = rest.strip_prefix(b"\n")?.strip_suffix(b"\n")?;
     (digest == Digest::of(json).to_string().as_bytes()).then_some(json)
+}
+
+/// Bytes with their digest at the end.
+pub(crate) fn seal_bytes(mut bytes: Vec<u8>) -> Vec<u8> {
+    let digest = Digest::of(&bytes);
+    bytes.extend(digest.as_bytes());
+    bytes
+}
+
+/// What lies between a magic number and the digest of it all; `what` is what the bytes should be, for messages.
+pub(crate) fn open_bytes<'a>(bytes: &'a [u8], magic: &[u8; 8], what: &'static str) -> Result<Reader<'a>, FormatError> {
+    let (body, digest) = bytes.split_at_checked(bytes.len().saturating_sub(32)).unwrap_or_default();
+    let mut reader = Reader::new(body, what);
+    if Digest::of(body).as_bytes().as_slice() != digest {
+        return Err(reader.error("its bytes do not match its digest"));
+    }
+    if reader.take(8)? != magic {
+        return Err(reader.error("wrong magic number"));
+    }
+    Ok(reader)
 }
 
 #[cfg(test)]

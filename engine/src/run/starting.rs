@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::state::State;
 use super::worker::{Job, Probe, ProbeJob, RunJob};
-use super::{Resources, Run, last_record, sides, why};
+use super::{Resources, Run, sides, why};
 use crate::cache::Lease;
 use crate::cache::ledger::Finished;
 use crate::cache::lock::Holder;
@@ -136,8 +136,7 @@ impl Run<'_, '_> {
             Lease::Theirs(holder) => holder,
         };
         if self.setting.no_wait && !theirs.is_this() {
-            let Holder { pid, host, .. } = &theirs;
-            let what = format!("process {pid} on {host} makes its result, for {} s by now", theirs.age_s());
+            let what = format!("its result is being made by {theirs}");
             self.fail(id, &OpError::failed(what, "wait for that process to end, then run again"));
             return false;
         }
@@ -200,7 +199,6 @@ impl Run<'_, '_> {
     fn why(&mut self, id: NodeId) -> Vec<String> {
         let last = self.ledger.get(&self.graph.node(id).name).map(|last| last.key);
         let cache = Arc::clone(&self.setting.cache);
-        let last = last.and_then(|key| last_record(&cache, &key));
         let repaired = self.stage(id).repairs > 0;
         why(&cache, last.as_ref(), self.in_hand(id).preimage.as_ref(), repaired)
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use blip_engine::{Event, IndexKind, Level, Outcome, RunOptions, Status, Wrong};
+use blip_engine::{Event, IndexKind, Outcome, RunOptions, Status, Wrong};
 
 use crate::scene::{self, SCENE};
 use crate::training::StopAt;
@@ -14,7 +14,7 @@ use crate::world::World;
 
 /// A way in which a file is damaged.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Way {
+pub(crate) enum Way {
     Flipped,
     Truncated,
     Emptied,
@@ -26,7 +26,7 @@ enum Way {
 
 const WAYS: [Way; 6] = [Way::Flipped, Way::Truncated, Way::Emptied, Way::Deleted, Way::Folder, Way::Edited];
 
-fn damage(path: &Path, way: Way) {
+pub(crate) fn damage(path: &Path, way: Way) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     match way {
@@ -51,7 +51,7 @@ fn damage(path: &Path, way: Way) {
 }
 
 /// All files below a folder of the cache.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.path().is_dir() { found.extend(files(&entry.path())) } else { found.push(entry.path()) }
@@ -172,23 +172,6 @@ fn checkpoints() {
             assert_eq!(world.text(&summary, "t"), clean.text(&undisturbed, "t"), "{what}");
         }
     }
-}
-
-#[test]
-fn a_quick_look_reads_no_content_and_subsets_find_it_in_time() {
-    let world = scene::world();
-    scene::run(&world, scene::unsynced());
-    let path = files(&world.config.cache.join("objects")).remove(0);
-    damage(&path, Way::Flipped);
-    let look = |level| scene::engine(&world).verify(level, &RunOptions::default()).unwrap();
-    let quick = look(Level::Quick);
-    assert_eq!((quick.damage.len(), quick.bytes), (0, 0));
-    assert!(quick.objects > 5 && quick.records > 5 && quick.groups > 0);
-    let found = (0..200).find(|_| !look(Level::Subset(0.2)).damage.is_empty());
-    assert!(found.is_some(), "200 looks at a fifth of everything each");
-    damage(&files(&world.config.cache.join("objects"))[0], Way::Emptied);
-    let empty = |damage: &blip_engine::Damage| damage.wrong == Wrong::Empty;
-    assert_eq!(look(Level::Quick).damage.iter().filter(|damage| empty(damage)).count(), 1, "seen without reading");
 }
 
 #[test]
@@ -344,6 +327,28 @@ mod sled {
             fs::remove_dir_all(index).unwrap();
             fs::write(index, "no folder").unwrap();
         });
+    }
+
+    /// The time that it takes to build again is told, not judged: it is the disk's.
+    #[test]
+    #[expect(clippy::print_stdout, reason = "--nocapture shows it")]
+    fn ten_thousand_results_are_all_known_after_the_index_is_gone() {
+        let mut world = scene::world();
+        world.config.index = IndexKind::Sled;
+        let text = "l = lines(\"many.txt\")\ns = shout(l, copies = 100)\n";
+        world.write("many.txt", &(0..100).map(|number| format!("line {number}\n")).collect::<String>());
+        assert_eq!(world.calls_of(text).get("unit"), Some(&10_000));
+        for folder in ["results", "ledgers", "maps", "index"] {
+            fs::remove_dir_all(world.config.cache.join(folder)).unwrap();
+        }
+        let started = std::time::Instant::now();
+        let (summary, events) = world.run_with(text, &RunOptions::default());
+        println!("an index of 10,000 results was built again and used within {:.2} s", started.elapsed().as_secs_f64());
+        assert_eq!(summary.outcome, Outcome::Done);
+        let warning = |event| if let Event::Warning { text, .. } = event { Some(text) } else { None };
+        let warnings: Vec<String> = events.into_iter().filter_map(warning).collect();
+        assert_eq!(warnings, ["the index was missing: it was built again from the 10000 results in the cache"]);
+        assert_eq!(world.calls.take().get("unit"), None, "all of them are known");
     }
 
     #[test]

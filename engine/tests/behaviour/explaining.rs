@@ -54,6 +54,8 @@ fn a_result_that_was_removed_is_said_to_be() {
     world.run(text);
     std::fs::remove_dir_all(world.config.cache.join("objects")).unwrap();
     assert_eq!(why(&world, text, "a"), ["its result is no longer in the cache"]);
+    std::fs::remove_dir_all(world.config.cache.join("results")).unwrap();
+    assert_eq!(why(&world, text, "a"), ["its result is no longer in the cache"]);
 }
 
 #[test]
@@ -84,4 +86,20 @@ fn the_plan_is_what_the_run_does() {
             assert!(fitting.contains(word), "{} was planned as {fitting:?} and {word}", planned.stage);
         }
     }
+}
+
+/// Neither reads records that the ledger tells of: so they agree about one that is damaged, and about one that is gone.
+#[test]
+fn the_plan_takes_the_ledgers_word_as_the_run_does() {
+    let world = World::new();
+    let text = "a = text(\"hello\")\nb = upper(a)\nc = length(b)\n";
+    let key = world.run(text).results["b"].key.to_string();
+    let record = world.config.cache.join("results").join(&key[..2]).join(&key);
+    std::fs::write(&record, "damaged").unwrap();
+    assert!(world.plan(text).iter().all(|planned| planned.fate == Fate::Reuse && planned.key.is_some()));
+    assert_eq!(status(&world.run(text), "b"), Status::Reused);
+    std::fs::remove_file(&record).unwrap();
+    let plan = world.plan(text);
+    assert!(matches!(plan[1].fate, Fate::Run { .. }), "{:?}", plan[1].fate);
+    assert_eq!(plan[2].fate, Fate::Unknown { after: vec!["b".to_owned()] });
 }

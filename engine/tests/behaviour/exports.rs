@@ -39,3 +39,25 @@ fn a_file_of_somebody_else_stays() {
     assert_eq!(error.what, format!("{} exists and was not written by `export b`", path.display()));
     assert_eq!(error.help, "move it away, or export to another path");
 }
+
+#[test]
+fn a_damaged_result_is_noticed_before_it_is_written_and_the_next_run_makes_it_again() {
+    let world = World::new();
+    let first = world.run(EXPORT);
+    let object = first.results.get("b").unwrap().output.to_string();
+    std::fs::write(world.config.cache.join("objects").join(&object[..2]).join(&object), "HELLO?").unwrap();
+    assert_eq!(world.calls_of(EXPORT), counts([]), "nothing reads it");
+    std::fs::remove_file(world.folder.path().join("out/b.txt")).unwrap();
+    let (summary, events) = world.run_with(EXPORT, &RunOptions::default());
+    assert_eq!(summary.outcome, Outcome::Failed);
+    let error = events.into_iter().find_map(|event| match event {
+        Event::ExportFailed { error, .. } => Some(error),
+        _ => None,
+    });
+    let error = error.unwrap();
+    assert_eq!(error.what, format!("the object {} is missing or damaged", &object[..12]));
+    assert_eq!(error.help, "run again: it is made anew");
+    assert!(!world.folder.path().join("out/b.txt").exists());
+    assert_eq!(world.calls_of(EXPORT), counts([("upper", 1), ("export", 1)]));
+    assert_eq!(world.read("out/b.txt"), "HELLO");
+}

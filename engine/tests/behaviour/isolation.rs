@@ -85,6 +85,21 @@ fn a_timeout_stops_what_does_not_listen() {
 }
 
 #[test]
+fn one_that_takes_more_than_its_memory_is_stopped_and_others_are_not() {
+    let world = World::new();
+    let started = Instant::now();
+    let text = "@isolate @memory(128MiB) greedy = hungry(400)\n@isolate @memory(128MiB) modest = hungry(20)\n";
+    let (summary, _) = run(&world, text);
+    assert!(started.elapsed() < Duration::from_secs(30));
+    let error = end(&summary, "greedy").error.clone().unwrap();
+    let took = error.what.strip_prefix("it took ").and_then(|rest| rest.split_once("MiB of memory, more than its "));
+    let (took, limit) = took.unwrap_or_else(|| panic!("{}", error.what));
+    assert!((129..1000).contains(&took.parse::<u64>().unwrap()) && limit == "@memory(128MiB)", "{}", error.what);
+    assert_eq!(error.help, "raise @memory, or give it less work at a time");
+    assert_eq!(status(&summary, "modest"), Status::Ran);
+}
+
+#[test]
 fn a_program_that_cannot_says_so() {
     let world = World::new();
     let (summary, events) = world.run_with("@isolate a = text(\"a\")\n", &RunOptions::default());

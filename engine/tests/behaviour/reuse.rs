@@ -1,5 +1,8 @@
 //! Nothing runs twice, nothing stale is reused, and equal bytes cut off what lies below, within the run.
 
+use std::fs;
+use std::path::Path;
+
 use blip_engine::{Engine, Outcome, RunOptions, Status};
 
 use crate::world::{World, counts, end, status};
@@ -99,13 +102,33 @@ fn only_what_is_asked_for_runs() {
     assert_eq!(error.help(), "it has a, b, c");
 }
 
+/// A run that has nothing to do takes the ledger's word for what its stages came to, and asks whether it is all there.
 #[test]
-fn a_result_that_is_gone_is_made_again_and_nothing_else() {
+fn what_is_gone_or_empty_is_made_again_and_nothing_else() {
     let world = World::new();
-    let first = world.run(CHAIN);
-    let object = first.results.get("b").unwrap().output.to_string();
-    std::fs::remove_file(world.config.cache.join("objects").join(&object[..2]).join(&object)).unwrap();
-    assert_eq!(world.calls_of(CHAIN), counts([("upper", 1)]));
+    let text = format!("{CHAIN}export c as txt \"c.txt\"\n");
+    let first = world.run(&text);
+    let empty = |path: &Path| fs::write(path, "").unwrap();
+    let remove = |path: &Path| fs::remove_file(path).unwrap();
+    let turn_into_folder = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path).unwrap();
+    };
+    let ways: [&dyn Fn(&Path); 3] = [&remove, &empty, &turn_into_folder];
+    // Needed by others, needed by what is wanted, and wanted and exported.
+    for (stage, op) in [("a", "text"), ("b", "upper"), ("c", "length")] {
+        let finished = first.results.get(stage).unwrap();
+        for (folder, digest) in [("objects", finished.output), ("results", finished.key)] {
+            let name = digest.to_string();
+            let path = world.config.cache.join(folder).join(&name[..2]).join(&name);
+            for (number, way) in ways.iter().enumerate() {
+                way(&path);
+                assert_eq!(world.calls_of(&text), counts([(op, 1)]), "{folder} of {stage}, way {number}");
+                assert_eq!(world.calls_of(&text), counts([]), "{folder} of {stage}, way {number}");
+            }
+        }
+    }
+    assert_eq!(world.read("c.txt"), "5");
 }
 
 #[test]
@@ -113,7 +136,7 @@ fn a_damaged_result_is_noticed_when_it_is_read_and_made_again() {
     let world = World::new();
     let first = world.run(CHAIN);
     let object = first.results.get("b").unwrap().output.to_string();
-    std::fs::write(world.config.cache.join("objects").join(&object[..2]).join(&object), "HELLO?").unwrap();
+    fs::write(world.config.cache.join("objects").join(&object[..2]).join(&object), "HELLO?").unwrap();
     let longer = format!("{CHAIN}d = join(b, c)\n");
     let summary = world.run(&longer);
     assert_eq!(summary.outcome, Outcome::Done);

@@ -31,7 +31,7 @@ pub(crate) fn ops(calls: &Calls) -> OpSet {
         }
     };
     let ops = [text(calls), upper(calls), length(calls), join(calls), file(calls), machine(calls)];
-    let failing = [flaky(calls), panicking(), waiting(calls), pair(), crashing(), stubborn()];
+    let failing = [flaky(calls), panicking(), waiting(calls), pair(), crashing(), stubborn(), hungry()];
     let data = [lines(calls), shout(calls), show(calls), train(calls), parcel(calls), slow(calls)];
     ops.into_iter().chain(failing).chain(data).fold(OpSet::new(), OpSet::with).with_export(export)
 }
@@ -182,6 +182,16 @@ fn stubborn() -> Op {
     Op::run(Signature::stage("stubborn", TEXT, "Hangs."), 1, |ctx| {
         std::thread::sleep(Duration::from_secs(120));
         put(ctx, "late")
+    })
+}
+
+/// Takes so many MiB of memory, and holds them for a while.
+fn hungry() -> Op {
+    let signature = Signature::stage("hungry", TEXT, "Takes memory.").arg(Arg::required("mib", Type::Int, "how many"));
+    Op::run(signature, 1, |ctx| {
+        let held: Vec<Vec<u8>> = (0..ctx.args().count("mib")?).map(|_| vec![1; 1 << 20]).collect();
+        std::thread::sleep(Duration::from_millis(if held.len() > 100 { 60_000 } else { 300 }));
+        put(ctx, &held.len().to_string())
     })
 }
 

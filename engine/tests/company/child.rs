@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use blip_engine::cache::disk::Disk;
 use blip_engine::cache::{Access, Cache};
+use blip_engine::space::Collect;
 use blip_engine::{
-    Config, Engine, Event, IndexKind, Level, Listener, NumericEnv, Outcome, Resources, RunOptions, Workflow,
+    Config, Engine, Event, Fate, IndexKind, Isolation, Level, Listener, NumericEnv, Outcome, Resources, RunOptions,
+    Workflow,
 };
 use blip_grammar::Source;
 
@@ -62,7 +64,24 @@ impl Place {
 
     /// Starts a process.
     pub(crate) fn start(&self, what: &str) -> Process {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        self.spawn(what, Command::new(std::env::current_exe().unwrap()))
+    }
+
+    /// Starts a process that sees other mounts than this one, those of a line for the shell in which `$BLIP_FOLDER` is the
+    /// place; nothing where the machine does not let us, which is said.
+    pub(crate) fn start_mounted(&self, what: &str, mounts: &str) -> Option<Process> {
+        let allowed = Command::new("unshare").args(["-rm", "true"]).output();
+        if !allowed.is_ok_and(|output| output.status.success()) {
+            say("skipped: this machine does not allow `unshare -rm`");
+            return None;
+        }
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c"]).arg(format!("{mounts} && exec \"$0\"")).arg(std::env::current_exe().unwrap());
+        Some(self.spawn(what, command))
+    }
+
+    fn spawn(&self, what: &str, mut command: Command) -> Process {
+        let mut child = command
             .env("BLIP_CHILD", what)
             .env("BLIP_FOLDER", self.folder.path())
             .env("BLIP_TEXT", &self.text)
@@ -152,10 +171,15 @@ pub(crate) fn main(what: &str) -> i32 {
         drop(held);
         return 0;
     }
-    let engine = Engine::new(config);
-    if what == "verify" {
-        say("begins");
-        return i32::from(!engine.verify(Level::Full, &RunOptions::default()).unwrap().damage.is_empty());
+    let isolation = Isolation { program: std::env::current_exe().unwrap(), args: Vec::new() };
+    let engine = Engine::new(config).with_isolation(isolation);
+    match what {
+        "verify" => return verify(&engine),
+        "collect" => return collect(&engine),
+        "repair" => return repair(&engine, &workflow(&variable("BLIP_TEXT"))),
+        "read" => return read(&engine, &workflow(&variable("BLIP_TEXT"))),
+        "fill" => return fill(&engine, &workflow(&variable("BLIP_TEXT"))),
+        _ => {}
     }
     let options = RunOptions { no_wait: what == "impatient", keep_going: true, ..RunOptions::default() };
     match engine.run(&workflow(&variable("BLIP_TEXT")), &options, &mut [&mut Speaker]) {
@@ -166,4 +190,61 @@ pub(crate) fn main(what: &str) -> i32 {
             2
         }
     }
+}
+
+fn verify(engine: &Engine) -> i32 {
+    say("begins");
+    i32::from(!engine.verify(Level::Full, &RunOptions::default()).unwrap().damage.is_empty())
+}
+
+/// Removes all that no last run holds.
+fn collect(engine: &Engine) -> i32 {
+    say("begins");
+    let options = Collect { keep_runs: 1, min_age: None, max_bytes: None, dry_run: false };
+    engine.collect(&options, false).map_or(2, |_| 0)
+}
+
+fn repair(engine: &Engine, workflow: &Workflow) -> i32 {
+    say("begins");
+    let report = engine.verify(Level::Full, &RunOptions::default()).unwrap();
+    let repaired = engine.repair(&report, workflow, &RunOptions::default(), &mut []).unwrap();
+    i32::from(!repaired.lost.is_empty())
+}
+
+/// All that readers do, and then a run.
+fn read(engine: &Engine, workflow: &Workflow) -> i32 {
+    let plan = engine.plan(workflow, &[]).unwrap();
+    say(&format!("plan {} of {}", plan.iter().filter(|planned| planned.fate == Fate::Reuse).count(), plan.len()));
+    let reader = engine.reader();
+    let run = reader.runs().unwrap().pop().unwrap();
+    say(&format!("log {}", reader.log(&run).unwrap().ends().len()));
+    say(&format!("use {}", engine.disk_use().unwrap().total().files > 0));
+    let report = engine.verify(Level::Full, &RunOptions::default()).unwrap();
+    let aside = report.damage.iter().filter(|damage| damage.aside.is_some()).count();
+    say(&format!("verify {} {} {aside}", report.records, report.damage.len()));
+    match engine.run(workflow, &RunOptions::default(), &mut []) {
+        Ok(_) => say("ran"),
+        Err(error) => {
+            say(&format!("error {error}"));
+            say(&format!("help {}", error.help()));
+        }
+    }
+    0
+}
+
+/// A run on a disk that something else has filled, and another one when that is gone.
+fn fill(engine: &Engine, workflow: &Workflow) -> i32 {
+    let ballast = engine.cache_folder().join("ballast");
+    std::fs::write(&ballast, vec![7; 4 << 20]).unwrap();
+    for _ in 0..2 {
+        let options = RunOptions { keep_going: true, ..RunOptions::default() };
+        let summary = engine.run(workflow, &options, &mut [&mut Speaker]).unwrap();
+        if let Some(error) = summary.stages.iter().find_map(|end| end.error.as_ref()) {
+            say(&format!("help {}", error.help));
+        }
+        let damage = engine.verify(Level::Full, &RunOptions::default()).unwrap().damage;
+        say(&format!("verify {}", damage.len()));
+        let _ = std::fs::remove_file(&ballast);
+    }
+    0
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use blip_engine::digest::Digest;
+use blip_engine::space::Collect;
 use blip_engine::{Level, Outcome, RunOptions, Status};
 
 use crate::child::{Place, Process, workflow};
@@ -59,7 +60,7 @@ fn known(place: &Place) -> BTreeSet<String> {
         .collect()
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.path().is_dir() { found.extend(files(&entry.path())) } else { found.push(entry.path()) }
@@ -202,5 +203,63 @@ pub(crate) fn killed_while_it_verifies() {
         assert_eq!(summary.outcome, Outcome::Done, "{what}");
         assert_sound(&place, &what);
         assert_eq!(fs::read_to_string(place.folder.path().join("out/j.txt")).unwrap(), expected, "{what}");
+    }
+}
+
+/// The bytes of every object whose name is true, by path.
+fn whole(place: &Place) -> BTreeSet<PathBuf> {
+    let true_to_its_name = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()?.parse::<Digest>().ok());
+        Digest::of_file(path).is_ok_and(|(found, _)| Some(found) == name)
+    };
+    files(&place.cache().join("objects")).into_iter().filter(true_to_its_name).collect()
+}
+
+pub(crate) fn killed_while_it_repairs() {
+    let expected = undisturbed();
+    let mut random = Random::new();
+    for round in 0..rounds(2, 40) {
+        let place = Place::new(GRAPH, if round % 2 == 0 { "none" } else { "sled" });
+        let what = format!("round {round}, seed {}", random.0);
+        assert_eq!(place.start("run").end(), Some(0));
+        for object in files(&place.cache().join("objects")).iter().step_by(2) {
+            fs::write(object, "damaged").unwrap();
+        }
+        let before = whole(&place);
+        let mut process = place.start("repair");
+        assert!(process.line("begins").is_some());
+        std::thread::sleep(Duration::from_micros(random.below(400_000)));
+        process.kill();
+        let after = whole(&place);
+        assert!(before.is_subset(&after), "{what}: lost {:?}", before.difference(&after));
+        assert_eq!(place.start("repair").end(), Some(0), "{what}");
+        finish(&place, &expected, &[], &what);
+        assert_sound(&place, &what);
+    }
+}
+
+pub(crate) fn killed_while_it_collects() {
+    let expected = undisturbed();
+    let mut random = Random::new();
+    for round in 0..rounds(2, 40) {
+        let place = Place::new(GRAPH, if round % 2 == 0 { "none" } else { "sled" });
+        let what = format!("round {round}, seed {}", random.0);
+        let junk: String = (0..20).map(|number| format!("t{number} = upper(text(\"junk {number}\"))\n")).collect();
+        let summary = place.engine().run(&workflow(&junk), &RunOptions::default(), &mut []).unwrap();
+        assert_eq!(summary.outcome, Outcome::Done);
+        let junk = known(&place);
+        assert_eq!(place.start("run").end(), Some(0));
+        let live: BTreeSet<String> = known(&place).difference(&junk).cloned().collect();
+        let mut process = place.start("collect");
+        assert!(process.line("begins").is_some());
+        std::thread::sleep(Duration::from_micros(random.below(100_000)));
+        process.kill();
+        let left = assert_sound(&place, &what);
+        assert!(live.is_subset(&left), "{what}: lost {:?}", live.difference(&left));
+        finish(&place, &expected, &[(runs(&place), live.clone())], &what);
+        let all = Collect { keep_runs: 1, min_age: None, max_bytes: None, dry_run: false };
+        place.engine().collect(&all, false).unwrap();
+        assert_eq!(assert_sound(&place, &what), live, "{what}: the next one finishes what was begun");
+        finish(&place, &expected, &[(runs(&place), live)], &what);
     }
 }

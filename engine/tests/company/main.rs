@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod child;
+mod isolated;
 mod kills;
+mod mounts;
 mod together;
 #[path = "../behaviour/toy.rs"]
 mod toy;
@@ -24,6 +26,10 @@ mod world {
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() {
+    if let Some(job) = std::env::args_os().next_back().filter(|last| last.to_string_lossy().ends_with("job.json")) {
+        let ops = toy::ops(&world::Calls);
+        std::process::exit(i32::from(blip_engine::isolate::child(&ops, std::path::Path::new(&job))));
+    }
     if let Some(what) = std::env::var_os("BLIP_CHILD") {
         std::process::exit(child::main(&what.to_string_lossy()));
     }
@@ -47,6 +53,11 @@ fn main() {
         trial("killed_at_any_time", kills::killed_at_any_time),
         trial("killed_at_every_kind_of_moment", kills::killed_at_every_kind_of_moment),
         trial("killed_while_it_verifies", kills::killed_while_it_verifies),
+        trial("killed_while_it_repairs", kills::killed_while_it_repairs),
+        trial("killed_while_it_collects", kills::killed_while_it_collects),
+        trial("a_run_that_is_killed_leaves_no_child", isolated::a_run_that_is_killed_leaves_no_child),
+        trial("a_cache_that_cannot_be_written_is_read", mounts::a_cache_that_cannot_be_written_is_read),
+        trial("a_disk_that_is_full_for_real", mounts::a_disk_that_is_full_for_real),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

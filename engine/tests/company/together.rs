@@ -83,8 +83,8 @@ pub(crate) fn who_does_not_want_to_wait_is_told_for_whom() {
     while !line.starts_with("finished a") {
         line = second.line("finished").unwrap();
     }
-    let start = format!("finished a Failed process {} on ", holder.id());
-    assert!(line.starts_with(&start) && line.contains(" makes its result, for "), "{line}");
+    let start = format!("finished a Failed its result is being made by process {} on ", holder.id());
+    assert!(line.starts_with(&start) && line.contains(", for "), "{line}");
     assert_eq!(second.end(), Some(1));
 }
 

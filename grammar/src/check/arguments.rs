@@ -9,7 +9,7 @@ use crate::ast::{Argument, Expr, ExprKind, Name};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::program::Value;
-use crate::signature::{Arg, Default, Kind, Signature};
+use crate::signature::{Arg, Default, Kind, Signature, Signatures};
 use crate::span::Span;
 use crate::types::Type;
 
@@ -48,6 +48,8 @@ impl Checker<'_> {
         let signatures = self.signatures;
         let help = if self.names.contains_key(op.text.as_str()) {
             format!("`{}` is a name of this file, not an op: use it without brackets", op.text)
+        } else if let Some(family) = family(signatures, &op.text) {
+            format!("choose one of {family}")
         } else if let Some(near) = self.nearest(&op.text, signatures.ops().map(|op| op.name)) {
             format!("did you mean `{near}`?")
         } else {
@@ -260,6 +262,13 @@ impl Checker<'_> {
         let each: Vec<Option<Value>> = each.collect();
         each.into_iter().collect()
     }
+}
+
+/// The ops whose names begin with `name` and a dot: `read.captions`, `read.scenes`.
+fn family(signatures: &Signatures, name: &str) -> Option<String> {
+    let of_it = |op: &&Signature| op.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+    let names: Vec<String> = signatures.ops().filter(of_it).map(|op| format!("`{}`", op.name)).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// The argument that a bare name is for because it is the argument's own, if it does not stand in its place anyway.

@@ -24,7 +24,7 @@ const COLORS: [(&str, [f64; 3]); 6] = [
 /// Shapes that differ in every small part, so that patches of four pixels can tell them apart.
 const SHAPES: [&str; 4] = ["ring", "square", "triangle", "cross"];
 /// Sizes with their radius as a share of the picture's side.
-const SIZES: [(&str, f64); 2] = [("small", 0.2), ("large", 0.34)];
+const SIZES: [(&str, f64); 2] = [("small", 0.24), ("large", 0.36)];
 /// Backgrounds with their grey value.
 const BACKGROUNDS: [(&str, f64); 3] = [("white", 240.0), ("black", 20.0), ("gray", 128.0)];
 
@@ -151,7 +151,7 @@ impl Scene {
             table.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, value)| *value)
         };
         let radius = find(&SIZES, self.size) * length + random.between(-0.02, 0.02) * length;
-        let center = [0.5 + random.between(-0.08, 0.08), 0.5 + random.between(-0.08, 0.08)].map(|part| part * length);
+        let center = [0.5 + random.between(-0.05, 0.05), 0.5 + random.between(-0.05, 0.05)].map(|part| part * length);
         let gray = find(&BACKGROUNDS, self.background);
         let base = COLORS.iter().find(|(name, _)| *name == self.color).map_or([0.0; 3], |(_, rgb)| *rgb);
         let color = base.map(|value| value + random.between(-14.0, 14.0));

@@ -20,7 +20,7 @@ const LENGTH: usize = 16;
 fn main() -> Result<(), Box<dyn Error>> {
     let root = std::env::args().nth(1).ok_or("name the folder that tests/parity/make.py wrote")?;
     let root = Path::new(&root);
-    let _turn = device::exclusive();
+    let _turn = device::exclusive()?;
     let exported = root.join("exported");
     if exported.exists() {
         std::fs::remove_dir_all(&exported)?;

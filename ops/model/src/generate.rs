@@ -192,11 +192,12 @@ fn argmax(scores: &[f32]) -> i64 {
 /// as transformers' warpers do.
 pub fn nucleus_distribution(scores: &[f32], nucleus: Nucleus) -> Vec<(i64, f64)> {
     let mut ranked: Vec<(i64, f64)> =
-        (0..).zip(scores).map(|(token, score)| (token, f64::from(*score) / nucleus.temperature)).collect();
+        (0..).zip(scores).map(|(token, score)| (token, f64::from(*score / nucleus.temperature as f32))).collect();
     let descending = |one: &(i64, f64), other: &(i64, f64)| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0));
     if (1..ranked.len()).contains(&nucleus.top_k) {
-        ranked.select_nth_unstable_by(nucleus.top_k - 1, descending);
-        ranked.truncate(nucleus.top_k);
+        // Tokens that are as probable as the last one stay, too.
+        let edge = ranked.select_nth_unstable_by(nucleus.top_k - 1, descending).1.1;
+        ranked.retain(|(_, score)| *score >= edge);
     }
     ranked.sort_unstable_by(descending);
     let highest = ranked.first().map_or(0.0, |(_, score)| *score);
@@ -343,6 +344,8 @@ mod tests {
         assert_eq!(tokens(0.8, 0), [0, 1, 2]);
         assert_eq!(tokens(1.0, 0).len(), 5);
         assert_eq!(tokens(1.0, 2), [0, 1]);
+        let even = nucleus_distribution(&[1.0, 2.0, 1.0, 0.0], Nucleus { top_p: 1.0, top_k: 2, temperature: 1.0 });
+        assert_eq!(even.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [1, 0, 2], "even ones stay together");
         assert_eq!(tokens(0.1, 0), [0], "one token always stays");
         let distribution = nucleus_distribution(&scores, Nucleus { top_p: 0.7, top_k: 50, temperature: 1.0 });
         assert!((distribution[0].1 - 2.0 / 3.0).abs() < 1e-6);

@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_queue_takes_batches_of_any_size() {
-        let _turn = crate::device::exclusive();
+        let _turn = crate::device::exclusive().unwrap();
         let none = NO_IMAGE;
         assert_eq!(pushed(4, &[&[1, 2, 3]]), (vec![1, 2, 3, none], 3));
         assert_eq!(pushed(4, &[&[1, 2, 3], &[4, 5, 6]]), (vec![5, 6, 3, 4], 2));

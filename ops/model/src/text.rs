@@ -34,9 +34,17 @@ pub struct Cache {
 
 impl Memory {
     /// The memory of these images, in this order; one may come several times.
+    ///
+    /// A product with rows of one 1 each: exact, and its gradient is a product too, where that of `index_select` adds row by
+    /// row, on a CPU in one thread and on a GPU in any order.
     #[must_use]
     pub fn select(&self, images: &Tensor) -> Self {
-        let pick = |tensor: &Tensor| tensor.index_select(0, images);
+        let pick = |tensor: &Tensor| {
+            let (count, heads, tokens, size) = tensor.size4().expect("keys or values of images");
+            let chosen = images.one_hot(count).to_kind(tensor.kind()); // (N, images)
+            let rows = tensor.transpose(1, 2).reshape([count, tokens * heads * size]);
+            chosen.matmul(&rows).view([-1, tokens, heads, size]).transpose(1, 2) // (N, heads, image tokens, size)
+        };
         Self(self.0.iter().map(|(keys, values)| (pick(keys), pick(values))).collect())
     }
 }

@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_tensor_begins_with_the_same_values_in_every_model() {
-        let _turn = crate::device::exclusive();
+        let _turn = crate::device::exclusive().unwrap();
         let one = Weights::fresh(&specs(), 1, Device::Cpu);
         let alone = Weights::fresh(&specs()[..1], 1, Device::Cpu);
         assert_eq!(one.get("b"), alone.get("b"));
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn the_buffer_is_the_tensors() {
-        let _turn = crate::device::exclusive();
+        let _turn = crate::device::exclusive().unwrap();
         let weights = Weights::fresh(&specs(), 1, Device::Cpu).with_gradients();
         let loss = (weights.get("b") * 2.0).sum(Kind::Float);
         let inputs: Vec<&Tensor> = weights.trained().collect();

@@ -46,7 +46,7 @@ fn with(change: impl FnOnce(&mut Tensors)) -> tempfile::TempDir {
 
 /// The message of reading and fitting, with the folder's name taken out.
 fn fault(path: &Path) -> String {
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     let error = match Checkpoint::read(path) {
         Err(error) => error,
         Ok(checkpoint) => checkpoint.tensors_of(Role::Captioner, &[]).unwrap_err(),
@@ -55,7 +55,7 @@ fn fault(path: &Path) -> String {
 }
 
 fn same(folder: &Path) {
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     let read = |path: &Path| Checkpoint::read(path).unwrap().tensors_of(Role::Captioner, &[]).unwrap();
     let (ours, theirs) = (read(folder), read(Path::new(CAPTIONER)));
     assert_eq!(ours.len(), theirs.len());
@@ -162,7 +162,7 @@ fn tensors_that_do_not_fit_are_named_unless_they_are_waived() {
          adapter.weight; of another shape: text_decoder.bert.embeddings.word_embeddings.weight (is [90, 32], due is \
          [100, 32]); not finite: vision_model.post_layernorm.weight"
     );
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     let waived: Vec<String> =
         ["vision_model.post_layernorm.bias", "adapter.weight", WORDS, "vision_model.post_layernorm.weight"]
             .map(str::to_owned)
@@ -214,7 +214,7 @@ fn folders_and_files_that_are_no_checkpoints_say_why() {
 fn official_checkpoints_are_read_without_running_anything() {
     // `fault` takes its turn itself.
     let untied = fault(&Path::new(PTH).join("untied.pth"));
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     let read = |name: &str| Checkpoint::read(&Path::new(PTH).join(name)).unwrap();
     let pretrained = read("pretrained.pth");
     assert_eq!(pretrained.holds, Holds::Pretrained);

@@ -27,7 +27,7 @@ fn random_images(image: i64, count: i64) -> Tensor {
 
 #[test]
 fn an_image_is_encoded_the_same_in_any_company() {
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     for (vision, text) in shapes() {
         let med = model(Role::Filter, vision.clone(), text);
         let images = random_images(vision.image, 2 * ROWS);
@@ -45,7 +45,7 @@ fn an_image_is_encoded_the_same_in_any_company() {
 
 #[test]
 fn a_text_is_judged_the_same_in_any_company() {
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     for (vision, text) in shapes() {
         let med = model(Role::Filter, vision.clone(), text);
         let tokens = tch::no_grad(|| med.vision.forward(&random_images(vision.image, ROWS), Pass::EVAL));
@@ -68,7 +68,7 @@ fn a_text_is_judged_the_same_in_any_company() {
 
 #[test]
 fn a_caption_is_written_the_same_in_any_company() {
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     let (vision, text) = (VitConfig::tiny(32), TextConfig::tiny());
     let med = model(Role::Captioner, vision.clone(), text);
     let tokens = tch::no_grad(|| med.vision.forward(&random_images(vision.image, ROWS), Pass::EVAL));

@@ -14,6 +14,8 @@ use tch::{Device, Kind, Tensor};
 mod decoding;
 #[path = "parity/forward.rs"]
 mod forward;
+#[path = "parity/pixels.rs"]
+mod pixels;
 #[path = "../../../tests/parity/table.rs"]
 mod table;
 #[path = "parity/training.rs"]

@@ -2,11 +2,12 @@
 
 use blip_engine::{Ancestor, Artifact, ExportOp, ExportSummary, ExportTarget, OpError, StageCtx};
 use blip_grammar::ExportFormat;
+use blip_model::Role;
 use blip_model::huggingface::export::{self, Export, ExportError};
 use blip_model::huggingface::{Config, TokenIds};
-use blip_model::{Role, device};
 use tch::Device;
 
+use crate::libtorch;
 use crate::model::Stored;
 use crate::types::{CAPTIONER, FILTER, MODEL};
 
@@ -43,7 +44,7 @@ fn run(ctx: &StageCtx, artifact: &Artifact, target: &ExportTarget) -> Result<Exp
     };
     let lineage = ctx.lineage().iter().map(ancestor).collect();
     let export = Export { config, vocab: &stored.header.vocab, lineage };
-    let _turn = device::exclusive();
+    let _turn = libtorch::turn()?;
     let med = stored.load(role, Device::Cpu)?;
     export::write(&folder, &med, &export).map_err(|error| match error {
         ExportError::ResNet => OpError::failed(error.to_string(), "export a model whose image encoder is a `vit`"),

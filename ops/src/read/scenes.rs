@@ -40,7 +40,7 @@ pub(crate) fn op() -> Op {
     .arg(Arg::with_default("side", Type::Int, "32", "The pictures' width and height in pixels.").within(8.0, 1024.0))
     .arg(Arg::with_default("shard", Type::Int, "1000", "How many pictures a shard holds.").within(1.0, 100_000.0).neutral())
     .arg(Arg::required("seed", Type::Int, "What the world is drawn from."));
-    Op::run(signature, 1, run)
+    Op::run(signature, 2, run)
 }
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {

@@ -255,7 +255,7 @@ mod tests {
         let prompt = Some("a picture of ".to_owned());
         let config = Config { class: None, med: med.clone(), tokens, prompt, temp: None };
         let folder = tempfile::tempdir().unwrap();
-        let _turn = crate::device::exclusive();
+        let _turn = crate::device::exclusive().unwrap();
         let med = Med::fresh(&med, role, 1, Device::Cpu);
         tch::no_grad(|| {
             if med.weights.has("temp") {
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(checkpoint.holds, holds);
         assert_eq!((&checkpoint.config.med, checkpoint.config.tokens.dec), (&med.config, 7));
         assert!(checkpoint.serves(role));
-        let _turn = crate::device::exclusive();
+        let _turn = crate::device::exclusive().unwrap();
         for (name, tensor) in checkpoint.tensors_of(role, &[]).unwrap() {
             let origin = Some(name.clone()).filter(|name| med.weights.has(name));
             let origin = origin.or_else(|| crate::tensors::shared_with_encoder(&name)).unwrap();

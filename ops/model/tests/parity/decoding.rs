@@ -23,6 +23,9 @@ struct Case {
     setting: Setting,
     prompt: Vec<i64>,
     ids: Vec<Vec<i64>>,
+    /// By row, where it is another text.
+    #[serde(default)]
+    in_64_bits: std::collections::BTreeMap<String, Vec<i64>>,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +81,7 @@ fn cut(ids: &[i64], prompt: usize, sep: i64) -> &[i64] {
 
 /// The models of `decoding.py` with their images, memories and cases.
 fn each(mut check: impl FnMut(&str, &Med, &Tensor, &Cases, (i64, i64))) {
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     let _still = tch::no_grad_guard();
     for (shape, given) in shapes("decoding") {
         let (checkpoint, med) = model(&folder("forward").join(&shape).join("captioner"), Role::Captioner);
@@ -94,15 +97,21 @@ fn greedy_and_beam_search_write_what_transformers_does() {
     let mut table = Table::default();
     each(|shape, med, images, cases, tokens| {
         let memory = med.decoder().text.memory(images, Pass::EVAL);
-        for Case { name, setting, prompt, ids } in &cases.cases {
+        for Case { name, setting, prompt, ids, in_64_bits } in &cases.cases {
             let limits = setting.limits(prompt, tokens);
             let run = (ids.len(), 1);
             let ours = generate(med.decoder(), &memory, run, &limits, setting.decoding(), Pass::EVAL, &|_, _| 0.0);
-            let same =
-                |(ours, theirs): &(&Vec<i64>, &Vec<i64>)| ours[..] == *cut(theirs, limits.prompt.len(), tokens.1);
-            let equal = ours.iter().zip(ids).filter(same).count();
+            let is = |ours: &[i64], theirs: &[i64]| *ours == *cut(theirs, limits.prompt.len(), tokens.1);
+            let equal = ours.iter().zip(ids).filter(|(ours, theirs)| is(ours, theirs)).count();
+            // Where rounding decides between two beams, transformers itself writes another text in 64 bits.
+            let unsure = in_64_bits.iter().filter(|(row, theirs)| {
+                let row = row.parse::<usize>().unwrap();
+                is(&ours[row], theirs) && !is(&ours[row], &ids[row])
+            });
+            let unsure = unsure.count();
             let begin = if prompt.is_empty() { "without prompt" } else { "with prompt" };
-            table.equal(&format!("captions by {name}, {begin} ({shape})"), equal, ids.len());
+            let note = if unsure == 0 { String::new() } else { format!(", {unsure} as in 64 bits") };
+            table.equal(&format!("captions by {name}, {begin}{note} ({shape})"), equal + unsure, ids.len());
         }
     });
     table.check();
@@ -124,22 +133,34 @@ fn sampling_has_the_distributions_of_transformers() {
             let logits = med.decoder().logits(ids, &memory, Pass::EVAL);
             let given = &drawn[&format!("{name}.logits")];
             // How far the probabilities lie apart: from their logits, and from ours.
-            let (mut same, mut own, mut steps) = (0.0_f64, 0.0_f64, 0);
+            let (mut same, mut own, mut steps, mut edges) = (0.0_f64, 0.0_f64, 0_usize, 0_usize);
             for (row, text) in texts.iter().enumerate() {
                 for length in start..cut(text, start, tokens.1).len() {
                     let place = |step: usize, table: &Tensor| table.get(row as i64).get(step as i64);
                     let theirs = place(length - start, scores).softmax(-1, Kind::Double);
+                    let theirs = Vec::<f64>::try_from(&theirs).unwrap();
+                    let kept = theirs.iter().filter(|probability| **probability > 0.0).count();
+                    // How far apart, and how many tokens only one of them draws.
                     let apart = |logits: Tensor| {
                         let mut logits = Vec::<f32>::try_from(logits).unwrap();
                         process(&mut logits, &text[..length], &limits);
-                        let mut apart = Vec::<f64>::try_from(&theirs).unwrap();
-                        for (token, probability) in nucleus_distribution(&logits, nucleus) {
-                            apart[token as usize] -= probability;
+                        let mut apart = theirs.clone();
+                        let ours = nucleus_distribution(&logits, nucleus);
+                        for (token, probability) in &ours {
+                            apart[*token as usize] -= probability;
                         }
-                        apart.iter().fold(0.0_f64, |largest, difference| largest.max(difference.abs()))
+                        let most = apart.iter().fold(0.0_f64, |largest, difference| largest.max(difference.abs()));
+                        let both = ours.iter().filter(|(token, _)| theirs[*token as usize] > 0.0).count();
+                        (most, ours.len() + kept - 2 * both)
                     };
-                    same = same.max(apart(place(length - start, given)));
-                    own = own.max(apart(place(length - 1, &logits)));
+                    same = same.max(apart(place(length - start, given)).0);
+                    let (most, single) = apart(place(length - 1, &logits));
+                    // About a token at the very edge of the nucleus, or which of two, rounding decides.
+                    if (1..=2).contains(&single) {
+                        edges += 1;
+                    } else {
+                        own = own.max(most);
+                    }
                     steps += 1;
                 }
             }
@@ -149,6 +170,13 @@ fn sampling_has_the_distributions_of_transformers() {
             // A probability moves by at most half of what logits do, and the repetition penalty multiplies that.
             let bound = 1e-5 * largest(given) * f64::from(setting.repetition_penalty);
             table.number(&quantity("our own"), (1.0, 1.0), own, bound);
+            let within = (steps - edges) as f64;
+            table.number(
+                &quantity("the same tokens by our own"),
+                (within, steps as f64),
+                edges as f64,
+                steps as f64 / 20.0,
+            );
         }
     });
     table.check();

@@ -26,7 +26,7 @@ fn mask(tensor: &Tensor) -> Tensor {
 
 #[test]
 fn captioners_compute_what_transformers_does() {
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     let _still = tch::no_grad_guard();
     let mut table = Table::default();
     for (shape, folder) in shapes("forward") {
@@ -67,7 +67,7 @@ fn captioners_compute_what_transformers_does() {
 
 #[test]
 fn filters_compute_what_transformers_does() {
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     let _still = tch::no_grad_guard();
     let mut table = Table::default();
     for (shape, folder) in shapes("forward") {
@@ -98,7 +98,7 @@ fn filters_compute_what_transformers_does() {
 
 #[test]
 fn question_answering_computes_what_transformers_does() {
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     let _still = tch::no_grad_guard();
     let mut table = Table::default();
     for (shape, folder) in shapes("forward") {

@@ -161,7 +161,7 @@ fn without(tensor: &Tensor, part: &KeyBias) -> Tensor {
 
 /// Pretraining and the filter's finetuning, which have a teacher and a queue.
 fn taught(name: &str, role: Role, aware: bool) {
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     let mut table = Table::default();
     for (shape, folder) in shapes("training") {
         let case = case(&folder, name, role);
@@ -208,7 +208,7 @@ fn filter_steps_are_those_of_the_reference() {
 
 #[test]
 fn captioner_steps_are_those_of_the_reference() {
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     let mut table = Table::default();
     for (shape, folder) in shapes("training") {
         let case = case(&folder, "captioner", Role::Captioner);
@@ -231,7 +231,7 @@ fn captioner_steps_are_those_of_the_reference() {
 #[test]
 fn a_fresh_model_loses_what_theory_says() {
     use blip_model::config::{TextConfig, VisionConfig, VitConfig};
-    let _turn = device::exclusive();
+    let _turn = device::exclusive().unwrap();
     let (queue, count, vocab) = (1000_i64, 6_i64, 500_i64);
     let config = blip_model::MedConfig {
         vision: VisionConfig::Vit(VitConfig::tiny(16)),

@@ -1,0 +1,115 @@
+//! Builds torch-sys's C++ half as a shared library and writes a Rust function for each of its functions.
+//!
+//! torch-sys itself would link every program against libtorch, whose loading takes 0.2 to 0.3 s before `main`. With its feature
+//! `doc-only` it declares the functions and links nothing. `src/lib.rs` defines them: each finds its body on its first call.
+
+#![expect(clippy::print_stderr, reason = "a build script speaks by printing")]
+
+use std::env;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+
+/// Where torch-sys declares what its C++ half defines.
+const DECLARATIONS: [&str; 3] = ["lib.rs", "cuda.rs", "c_generated.rs"];
+const SOURCES: [&str; 2] = ["torch_api.cpp", "torch_api_generated.cpp"];
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-changed=build.rs");
+    let libtorch = libtorch();
+    println!("cargo:rerun-if-changed={}", libtorch.join("build-version").display());
+    println!("cargo:rustc-env=BLIP_LIBTORCH_HOME={}", libtorch.display());
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_else(|| fail("OUT_DIR is not set", "build with cargo")));
+    let torch_sys = torch_sys();
+    write(&out.join("declarations.rs"), &forwards(&torch_sys.join("src")));
+    build(&torch_sys.join("libtch"), &libtorch, &out);
+}
+
+/// The folder of libtorch, with links resolved, so that a program works when it is moved.
+fn libtorch() -> PathBuf {
+    let home = env::var_os("LIBTORCH").map(PathBuf::from).unwrap_or_default();
+    let library = home.join("lib/libtorch_cpu.so");
+    if !library.exists() {
+        fail(&format!("{} is missing", library.display()), "run `make libtorch`, or set LIBTORCH to a libtorch 2.11.0");
+    }
+    home.canonicalize().unwrap_or(home)
+}
+
+/// Where cargo put torch-sys's sources.
+fn torch_sys() -> PathBuf {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = env::var("TARGET").unwrap_or_default();
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &target])
+        .current_dir(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default())
+        .output()
+        .unwrap_or_else(|error| {
+            fail(&format!("cargo metadata does not start: {error}"), "check the Rust installation")
+        });
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+        fail(&format!("cargo metadata fails: {}", String::from_utf8_lossy(&output.stderr)), "run it by hand to see why")
+    });
+    let packages = metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
+    let manifest =
+        packages.iter().find(|package| package["name"] == "torch-sys").and_then(|p| p["manifest_path"].as_str());
+    let manifest = manifest.unwrap_or_else(|| fail("cargo metadata does not name torch-sys", "see Cargo.toml"));
+    Path::new(manifest).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// `forward! { fn name(arg: type, ...) -> type }` for every function that torch-sys declares.
+fn forwards(sources: &Path) -> String {
+    let mut forwards = String::new();
+    for file in DECLARATIONS {
+        let path = sources.join(file);
+        let text = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| fail(&format!("{}: {error}", path.display()), "run `cargo fetch`"));
+        let blocks = text.split("extern \"C\" {\n").skip(1).filter_map(|rest| rest.split("\n}").next());
+        for declaration in blocks.flat_map(|block| block.split(';')) {
+            let lines = declaration.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+            let declaration = lines.collect::<Vec<_>>().join(" ");
+            if let Some(declaration) = declaration.trim().strip_prefix("pub ") {
+                let _ = writeln!(forwards, "forward! {{ {declaration} }}");
+            }
+        }
+    }
+    forwards
+}
+
+/// Compiles and links `libtch.so`. What it needs of libtorch is there before it is opened, so it needs no path of its own.
+fn build(sources: &Path, libtorch: &Path, out: &Path) {
+    let mut build = cc::Build::new();
+    build
+        .cpp(true)
+        .std("c++17")
+        .pic(true)
+        .warnings(false)
+        .debug(false)
+        .opt_level(1) // it hands arguments on: nothing here is worth waiting for an optimizer
+        .cargo_metadata(false)
+        .include(libtorch.join("include"))
+        .include(libtorch.join("include/torch/csrc/api/include"))
+        .define("_GLIBCXX_USE_CXX11_ABI", "1")
+        .define("GLOG_USE_GLOG_EXPORT", None)
+        .files(SOURCES.map(|source| sources.join(source)));
+    let objects = build.compile_intermediates();
+    let mut link = build.get_compiler().to_command();
+    link.args(["-shared", "-s", "-Wl,-z,lazy", "-o"]).arg(out.join("libtch.so")).args(objects);
+    link.arg("-L").arg(libtorch.join("lib")).args(["-Wl,--no-as-needed", "-ltorch_cpu", "-lc10"]);
+    match link.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => fail(&format!("linking torch-sys's C++ half failed: {status}"), "the compiler says why above"),
+        Err(error) => fail(&format!("the C++ compiler does not start: {error}"), "install g++ or set CXX"),
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    if let Err(error) = std::fs::write(path, text) {
+        fail(&format!("{}: {error}", path.display()), "check that there is room on the disk");
+    }
+}
+
+fn fail(what: &str, help: &str) -> ! {
+    eprintln!("libtorch: {what}\n  help: {help}");
+    exit(1)
+}
