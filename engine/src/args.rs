@@ -1,6 +1,7 @@
 //! A stage's arguments, read by name and type.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use blip_grammar::Value;
 
@@ -11,13 +12,13 @@ use crate::op::OpError;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Args {
     op: &'static str,
-    values: BTreeMap<&'static str, Value>,
+    values: Arc<BTreeMap<&'static str, Value>>,
 }
 
 impl Args {
     /// The arguments of a call of `op`.
-    pub fn new(op: &'static str, values: BTreeMap<&'static str, Value>) -> Self {
-        Self { op, values }
+    pub fn new(op: &'static str, values: impl Into<Arc<BTreeMap<&'static str, Value>>>) -> Self {
+        Self { op, values: values.into() }
     }
 
     /// The op called.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use blip_grammar::{Attributes, Export, Program, Type, Value};
+use blip_grammar::{Attributes, Export, Program, StageId, Type, Value};
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -64,19 +64,20 @@ impl Graph {
                         let name =
                             if number == last { stage.name.clone() } else { format!("{}/{}", stage.name, step.op) };
                         let taken = step.previous.zip(previous);
-                        previous = Some(graph.add(name, op, step.args, taken, stage.attributes.clone()));
+                        let node = graph.add(name.clone(), op, step.args.into(), taken, stage.attributes.clone());
+                        graph.names.insert(name, node);
+                        previous = Some(node);
                     }
                     previous.expect("a composed op has at least one step")
                 }
-                _ => graph.add(stage.name.clone(), op, stage.args.clone(), None, stage.attributes.clone()),
+                _ => graph.add(stage.name.clone(), op, Arc::clone(&stage.args), None, stage.attributes.clone()),
             };
             graph.results.push(result);
         }
-        for (name, stage) in &program.names {
-            if let Some(node) = graph.results.get(stage.0 as usize) {
-                graph.names.insert(name.clone(), *node);
-            }
-        }
+        let named =
+            |(name, stage): (&String, &StageId)| graph.results.get(stage.0 as usize).map(|node| (name.clone(), *node));
+        let names: BTreeMap<String, NodeIndex> = program.names.iter().filter_map(named).collect();
+        graph.names.extend(names);
         let defaults = program.default_targets.iter().filter_map(|stage| graph.results.get(stage.0 as usize));
         graph.defaults = defaults.copied().collect();
         graph
@@ -86,25 +87,24 @@ impl Graph {
         &mut self,
         name: String,
         op: &Arc<Op>,
-        args: BTreeMap<&'static str, Value>,
+        args: Arc<BTreeMap<&'static str, Value>>,
         previous: Option<(&'static str, NodeIndex)>,
         attributes: Attributes,
     ) -> NodeIndex {
         let mut inputs: Vec<(&'static str, NodeIndex)> = Vec::new();
-        for (arg, value) in &args {
+        for (arg, value) in args.iter() {
             collect(value, &mut |stage| inputs.extend(self.results.get(stage).map(|node| (*arg, *node))));
         }
         inputs.extend(previous);
         // By argument, so that the order in a key does not depend on how a stage came to be; within one, as written.
         inputs.sort_by_key(|(arg, _)| *arg);
         let args = Args::new(op.signature.name, args);
-        let node = Node { name: name.clone(), op: Arc::clone(op), args, attributes, output: op.signature.output };
+        let node = Node { name, op: Arc::clone(op), args, attributes, output: op.signature.output };
         let node = self.nodes.add_node(Arc::new(node));
         for (arg, from) in &inputs {
             self.nodes.add_edge(*from, node, *arg);
         }
         self.inputs.push(inputs);
-        self.names.insert(name, node);
         node
     }
 

@@ -9,7 +9,7 @@ mod stages;
 mod suggest;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::ast::{Expr, ExprKind, File, Name, Statement, StatementKind};
 use crate::codes;
@@ -116,7 +116,7 @@ struct Checker<'a> {
     source: &'a Source,
     signatures: &'a Signatures,
     settings: BTreeMap<String, String>,
-    names: BTreeMap<&'a str, Target>,
+    names: HashMap<&'a str, Target>,
     /// By statement: its value, once it is worked out and if it has no fault.
     bound: Vec<Option<Bound>>,
     used: Vec<bool>,
@@ -140,7 +140,7 @@ impl<'a> Checker<'a> {
             source,
             signatures,
             settings: BTreeMap::new(),
-            names: BTreeMap::new(),
+            names: HashMap::new(),
             bound: vec![None; count],
             used: vec![false; count],
             params: BTreeMap::new(),
@@ -182,7 +182,9 @@ impl<'a> Checker<'a> {
         }
         let signatures = self.signatures;
         let configs = signatures.ops().filter(|op| op.kind == Kind::Config).map(|op| op.name);
-        let names: Vec<&str> = self.names.keys().copied().chain(configs).chain(["true", "false"]).collect();
+        let mut bound: Vec<&str> = self.names.keys().copied().collect();
+        bound.sort_unstable(); // of names that are equally near the first is meant
+        let names: Vec<&str> = bound.into_iter().chain(configs).chain(["true", "false"]).collect();
         self.nearest(name, names.into_iter()).map(str::to_owned)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::span::Span;
 use crate::tokens::is_hidden;
@@ -57,8 +58,9 @@ pub struct Stage {
     pub name: String,
     /// The op called.
     pub op: &'static str,
-    /// All arguments of the op, defaults filled in, [`Value::Absent`] for optional ones not given.
-    pub args: BTreeMap<&'static str, Value>,
+    /// All arguments of the op, defaults filled in, [`Value::Absent`] for optional ones not given. Shared: whoever plans or runs
+    /// the stage holds them too.
+    pub args: Arc<BTreeMap<&'static str, Value>>,
     /// How to run it.
     pub attributes: Attributes,
     /// What it makes.

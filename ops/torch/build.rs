@@ -13,10 +13,13 @@ use std::process::{Command, exit};
 /// Where torch-sys declares what its C++ half defines.
 const DECLARATIONS: [&str; 3] = ["lib.rs", "cuda.rs", "c_generated.rs"];
 const SOURCES: [&str; 2] = ["torch_api.cpp", "torch_api_generated.cpp"];
+/// What torch-sys has no function for.
+const OURS: &str = "src/settings.cpp";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed={OURS}");
     let libtorch = libtorch();
     println!("cargo:rerun-if-changed={}", libtorch.join("build-version").display());
     println!("cargo:rustc-env=BLIP_LIBTORCH_HOME={}", libtorch.display());
@@ -91,7 +94,8 @@ fn build(sources: &Path, libtorch: &Path, out: &Path) {
         .include(libtorch.join("include/torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .define("GLOG_USE_GLOG_EXPORT", None)
-        .files(SOURCES.map(|source| sources.join(source)));
+        .files(SOURCES.map(|source| sources.join(source)))
+        .file(OURS);
     let objects = build.compile_intermediates();
     let mut link = build.get_compiler().to_command();
     link.args(["-shared", "-s", "-Wl,-z,lazy", "-o"]).arg(out.join("libtch.so")).args(objects);

@@ -44,7 +44,7 @@ fn built(shape: Shape, size: usize, edit: usize) -> Workflow {
         };
         let value = if at + 1 == size { edit } else { at };
         let args = BTreeMap::from([("value", Value::Int(i64::from(number(value)))), ("from", from)]);
-        let (op, attributes, span) = ("step", Attributes::default(), Span { start: 0, end: 0 });
+        let (args, op, attributes, span) = (args.into(), "step", Attributes::default(), Span { start: 0, end: 0 });
         Stage { name: format!("s{at}"), op, args, attributes, output: TEXT, span }
     };
     let program = Program {

@@ -1,6 +1,7 @@
 //! Stages: equal calls are one, each has a name, and the program that comes of all of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::Checker;
 use super::attributes::merge;
@@ -38,7 +39,7 @@ pub(super) struct Stages {
     /// Every name a stage goes by.
     names: BTreeMap<String, StageId>,
     /// Stages by what they compute.
-    equal: BTreeMap<String, StageId>,
+    equal: HashMap<String, StageId>,
     /// Stages that have the name of a binding, with that binding's name.
     bound: BTreeMap<StageId, Span>,
     /// How many different calls of one op a binding holds, by `binding/op`; and which they are.
@@ -71,6 +72,7 @@ impl Stages {
         let id = *self.equal.entry(same).or_insert(next);
         if id == next {
             let (op, output, attributes) = (signature.name, signature.output, Attributes::default());
+            let args = Arc::new(args);
             self.stages.push(Stage { name: String::new(), op, args, attributes, output, span });
         }
         if !place.outermost {

@@ -25,28 +25,39 @@ pub fn threads() -> i32 {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as i32))
 }
 
-/// The device that models run on: the first GPU when libtorch finds one, else the CPU. `BLIP_DEVICE=cpu` keeps to the CPU.
+/// The device that models run on: the first GPU where there is one and libtorch has a CUDA half, else the CPU. `BLIP_DEVICE=cpu`
+/// keeps to the CPU.
 ///
 /// # Errors
-/// libtorch cannot be opened.
+/// libtorch cannot be opened, or finds no GPU where the driver shows one: computing on the CPU instead would take weeks unasked.
 pub fn best() -> Result<Device, OpenError> {
     start()?;
-    Ok(if cpu_only() { Device::Cpu } else { Device::cuda_if_available() })
+    let Some(gpu) = gpu() else { return Ok(Device::Cpu) };
+    if !tch::Cuda::is_available() {
+        let what = format!("libtorch {} finds no GPU, though the driver shows {gpu}", blip_torch::VERSION);
+        let help = "update NVIDIA's driver to one for CUDA 13 or newer, or set BLIP_DEVICE=cpu to compute on the CPU";
+        return Err(OpenError { what, help: help.to_owned() });
+    }
+    Ok(Device::Cuda(0))
 }
 
-fn cpu_only() -> bool {
-    !blip_torch::has_cuda() || std::env::var("BLIP_DEVICE").is_ok_and(|device| device == "cpu")
+/// The GPU that is to be computed on.
+fn gpu() -> Option<&'static str> {
+    let cpu_only = std::env::var("BLIP_DEVICE").is_ok_and(|device| device == "cpu");
+    if cpu_only { None } else { blip_torch::gpu() }
 }
 
-/// Names and values of what bits depend on, for keys. libtorch is opened only where it has to be asked for a GPU; when that
-/// fails there is none.
+/// Names and values of what bits depend on, for keys. libtorch is not opened for them.
 pub fn environment() -> Vec<(String, String)> {
     let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let cuda = !cpu_only() && best().is_ok_and(|device| device.is_cuda());
-    let mut fields = vec![field("libtorch", blip_torch::VERSION), field("device", if cuda { "cuda" } else { "cpu" })];
-    if !cuda {
-        fields.push(field("threads", &threads().to_string()));
-        fields.push(field("instructions", instructions()));
+    let mut fields = vec![field("libtorch", blip_torch::VERSION)];
+    match gpu() {
+        Some(gpu) => fields.extend([field("device", "cuda"), field("gpu", gpu)]),
+        None => fields.extend([
+            field("device", "cpu"),
+            field("threads", &threads().to_string()),
+            field("instructions", instructions()),
+        ]),
     }
     fields
 }
@@ -68,6 +79,11 @@ fn instructions() -> &'static str {
 /// libtorch, open and set up.
 fn start() -> Result<(), OpenError> {
     blip_torch::open()?;
-    START.call_once(|| tch::set_num_threads(threads()));
+    START.call_once(|| {
+        tch::set_num_threads(threads());
+        if gpu().is_some() {
+            blip_torch::use_deterministic_algorithms();
+        }
+    });
     Ok(())
 }

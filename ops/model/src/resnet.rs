@@ -29,7 +29,7 @@ impl ResNet {
 
     /// (B, 3, S, S) -> (B, (S / 32)^2 + 1, width); token 0 is the mean of the others and stands for the whole image
     pub(crate) fn forward(&self, images: &Tensor, pass: Pass) -> Tensor {
-        let mut x = self.conv1.forward(images, pass).relu().max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
+        let mut x = max_pool(&self.conv1.forward(images, pass).relu());
         for block in &self.blocks {
             x = block.forward(&x, pass);
         }
@@ -37,6 +37,23 @@ impl ResNet {
         let whole = cells.mean_dim([1_i64].as_slice(), true, Kind::Float); // (B, 1, width)
         Tensor::cat(&[whole, cells], 1)
     }
+}
+
+/// The largest of every 3 x 3 values, two apart, of what is not negative: (B, C, S, S) -> (B, C, S / 2, S / 2)
+fn max_pool(x: &Tensor) -> Tensor {
+    if x.device().is_cuda() { max_of_shifts(x) } else { x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false) }
+}
+
+/// The same as the largest of nine shifted pictures. On a GPU the gradient of `max_pool2d` does not have the same bits each time.
+fn max_of_shifts(x: &Tensor) -> Tensor {
+    let padded = x.constant_pad_nd([1, 1, 1, 1]);
+    let every_second = |picture: &Tensor, dim: i64, from: i64| {
+        let places = (x.size()[dim as usize] - 1) / 2 + 1;
+        picture.slice(dim, from, from + 2 * places - 1, 2)
+    };
+    let shifts: Vec<Tensor> =
+        (0..9).map(|shift| every_second(&every_second(&padded, 2, shift / 3), 3, shift % 3)).collect();
+    Tensor::stack(&shifts, 0).amax([0], false)
 }
 
 #[derive(Debug)]
@@ -111,5 +128,19 @@ impl Convolution {
             EPS,
             false,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_of_nine_shifts_is_the_largest_of_nine_neighbours() {
+        let _turn = crate::device::exclusive().unwrap();
+        for side in [1, 2, 7, 8] {
+            let x = Tensor::randn([2, 3, side, side], (Kind::Float, tch::Device::Cpu)).relu();
+            assert_eq!(max_of_shifts(&x), x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false));
+        }
     }
 }

@@ -15,6 +15,9 @@ use std::sync::OnceLock;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LAZY, RTLD_NOW};
 
 mod functions;
+mod gpu;
+
+pub use gpu::gpu;
 
 /// The libtorch that this program is built for.
 pub const VERSION: &str = "2.11.0";
@@ -48,8 +51,18 @@ pub fn home() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("BLIP_LIBTORCH_HOME")), PathBuf::from)
 }
 
+/// Makes kernels on a GPU give the same bits each time: `torch.use_deterministic_algorithms(True)`, and no TF32. A kernel that
+/// cannot throws. Called after [`open`].
+pub fn use_deterministic_algorithms() {
+    // SAFETY: `settings.cpp` defines it so.
+    unsafe {
+        let body: unsafe extern "C" fn() = std::mem::transmute(symbol("blip_use_deterministic_algorithms\0"));
+        body();
+    }
+}
+
 /// Whether this libtorch has a CUDA half.
-pub fn has_cuda() -> bool {
+fn has_cuda() -> bool {
     cuda(&home()).exists()
 }
 
