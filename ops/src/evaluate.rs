@@ -4,7 +4,7 @@
 //! right. A filter: how well its ITM head tells matching from unmatching texts. A filter or a pretrained model: retrieval by
 //! ITC. A pretrained model: perplexity too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use blip_data::scenes::Scene;
 use blip_data::vocab::Vocab;
@@ -127,7 +127,7 @@ fn beam() -> Args {
         ("max_length", Value::Int(20)),
         ("repetition_penalty", Value::Float(1.0)),
     ];
-    Args::new("beam", values.into_iter().collect())
+    Args::new("beam", BTreeMap::from(values))
 }
 
 /// e to the mean negative log-likelihood of a token, given the image and the tokens before it.

@@ -175,6 +175,7 @@ pub(crate) fn train(
         vocab,
         adam: AdamW::new(&med.weights.flat(), recipe.weight_decay),
         window: Window::default(),
+        pixels: Vec::new(),
     };
     let start = training.resume(learner)?;
     training.run(start, learner)?;
@@ -208,6 +209,8 @@ struct Training<'a> {
     vocab: &'a Vocab,
     adam: AdamW,
     window: Window,
+    /// The pictures of a part of a step, one after the other. Kept, since a system takes its time to give out 100 MB of memory.
+    pixels: Vec<f32>,
 }
 
 /// What a checkpoint holds besides tensors.
@@ -292,14 +295,15 @@ impl Training<'_> {
     ) -> Result<(), OpError> {
         let part = places.len().div_ceil(self.plan.recipe.accumulate);
         let pass = Pass { train: true, bf16: self.plan.recipe.bf16 };
-        let inputs: Vec<&Tensor> = self.med.weights.trained().collect();
+        let med = self.med;
+        let inputs: Vec<&Tensor> = med.weights.trained().collect();
         let mut gradient: Option<Tensor> = None;
         let mut losses: BTreeMap<&'static str, f64> = BTreeMap::new();
         for (number, places) in places.chunks(part).enumerate() {
             let batch = self.assemble(places, pictures)?;
             tch::manual_seed(self.plan.random(Purpose::Dropout, &[at.step, number as u64]).bits().cast_signed());
             let mut negatives = self.plan.random(Purpose::Negatives, &[at.step, number as u64]);
-            let found = learner.losses(self.med, &batch, at, number == 0, pass, &mut || negatives.unit());
+            let found = learner.losses(med, &batch, at, number == 0, pass, &mut || negatives.unit());
             let share = places.len() as f64 / self.plan.batch as f64;
             for (name, value) in found.values() {
                 *losses.entry(name).or_default() += value * share;
@@ -307,7 +311,7 @@ impl Training<'_> {
             self.check(at, &losses)?;
             if let Some(total) = found.total() {
                 let parts = Tensor::run_backward(&[total * share], &inputs, false, false);
-                let flat = self.med.weights.lay_out(&parts);
+                let flat = med.weights.lay_out(&parts);
                 gradient = Some(gradient.map_or_else(|| flat.shallow_clone(), |sum| sum + &flat));
             }
         }
@@ -321,18 +325,18 @@ impl Training<'_> {
 
     /// The tensors of some pairs.
     fn assemble(
-        &self,
+        &mut self,
         places: &[u32],
         pictures: &mut dyn Iterator<Item = Result<Seen, OpError>>,
     ) -> Result<Batch, OpError> {
         let size = self.med.config.vision.image();
-        let mut pixels = Vec::new();
+        self.pixels.clear();
         let mut texts = Vec::new();
         let (mut same_image, mut same_text) = (Vec::new(), Vec::new());
         for place in places {
             let (image, text) = &self.plan.pairs.pairs[*place as usize];
             match pictures.next().expect("there is a picture for every pair of every step")? {
-                Seen::Pixels(seen) => pixels.extend(seen),
+                Seen::Pixels(seen) => self.pixels.extend(seen),
                 Seen::Bad(reason) => {
                     let image = self.plan.pairs.images[*image as usize].short();
                     let what = format!("the image {image} cannot be used any more: {reason}");
@@ -345,7 +349,7 @@ impl Training<'_> {
             texts.push(self.vocab.encode(&format!("{}{text}", self.plan.recipe.prompt), self.plan.recipe.length));
         }
         let device = self.med.device();
-        let images = Tensor::from_slice(&pixels).view([places.len() as i64, 3, size, size]).to_device(device);
+        let images = Tensor::from_slice(&self.pixels).view([places.len() as i64, 3, size, size]).to_device(device);
         let (ids, mask) = pad(&texts, self.vocab.special().pad);
         Ok(Batch { images, ids: ids.to_device(device), mask: mask.to_device(device), same_image, same_text })
     }
