@@ -3,9 +3,9 @@
 //! [`parse`] makes a tree, [`check`] a [`Program`] by the [`Signatures`] it is given, [`format`](format()) the standard
 //! layout. Each returns what it could make together with everything that is wrong, as [`Diagnostic`]s.
 
-pub extern crate alloc; // what pest_derive writes without `std` names it
+extern crate alloc; // what pest_derive writes without `std` names it
 
-mod ast;
+pub mod ast;
 mod check;
 pub mod codes;
 mod diagnostic;
