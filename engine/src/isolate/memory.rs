@@ -30,9 +30,9 @@ mod tests {
     #[test]
     fn this_process_takes_some_and_what_is_written_to_counts() {
         let before = own_bytes(std::process::id()).unwrap();
-        let held = vec![1_u8; 64 << 20];
+        let held = std::hint::black_box(vec![1_u8; 256 << 20]); // an optimizer would do without it
         let after = own_bytes(std::process::id()).unwrap();
-        assert!(after >= before + (60 << 20), "{before} {after}");
+        assert!(after >= before + (128 << 20), "{before} {after}"); // other tests take and give back meanwhile
         drop(held);
         assert_eq!(own_bytes(u32::MAX), None);
     }
