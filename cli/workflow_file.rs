@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use blip_engine::{Config, Engine, IndexKind, Isolation, Workflow};
-use blip_grammar::{SOURCE_BYTES_MAX, Source};
+use blip_grammar::{SOURCE_BYTES_MAX, Setting, Source};
 
 use crate::args::{CacheArgs, Index, WorkflowArgs};
 use crate::console::Console;
@@ -47,50 +47,89 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A workflow's text and what its params are set to, not checked yet.
+#[derive(Debug)]
+pub(crate) struct Text {
+    source: Source,
+    settings: Vec<Setting>,
+    base: PathBuf,
+}
+
 /// Reads and checks a workflow. Warnings are shown, errors are the failure.
 pub(crate) fn load(args: &WorkflowArgs, console: &mut Console) -> Result<Loaded, Failure> {
-    let source = read(&args.file)?;
-    let settings = settings(&args.settings)?;
-    let workflow = match Workflow::parse(&source, &blip_ops::all(), &settings) {
-        Ok(workflow) => workflow,
-        Err(diagnostics) => return Err(Failure::Workflow(Box::new(source), diagnostics)),
-    };
-    console.print_err(&render::diagnostics(&workflow.diagnostics, &source, console.color_err));
-    let parent = args.file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let base = if args.file == Path::new("-") { None } else { parent };
-    Ok(Loaded { source, workflow, base: base.map_or_else(|| PathBuf::from("."), Path::to_path_buf) })
+    Text::read(args)?.check(console)
+}
+
+impl Text {
+    /// Reads a workflow.
+    pub(crate) fn read(args: &WorkflowArgs) -> Result<Self, Failure> {
+        let source = read(&args.file)?;
+        let settings = settings(&args.settings)?;
+        let parent = args.file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let base = if args.file == Path::new("-") { None } else { parent };
+        Ok(Self { source, settings, base: base.map_or_else(|| PathBuf::from("."), Path::to_path_buf) })
+    }
+
+    /// Checks it. Warnings are shown, errors are the failure.
+    pub(crate) fn check(self, console: &mut Console) -> Result<Loaded, Failure> {
+        let Self { source, settings, base } = self;
+        let workflow = match Workflow::parse(&source, &blip_ops::all(), &settings) {
+            Ok(workflow) => workflow,
+            Err(diagnostics) => return Err(Failure::Workflow(Box::new(source), diagnostics)),
+        };
+        console.print_err(&render::diagnostics(&workflow.diagnostics, &source, console.color_err));
+        Ok(Loaded { source, workflow, base })
+    }
+
+    /// An engine on this workflow's cache, and the workflow's name in it.
+    pub(crate) fn engine(&self, cache: &CacheArgs, jobs: Option<u32>, memory: Option<u64>) -> (Engine, String) {
+        engine(&self.source, &self.base, cache, jobs, memory)
+    }
 }
 
 impl Loaded {
     /// An engine on this workflow's cache.
-    pub(crate) fn engine(&mut self, cache: &CacheArgs, jobs: Option<u32>, memory: Option<u64>) -> Engine {
-        let beside = || if self.base == Path::new(".") { CACHE_NAME.into() } else { self.base.join(CACHE_NAME) };
-        let folder = cache.cache.clone().unwrap_or_else(beside);
-        self.workflow.name = self.name_in(&folder);
-        let index = match cache.index {
-            Index::Sled => IndexKind::Sled,
-            Index::None => IndexKind::Memory,
-        };
-        let engine = Engine::new(Config {
-            cache: folder,
-            base: self.base.clone(),
-            index,
-            resources: machine::resources(jobs, memory),
-            env: blip_ops::numeric_env(),
-        });
-        match std::env::current_exe() {
-            Ok(program) => engine.with_isolation(Isolation { program, args: vec!["stage".into()] }),
-            Err(_) => engine,
-        }
+    pub(crate) fn engine(&mut self, cache: &CacheArgs) -> Engine {
+        let (engine, name) = engine(&self.source, &self.base, cache, None, None);
+        self.workflow.name = name;
+        engine
     }
+}
 
-    /// The workflow's name in the history of a cache: its path from the folder that the cache lies in, so that it does
-    /// not matter from where it is called, and that a moved folder keeps its history.
-    fn name_in(&self, cache: &Path) -> String {
-        let whole = |path: &Path| path.canonicalize().ok();
-        let above = cache.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let Some(path) = whole(Path::new(self.source.name())) else { return self.source.name().to_owned() };
-        let inside = whole(above).and_then(|above| path.strip_prefix(above).map(Path::to_path_buf).ok());
-        inside.unwrap_or(path).display().to_string()
-    }
+fn engine(
+    source: &Source,
+    base: &Path,
+    cache: &CacheArgs,
+    jobs: Option<u32>,
+    memory: Option<u64>,
+) -> (Engine, String) {
+    let beside = || if base == Path::new(".") { CACHE_NAME.into() } else { base.join(CACHE_NAME) };
+    let folder = cache.cache.clone().unwrap_or_else(beside);
+    let name = name_in(&folder, source);
+    let index = match cache.index {
+        Index::Sled => IndexKind::Sled,
+        Index::None => IndexKind::Memory,
+    };
+    let engine = Engine::new(Config {
+        cache: folder,
+        base: base.to_path_buf(),
+        index,
+        resources: machine::resources(jobs, memory),
+        env: blip_ops::numeric_env(),
+    });
+    let engine = match std::env::current_exe() {
+        Ok(program) => engine.with_isolation(Isolation { program, args: vec!["stage".into()] }),
+        Err(_) => engine,
+    };
+    (engine, name)
+}
+
+/// The workflow's name in the history of a cache: its path from the folder that the cache lies in, so that it does
+/// not matter from where it is called, and that a moved folder keeps its history.
+fn name_in(cache: &Path, source: &Source) -> String {
+    let whole = |path: &Path| path.canonicalize().ok();
+    let above = cache.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let Some(path) = whole(Path::new(source.name())) else { return source.name().to_owned() };
+    let inside = whole(above).and_then(|above| path.strip_prefix(above).map(Path::to_path_buf).ok());
+    inside.unwrap_or(path).display().to_string()
 }

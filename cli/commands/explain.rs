@@ -16,7 +16,7 @@ use crate::workflow_file;
 /// Explains a stage, and the stages above it that make it run.
 pub(crate) fn run(args: &Explain, console: &mut Console) -> Result<u8, Failure> {
     let mut loaded = workflow_file::load(&args.workflow, console)?;
-    let engine = loaded.engine(&args.cache, None, None);
+    let engine = loaded.engine(&args.cache);
     let plan = engine.plan(&loaded.workflow, std::slice::from_ref(&args.stage))?;
     let Some((wanted, above)) = plan.split_last() else { return Ok(exit_code::DONE) };
     let causes: Vec<&Planned> = match &wanted.fate {

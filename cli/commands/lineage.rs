@@ -20,7 +20,7 @@ const IMAGES_MAX: usize = 10;
 /// Tells it.
 pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, Failure> {
     let mut loaded = workflow_file::load(&args.workflow, console)?;
-    let engine = loaded.engine(&args.cache, None, None);
+    let engine = loaded.engine(&args.cache);
     let (reader, graph) = (engine.reader(), &loaded.workflow.graph);
     let ledger = reader.ledger(&loaded.workflow.name);
     let stories = find(&reader, graph, &ledger, &args.key).map_err(|error| Fault {

@@ -14,7 +14,7 @@ use crate::workflow_file;
 /// Shows the plan. A stage that could not run makes it a failure.
 pub(crate) fn run(args: &Plan, console: &mut Console) -> Result<u8, Failure> {
     let mut loaded = workflow_file::load(&args.workflow, console)?;
-    let engine = loaded.engine(&args.cache, None, None);
+    let engine = loaded.engine(&args.cache);
     let plan = engine.plan(&loaded.workflow, &args.targets)?;
     match args.format {
         Format::Text => text(&plan, console),

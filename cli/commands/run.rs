@@ -12,12 +12,17 @@ use crate::exit_code;
 use crate::failure::{Failure, Fault};
 use crate::lock_file::LockFile;
 use crate::view::RunView;
-use crate::{progress, signals, summary, workflow_file};
+use crate::workflow_file::Text;
+use crate::{progress, signals, summary};
 
 /// Runs.
 pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8, Failure> {
-    let mut loaded = workflow_file::load(&args.workflow, console)?;
-    let engine = loaded.engine(&args.cache, args.jobs, args.memory);
+    let text = Text::read(&args.workflow)?;
+    let (engine, name_in_cache) = text.engine(&args.cache, args.jobs, args.memory);
+    // Who asks for some of the stages does not wait for a look at all of them.
+    let ahead = args.targets.is_empty().then(|| engine.look_ahead(&name_in_cache));
+    let mut loaded = text.check(console)?;
+    loaded.workflow.name = name_in_cache;
     let stop = Stop::default();
     signals::listen(stop.clone())?;
     let lock_file = LockFile::open(&loaded.base)?;
@@ -31,6 +36,7 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         stop: stop.clone(),
         retry_bad: args.retry_bad,
         locked,
+        ahead,
     };
     let mut shown = progress::listener(args.format, verbose);
     let mut viewer = Viewer::default();

@@ -44,7 +44,7 @@ fn repair(file: &Path, args: &Verify, report: &Report, console: &mut Console) ->
     let workflow = WorkflowArgs { file: file.to_path_buf(), settings: args.settings.clone() };
     let mut loaded = workflow_file::load(&workflow, console)?;
     let place = CacheArgs { cache: Some(args.place.cache.clone()), index: Index::Sled };
-    let engine = loaded.engine(&place, None, None);
+    let engine = loaded.engine(&place);
     let stop = Stop::default();
     signals::listen(stop.clone())?;
     let options = RunOptions { no_wait: args.no_wait, stop, ..RunOptions::default() };

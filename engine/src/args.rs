@@ -1,9 +1,8 @@
 //! A stage's arguments, read by name and type.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use blip_grammar::Value;
+use blip_grammar::{Arguments, Value};
 
 use crate::op::OpError;
 
@@ -12,12 +11,12 @@ use crate::op::OpError;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Args {
     op: &'static str,
-    values: Arc<BTreeMap<&'static str, Value>>,
+    values: Arc<Arguments>,
 }
 
 impl Args {
     /// The arguments of a call of `op`.
-    pub fn new(op: &'static str, values: impl Into<Arc<BTreeMap<&'static str, Value>>>) -> Self {
+    pub fn new(op: &'static str, values: impl Into<Arc<Arguments>>) -> Self {
         Self { op, values: values.into() }
     }
 
@@ -127,7 +126,7 @@ impl Args {
         if self.given(name)? { read(self, name).map(Some) } else { Ok(None) }
     }
 
-    pub(crate) fn values(&self) -> &BTreeMap<&'static str, Value> {
+    pub(crate) fn values(&self) -> &Arguments {
         &self.values
     }
 }

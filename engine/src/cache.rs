@@ -36,6 +36,7 @@ mod lookup;
 pub(crate) mod map_tables;
 mod memory_index;
 pub mod objects;
+mod presence;
 pub mod records;
 pub(crate) mod sealed;
 pub mod session;
@@ -54,15 +55,13 @@ use self::disk::{Disk, DiskError};
 use self::file_digests::FileDigests;
 use self::file_system::FileSystem;
 use self::groups::Groups;
-use self::index::{Index, IndexError, IndexKind};
-use self::ledger::Finished;
+use self::index::IndexKind;
 use self::lock::{Holder, Lock, LockFile, Share, Taken};
-use self::lookup::Lookup;
-use self::memory_index::MemoryIndex;
+use self::lookup::{Lookup, SledPlace};
 use self::objects::Objects;
+pub(crate) use self::presence::Presence;
 use self::records::Records;
 use self::session::{Scratch, Session};
-use self::sled_index::{Opening, SledIndex};
 use self::units::Units;
 use crate::digest::Digest;
 
@@ -96,7 +95,7 @@ pub struct Cache {
     pub files: FileDigests,
     lookup: Arc<Lookup>,
     session: Option<Session>,
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 /// Who runs the stage of a key.
@@ -138,14 +137,6 @@ pub enum CacheError {
         /// Who has it.
         holder: Holder,
     },
-    /// Not even an empty index could be made.
-    #[error("in the cache {}: {source}", path.display())]
-    Index {
-        /// The cache.
-        path: PathBuf,
-        /// What failed.
-        source: IndexError,
-    },
 }
 
 impl CacheError {
@@ -160,9 +151,6 @@ impl CacheError {
                 "use the program that wrote it, or name another folder with --cache".to_owned()
             }
             CacheError::Busy { .. } => "wait for that process to end, or name another folder with --cache".to_owned(),
-            CacheError::Index { .. } => {
-                "use --index none, or name a folder on a local disk with --cache: sled needs file locks".to_owned()
-            }
         }
     }
 }
@@ -172,10 +160,8 @@ impl CacheError {
 pub struct Opened {
     /// The cache.
     pub cache: Cache,
-    /// For example, that a damaged index was set aside.
+    /// For example, that file locks do not work where it is.
     pub notes: Vec<String>,
-    /// Where that index is now.
-    pub index_aside: Option<PathBuf>,
 }
 
 impl Cache {
@@ -201,13 +187,8 @@ impl Cache {
         let disk = disk.with_temporary(session.folder());
         let damaged = Damaged::new(folder, disk.clone());
         check_version(folder, &disk, &damaged)?;
-        let (index, fill) = open_index(folder, index, &disk, &damaged, &mut notes)?;
-        let cache = Self::assemble(folder, disk, damaged, index, Some(session), lock);
-        if let Some(aside) = &fill {
-            cache.lookup.fill(aside.as_deref());
-            notes.extend(cache.take_notes());
-        }
-        Ok(Opened { cache, notes, index_aside: fill.flatten() })
+        let sled = sled_place(folder, index, &disk, &damaged, &mut notes);
+        Ok(Opened { cache: Self::assemble(folder, disk, damaged, sled, Some(session), lock), notes })
     }
 
     fn open_for_reading(folder: &Path, disk: Disk) -> Result<Opened, CacheError> {
@@ -216,21 +197,20 @@ impl Cache {
             Ok(found) if found.trim() != VERSION => return Err(other_version(folder, &found)),
             _ => {}
         }
-        let index = Arc::new(MemoryIndex::default());
-        let cache = Self::assemble(folder, disk, Damaged::untouched(folder), index, None, lock);
-        Ok(Opened { cache, notes: Vec::new(), index_aside: None })
+        let cache = Self::assemble(folder, disk, Damaged::untouched(folder), None, None, lock);
+        Ok(Opened { cache, notes: Vec::new() })
     }
 
     fn assemble(
         folder: &Path,
         disk: Disk,
         damaged: Damaged,
-        index: Arc<dyn Index>,
+        sled: Option<SledPlace>,
         session: Option<Session>,
         lock: Option<Lock>,
     ) -> Self {
         let groups = |name: &str| Groups::new(folder.join(name), disk.clone(), damaged.clone());
-        let lookup = Arc::new(Lookup::new(index, groups("units"), groups("files")));
+        let lookup = Arc::new(Lookup::new(sled, groups("units"), groups("files")));
         Self {
             folder: folder.to_path_buf(),
             objects: Objects::new(folder, disk.clone(), damaged.clone()),
@@ -241,8 +221,14 @@ impl Cache {
             disk,
             damaged,
             session,
-            _lock: lock,
+            lock,
         }
+    }
+
+    /// Whether it is locked, so that nobody removes anything meanwhile: always, except where it is only read and somebody
+    /// just removes, or there are no locks.
+    pub(crate) fn is_held(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// The folder.
@@ -293,7 +279,12 @@ impl Cache {
         self.damaged.set_aside_quietly(path, "found damaged")
     }
 
-    /// Whether an index is open that outlives this process.
+    /// Where a damaged index is that was replaced when it was opened.
+    pub(crate) fn index_aside(&self) -> Option<PathBuf> {
+        self.lookup.aside()
+    }
+
+    /// Whether the index outlives this process.
     pub(crate) fn has_index(&self) -> bool {
         self.lookup.lasts()
     }
@@ -332,10 +323,9 @@ impl Cache {
         self.lookup.flush();
     }
 
-    /// Whether a result that a ledger tells of is still there: its record and its objects.
-    pub fn still_has(&self, finished: &Finished) -> bool {
-        let objects = || std::iter::once(&finished.output).chain(&finished.objects);
-        self.records.contains(&finished.key) && objects().all(|object| self.objects.contains(object))
+    /// To ask whether results that a ledger tells of are still there. Nothing where there are none.
+    pub(crate) fn presence(&self) -> Option<Presence> {
+        Presence::open(&self.folder.join("results"), &self.folder.join("objects"))
     }
 
     /// The record of a key, if all its objects are there.
@@ -374,31 +364,25 @@ fn lacks_locks(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(37 | 38 | 95 | 524))
 }
 
-/// The index, and, when it has to be filled, where the damaged one is that it replaces if there was one.
-#[expect(clippy::type_complexity, reason = "two answers to one caller")]
-fn open_index(
+/// Where the index in sled is, if the cache has one.
+fn sled_place(
     folder: &Path,
     kind: IndexKind,
     disk: &Disk,
     damaged: &Damaged,
     notes: &mut Vec<String>,
-) -> Result<(Arc<dyn Index>, Option<Option<PathBuf>>), CacheError> {
-    let memory = || -> (Arc<dyn Index>, _) { (Arc::new(MemoryIndex::default()), None) };
+) -> Option<SledPlace> {
     if kind == IndexKind::Memory {
-        return Ok(memory());
+        return None;
     }
     if let FileSystem::Network(name) = disk.file_system(folder) {
         notes.push(format!(
             "the cache is on {name}, where sled is not safe: the index is kept in memory and read anew by every run; a \
              folder on a local disk (--cache) starts faster, and --index none says nothing"
         ));
-        return Ok(memory());
+        return None;
     }
-    match SledIndex::open(&folder.join("index"), damaged) {
-        Ok(Opening::Open { index, fresh, aside }) => Ok((Arc::new(index), fresh.then_some(aside))),
-        Ok(Opening::Taken) => Ok(memory()),
-        Err(source) => Err(CacheError::Index { path: folder.to_path_buf(), source }),
-    }
+    Some(SledPlace { folder: folder.join("index"), damaged: damaged.clone() })
 }
 
 fn other_version(folder: &Path, found: &str) -> CacheError {

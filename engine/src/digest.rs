@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Deref;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -21,12 +22,9 @@ impl Digest {
     /// The digest of a list of fields. `domain` keeps lists of different meaning apart, and every field is preceded by its
     /// length, so that no two different lists feed the hash the same bytes.
     pub fn parts(domain: &str, fields: &[&[u8]]) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key(domain);
-        for field in fields {
-            hasher.update(&(field.len() as u64).to_be_bytes());
-            hasher.update(field);
-        }
-        Self(*hasher.finalize().as_bytes())
+        let mut parts = Parts::new(domain);
+        fields.iter().for_each(|field| parts.add(field));
+        parts.digest()
     }
 
     /// The digest of a file's content and its length in bytes, read in pieces.
@@ -58,21 +56,63 @@ impl Digest {
         &self.0
     }
 
-    /// The first 12 hex digits, for people.
-    pub fn short(&self) -> String {
-        self.to_string().chars().take(12).collect()
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Its 64 hex digits, without an allocation.
+    pub fn hex(&self) -> Hex {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0_u8; 64];
         for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
             let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or_default();
             pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
         }
-        f.pad(std::str::from_utf8(&text).unwrap_or_default())
+        Hex(text)
+    }
+
+    /// The first 12 hex digits, for people.
+    pub fn short(&self) -> String {
+        self.hex().chars().take(12).collect()
+    }
+}
+
+/// The hex digits of a digest: a text.
+#[derive(Clone, Copy)]
+pub struct Hex([u8; 64]);
+
+impl Deref for Hex {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+/// The fields of [`Digest::parts`], one after the other.
+#[derive(Debug)]
+pub(crate) struct Parts(blake3::Hasher);
+
+impl Parts {
+    pub(crate) fn new(domain: &str) -> Self {
+        Self(blake3::Hasher::new_derive_key(domain))
+    }
+
+    pub(crate) fn add(&mut self, field: &[u8]) {
+        self.0.update(&(field.len() as u64).to_be_bytes());
+        self.0.update(field);
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.hex())
     }
 }
 
@@ -106,7 +146,7 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&self.hex())
     }
 }
 

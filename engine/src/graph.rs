@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use blip_grammar::{Attributes, Export, Program, StageId, Type, Value};
+use blip_grammar::{Arguments, Attributes, Export, Program, StageId, Type};
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -52,6 +52,7 @@ impl Graph {
             defaults: Vec::new(),
             inputs: Vec::new(),
         };
+        let mut steps_named = Vec::new();
         for stage in &program.stages {
             let op = ops.op(stage.op).expect("the program was checked against these ops");
             let result = match &op.body {
@@ -65,7 +66,7 @@ impl Graph {
                             if number == last { stage.name.clone() } else { format!("{}/{}", stage.name, step.op) };
                         let taken = step.previous.zip(previous);
                         let node = graph.add(name.clone(), op, step.args.into(), taken, stage.attributes.clone());
-                        graph.names.insert(name, node);
+                        steps_named.push((name, node));
                         previous = Some(node);
                     }
                     previous.expect("a composed op has at least one step")
@@ -76,8 +77,7 @@ impl Graph {
         }
         let named =
             |(name, stage): (&String, &StageId)| graph.results.get(stage.0 as usize).map(|node| (name.clone(), *node));
-        let names: BTreeMap<String, NodeIndex> = program.names.iter().filter_map(named).collect();
-        graph.names.extend(names);
+        graph.names = steps_named.into_iter().chain(program.names.iter().filter_map(named)).collect();
         let defaults = program.default_targets.iter().filter_map(|stage| graph.results.get(stage.0 as usize));
         graph.defaults = defaults.copied().collect();
         graph
@@ -87,13 +87,13 @@ impl Graph {
         &mut self,
         name: String,
         op: &Arc<Op>,
-        args: Arc<BTreeMap<&'static str, Value>>,
+        args: Arc<Arguments>,
         previous: Option<(&'static str, NodeIndex)>,
         attributes: Attributes,
     ) -> NodeIndex {
         let mut inputs: Vec<(&'static str, NodeIndex)> = Vec::new();
         for (arg, value) in args.iter() {
-            collect(value, &mut |stage| inputs.extend(self.results.get(stage).map(|node| (*arg, *node))));
+            value.each_stage(&mut |id| inputs.extend(self.results.get(id.0 as usize).map(|node| (arg, *node))));
         }
         inputs.extend(previous);
         // By argument, so that the order in a key does not depend on how a stage came to be; within one, as written.
@@ -182,14 +182,5 @@ impl Graph {
             }
         }
         self.ids().filter(|id| wanted.get(id.index()) == Some(&true)).collect()
-    }
-}
-
-fn collect(value: &Value, found: &mut impl FnMut(usize)) {
-    match value {
-        Value::Stage(stage) => found(stage.0 as usize),
-        Value::List(values) => values.iter().for_each(|value| collect(value, found)),
-        Value::Config { args, .. } => args.values().for_each(|value| collect(value, found)),
-        _ => {}
     }
 }

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use blip_grammar::Value;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Parts};
 use crate::files::SourceFile;
-use crate::op::{Artifact, Op};
+use crate::op::Op;
 
 /// Raised when the meaning of keys changes; no old key is found again then.
 const SCHEMA: &str = "blip/stage/1";
@@ -25,8 +25,8 @@ pub struct NumericEnv {
 pub struct Preimage {
     op: &'static str,
     version: u32,
-    args: Vec<(String, String)>,
-    inputs: Vec<(String, Digest)>,
+    args: Vec<(&'static str, String)>,
+    inputs: Vec<(&'static str, Digest)>,
     sources: Vec<(String, Digest)>,
     env: Vec<(String, String)>,
 }
@@ -36,15 +36,15 @@ impl Preimage {
     pub fn new(
         op: &Op,
         args: &crate::args::Args,
-        inputs: &[(&'static str, Artifact)],
+        inputs: Vec<(&'static str, Digest)>,
         sources: &[SourceFile],
         env: &NumericEnv,
     ) -> Self {
         let mut listed = Vec::new();
-        for (name, value) in args.values() {
-            let neutral = op.signature.args.iter().any(|arg| arg.name == *name && arg.neutral);
+        for (name, value) in args.values().iter() {
+            let neutral = op.signature.args.iter().any(|arg| arg.name == name && arg.neutral);
             if let Some(text) = text(value).filter(|_| !neutral) {
-                listed.push(((*name).to_owned(), text));
+                listed.push((name, text));
             }
         }
         let mut sources: Vec<(String, Digest)> = sources
@@ -56,7 +56,7 @@ impl Preimage {
             op: op.signature.name,
             version: op.version,
             args: listed,
-            inputs: inputs.iter().map(|(name, artifact)| ((*name).to_owned(), artifact.digest)).collect(),
+            inputs,
             sources,
             env: if op.numeric { env.fields.clone() } else { Vec::new() },
         }
@@ -66,8 +66,8 @@ impl Preimage {
     /// the part.
     pub fn template(&self, over: Option<&str>, beyond: &[&str]) -> Digest {
         let mut template = self.clone();
-        template.args.retain(|(name, _)| !beyond.contains(&name.as_str()));
-        template.inputs.retain(|(name, _)| Some(name.as_str()) != over);
+        template.args.retain(|(name, _)| !beyond.contains(name));
+        template.inputs.retain(|(name, _)| Some(*name) != over);
         template.sources.clear();
         template.hash()
     }
@@ -75,26 +75,41 @@ impl Preimage {
     /// The same without one argument: what two stages have in common of which one goes on where the other ended.
     pub fn without(&self, argument: &str) -> Digest {
         let mut rest = self.clone();
-        rest.args.retain(|(name, _)| name != argument);
+        rest.args.retain(|(name, _)| *name != argument);
         Digest::parts("blip/growth/1", &[rest.hash().as_bytes(), argument.as_bytes()])
     }
 
     /// The key.
     pub fn hash(&self) -> Digest {
-        of_fields(&self.fields())
+        let mut parts = Parts::new(SCHEMA);
+        self.each_field(|name, value| {
+            parts.add(name.as_bytes());
+            parts.add(value.as_bytes());
+        });
+        parts.digest()
     }
 
     /// Every field as text, in one order: what the key is made of, what a record keeps, and what `explain` compares.
     pub fn fields(&self) -> Vec<(String, String)> {
-        let Self { op, version, args, inputs, sources, env } = self;
-        let mut fields = vec![("op".to_owned(), (*op).to_owned()), ("op version".to_owned(), version.to_string())];
-        fields.extend(args.iter().map(|(name, value)| (format!("argument {name}"), value.clone())));
-        fields.extend(inputs.iter().map(|(name, digest)| (format!("input {name}"), digest.to_string())));
-        fields.extend(
-            sources.iter().map(|(name, digest)| (format!("file {name}").trim_end().to_owned(), digest.to_string())),
-        );
-        fields.extend(env.iter().map(|(name, value)| (format!("machine {name}"), value.clone())));
+        let mut fields = Vec::new();
+        self.each_field(|name, value| fields.push((name.to_owned(), value.to_owned())));
         fields
+    }
+
+    fn each_field(&self, mut each: impl FnMut(&str, &str)) {
+        let Self { op, version, args, inputs, sources, env } = self;
+        each("op", op);
+        each("op version", &version.to_string());
+        let mut buffer = String::new();
+        let mut named = |kind: &str, name: &str, value: &str| {
+            buffer.clear();
+            buffer.extend([kind, " ", name]);
+            each(buffer.trim_end(), value);
+        };
+        args.iter().for_each(|(name, value)| named("argument", name, value));
+        inputs.iter().for_each(|(name, digest)| named("input", name, &digest.hex()));
+        sources.iter().for_each(|(name, digest)| named("file", name, &digest.hex()));
+        env.iter().for_each(|(name, value)| named("machine", name, value));
     }
 }
 
@@ -117,7 +132,7 @@ pub(crate) fn text(value: &Value) -> Option<String> {
             said.then(|| format!("[{}]", list()))
         }
         Value::Config { op, args } => {
-            let arg = |(name, value): (&&str, &Value)| format!("{name} = {}", text(value).as_deref().unwrap_or("_"));
+            let arg = |(name, value): (&str, &Value)| format!("{name} = {}", text(value).as_deref().unwrap_or("_"));
             Some(format!("{op}({})", args.iter().map(arg).collect::<Vec<_>>().join(", ")))
         }
         _ => Some(value.to_string()),

@@ -5,6 +5,7 @@
 //! ([`key`]), finds results in the [`cache`], runs what is missing, and tells [`event::Event`]s to listeners. The engine
 //! knows no tensors and prints nothing.
 
+mod ahead;
 pub mod args;
 pub mod cache;
 pub mod ctx;
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+pub use self::ahead::Ahead;
 pub use self::args::Args;
 use self::cache::disk::{Disk, DiskError};
 pub use self::cache::index::IndexKind;
@@ -97,6 +99,8 @@ pub struct RunOptions {
     pub retry_bad: bool,
     /// What every stage has to come to; one that would come to something else fails and says where it deviates.
     pub locked: Option<Locked>,
+    /// What [`Engine::look_ahead`] found; without, the run looks by itself.
+    pub ahead: Option<Ahead>,
     /// Asks the run to stop.
     pub stop: Stop,
 }
@@ -164,6 +168,14 @@ impl Engine {
         Reader::new(&self.config.cache)
     }
 
+    /// Begins to look up, in a thread of its own, what the last run of the workflow of this name came to and what of that
+    /// is still there. To be called before the workflow is parsed, and to be handed on in [`RunOptions`].
+    pub fn look_ahead(&self, workflow: &str) -> Ahead {
+        let (folder, disk) = (self.config.cache.clone(), self.disk.clone());
+        let open = move || Some(Cache::open(&folder, IndexKind::Memory, disk, Access::Read, |_| false).ok()?.cache);
+        Ahead::begin(&self.config.cache, workflow, open)
+    }
+
     /// What a run would do and why.
     ///
     /// # Errors
@@ -222,7 +234,8 @@ impl Engine {
             isolation: self.isolation.clone(),
             stop: options.stop.clone(),
         };
-        let ended = run::run(&workflow.graph, &targets, setting, &mut audience);
+        let looked = options.ahead.as_ref().and_then(|ahead| ahead.take(&self.config.cache, &workflow.name));
+        let ended = run::run(&workflow.graph, &targets, setting, looked, &mut audience);
         let mut outcome = ended.outcome;
         if !self.exports(workflow, &targets, &ended, &cache, &mut audience) {
             outcome = Outcome::Failed;

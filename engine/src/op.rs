@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blip_grammar::{ExportFormat, Signature, SignatureError, Signatures, Type, Value};
+use blip_grammar::{Arguments, ExportFormat, Signature, SignatureError, Signatures, Type};
 use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
@@ -50,7 +50,7 @@ pub enum Body {
     /// One result per item, each cached.
     Map(MapFn),
     /// Other ops: each step is a stage of its own, the last one carries the name.
-    Compose(fn(&BTreeMap<&'static str, Value>) -> Vec<Step>),
+    Compose(fn(&Arguments) -> Vec<Step>),
 }
 
 impl Op {
@@ -78,7 +78,7 @@ impl Op {
     }
 
     /// An op made of others.
-    pub fn compose(signature: Signature, steps: fn(&BTreeMap<&'static str, Value>) -> Vec<Step>) -> Self {
+    pub fn compose(signature: Signature, steps: fn(&Arguments) -> Vec<Step>) -> Self {
         Self::new(signature, 1, Body::Compose(steps))
     }
 
@@ -108,7 +108,7 @@ pub struct Step {
     /// The op it calls.
     pub op: &'static str,
     /// Its arguments, all of them but the one that takes the step before.
-    pub args: BTreeMap<&'static str, Value>,
+    pub args: Arguments,
     /// The argument that takes the result of the step before.
     pub previous: Option<&'static str>,
 }

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::ahead::Found;
 use crate::cache::Cache;
-use crate::cache::ledger::{Finished, Ledger};
+use crate::cache::ledger::Finished;
 use crate::ctx::{StageCtx, StageParts, Stop};
 use crate::digest::Digest;
 use crate::graph::{Graph, NodeId};
 use crate::key::{NumericEnv, Preimage};
 use crate::map;
 use crate::op::{Artifact, Body, OpError};
-use crate::run::still_there;
 use crate::run::worker::{self, Probe, ProbeJob};
 
 /// What would become of a stage.
@@ -69,12 +69,11 @@ pub(crate) struct Planner<'a> {
 impl Planner<'_> {
     /// The plan for these stages and those above them, inputs first.
     pub(crate) fn plan(&self, targets: &[NodeId]) -> Vec<Planned> {
-        let ledger = Ledger::read(self.cache.folder(), self.workflow);
         let mut known: BTreeMap<NodeId, Arc<Finished>> = BTreeMap::new();
         let mut planned = Vec::new();
         let wanted = self.graph.closure(targets);
-        let told: Vec<&Arc<Finished>> = wanted.iter().filter_map(|id| ledger.get(&self.graph.node(*id).name)).collect();
-        let there = still_there(&told, &self.cache);
+        let is_wanted = |name: &str| self.graph.find(name).is_some_and(|id| wanted.binary_search(&id).is_ok());
+        let Found { ledger, there } = Found::look(&self.cache, self.workflow, is_wanted);
         for id in wanted {
             let node = self.graph.node(id);
             let last = ledger.get(&node.name);
@@ -101,10 +100,9 @@ impl Planner<'_> {
         let mut inputs = Vec::new();
         let mut after = Vec::new();
         for (arg, input) in self.graph.inputs(id) {
-            let above = self.graph.node(*input);
             match known.get(input) {
-                Some(finished) => inputs.push((*arg, Artifact::of(&above.name, above.output, finished))),
-                None => after.push(above.name.clone()),
+                Some(finished) => inputs.push((*arg, finished.output)),
+                None => after.push(self.graph.node(*input).name.clone()),
             }
         }
         if !after.is_empty() {
@@ -113,7 +111,7 @@ impl Planner<'_> {
         }
         // As a run does: what the ledger tells of and is there is not read.
         if node.op.sources.is_none() {
-            let key = Preimage::new(&node.op, &node.args, &inputs, &[], &self.env).hash();
+            let key = Preimage::new(&node.op, &node.args, inputs.clone(), &[], &self.env).hash();
             if let Some(finished) = there.get(&key) {
                 known.insert(id, Arc::clone(finished));
                 return Ok(Fate::Reuse);
@@ -122,7 +120,7 @@ impl Planner<'_> {
         let job = ProbeJob {
             id,
             node: node.clone(),
-            inputs: inputs.clone(),
+            inputs,
             base: self.base.clone(),
             cache: Arc::clone(&self.cache),
             env: Arc::clone(&self.env),
@@ -135,7 +133,7 @@ impl Planner<'_> {
         let why = crate::run::why(&self.cache, last.map(|last| &last.key), Some(&probe.preimage), false);
         let units = match &node.op.body {
             Body::Map(map) => {
-                let ctx = self.ctx(id, inputs, probe, known);
+                let ctx = self.ctx(id, probe, known);
                 Some(map::missing_units(&ctx, map(&ctx)?.as_ref())?)
             }
             _ => None,
@@ -143,14 +141,13 @@ impl Planner<'_> {
         Ok(Fate::Run { why, units })
     }
 
-    fn ctx(
-        &self,
-        id: NodeId,
-        inputs: Vec<(&'static str, Artifact)>,
-        probe: Probe,
-        known: &BTreeMap<NodeId, Arc<Finished>>,
-    ) -> StageCtx {
+    fn ctx(&self, id: NodeId, probe: Probe, known: &BTreeMap<NodeId, Arc<Finished>>) -> StageCtx {
         let node = self.graph.node(id);
+        let artifact = |(arg, input): &(&'static str, NodeId)| {
+            let above = self.graph.node(*input);
+            Some((*arg, Artifact::of(&above.name, above.output, known.get(input)?)))
+        };
+        let inputs = self.graph.inputs(id).iter().filter_map(artifact).collect();
         // Nobody listens to a plan: what its context says is dropped.
         let (events, _) = crossbeam::channel::bounded(1);
         StageCtx::new(StageParts {

@@ -28,6 +28,7 @@ pub(crate) use self::sides::{export_ctx, sides};
 use self::state::State;
 use self::worker::{Answer, Job};
 use crate::cache::Cache;
+use crate::ahead::{Found, Looked};
 use crate::cache::ledger::{Finished, Ledger};
 use crate::cache::lock::{Holder, LockFile};
 use crate::cache::records::Record;
@@ -46,9 +47,6 @@ const TICK: Duration = Duration::from_millis(50);
 const QUEUE: usize = 256;
 /// Stages whose records are not on the disk yet; each may hold a lease, which is an open file.
 const COMMITTING_MAX: usize = 256;
-/// Threads that ask whether the files of a ledger's results are there, and the number of results that is worth them.
-const CHECKERS: usize = 8;
-const CHECKED_ALONE: usize = 64;
 
 /// What a run needs to know besides the graph.
 pub(crate) struct Setting {
@@ -133,7 +131,13 @@ pub(crate) struct Ended {
 }
 
 /// Runs these stages and those above them.
-pub(crate) fn run(graph: &Graph, targets: &[NodeId], setting: Setting, audience: &mut Audience<'_>) -> Ended {
+pub(crate) fn run(
+    graph: &Graph,
+    targets: &[NodeId],
+    setting: Setting,
+    looked: Option<Looked>,
+    audience: &mut Audience<'_>,
+) -> Ended {
     let wanted = graph.closure(targets);
     let mut stages: Vec<Option<Stage>> = std::iter::repeat_with(|| None).take(graph.len()).collect();
     for id in &wanted {
@@ -141,9 +145,10 @@ pub(crate) fn run(graph: &Graph, targets: &[NodeId], setting: Setting, audience:
             *slot = Some(Stage::new(distinct_inputs(graph, *id)));
         }
     }
-    let ledger = Ledger::read(setting.cache.folder(), &setting.workflow);
-    let told: Vec<&Arc<Finished>> = wanted.iter().filter_map(|id| ledger.get(&graph.node(*id).name)).collect();
-    let known = still_there(&told, &setting.cache);
+    let is_wanted = |name: &str| graph.find(name).is_some_and(|id| wanted.binary_search(&id).is_ok());
+    let look = || Found::look(&setting.cache, &setting.workflow, is_wanted);
+    let Found { ledger, there: known } = looked.map_or_else(look, |looked| looked.found);
+    let wanted_count = wanted.len();
     let (jobs_in, jobs_out) = channel::bounded::<Job>(QUEUE);
     let (answers_in, answers_out) = channel::bounded::<Answer>(QUEUE);
     // The owner bounds it by COMMITTING_MAX and must never wait for a thread that waits for the owner.
@@ -166,7 +171,7 @@ pub(crate) fn run(graph: &Graph, targets: &[NodeId], setting: Setting, audience:
         any_sides: false,
         repairs: Vec::new(),
         mending: BTreeMap::new(),
-        ends: Vec::new(),
+        ends: Vec::with_capacity(wanted_count),
         audience,
         channels: Some((jobs_in, commits_in)),
         events: channel::bounded(QUEUE),
@@ -191,23 +196,6 @@ fn distinct_inputs(graph: &Graph, id: NodeId) -> u32 {
     inputs.sort_unstable();
     inputs.dedup();
     u32::try_from(inputs.len()).expect("a stage has fewer inputs")
-}
-
-/// The results that the ledger tells of and whose files are all there, by key. One look at each file before the run
-/// begins, made by several threads, is what makes a run without work fast.
-pub(crate) fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> HashMap<Digest, Arc<Finished>> {
-    let there = |told: &[&Arc<Finished>]| -> Vec<(Digest, Arc<Finished>)> {
-        let there = told.iter().filter(|finished| cache.still_has(finished));
-        there.map(|finished| (finished.key, Arc::clone(finished))).collect()
-    };
-    if told.len() <= CHECKED_ALONE {
-        return there(told).into_iter().collect();
-    }
-    std::thread::scope(|scope| {
-        let parts = told.chunks(told.len().div_ceil(CHECKERS)).map(|part| scope.spawn(|| there(part)));
-        let parts: Vec<_> = parts.collect();
-        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
-    })
 }
 
 impl Stage {

@@ -146,7 +146,7 @@ impl Engine {
             Err(CacheError::Io { source, .. }) if cannot_write(&source) => open(Access::Read)?,
             opened => opened?,
         };
-        let mut report = inspect::inspect(&opened, level);
+        let mut report = inspect::inspect(&opened.cache, level);
         self.name_affected(&mut report);
         Ok(report)
     }

@@ -40,6 +40,7 @@ impl Workflow {
         let parsed = blip_grammar::parse(source);
         let mut diagnostics = parsed.diagnostics;
         let checked = blip_grammar::check(&parsed.file, source, &signatures, settings);
+        drop(parsed.file); // for the graph to have its memory
         diagnostics.extend(checked.diagnostics);
         // Parsing and checking each end with a word on what they do not show, which has no place.
         diagnostics.sort_by_key(|diagnostic| (diagnostic.code == codes::TOO_MANY, diagnostic.span));

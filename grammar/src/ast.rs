@@ -37,8 +37,8 @@ pub enum StatementKind {
         ty: Option<Name>,
         /// The default.
         default: Option<Expr>,
-        /// The range.
-        range: Option<(Expr, Expr)>,
+        /// The range; few params have one.
+        range: Option<Box<(Expr, Expr)>>,
     },
     /// `name = value`
     Binding {

@@ -100,7 +100,7 @@ impl Printer<'_> {
                     self.out.push_str(" = ");
                     self.value(default, start);
                 }
-                if let Some((low, high)) = range {
+                if let Some((low, high)) = range.as_deref() {
                     self.out.push_str(&format!(" in {}..{}", self.flat(low), self.flat(high)));
                 }
                 Form::Param

@@ -5,6 +5,7 @@
 
 extern crate alloc; // what pest_derive writes without `std` names it
 
+mod arguments;
 pub mod ast;
 mod check;
 pub mod codes;
@@ -21,6 +22,7 @@ mod tokens;
 mod types;
 mod units;
 
+pub use self::arguments::Arguments;
 pub use self::check::{Checked, Setting, check, nearest};
 pub use self::codes::Code;
 pub use self::diagnostic::{Diagnostic, Severity};

@@ -38,23 +38,23 @@ pub struct Parsed {
 /// Parses a file. Never fails: what is wrong is in the diagnostics, and the rest in the tree.
 pub fn parse(source: &Source) -> Parsed {
     let pieces = statements::cut(source);
+    let parts = parse_pieces(source, &pieces.statements);
+    let mut file = File { statements: parts.statements, comments: pieces.comments, ..File::default() };
     let mut diagnostics = pieces.diagnostics;
-    let mut file = File { comments: pieces.comments, ..File::default() };
+    diagnostics.extend(parts.diagnostics);
+    let mut faults = parts.faults.into_iter().peekable();
     // Whether the piece before ended too early: what follows it may be its rest.
     let mut cut_short = false;
     for piece in pieces.statements {
-        let text = source.slice(piece.span);
-        let mut builder = Builder { offset: piece.span.start, diagnostics: &mut diagnostics };
-        let parsed = if piece.broken { None } else { Some(Syntax::parse(Rule::statement_only, text)) };
         let was_cut_short = std::mem::take(&mut cut_short);
-        match parsed {
-            Some(Ok(mut pairs)) => {
-                file.statements.extend(pairs.next().map(|pair| builder.statement(pair)));
-                continue;
+        match faults.next_if(|(at, _)| *at == piece.span) {
+            Some(_) if was_cut_short && piece.name.is_none() && piece.indented => {}
+            Some((_, error)) => {
+                let mut builder = Builder { offset: piece.span.start, diagnostics: &mut diagnostics };
+                cut_short = builder.syntax(&error, source.slice(piece.span), &piece);
             }
-            Some(Err(_)) if was_cut_short && piece.name.is_none() && piece.indented => {}
-            Some(Err(error)) => cut_short = builder.syntax(&error, text, &piece),
-            None => {}
+            None if piece.broken => {}
+            None => continue,
         }
         file.lost.extend(piece.name.map(|span| Name { text: source.slice(span).to_owned(), span }));
     }
@@ -62,6 +62,78 @@ pub fn parse(source: &Source) -> Parsed {
     file.complete = diagnostics.is_empty();
     shorten(&mut diagnostics, 0);
     Parsed { file, diagnostics }
+}
+
+/// What came of pieces.
+#[derive(Default)]
+struct Parts {
+    /// Those that are statements.
+    statements: Vec<Statement>,
+    /// What is wrong inside of statements.
+    diagnostics: Vec<Diagnostic>,
+    /// Those that are none, in order.
+    faults: Vec<(Span, Box<pest::error::Error<Rule>>)>,
+}
+
+/// More pieces than this are parsed by two threads.
+const ALONE_MAX: usize = 1_000;
+
+/// Parses the pieces that are not broken. Where one ends and the next begins is known: each can be parsed by itself.
+fn parse_pieces(source: &Source, pieces: &[Piece]) -> Parts {
+    if pieces.len() <= ALONE_MAX {
+        return parse_in_turn(source, pieces);
+    }
+    let (first, second) = pieces.split_at(pieces.len() / 2);
+    let (mut parts, others) = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || parse_in_turn(source, second));
+        let parts = parse_in_turn(source, first);
+        let others = thread.ok().and_then(|thread| thread.join().ok());
+        (parts, others.unwrap_or_else(|| parse_in_turn(source, second)))
+    });
+    parts.statements.extend(others.statements);
+    parts.diagnostics.extend(others.diagnostics);
+    parts.faults.extend(others.faults);
+    parts
+}
+
+fn parse_in_turn(source: &Source, pieces: &[Piece]) -> Parts {
+    let mut parts = Parts { statements: Vec::with_capacity(pieces.len()), ..Parts::default() };
+    for together in pieces.chunks(TOGETHER) {
+        if !parts.add_together(source, together) {
+            together.iter().filter(|piece| !piece.broken).for_each(|piece| parts.add(source, piece));
+        }
+    }
+    parts
+}
+
+/// As many pieces are given to pest at once: starting it costs as much as a statement.
+const TOGETHER: usize = 64;
+
+impl Parts {
+    /// Parses pieces as one text, which is right if it gives just these; false if it does not, and nothing is added.
+    fn add_together(&mut self, source: &Source, pieces: &[Piece]) -> bool {
+        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return true };
+        if pieces.iter().any(|piece| piece.broken) {
+            return false;
+        }
+        let whole = first.span.to(last.span);
+        let Ok(pairs) = Syntax::parse(Rule::statements, source.slice(whole)) else { return false };
+        let mut builder = Builder { offset: whole.start, diagnostics: &mut self.diagnostics };
+        let pairs = pairs.filter(|pair| pair.as_rule() == Rule::statement);
+        if !pairs.clone().map(|pair| builder.span(&pair)).eq(pieces.iter().map(|piece| piece.span)) {
+            return false;
+        }
+        self.statements.extend(pairs.map(|pair| builder.statement(pair)));
+        true
+    }
+
+    fn add(&mut self, source: &Source, piece: &Piece) {
+        let mut builder = Builder { offset: piece.span.start, diagnostics: &mut self.diagnostics };
+        match Syntax::parse(Rule::statement_only, source.slice(piece.span)) {
+            Ok(mut pairs) => self.statements.extend(pairs.next().map(|pair| builder.statement(pair))),
+            Err(error) => self.faults.push((piece.span, Box::new(error))),
+        }
+    }
 }
 
 /// Parses a value that stands by itself, as that of a setting. A text that is no expression is `None`.
@@ -158,7 +230,7 @@ impl Builder<'_> {
                 Rule::expr => default = Some(self.expr(part)),
                 Rule::range => {
                     let mut ends = part.into_inner().map(|bound| self.expr(bound));
-                    range = ends.next().zip(ends.next());
+                    range = ends.next().zip(ends.next()).map(Box::new);
                 }
                 _ => {}
             }
@@ -201,8 +273,9 @@ impl Builder<'_> {
 
     /// An expression, or one of the fewer kinds that may stand at some places.
     fn expr(&mut self, pair: Pair<'_, Rule>) -> Expr {
-        let inner = pair.into_inner().next().expect("an expression holds one of its kinds");
-        let span = self.span(&inner);
+        let span = self.span(&pair);
+        let mut parts = pair.into_inner();
+        let inner = parts.next().expect("an expression holds one of its kinds");
         let kind = match inner.as_rule() {
             Rule::string => self.string(&inner),
             Rule::number => literal::number(inner.as_str()).unwrap_or_else(|problem| {
@@ -213,7 +286,10 @@ impl Builder<'_> {
                 let values = inner.into_inner().filter(|part| part.as_rule() == Rule::expr);
                 ExprKind::List(values.map(|part| self.expr(part)).collect())
             }
-            Rule::call => self.call(inner),
+            _ if parts.peek().is_some() => {
+                let args = parts.filter(|part| part.as_rule() == Rule::argument);
+                ExprKind::Call { op: self.name(&inner), args: args.map(|part| self.argument(part)).collect() }
+            }
             _ => match inner.as_str() {
                 "true" => ExprKind::Bool(true),
                 "false" => ExprKind::Bool(false),
@@ -221,19 +297,6 @@ impl Builder<'_> {
             },
         };
         Expr { kind, span }
-    }
-
-    fn call(&mut self, pair: Pair<'_, Rule>) -> ExprKind {
-        let mut op = None;
-        let mut args = Vec::new();
-        for part in pair.into_inner() {
-            match part.as_rule() {
-                Rule::path => op = Some(self.name(&part)),
-                Rule::argument => args.push(self.argument(part)),
-                _ => {}
-            }
-        }
-        ExprKind::Call { op: op.expect("the rule `call` begins with an op"), args }
     }
 
     fn string(&mut self, pair: &Pair<'_, Rule>) -> ExprKind {
@@ -266,7 +329,7 @@ impl Builder<'_> {
 fn expected(rules: &[Rule]) -> Vec<&'static str> {
     let word = |rule: &Rule| match rule {
         Rule::ident => Some("a name"),
-        Rule::path | Rule::expr | Rule::number | Rule::string | Rule::list | Rule::call | Rule::argument => {
+        Rule::path | Rule::expr | Rule::number | Rule::string | Rule::list | Rule::argument => {
             Some("a value")
         }
         Rule::attribute => Some("an attribute"),

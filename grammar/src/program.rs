@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::arguments::Arguments;
 use crate::span::Span;
 use crate::tokens::is_hidden;
 use crate::types::Type;
@@ -60,7 +61,7 @@ pub struct Stage {
     pub op: &'static str,
     /// All arguments of the op, defaults filled in, [`Value::Absent`] for optional ones not given. Shared: whoever plans or runs
     /// the stage holds them too.
-    pub args: Arc<BTreeMap<&'static str, Value>>,
+    pub args: Arc<Arguments>,
     /// How to run it.
     pub attributes: Attributes,
     /// What it makes.
@@ -95,7 +96,7 @@ pub enum Value {
         /// The op called.
         op: &'static str,
         /// All its arguments.
-        args: BTreeMap<&'static str, Value>,
+        args: Arguments,
     },
     /// The result of a stage.
     Stage(StageId),
@@ -155,7 +156,7 @@ impl Stage {
     /// The stages whose results this one takes, ascending, each once.
     pub fn inputs(&self) -> Vec<StageId> {
         let mut inputs = Vec::new();
-        self.args.values().for_each(|value| value.collect_stages(&mut inputs));
+        self.args.values().for_each(|value| value.each_stage(&mut |id| inputs.push(id)));
         inputs.sort_unstable();
         inputs.dedup();
         inputs
@@ -172,11 +173,12 @@ impl Value {
         }
     }
 
-    fn collect_stages(&self, into: &mut Vec<StageId>) {
+    /// Calls `each` for every stage in it, in order.
+    pub fn each_stage(&self, each: &mut impl FnMut(StageId)) {
         match self {
-            Value::Stage(id) => into.push(*id),
-            Value::List(values) => values.iter().for_each(|value| value.collect_stages(into)),
-            Value::Config { args, .. } => args.values().for_each(|value| value.collect_stages(into)),
+            Value::Stage(id) => each(*id),
+            Value::List(values) => values.iter().for_each(|value| value.each_stage(each)),
+            Value::Config { args, .. } => args.values().for_each(|value| value.each_stage(each)),
             _ => {}
         }
     }

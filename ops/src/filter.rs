@@ -9,7 +9,7 @@ use blip_data::picture::{Card, contact_sheet};
 use blip_data::vocab::Vocab;
 use blip_data::{Sample, TextSource, clean};
 use blip_engine::{Digest, Item, MapOp, MapWorker, Op, OpError, Output, StageCtx, Step, UnitResult, Work};
-use blip_grammar::{Arg, Signature, Type, Value};
+use blip_grammar::{Arg, Arguments, Signature, Type};
 use blip_model::{Med, Role};
 use tch::Tensor;
 
@@ -65,9 +65,9 @@ pub(crate) fn ops() -> [Op; 3] {
     ]
 }
 
-fn steps(args: &BTreeMap<&'static str, Value>) -> Vec<Step> {
+fn steps(args: &Arguments) -> Vec<Step> {
     let pick = |names: &[&'static str]| {
-        names.iter().filter_map(|name| Some((*name, args.get(name)?.clone()))).collect::<BTreeMap<_, _>>()
+        names.iter().filter_map(|name| Some((*name, args.get(name)?.clone()))).collect()
     };
     vec![
         Step { op: "score", args: pick(&["filter", "pairs"]), previous: None },

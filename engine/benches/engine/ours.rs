@@ -1,6 +1,5 @@
 //! The engine of this crate, in a child process of the benchmark.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -11,13 +10,16 @@ use blip_engine::{
     Config, Engine, Fate, Graph, IndexKind, Item, MapOp, MapWorker, NumericEnv, Op, OpError, OpSet, Outcome, Output,
     Resources, RunOptions, StageCtx, UnitResult, Work, Workflow,
 };
-use blip_grammar::{Arg, Attributes, Program, Signature, Source, Span, Stage, StageId, Type, Value};
+use blip_grammar::{Arg, Arguments, Attributes, Program, Signature, Source, Span, Stage, StageId, Type, Value};
 
 use crate::Shape;
 use crate::table::Row;
 
 const TEXT: Type = Type::Named("Text");
 const ITEMS: Type = Type::Named("Items");
+
+/// The workflow's.
+const NAME: &str = "bench.blip";
 
 /// The workflow of a shape; `edit` is the last stage's argument.
 fn text(shape: Shape, size: usize, edit: usize) -> String {
@@ -43,7 +45,7 @@ fn built(shape: Shape, size: usize, edit: usize) -> Workflow {
             (_, Shape::Fan) => Value::Stage(StageId(0)),
         };
         let value = if at + 1 == size { edit } else { at };
-        let args = BTreeMap::from([("value", Value::Int(i64::from(number(value)))), ("from", from)]);
+        let args = Arguments::from([("value", Value::Int(i64::from(number(value)))), ("from", from)]);
         let (args, op, attributes, span) = (args.into(), "step", Attributes::default(), Span { start: 0, end: 0 });
         Stage { name: format!("s{at}"), op, args, attributes, output: TEXT, span }
     };
@@ -56,7 +58,7 @@ fn built(shape: Shape, size: usize, edit: usize) -> Workflow {
     };
     let ops = ops();
     let graph = Graph::new(&program, &ops);
-    Workflow { name: "bench".to_owned(), program, graph, diagnostics: Vec::new(), ops }
+    Workflow { name: NAME.to_owned(), program, graph, diagnostics: Vec::new(), ops }
 }
 
 /// Cold, no-op, changed and the plan of nothing to do for one graph.
@@ -105,20 +107,6 @@ fn child_time(args: &[&str], folder: &Path) -> (Duration, String) {
 pub(crate) fn child(args: &[String]) -> ExitCode {
     let number = |at: usize| args.get(at).and_then(|arg| arg.parse::<usize>().ok()).expect("a number");
     let started = Instant::now();
-    let text = match args.get(1).map(String::as_str) {
-        Some("chain") => text(Shape::Chain, number(2), number(3)),
-        Some("fan") => text(Shape::Fan, number(2), number(3)),
-        _ => format!("in = items({}, {}, shards = {})\nout = twice(in)\n", number(2), number(3), number(4)),
-    };
-    let workflow = if text.len() < TEXT_BYTES_MAX {
-        let source = Source::new("bench.blip", text).expect("a text");
-        Workflow::parse(&source, &ops(), &[]).expect("a right workflow")
-    } else {
-        let shape = if args.get(1).is_some_and(|arg| arg == "chain") { Shape::Chain } else { Shape::Fan };
-        built(shape, number(2), number(3))
-    };
-    let parsed = started.elapsed();
-    let before = resident_kb();
     let config = Config {
         cache: "cache".into(),
         base: ".".into(),
@@ -127,12 +115,27 @@ pub(crate) fn child(args: &[String]) -> ExitCode {
         env: NumericEnv { fields: Vec::new() },
     };
     let engine = Engine::new(config);
+    let options = RunOptions { ahead: Some(engine.look_ahead(NAME)), ..RunOptions::default() };
+    let text = match args.get(1).map(String::as_str) {
+        Some("chain") => text(Shape::Chain, number(2), number(3)),
+        Some("fan") => text(Shape::Fan, number(2), number(3)),
+        _ => format!("in = items({}, {}, shards = {})\nout = twice(in)\n", number(2), number(3), number(4)),
+    };
+    let workflow = if text.len() < TEXT_BYTES_MAX {
+        let source = Source::new(NAME, text).expect("a text");
+        Workflow::parse(&source, &ops(), &[]).expect("a right workflow")
+    } else {
+        let shape = if args.get(1).is_some_and(|arg| arg == "chain") { Shape::Chain } else { Shape::Fan };
+        built(shape, number(2), number(3))
+    };
+    let parsed = started.elapsed();
+    let before = resident_kb();
     if args.get(4).is_some_and(|arg| arg == "plan") {
         let plan = engine.plan(&workflow, &[]).expect("a plan");
         assert!(plan.iter().all(|planned| planned.fate == Fate::Reuse), "the run before did everything");
         return ExitCode::SUCCESS;
     }
-    let summary = engine.run(&workflow, &RunOptions::default(), &mut []).expect("a run");
+    let summary = engine.run(&workflow, &options, &mut []).expect("a run");
     assert_eq!(summary.outcome, Outcome::Done, "{:?}", summary.stages.iter().find(|end| end.error.is_some()));
     let ran = started.elapsed() - parsed;
     let peak = peak_kb();

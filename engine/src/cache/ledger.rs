@@ -156,11 +156,14 @@ impl Ledger {
         self.stages.get(stage)
     }
 
+    /// Everything in it, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Arc<Finished>)> {
+        self.stages.iter().map(|(name, finished)| (name.as_str(), finished))
+    }
+
     /// Everything in it, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Finished>)> {
-        let sorted: BTreeMap<&str, &Arc<Finished>> =
-            self.stages.iter().map(|(name, finished)| (name.as_str(), finished)).collect();
-        sorted.into_iter()
+        self.all().collect::<BTreeMap<_, _>>().into_iter()
     }
 
     /// Notes the newest result of a stage; says whether it is another one than before.

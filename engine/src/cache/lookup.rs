@@ -1,51 +1,102 @@
 //! The index as the rest of the cache sees it: it never fails and never lies for long.
 //!
-//! What it lacks it reads from the groups: those of other processes, and those whose entries a kill took from sled's
+//! It is opened when it is first asked, since opening sled takes longer than many a run that finds nothing to do. What it lacks it reads from the groups: those of other processes, and those whose entries a kill took from sled's
 //! memory. An index that fails or says what is not so is condemned, and one in memory takes its place until the end of
 //! the run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::damaged::Damaged;
 use super::groups::Groups;
 use super::index::{Index, IndexError, Place};
 use super::memory_index::MemoryIndex;
-use crate::dataset::Chunk;
+use super::sled_index::{Opening, SledIndex};
+use crate::dataset::{Chunk, Item};
 use crate::digest::Digest;
 
 /// An index and the groups it is filled from.
 #[derive(Debug)]
 pub(crate) struct Lookup {
-    index: RwLock<Arc<dyn Index>>,
+    /// Nothing until it is first asked.
+    index: RwLock<Option<Arc<dyn Index>>>,
+    sled: Option<SledPlace>,
     pub(crate) units: Groups,
     pub(crate) files: Groups,
     units_seen: AtomicBool,
     files_seen: AtomicBool,
+    /// Where a damaged index is that was replaced when it was opened.
+    aside: Mutex<Option<PathBuf>>,
     notes: Mutex<Vec<String>>,
 }
 
+/// Where sled's index lies, and what sets a damaged one aside.
+#[derive(Debug)]
+pub(crate) struct SledPlace {
+    pub(crate) folder: PathBuf,
+    pub(crate) damaged: Damaged,
+}
+
 impl Lookup {
-    pub(crate) fn new(index: Arc<dyn Index>, units: Groups, files: Groups) -> Self {
+    /// One whose index is in sled; without a place for that, in memory.
+    pub(crate) fn new(sled: Option<SledPlace>, units: Groups, files: Groups) -> Self {
         Self {
-            index: RwLock::new(index),
+            index: RwLock::new(None),
+            sled,
             units,
             files,
             units_seen: AtomicBool::new(false),
             files_seen: AtomicBool::new(false),
+            aside: Mutex::default(),
             notes: Mutex::default(),
         }
     }
 
+    /// The index, opened if it is not yet.
+    fn index(&self) -> Arc<dyn Index> {
+        if let Some(index) = &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+            return Arc::clone(index);
+        }
+        let mut slot = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slot.get_or_insert_with(|| self.open()))
+    }
+
+    fn open(&self) -> Arc<dyn Index> {
+        let Some(SledPlace { folder, damaged }) = &self.sled else { return Arc::new(MemoryIndex::default()) };
+        let (index, fresh, aside) = match SledIndex::open(folder, damaged) {
+            Ok(Opening::Open { index, fresh, aside }) => (index, fresh, aside),
+            Ok(Opening::Taken) => return Arc::new(MemoryIndex::default()),
+            Err(error) => {
+                self.note(format!("{error}; this run goes on without it, and --index none says nothing"));
+                return Arc::new(MemoryIndex::default());
+            }
+        };
+        if fresh && let Err(error) = self.fill(&index, aside.as_deref()) {
+            return self.instead_of(&index, &error);
+        }
+        *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = aside;
+        Arc::new(index)
+    }
+
     /// Fills an index that is new, and says so if there was anything to fill it with. `aside` is where the one before is.
-    pub(crate) fn fill(&self, aside: Option<&Path>) {
-        let count = self.refresh_units() + self.refresh_files();
+    fn fill(&self, index: &dyn Index, aside: Option<&Path>) -> Result<(), IndexError> {
+        let count = self.add_all_units(index)? + self.add_all_files(index)?;
+        self.units_seen.store(true, Ordering::Release);
+        self.files_seen.store(true, Ordering::Release);
         let built = format!("it was built again from the {count} results in the cache");
         match aside {
             Some(aside) => self.note(format!("the index was damaged: {built}; the old one is in {}", aside.display())),
             None if count > 0 => self.note(format!("the index was missing: {built}")),
             None => {}
         }
+        Ok(())
+    }
+
+    /// Where a damaged index is that this one replaced.
+    pub(crate) fn aside(&self) -> Option<PathBuf> {
+        self.index();
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What a user should hear about the index since it was last asked.
@@ -57,39 +108,32 @@ impl Lookup {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
-    /// Takes in the groups of units that the index has not seen; says how many units they had.
-    pub(crate) fn refresh_units(&self) -> usize {
+    /// Takes in the groups of units that the index has not seen.
+    pub(crate) fn refresh_units(&self) {
         self.units_seen.store(true, Ordering::Release);
-        self.refresh(&self.units, |index, group, chunk| {
+        self.ask(|index| self.add_all_units(index));
+    }
+
+    /// The same for the digests of user's files.
+    fn refresh_files(&self) {
+        self.files_seen.store(true, Ordering::Release);
+        self.ask(|index| self.add_all_files(index));
+    }
+
+    /// Says how many units the groups had that the index had not seen.
+    fn add_all_units(&self, index: &dyn Index) -> Result<usize, IndexError> {
+        add_all(index, &self.units, |group, chunk| {
             let keys: Vec<Digest> = chunk.items.iter().map(|item| item.id).collect();
             index.add_units(group, &keys)
         })
     }
 
-    /// The same for the digests of user's files.
-    pub(crate) fn refresh_files(&self) -> usize {
-        self.files_seen.store(true, Ordering::Release);
-        self.refresh(&self.files, |index, group, chunk| {
-            let entry = |item: &crate::dataset::Item| {
-                Some((item.id, Digest::from_bytes(item.payload.as_slice().try_into().ok()?)))
-            };
+    fn add_all_files(&self, index: &dyn Index) -> Result<usize, IndexError> {
+        add_all(index, &self.files, |group, chunk| {
+            let entry = |item: &Item| Some((item.id, Digest::from_bytes(item.payload.as_slice().try_into().ok()?)));
             let files: Vec<(Digest, Digest)> = chunk.items.iter().filter_map(entry).collect();
             index.add_files(Some(group), &files)
         })
-    }
-
-    fn refresh(&self, groups: &Groups, add: impl Fn(&dyn Index, &Digest, &Chunk) -> Result<(), IndexError>) -> usize {
-        let mut count = 0;
-        for group in groups.list() {
-            if self.ask(|index| index.has_group(&group)) {
-                continue;
-            }
-            if let Some(chunk) = groups.get(&group) {
-                self.ask(|index| add(index, &group, &chunk));
-                count += chunk.items.len();
-            }
-        }
-        count
     }
 
     /// The places of units, in the order asked.
@@ -131,12 +175,14 @@ impl Lookup {
 
     /// Whether what the index knows outlives this process.
     pub(crate) fn lasts(&self) -> bool {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).lasts()
+        self.index().lasts()
     }
 
-    /// Hands everything to the operating system.
+    /// Hands everything to the operating system. Nothing to do for one that nobody asked.
     pub(crate) fn flush(&self) {
-        self.ask(|index| index.flush());
+        if self.index.read().unwrap_or_else(PoisonError::into_inner).is_some() {
+            self.ask(|index| index.flush());
+        }
     }
 
     /// The index said something that is not so.
@@ -147,8 +193,7 @@ impl Lookup {
     /// Asks the index; one that fails is replaced, and the new one does not.
     fn ask<T>(&self, question: impl Fn(&dyn Index) -> Result<T, IndexError>) -> T {
         loop {
-            let index = Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner));
-            match question(index.as_ref()) {
+            match question(self.index().as_ref()) {
                 Ok(answer) => return answer,
                 Err(error) => self.replace(&error),
             }
@@ -156,14 +201,38 @@ impl Lookup {
     }
 
     fn replace(&self, error: &IndexError) {
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let index = slot.take().unwrap_or_else(|| Arc::new(MemoryIndex::default()));
+        *slot = Some(self.instead_of(index.as_ref(), error));
+    }
+
+    /// What takes the place of an index that is no good.
+    fn instead_of(&self, index: &dyn Index, error: &IndexError) -> Arc<dyn Index> {
         index.condemn();
-        *index = Arc::new(MemoryIndex::default());
-        drop(index);
         self.units_seen.store(false, Ordering::Release);
         self.files_seen.store(false, Ordering::Release);
         self.note(format!("{error}; this run goes on without it, and the next one builds it again"));
+        Arc::new(MemoryIndex::default())
     }
+}
+
+/// Adds the groups that an index has not seen; says how many items they had.
+fn add_all(
+    index: &dyn Index,
+    groups: &Groups,
+    add: impl Fn(&Digest, &Chunk) -> Result<(), IndexError>,
+) -> Result<usize, IndexError> {
+    let mut count = 0;
+    for group in groups.list() {
+        if index.has_group(&group)? {
+            continue;
+        }
+        if let Some(chunk) = groups.get(&group) {
+            add(&group, &chunk)?;
+            count += chunk.items.len();
+        }
+    }
+    Ok(count)
 }
 
 #[cfg(test)]
@@ -225,7 +294,8 @@ mod tests {
             let condemned = AtomicBool::new(false);
             let tired = Arc::new(Tired { memory: MemoryIndex::default(), patience: patience.into(), condemned });
             let index: Arc<dyn Index> = tired.clone();
-            let lookup = Lookup::new(index, groups(cache.path(), "units"), groups(cache.path(), "files"));
+            let lookup = Lookup::new(None, groups(cache.path(), "units"), groups(cache.path(), "files"));
+            *lookup.index.write().unwrap() = Some(index);
             let key = |number: u8| Digest::of(&[number]);
             for number in 0..4 {
                 let group = lookup.units.put(vec![(key(number), vec![number])]).unwrap();

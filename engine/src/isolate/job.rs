@@ -108,7 +108,8 @@ impl StageJob {
             ..Attributes::default()
         };
         let env = Arc::new(NumericEnv { fields: file.env });
-        let preimage = Preimage::new(&op, &args, &inputs, &file.sources, &env);
+        let digests = inputs.iter().map(|(name, artifact)| (*name, artifact.digest)).collect();
+        let preimage = Preimage::new(&op, &args, digests, &file.sources, &env);
         let output = op.signature.output;
         let node = Node { name: file.stage.clone(), op, args: args.clone(), attributes: attributes.clone(), output };
         let parts = StageParts {

@@ -1,8 +1,6 @@
 //! Arguments as JSON, and back: names come from the ops that both processes have.
 
-use std::collections::BTreeMap;
-
-use blip_grammar::{StageId, Value};
+use blip_grammar::{Arguments, StageId, Value};
 use serde_json::{Value as Json, json};
 
 use crate::op::OpSet;
@@ -25,8 +23,8 @@ pub(super) fn encode(value: &Value) -> Json {
 }
 
 /// Arguments as JSON.
-pub(super) fn encode_args(args: &BTreeMap<&'static str, Value>) -> Json {
-    args.iter().map(|(name, value)| ((*name).to_owned(), encode(value))).collect::<serde_json::Map<_, _>>().into()
+pub(super) fn encode_args(args: &Arguments) -> Json {
+    args.iter().map(|(name, value)| (name.to_owned(), encode(value))).collect::<serde_json::Map<_, _>>().into()
 }
 
 /// The value of JSON; nothing when it is none, or names an op that is not there.
@@ -54,7 +52,7 @@ pub(super) fn decode(json: &Json, ops: &OpSet) -> Option<Value> {
 }
 
 /// The arguments of JSON for an op.
-pub(super) fn decode_args(op: &str, json: &Json, ops: &OpSet) -> Option<BTreeMap<&'static str, Value>> {
+pub(super) fn decode_args(op: &str, json: &Json, ops: &OpSet) -> Option<Arguments> {
     let signature = &ops.op(op)?.signature;
     let argument = |(name, value): (&String, &Json)| {
         let known = signature.args.iter().find(|arg| arg.name == name)?;
@@ -74,7 +72,7 @@ mod tests {
     fn every_kind_of_value_comes_back() {
         let signature = Signature::config("nucleus", Type::Named("Decode"), "x");
         let ops = OpSet::new().with(Op::config(signature.arg(Arg::required("top_p", Type::Float, "x"))));
-        let config = Value::Config { op: "nucleus", args: BTreeMap::from([("top_p", Value::Float(0.1 + 0.2))]) };
+        let config = Value::Config { op: "nucleus", args: Arguments::from([("top_p", Value::Float(0.1 + 0.2))]) };
         let plain = [Value::Absent, Value::Int(-3), Value::Float(f64::MIN_POSITIVE), Value::Str("\"é\n".to_owned())];
         let others = [Value::Bool(true), Value::Duration(7), Value::Size(9), Value::Path("a/*.tar".to_owned())];
         let list = Value::List(vec![Value::Stage(StageId(4)), config.clone()]);

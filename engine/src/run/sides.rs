@@ -60,7 +60,7 @@ pub(crate) fn export_ctx(
         sources: Vec::new(),
         blobs: Arc::clone(&ended.blobs),
         sides,
-        preimage: Preimage::new(&node.op, &node.args, &[], &[], &env),
+        preimage: Preimage::new(&node.op, &node.args, Vec::new(), &[], &env),
         cache: Arc::clone(cache),
         env,
         stop: Stop::default(),

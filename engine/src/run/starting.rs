@@ -37,9 +37,10 @@ impl Run<'_, '_> {
         }
         self.stage(id).state.go(State::Probing);
         let node = Arc::clone(self.graph.node(id));
-        let inputs = self.inputs(id);
+        let digest = |(arg, input): &(&'static str, NodeId)| Some((*arg, self.finished(*input)?.output));
+        let inputs: Vec<(&'static str, Digest)> = self.graph.inputs(id).iter().filter_map(digest).collect();
         if node.op.sources.is_none() {
-            let preimage = Preimage::new(&node.op, &node.args, &inputs, &[], &self.setting.env);
+            let preimage = Preimage::new(&node.op, &node.args, inputs.clone(), &[], &self.setting.env);
             let key = preimage.hash();
             if self.deviates(id, &key, &preimage) {
                 return;

@@ -17,7 +17,7 @@ use crate::graph::{Node, NodeId};
 use crate::isolate::{self, Isolation};
 use crate::key::{NumericEnv, Preimage};
 use crate::map;
-use crate::op::{Artifact, Body, OpError};
+use crate::op::{Body, OpError};
 
 /// What a worker is asked for.
 pub(crate) enum Job {
@@ -30,7 +30,7 @@ pub(crate) enum Job {
 pub(crate) struct ProbeJob {
     pub(crate) id: NodeId,
     pub(crate) node: Arc<Node>,
-    pub(crate) inputs: Vec<(&'static str, Artifact)>,
+    pub(crate) inputs: Vec<(&'static str, Digest)>,
     pub(crate) base: std::path::PathBuf,
     pub(crate) cache: Arc<Cache>,
     pub(crate) env: Arc<NumericEnv>,
@@ -103,7 +103,7 @@ pub(crate) fn probe(job: &ProbeJob) -> Result<Probe, OpError> {
     let started = Instant::now();
     let files = Files::new(&job.base, Some(&job.cache.files));
     let sources = sources(&job.node, &files)?;
-    let preimage = Preimage::new(&job.node.op, &job.node.args, &job.inputs, &sources, &job.env);
+    let preimage = Preimage::new(&job.node.op, &job.node.args, job.inputs.clone(), &sources, &job.env);
     let key = preimage.hash();
     let record = job.cache.hit(&key);
     Ok(Probe { key, preimage, sources, record, took_ms: elapsed_ms(started) })

@@ -12,26 +12,26 @@ use crate::cache::ledger::Ledger;
 use crate::cache::map_tables::MapTable;
 use crate::cache::records::Record;
 use crate::cache::sealed;
-use crate::cache::{Cache, Opened};
+use crate::cache::Cache;
 use crate::dataset;
 use crate::digest::Digest;
 use crate::key;
 
 /// Looks over an open cache.
-pub(crate) fn inspect(opened: &Opened, level: Level) -> Report {
+pub(crate) fn inspect(cache: &Cache, level: Level) -> Report {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     let mut look = Look {
-        cache: &opened.cache,
+        cache,
         level,
         salt: now.to_be_bytes(),
         needed: BTreeMap::new(),
         report: Report::default(),
     };
-    if let Some(aside) = &opened.index_aside {
+    if let Some(aside) = cache.index_aside() {
         look.report.damage.push(Damage {
             path: look.cache.folder().join("index"),
             wrong: Wrong::Index("the index cannot be opened; it was built again".to_owned()),
-            aside: Some(aside.clone()),
+            aside: Some(aside),
             affected: Vec::new(),
         });
     }

@@ -202,7 +202,7 @@ fn pair() -> Op {
         let first = upper.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         vec![
             blip_engine::Step { op: "upper", args: first, previous: None },
-            blip_engine::Step { op: "length", args: std::collections::BTreeMap::new(), previous: Some("from") },
+            blip_engine::Step { op: "length", args: blip_grammar::Arguments::default(), previous: Some("from") },
         ]
     })
 }

@@ -1,10 +1,9 @@
 //! Calls: which value goes to which argument, defaults, and the stage or config value that comes of it.
 
-use std::collections::BTreeMap;
-
 use super::Checker;
 use super::stages::Place;
 use super::values::{Found, Typed, article, coerce};
+use crate::arguments::Arguments;
 use crate::ast::{Argument, Expr, ExprKind, Name};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
@@ -13,14 +12,19 @@ use crate::signature::{Arg, Default, Kind, Signature, Signatures};
 use crate::span::Span;
 use crate::types::Type;
 
-/// The values written for an argument: one, or any number for a variadic one.
-type Given<'e> = Vec<&'e Argument>;
-
-/// What was written in a call, by argument.
+/// What was written in a call, each with the name of the argument it is for: a variadic one may occur any number of times.
 struct Assigned<'e> {
-    given: BTreeMap<&'static str, Given<'e>>,
+    given: Vec<(&'static str, &'e Argument)>,
     /// Whether every value found its argument.
     good: bool,
+}
+
+impl<'e> Assigned<'e> {
+    /// What was written for an argument.
+    fn of(&self, arg: &Arg) -> impl Iterator<Item = &'e Argument> {
+        let name = arg.name;
+        self.given.iter().filter(move |(given, _)| *given == name).map(|(_, argument)| *argument)
+    }
 }
 
 impl Checker<'_> {
@@ -68,7 +72,7 @@ impl Checker<'_> {
         written: &'e [Argument],
         place: Place<'_>,
     ) -> Assigned<'e> {
-        let mut assigned = Assigned { given: BTreeMap::new(), good: true };
+        let mut assigned = Assigned { given: Vec::with_capacity(written.len()), good: true };
         let mut next = 0;
         let mut named = false;
         for argument in written {
@@ -89,11 +93,11 @@ impl Checker<'_> {
                 self.too_many(signature, op, argument);
                 None
             };
-            let first = arg.and_then(|arg| assigned.given.get(arg.name)?.first().copied());
+            let first = arg.and_then(|arg| assigned.of(arg).next());
             match (arg, first) {
-                (Some(arg), None) => assigned.given.entry(arg.name).or_default().push(argument),
+                (Some(arg), None) => assigned.given.push((arg.name, argument)),
                 (Some(arg), Some(first)) if arg.variadic && argument.name.is_none() && first.name.is_none() => {
-                    assigned.given.entry(arg.name).or_default().push(argument);
+                    assigned.given.push((arg.name, argument));
                 }
                 (arg, first) => {
                     if let (Some(arg), Some(first)) = (arg, first) {
@@ -161,20 +165,19 @@ impl Checker<'_> {
         &mut self,
         signature: &Signature,
         op: &Name,
-        mut assigned: Assigned<'_>,
+        assigned: Assigned<'_>,
         place: Place<'_>,
-    ) -> Option<BTreeMap<&'static str, Value>> {
+    ) -> Option<Arguments> {
         let signatures = self.signatures;
-        let mut args = BTreeMap::new();
+        let mut args = Vec::with_capacity(signature.args.len());
         let mut missing = Vec::new();
         let mut good = assigned.good;
         for arg in &signature.args {
-            let value = match assigned.given.remove(arg.name) {
-                Some(given) if arg.variadic => self.variadic(arg, &op.text, &given, place),
-                Some(given) => given.first().and_then(|given| {
-                    let typed = self.expr(&given.value, place.inside())?;
-                    self.argument(arg, &op.text, &typed, &given.value)
-                }),
+            let value = match assigned.of(arg).next() {
+                Some(_) if arg.variadic => self.variadic(arg, &op.text, assigned.of(arg), place),
+                Some(given) => self
+                    .expr(&given.value, place.inside())
+                    .and_then(|typed| self.argument(arg, &op.text, &typed, &given.value)),
                 None => match arg.default {
                     Default::Required => {
                         missing.push(arg);
@@ -192,7 +195,7 @@ impl Checker<'_> {
         if !missing.is_empty() && assigned.good {
             self.missing(op, &missing);
         }
-        (good && missing.is_empty()).then_some(args)
+        (good && missing.is_empty()).then(|| args.into_iter().collect())
     }
 
     fn missing(&mut self, op: &Name, missing: &[&Arg]) {
@@ -213,7 +216,7 @@ impl Checker<'_> {
 
     /// The value of an argument that takes one.
     fn argument(&mut self, arg: &Arg, op: &str, typed: &Typed, expr: &Expr) -> Option<Value> {
-        let what = format!("the argument `{}` of `{op}`", arg.name);
+        let what = format_args!("the argument `{}` of `{op}`", arg.name);
         let value = self.fit(typed, arg.ty, expr, &what)?;
         if let Some(range) = arg.range {
             self.within(&value, arg.ty, range, expr.span, &what)?;
@@ -231,7 +234,13 @@ impl Checker<'_> {
     }
 
     /// The values of a variadic argument. A list among them stands for its values.
-    fn variadic(&mut self, arg: &Arg, op: &str, given: &[&Argument], place: Place<'_>) -> Option<Value> {
+    fn variadic<'e>(
+        &mut self,
+        arg: &Arg,
+        op: &str,
+        given: impl Iterator<Item = &'e Argument>,
+        place: Place<'_>,
+    ) -> Option<Value> {
         let mut values = Vec::new();
         let mut good = true;
         for given in given {

@@ -53,7 +53,7 @@ impl<'a> Checker<'a> {
     /// The path of an export, unless it is empty or another one's.
     fn export_path(&mut self, path: &Expr, paths: &mut BTreeMap<String, Span>) -> Option<String> {
         let typed = self.expr(path, Place::value_of("").inside())?;
-        let Some(Value::Path(text)) = self.fit(&typed, Type::Path, path, "an export") else { return None };
+        let Some(Value::Path(text)) = self.fit(&typed, Type::Path, path, &"an export") else { return None };
         let fault = |message: &str| Diagnostic::error(codes::EXPORT_PATH, message);
         if text.is_empty() {
             let diagnostic = fault("the path of an export is empty").at(path.span, "this path");

@@ -31,8 +31,8 @@ impl Checker<'_> {
         let count = self.file.statements.len();
         let mut progress = vec![Progress::Open; count];
         let mut order = Vec::with_capacity(count);
+        let mut path: Vec<Step> = Vec::new();
         for root in 0..count {
-            let mut path: Vec<Step> = Vec::new();
             let mut next = Some((root, Span::new(0, 0)));
             loop {
                 if let Some((at, from)) = next.take() {
@@ -114,10 +114,10 @@ fn expressions<'s>(statement: &'s Statement, each: &mut dyn FnMut(&'s Expr)) {
     match &statement.kind {
         StatementKind::Param { default, range, .. } => {
             default.iter().for_each(&mut *each);
-            range.iter().for_each(|(low, high)| {
+            if let Some((low, high)) = range.as_deref() {
                 each(low);
                 each(high);
-            });
+            }
         }
         StatementKind::Binding { value, .. } => each(value),
         // Exports are looked at when everything else is known.

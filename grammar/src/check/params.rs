@@ -97,7 +97,7 @@ impl Checker<'_> {
         // Every part is looked at before one with a fault ends it.
         let declared = ty.as_ref().map(|ty| self.declared_type(ty));
         let typed = default.as_ref().map(|expr| self.plain(expr, &name.text));
-        let ends = range.as_ref().map(|(low, high)| (self.plain(low, &name.text), self.plain(high, &name.text)));
+        let ends = range.as_deref().map(|(low, high)| (self.plain(low, &name.text), self.plain(high, &name.text)));
         let ends = ends.map(|(low, high)| low.zip(high));
         if declared == Some(None) || typed == Some(None) || ends == Some(None) {
             return None;
@@ -123,7 +123,7 @@ impl Checker<'_> {
         expr: &Expr,
         what: &str,
     ) -> Option<Value> {
-        let value = self.fit(typed, ty, expr, what)?;
+        let value = self.fit(typed, ty, expr, &what)?;
         if let Some((low, high)) = range
             && let Some(found) = outside(&value, (low, high))
         {

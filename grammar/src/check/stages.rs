@@ -1,14 +1,16 @@
 //! Stages: equal calls are one, each has a name, and the program that comes of all of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::Checker;
 use super::attributes::merge;
+use crate::arguments::Arguments;
 use crate::ast::{Name, Statement};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
-use crate::program::{Attributes, Program, Stage, StageId, Value};
+use crate::program::{Attributes, Program, Stage, StageId};
 use crate::signature::Signature;
 use crate::span::Span;
 use crate::types::Type;
@@ -36,18 +38,29 @@ impl<'n> Place<'n> {
 #[derive(Debug, Default)]
 pub(super) struct Stages {
     stages: Vec<Stage>,
-    /// Every name a stage goes by.
-    names: BTreeMap<String, StageId>,
+    /// Every name a stage goes by; of equal ones the last counts.
+    names: Vec<(String, StageId)>,
     /// Stages by what they compute.
     equal: HashMap<String, StageId>,
     /// Stages that have the name of a binding, with that binding's name.
-    bound: BTreeMap<StageId, Span>,
+    bound: HashMap<StageId, Span>,
     /// How many different calls of one op a binding holds, by `binding/op`; and which they are.
     counts: BTreeMap<String, usize>,
     counted: BTreeSet<(String, StageId)>,
 }
 
 impl Stages {
+    /// None yet, with room for so many.
+    pub(super) fn for_about(count: usize) -> Stages {
+        Stages {
+            stages: Vec::with_capacity(count),
+            names: Vec::with_capacity(count),
+            equal: HashMap::with_capacity(count),
+            bound: HashMap::with_capacity(count),
+            ..Stages::default()
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.stages.is_empty()
     }
@@ -61,12 +74,14 @@ impl Stages {
     pub(super) fn add(
         &mut self,
         signature: &Signature,
-        args: BTreeMap<&'static str, Value>,
+        args: Arguments,
         place: Place<'_>,
         span: Span,
     ) -> StageId {
-        let listed: Vec<String> = args.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let same = format!("{}({})", signature.name, listed.join(","));
+        let mut same = signature.name.to_owned();
+        for (name, value) in args.iter() {
+            let _ = write!(same, ",{name}={value}");
+        }
         let next =
             StageId(u32::try_from(self.stages.len()).expect("a workflow of at most 1 MB has fewer than 2^32 calls"));
         let id = *self.equal.entry(same).or_insert(next);
@@ -93,7 +108,7 @@ impl Stages {
         if let Some(stage) = self.stage_mut(id).filter(|stage| stage.name.is_empty()) {
             stage.name.clone_from(&name);
         }
-        self.names.insert(name, id);
+        self.names.push((name, id));
     }
 
     fn stage_mut(&mut self, id: StageId) -> Option<&mut Stage> {
@@ -102,16 +117,20 @@ impl Stages {
 
     /// The stages whose results no other stage takes and that are `wanted`.
     fn leaves(&self, wanted: impl Fn(&Stage) -> bool) -> Vec<StageId> {
-        let inputs: BTreeSet<StageId> = self.stages.iter().flat_map(Stage::inputs).collect();
+        let mut inputs: HashSet<StageId> = HashSet::new();
+        let values = self.stages.iter().flat_map(|stage| stage.args.values());
+        values.for_each(|value| value.each_stage(&mut |id| {
+            inputs.insert(id);
+        }));
         let stages = (0..).map(StageId).zip(&self.stages);
-        stages.filter(|(id, stage)| !inputs.contains(id) && wanted(stage)).map(|(id, _)| id).collect()
+        stages.filter(|(id, stage)| wanted(stage) && !inputs.contains(id)).map(|(id, _)| id).collect()
     }
 }
 
 impl Checker<'_> {
     /// Names a stage after a binding, and notes how it is to be run.
     pub(super) fn bind_stage(&mut self, name: &Name, id: StageId, attributes: &Attributes, statement: &Statement) {
-        self.stages.names.insert(name.text.clone(), id);
+        self.stages.names.push((name.text.clone(), id));
         let first = self.stages.bound.get(&id).copied();
         if first.is_none() {
             self.stages.bound.insert(id, name.span);
@@ -145,6 +164,6 @@ impl Checker<'_> {
         default_targets.dedup();
         let params = self.params.into_values().collect();
         let Stages { stages, names, .. } = self.stages;
-        Program { params, stages, exports: self.exports, names, default_targets }
+        Program { params, stages, exports: self.exports, names: names.into_iter().collect(), default_targets }
     }
 }

@@ -1,6 +1,7 @@
 //! Values and their types: literals, what fits where, ranges, and what to say when a value does not fit.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use super::Checker;
 use crate::ast::{Expr, ExprKind, StatementKind};
@@ -46,8 +47,8 @@ impl Found {
 }
 
 /// As in "this is a list of ints".
-impl std::fmt::Display for Found {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Found::One(ty) => write!(f, "{}", article(*ty)),
             Found::List(values) => {
@@ -235,7 +236,7 @@ fn amount(value: &Value) -> Option<f64> {
 
 impl Checker<'_> {
     /// The value as `ty` takes it, or a diagnostic. `place` is what it is for: "the argument `lr` of `pretrain`".
-    pub(super) fn fit(&mut self, typed: &Typed, ty: Type, expr: &Expr, place: &str) -> Option<Value> {
+    pub(super) fn fit(&mut self, typed: &Typed, ty: Type, expr: &Expr, place: &dyn fmt::Display) -> Option<Value> {
         let (value, found) = typed;
         if let Some(value) = coerce(value, found, ty) {
             return Some(value);
@@ -245,7 +246,7 @@ impl Checker<'_> {
             (&expr.kind, value, found, ty)
         {
             for ((value, found), expr) in values.iter().zip(found).zip(exprs) {
-                self.fit(&(value.clone(), found.clone()), *element, expr, &format!("each value of {place}"));
+                self.fit(&(value.clone(), found.clone()), *element, expr, &format_args!("each value of {place}"));
             }
             return None;
         }
@@ -253,6 +254,7 @@ impl Checker<'_> {
             (Value::Str(text), Type::Choice(_)) => format!("\"{text}\" is none of them"),
             _ => format!("this is {found}"),
         };
+        let place = place.to_string();
         let verb = if place.starts_with("each") { "is" } else { "takes" };
         let message = format!("{place} {verb} {}", article(ty));
         let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message).at(expr.span, label);
@@ -329,7 +331,7 @@ impl Checker<'_> {
     }
 
     /// Whether the value of an argument lies in its range; else a diagnostic.
-    pub(super) fn within(&mut self, value: &Value, ty: Type, range: (f64, f64), span: Span, place: &str) -> Option<()> {
+    pub(super) fn within(&mut self, value: &Value, ty: Type, range: (f64, f64), span: Span, place: &dyn fmt::Display) -> Option<()> {
         let Some(found) = outside_argument(value, range) else { return Some(()) };
         let (low, high) = (bound_text(ty, range.0), bound_text(ty, range.1));
         let choose = match (range.0.is_finite(), range.1.is_finite()) {

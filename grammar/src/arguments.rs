@@ -1,0 +1,57 @@
+//! The values of a call's arguments, by name.
+
+use crate::program::Value;
+
+/// Names and values, sorted by name. A workflow has very many of these, most of them with few arguments: they take no more
+/// memory than they need.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Arguments(Box<[(&'static str, Value)]>);
+
+impl Arguments {
+    /// The value of an argument.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        let at = self.0.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
+        self.0.get(at).map(|(_, value)| value)
+    }
+
+    /// Names and values, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        self.0.iter().map(|(name, value)| (*name, value))
+    }
+
+    /// The values, by their names.
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        self.0.iter().map(|(_, value)| value)
+    }
+}
+
+/// Of equal names the last one counts.
+impl FromIterator<(&'static str, Value)> for Arguments {
+    fn from_iter<I: IntoIterator<Item = (&'static str, Value)>>(arguments: I) -> Self {
+        let mut list: Vec<(&'static str, Value)> = arguments.into_iter().collect();
+        list.reverse();
+        list.sort_by_key(|(name, _)| *name);
+        list.dedup_by_key(|(name, _)| *name);
+        Self(list.into())
+    }
+}
+
+impl<const N: usize> From<[(&'static str, Value); N]> for Arguments {
+    fn from(arguments: [(&'static str, Value); N]) -> Self {
+        arguments.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn are_found_by_name_and_listed_in_their_order() {
+        let arguments = Arguments::from([("b", Value::Int(1)), ("a", Value::Int(2)), ("b", Value::Int(3))]);
+        let listed: Vec<_> = arguments.iter().collect();
+        assert_eq!(listed, [("a", &Value::Int(2)), ("b", &Value::Int(3))]);
+        assert_eq!(arguments.get("b"), Some(&Value::Int(3)));
+        assert_eq!((arguments.get("c"), Arguments::default().get("a")), (None, None));
+    }
+}
