@@ -96,13 +96,7 @@ impl Loaded {
     }
 }
 
-fn engine(
-    source: &Source,
-    base: &Path,
-    cache: &CacheArgs,
-    jobs: Option<u32>,
-    memory: Option<u64>,
-) -> (Engine, String) {
+fn engine(source: &Source, base: &Path, cache: &CacheArgs, jobs: Option<u32>, memory: Option<u64>) -> (Engine, String) {
     let beside = || if base == Path::new(".") { CACHE_NAME.into() } else { base.join(CACHE_NAME) };
     let folder = cache.cache.clone().unwrap_or_else(beside);
     let name = name_in(&folder, source);

@@ -75,28 +75,8 @@ struct Parts {
     faults: Vec<(Span, Box<pest::error::Error<Rule>>)>,
 }
 
-/// More pieces than this are parsed by two threads.
-const ALONE_MAX: usize = 1_000;
-
 /// Parses the pieces that are not broken. Where one ends and the next begins is known: each can be parsed by itself.
 fn parse_pieces(source: &Source, pieces: &[Piece]) -> Parts {
-    if pieces.len() <= ALONE_MAX {
-        return parse_in_turn(source, pieces);
-    }
-    let (first, second) = pieces.split_at(pieces.len() / 2);
-    let (mut parts, others) = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().spawn_scoped(scope, || parse_in_turn(source, second));
-        let parts = parse_in_turn(source, first);
-        let others = thread.ok().and_then(|thread| thread.join().ok());
-        (parts, others.unwrap_or_else(|| parse_in_turn(source, second)))
-    });
-    parts.statements.extend(others.statements);
-    parts.diagnostics.extend(others.diagnostics);
-    parts.faults.extend(others.faults);
-    parts
-}
-
-fn parse_in_turn(source: &Source, pieces: &[Piece]) -> Parts {
     let mut parts = Parts { statements: Vec::with_capacity(pieces.len()), ..Parts::default() };
     for together in pieces.chunks(TOGETHER) {
         if !parts.add_together(source, together) {
@@ -329,9 +309,7 @@ impl Builder<'_> {
 fn expected(rules: &[Rule]) -> Vec<&'static str> {
     let word = |rule: &Rule| match rule {
         Rule::ident => Some("a name"),
-        Rule::path | Rule::expr | Rule::number | Rule::string | Rule::list | Rule::argument => {
-            Some("a value")
-        }
+        Rule::path | Rule::expr | Rule::number | Rule::string | Rule::list | Rule::argument => Some("a value"),
         Rule::attribute => Some("an attribute"),
         Rule::range | Rule::bound => Some("a range such as 0.0..1.0"),
         Rule::type_name => Some("a type"),

@@ -66,9 +66,8 @@ pub(crate) fn ops() -> [Op; 3] {
 }
 
 fn steps(args: &Arguments) -> Vec<Step> {
-    let pick = |names: &[&'static str]| {
-        names.iter().filter_map(|name| Some((*name, args.get(name)?.clone()))).collect()
-    };
+    let pick =
+        |names: &[&'static str]| names.iter().filter_map(|name| Some((*name, args.get(name)?.clone()))).collect();
     vec![
         Step { op: "score", args: pick(&["filter", "pairs"]), previous: None },
         Step { op: "select", args: pick(&["threshold"]), previous: Some("pairs") },

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Affected, Damage, Level, Report, Wrong};
+use crate::cache::Cache;
 use crate::cache::checkpoints;
 use crate::cache::ledger::Ledger;
 use crate::cache::map_tables::MapTable;
 use crate::cache::records::Record;
 use crate::cache::sealed;
-use crate::cache::Cache;
 use crate::dataset;
 use crate::digest::Digest;
 use crate::key;
@@ -20,13 +20,7 @@ use crate::key;
 /// Looks over an open cache.
 pub(crate) fn inspect(cache: &Cache, level: Level) -> Report {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
-    let mut look = Look {
-        cache,
-        level,
-        salt: now.to_be_bytes(),
-        needed: BTreeMap::new(),
-        report: Report::default(),
-    };
+    let mut look = Look { cache, level, salt: now.to_be_bytes(), needed: BTreeMap::new(), report: Report::default() };
     if let Some(aside) = cache.index_aside() {
         look.report.damage.push(Damage {
             path: look.cache.folder().join("index"),

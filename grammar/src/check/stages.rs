@@ -71,13 +71,7 @@ impl Stages {
     }
 
     /// The stage of a call: a new one, or one that computes the same.
-    pub(super) fn add(
-        &mut self,
-        signature: &Signature,
-        args: Arguments,
-        place: Place<'_>,
-        span: Span,
-    ) -> StageId {
+    pub(super) fn add(&mut self, signature: &Signature, args: Arguments, place: Place<'_>, span: Span) -> StageId {
         let mut same = signature.name.to_owned();
         for (name, value) in args.iter() {
             let _ = write!(same, ",{name}={value}");
@@ -119,9 +113,11 @@ impl Stages {
     fn leaves(&self, wanted: impl Fn(&Stage) -> bool) -> Vec<StageId> {
         let mut inputs: HashSet<StageId> = HashSet::new();
         let values = self.stages.iter().flat_map(|stage| stage.args.values());
-        values.for_each(|value| value.each_stage(&mut |id| {
-            inputs.insert(id);
-        }));
+        values.for_each(|value| {
+            value.each_stage(&mut |id| {
+                inputs.insert(id);
+            })
+        });
         let stages = (0..).map(StageId).zip(&self.stages);
         stages.filter(|(id, stage)| wanted(stage) && !inputs.contains(id)).map(|(id, _)| id).collect()
     }

@@ -331,7 +331,14 @@ impl Checker<'_> {
     }
 
     /// Whether the value of an argument lies in its range; else a diagnostic.
-    pub(super) fn within(&mut self, value: &Value, ty: Type, range: (f64, f64), span: Span, place: &dyn fmt::Display) -> Option<()> {
+    pub(super) fn within(
+        &mut self,
+        value: &Value,
+        ty: Type,
+        range: (f64, f64),
+        span: Span,
+        place: &dyn fmt::Display,
+    ) -> Option<()> {
         let Some(found) = outside_argument(value, range) else { return Some(()) };
         let (low, high) = (bound_text(ty, range.0), bound_text(ty, range.1));
         let choose = match (range.0.is_finite(), range.1.is_finite()) {
