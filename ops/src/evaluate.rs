@@ -4,13 +4,13 @@
 //! right. A filter: how well its ITM head tells matching from unmatching texts. A filter or a pretrained model: retrieval by
 //! ITC. A pretrained model: perplexity too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use blip_data::scenes::Scene;
 use blip_data::vocab::Vocab;
 use blip_data::{Sample, clean};
 use blip_engine::{Args, Digest, Op, OpError, Output, StageCtx};
-use blip_grammar::{Arg, Signature, Type, Value};
+use blip_grammar::{Arg, Arguments, Signature, Type, Value};
 use blip_model::loss::{IGNORED, language};
 use blip_model::{Med, Pass, Role};
 use tch::{Kind, Tensor};
@@ -127,7 +127,7 @@ fn beam() -> Args {
         ("max_length", Value::Int(20)),
         ("repetition_penalty", Value::Float(1.0)),
     ];
-    Args::new("beam", BTreeMap::from(values))
+    Args::new("beam", Arguments::from(values))
 }
 
 /// e to the mean negative log-likelihood of a token, given the image and the tokens before it.
