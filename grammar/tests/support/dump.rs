@@ -27,7 +27,7 @@ fn kind(kind: &StatementKind) -> String {
         StatementKind::Param { name, ty, default, range } => {
             let ty = ty.as_ref().map_or(String::new(), |ty| format!(" : {}", ty.text));
             let default = default.as_ref().map_or(String::new(), |default| format!(" = {}", expr(default)));
-            let range = range.as_ref();
+            let range = range.as_deref();
             let range = range.map_or(String::new(), |(low, high)| format!(" in {} .. {}", expr(low), expr(high)));
             format!("param {}{ty}{default}{range}", name.text)
         }

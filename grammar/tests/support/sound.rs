@@ -1,5 +1,6 @@
 //! What holds for every text, whether people or machines wrote it.
 
+use blip_grammar::ast::{File, Statement};
 use blip_grammar::{Diagnostic, Source, Span, check, format, parse};
 
 use super::{dump, toy};
@@ -24,8 +25,21 @@ pub(crate) fn sound(text: &str) -> Vec<Diagnostic> {
     let errors = checked.diagnostics.iter().any(|diagnostic| diagnostic.is_error());
     assert_eq!(checked.program.is_none(), errors, "a program without errors, and none with");
     assert!(checked.program.is_none_or(|program| !dump::program(&program).is_empty()));
+    stand_alone(&parsed.file, &source);
     formats(&source);
     [parsed.diagnostics, checked.diagnostics].concat()
+}
+
+/// A statement is among others what it is by itself, although many are parsed together.
+fn stand_alone(file: &File, source: &Source) {
+    let tree = |statements: &[Statement], source: &Source| {
+        dump::tree(&File { statements: statements.to_vec(), ..File::default() }, source)
+    };
+    for statement in &file.statements {
+        let alone = Source::new("alone.blip", source.slice(statement.span)).expect("a part of a text is one");
+        let found = tree(&parse(&alone).file.statements, &alone);
+        assert_eq!(tree(std::slice::from_ref(statement), source), found, "{}", alone.text());
+    }
 }
 
 /// Formatting keeps the tree and the comments, and changes nothing the second time.
