@@ -84,7 +84,8 @@ impl Lookup {
         let count = self.add_all_units(index)? + self.add_all_files(index)?;
         self.units_seen.store(true, Ordering::Release);
         self.files_seen.store(true, Ordering::Release);
-        let built = format!("it was built again from the {count} results in the cache");
+        let s = if count == 1 { "" } else { "s" };
+        let built = format!("it was built again from the {count} result{s} in the cache");
         match aside {
             Some(aside) => self.note(format!("the index was damaged: {built}; the old one is in {}", aside.display())),
             None if count > 0 => self.note(format!("the index was missing: {built}")),
