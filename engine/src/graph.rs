@@ -17,7 +17,7 @@ pub struct Node {
     pub name: String,
     /// Its op.
     pub op: Arc<Op>,
-    /// Its arguments; [`Value::Stage`] numbers the program's stages, see [`Graph::inputs`].
+    /// Its arguments; [`Value::Stage`](blip_grammar::Value::Stage) numbers the program's stages, see [`Graph::inputs`].
     pub args: Args,
     /// How to run it.
     pub attributes: Attributes,
