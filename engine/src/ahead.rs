@@ -1,8 +1,7 @@
 //! What the last run of a workflow came to, and what of that is still there.
 //!
-//! One look at each file before a run begins is what makes a run without work fast. It needs the
-//! workflow's name and not its text: [`Engine::look_ahead`](crate::Engine::look_ahead) has it done while the text is
-//! still parsed and checked.
+//! One look at each file before a run begins is what makes a run without work fast. It needs the workflow's name and not its
+//! text: [`Engine::look_ahead`](crate::Engine::look_ahead) has it done while the text is still parsed and checked.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

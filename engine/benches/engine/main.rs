@@ -18,6 +18,9 @@ const FULL: [usize; 4] = [100, 1_000, 10_000, 100_000];
 /// Items of the map, without and with `--full`.
 const ITEMS: [usize; 2] = [100_000, 1_000_000];
 
+/// How often each engine is run with nothing to do; the quickest counts.
+pub(crate) const NOOPS: usize = 7;
+
 /// How stages hang together.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {

@@ -67,7 +67,7 @@ pub(crate) fn stages(shape: Shape, size: usize) -> Row {
     let run = |edit: usize| child_time(&[shape.name(), &size.to_string(), &edit.to_string()], folder.path());
     let (cold, cold_note) = run(size);
     let (_, _) = run(size);
-    let (noop, note) = run(size);
+    let (noop, note) = best(|| run(size));
     let (plan, _) = child_time(&[shape.name(), &size.to_string(), &size.to_string(), "plan"], folder.path());
     let (changed, _) = run(size + 1);
     let times = vec![("cold", Some(cold)), ("no-op", Some(noop)), ("plan", Some(plan)), ("changed", Some(changed))];
@@ -81,7 +81,7 @@ pub(crate) fn map(items: usize) -> Vec<Row> {
     let run = |edit: &str, shards: &str| child_time(&["map", &items.to_string(), edit, shards], folder.path());
     let (cold, cold_note) = run("0", "1000");
     let (_, _) = run("0", "1000");
-    let (noop, note) = run("0", "1000");
+    let (noop, note) = best(|| run("0", "1000"));
     let (changed, changed_note) = run("1", "1000");
     let (sharded, sharded_note) = run("1", "777");
     let row = |name, time, note| Row { engine: "blip", graph: format!("map {items}"), times: vec![(name, time)], note };
@@ -91,6 +91,11 @@ pub(crate) fn map(items: usize) -> Vec<Row> {
         row("one item changed", Some(changed), changed_note),
         row("re-sharded", Some(sharded), sharded_note),
     ]
+}
+
+/// The quickest of some runs that find nothing to do, where noise counts most: it only adds.
+fn best(run: impl Fn() -> (Duration, String)) -> (Duration, String) {
+    (0..crate::NOOPS).map(|_| run()).min().expect("at least one run")
 }
 
 fn child_time(args: &[&str], folder: &Path) -> (Duration, String) {

@@ -28,11 +28,12 @@ pub trait Index: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`IndexError`], as every method here.
     fn units(&self, keys: &[Digest]) -> Result<Vec<Option<Place>>, IndexError>;
-    /// Remembers the units of a group, slot by slot, and that it has seen the group: both or neither.
+    /// Remembers the units of a group, slot by slot, and then that it has seen the group: one of which only some units are
+    /// remembered is read again.
     fn add_units(&self, group: &Digest, keys: &[Digest]) -> Result<(), IndexError>;
     /// The digest of a user's file, by the digest of what `stat` says of it.
     fn file(&self, stat: &Digest) -> Result<Option<Digest>, IndexError>;
-    /// Remembers digests of user's files, and that it has seen the group they are in if they are in one.
+    /// Remembers digests of user's files, and then that it has seen the group they are in if they are in one.
     fn add_files(&self, group: Option<&Digest>, files: &[(Digest, Digest)]) -> Result<(), IndexError>;
     /// Whether it has seen a group.
     fn has_group(&self, group: &Digest) -> Result<bool, IndexError>;

@@ -329,6 +329,23 @@ mod sled {
         });
     }
 
+    #[test]
+    fn one_that_cannot_be_opened_is_done_without() {
+        let bricks = Bricks::new();
+        copy(bricks.pristine.path(), &bricks.world.config.cache);
+        // Whatever it is that keeps sled from being opened: here its lock is a folder.
+        fs::create_dir(bricks.world.config.cache.join("index.lock")).unwrap();
+        bricks.world.calls.take();
+        let (summary, events) = bricks.world.run_with(MAP, &RunOptions::default());
+        assert_eq!(summary.outcome, Outcome::Done);
+        assert_eq!(bricks.world.calls.take().get("unit"), None, "everything is known");
+        let warning = |event| if let Event::Warning { text, .. } = event { Some(text) } else { None };
+        let warnings: Vec<String> = events.into_iter().filter_map(warning).collect();
+        let said = "the index is unusable: it cannot be locked: Is a directory (os error 21); this run goes on without \
+                    it, and --index none says nothing";
+        assert_eq!(warnings, [said]);
+    }
+
     /// The time that it takes to build again is told, not judged: it is the disk's.
     #[test]
     #[expect(clippy::print_stdout, reason = "--nocapture shows it")]

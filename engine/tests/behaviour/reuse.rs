@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use blip_engine::{Engine, Outcome, RunOptions, Status};
+use blip_engine::cache::disk::Disk;
+use blip_engine::cache::{Access, Cache};
+use blip_engine::{Engine, IndexKind, Outcome, RunOptions, Status};
 
 use crate::world::{World, counts, end, status};
 
@@ -17,6 +20,32 @@ fn a_second_run_runs_nothing() {
     assert_eq!(world.calls.take(), counts([]));
     assert!(again.stages.iter().all(|end| end.status == Status::Reused));
     assert_eq!(world.text(&again, "c"), "5");
+}
+
+#[test]
+fn what_was_looked_up_for_another_workflow_is_not_used() {
+    let world = World::new();
+    world.run(CHAIN);
+    let ahead = Some(world.engine().look_ahead("other.blip"));
+    let (again, _) = world.run_with(CHAIN, &RunOptions { ahead, ..RunOptions::default() });
+    assert!(again.stages.iter().all(|end| end.status == Status::Reused));
+}
+
+#[test]
+fn nobody_removes_what_was_looked_up_before_its_run() {
+    let world = World::new();
+    world.run(CHAIN);
+    let alone = || Cache::open(&world.config.cache, IndexKind::Memory, Disk::default(), Access::Alone, |_| false);
+    let ahead = world.engine().look_ahead("toy.blip");
+    let begun = Instant::now();
+    while alone().is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "whoever looks ahead has the cache");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (again, _) = world.run_with(CHAIN, &RunOptions { ahead: Some(ahead.clone()), ..RunOptions::default() });
+    assert!(again.stages.iter().all(|end| end.status == Status::Reused));
+    alone().expect("with the run the look is over");
+    drop(ahead);
 }
 
 #[test]

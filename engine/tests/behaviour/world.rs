@@ -94,9 +94,13 @@ impl World {
         Engine::new(self.config.clone())
     }
 
+    /// Runs as `blip run` does: what is still there is looked up while the workflow is parsed.
     pub(crate) fn run_with(&self, text: &str, options: &RunOptions) -> (Summary, Vec<Event>) {
         let mut heard = Heard::default();
-        let summary = self.engine().run(&self.workflow(text), options, &mut [&mut heard]).unwrap();
+        let engine = self.engine();
+        let ahead = options.ahead.clone().or_else(|| Some(engine.look_ahead("toy.blip")));
+        let options = RunOptions { ahead, ..options.clone() };
+        let summary = engine.run(&self.workflow(text), &options, &mut [&mut heard]).unwrap();
         (summary, heard.0)
     }
 

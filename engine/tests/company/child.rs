@@ -179,6 +179,7 @@ pub(crate) fn main(what: &str) -> i32 {
         "repair" => return repair(&engine, &workflow(&variable("BLIP_TEXT"))),
         "read" => return read(&engine, &workflow(&variable("BLIP_TEXT"))),
         "fill" => return fill(&engine, &workflow(&variable("BLIP_TEXT"))),
+        "weigh" => return weigh(&engine, &workflow(&variable("BLIP_TEXT"))),
         _ => {}
     }
     let options = RunOptions { no_wait: what == "impatient", keep_going: true, ..RunOptions::default() };
@@ -230,6 +231,16 @@ fn read(engine: &Engine, workflow: &Workflow) -> i32 {
         }
     }
     0
+}
+
+/// A run, and the most memory that it took, in MB.
+fn weigh(engine: &Engine, workflow: &Workflow) -> i32 {
+    let summary = engine.run(workflow, &RunOptions::default(), &mut []).unwrap();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kb: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    say(&format!("peak {}", kb / 1024));
+    i32::from(summary.outcome != Outcome::Done)
 }
 
 /// A run on a disk that something else has filled, and another one when that is gone.

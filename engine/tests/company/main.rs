@@ -49,6 +49,7 @@ fn main() {
         trial("who_does_not_want_to_wait_is_told_for_whom", together::who_does_not_want_to_wait_is_told_for_whom),
         trial("who_wants_it_alone_is_told_of_a_run", together::who_wants_it_alone_is_told_of_a_run),
         trial("a_run_waits_for_who_has_it_alone", together::a_run_waits_for_who_has_it_alone),
+        trial("a_hundred_thousand_units_take_little_memory", together::a_hundred_thousand_units_take_little_memory),
         trial("readers_work_during_a_run", together::readers_work_during_a_run),
         trial("killed_at_any_time", kills::killed_at_any_time),
         trial("killed_at_every_kind_of_moment", kills::killed_at_every_kind_of_moment),

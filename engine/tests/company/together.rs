@@ -113,6 +113,21 @@ pub(crate) fn a_run_waits_for_who_has_it_alone() {
     assert_eq!(patient.end(), Some(0));
 }
 
+/// sled would take kilobytes for each unit if they came in the wrong way: it is measured against an index in memory.
+pub(crate) fn a_hundred_thousand_units_take_little_memory() {
+    let peak = |index| {
+        let place = Place::new("l = lines(\"many.txt\")\ns = shout(l, copies = 100)\n", index);
+        let lines: Vec<String> = (0..1000).map(|number| format!("line {number}")).collect();
+        std::fs::write(place.folder.path().join("many.txt"), lines.join("\n")).unwrap();
+        let mut run = place.start("weigh");
+        let peak: u64 = run.line("peak").unwrap().trim_start_matches("peak ").parse().unwrap();
+        assert_eq!(run.end(), Some(0));
+        peak
+    };
+    let (sled, memory) = (peak("sled"), peak("none"));
+    assert!(sled < memory + 60, "{sled} MB with sled, {memory} MB without");
+}
+
 pub(crate) fn readers_work_during_a_run() {
     let place = Place::new("a = upper(text(\"a\"))\nb = slow(a, ms = 600000)\n", "sled");
     let mut run = place.start("run");
