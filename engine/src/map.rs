@@ -2,7 +2,8 @@
 //!
 //! First a survey: chunks that became something before are one look-up each, of the others the units that are not known
 //! are listed. Then these are worked out in batches, in the order of item ids and across chunk borders, and a chunk of the
-//! output is put together as soon as its last unit is there.
+//! output is put together as soon as its last unit is there. Items are read chunk by chunk, twice: a dataset of millions
+//! does not have to fit into memory, only eight bytes for each unit that is missing.
 
 use std::collections::HashMap;
 
@@ -11,14 +12,14 @@ use crate::ctx::{Dataset, StageCtx, UnitBuffer, budget_error, unit_key};
 use crate::dataset::{Chunk, Item, Manifest};
 use crate::digest::Digest;
 use crate::event::UnitCounts;
-use crate::op::{MapOp, OpError, Output, UnitResult, Work};
+use crate::op::{MapOp, MapWorker, OpError, Output, UnitResult, Work};
 
 /// Runs a map stage.
 pub(crate) fn run(ctx: &StageCtx, op: &dyn MapOp) -> Result<Output, OpError> {
     let dataset = ctx.dataset(ctx.input(op.over())?)?;
     let mut map = Map::new(ctx, op);
     let survey = map.survey(&dataset)?;
-    let worked = map.work(&dataset, survey);
+    let worked = map.work(&dataset, &survey);
     ctx.traces().units = Some(map.counts);
     let output = worked?;
     if map.counts.total > 0 && map.counts.bad == map.counts.total {
@@ -34,15 +35,7 @@ pub(crate) fn missing_units(ctx: &StageCtx, op: &dyn MapOp) -> Result<(u64, u64)
     let dataset = ctx.dataset(ctx.input(op.over())?)?;
     let mut map = Map::new(ctx, op);
     let survey = map.survey(&dataset)?;
-    Ok((survey.work.iter().map(|work| work.missing.len() as u64).sum(), map.counts.total))
-}
-
-/// What there is to do.
-#[derive(Default)]
-struct Survey {
-    chunks: Vec<Surveyed>,
-    /// The items with missing units, in order.
-    work: Vec<Work>,
+    Ok((count_missing(&survey), map.counts.total))
 }
 
 /// A chunk of the input.
@@ -52,8 +45,12 @@ struct Surveyed {
     count: u32,
     /// What it became before.
     known: Option<Mapped>,
-    /// How much of the work has to be done before it can be put together: that of the chunks up to it.
-    work: usize,
+    /// The units that are not known: the place of their item in the chunk, and their number among the item's units.
+    missing: Vec<(u32, u32)>,
+}
+
+fn count_missing(chunks: &[Surveyed]) -> u64 {
+    chunks.iter().map(|chunk| chunk.missing.len() as u64).sum()
 }
 
 struct Map<'a> {
@@ -79,53 +76,54 @@ impl<'a> Map<'a> {
         Ok(self.op.units(item)?.iter().map(|unit| unit_key(&self.template, unit)).collect())
     }
 
-    fn survey(&mut self, dataset: &Dataset<'_>) -> Result<Survey, OpError> {
-        let mut survey = Survey::default();
+    fn survey(&mut self, dataset: &Dataset<'_>) -> Result<Vec<Surveyed>, OpError> {
+        let mut chunks = Vec::new();
         let mut refreshed = false;
         for (input, count) in dataset.chunks() {
             self.ctx.check_interrupted()?;
             let known = self.table.get(&input).filter(|mapped| self.ctx.cache().objects.contains(&mapped.output));
-            match known {
+            let missing = match known {
                 Some(mapped) => {
                     self.counts.total += u64::from(mapped.units);
                     self.counts.reused += u64::from(mapped.units);
+                    Vec::new()
                 }
                 None => {
                     if !std::mem::replace(&mut refreshed, true) {
                         self.ctx.cache().units.refresh();
                     }
-                    self.missing_work(dataset.chunk(&input)?, &mut survey.work)?;
+                    self.missing(&dataset.chunk(&input)?)?
                 }
-            }
-            survey.chunks.push(Surveyed { input, count, known, work: survey.work.len() });
+            };
+            chunks.push(Surveyed { input, count, known, missing });
         }
-        Ok(survey)
+        Ok(chunks)
     }
 
-    /// Adds the items of a chunk that have missing units.
-    fn missing_work(&mut self, chunk: Chunk, work: &mut Vec<Work>) -> Result<(), OpError> {
-        let keys = chunk.items.iter().map(|item| self.unit_keys(item)).collect::<Result<Vec<_>, _>>()?;
-        let flat: Vec<Digest> = keys.iter().flatten().copied().collect();
-        self.counts.total += flat.len() as u64;
-        let mut known = self.ctx.known_units(&flat).into_iter();
-        for (item, keys) in chunk.items.into_iter().zip(keys) {
-            let units = known.by_ref().take(keys.len()).enumerate();
-            let missing: Vec<usize> = units.filter(|(_, unit)| unit.is_none()).map(|(at, _)| at).collect();
-            self.counts.reused += (keys.len() - missing.len()) as u64;
-            if !missing.is_empty() {
-                work.push(Work { item, missing });
+    /// The units of a chunk that are not known.
+    fn missing(&mut self, chunk: &Chunk) -> Result<Vec<(u32, u32)>, OpError> {
+        let mut places = Vec::new();
+        let mut keys = Vec::new();
+        for (item, place) in chunk.items.iter().zip(0..) {
+            for (key, number) in self.unit_keys(item)?.into_iter().zip(0..) {
+                places.push((place, number));
+                keys.push(key);
             }
         }
-        Ok(())
+        let known = self.ctx.known_units(&keys);
+        let missing: Vec<(u32, u32)> =
+            places.into_iter().zip(known).filter(|(_, unit)| unit.is_none()).map(|(place, _)| place).collect();
+        self.counts.total += keys.len() as u64;
+        self.counts.reused += (keys.len() - missing.len()) as u64;
+        Ok(missing)
     }
 
     /// Works out what is missing and puts the output together. Items keep their ids, so the chunks end where those of the
     /// input end.
-    fn work(&mut self, dataset: &Dataset<'_>, survey: Survey) -> Result<Output, OpError> {
-        let Survey { chunks, work } = survey;
+    fn work(&mut self, dataset: &Dataset<'_>, chunks: &[Surveyed]) -> Result<Output, OpError> {
         let mut buffer = UnitBuffer::new(self.ctx);
         let mut output = Assembly::default();
-        let worked = self.batches(dataset, &chunks, &work, &mut buffer, &mut output);
+        let worked = self.batches(dataset, chunks, &mut buffer, &mut output);
         // Also when it went wrong: what has been worked out is not worked out again.
         buffer.commit()?;
         worked?;
@@ -142,38 +140,67 @@ impl<'a> Map<'a> {
         &mut self,
         dataset: &Dataset<'_>,
         chunks: &[Surveyed],
-        work: &[Work],
         buffer: &mut UnitBuffer<'_>,
         output: &mut Assembly,
     ) -> Result<(), OpError> {
-        let total = work.iter().map(|work| work.missing.len() as u64).sum();
-        let mut chunks = chunks.iter().peekable();
+        let total = count_missing(chunks);
         let mut fresh = HashMap::new();
-        let mut done = 0;
-        if !work.is_empty() {
-            let mut worker = self.op.worker(self.ctx)?;
-            self.ctx.progress(0, total, "items");
-            for batch in work.chunks(self.op.batch().max(1)) {
-                self.ctx.check_interrupted()?;
-                let results = worker.process(self.ctx, batch)?;
-                self.check_shape(batch, &results)?;
-                for (work, results) in batch.iter().zip(results) {
-                    let keys = self.unit_keys(&work.item)?;
-                    for (at, result) in work.missing.iter().zip(results) {
-                        let Some(key) = keys.get(*at) else { continue };
-                        self.counts.computed += 1;
-                        buffer.add(*key, &result)?;
-                        fresh.insert(*key, result);
-                    }
+        // Chunks whose work has all been given to a batch, or to the one that is being filled.
+        let mut waiting: Vec<&Surveyed> = Vec::new();
+        let size = self.op.batch().max(1);
+        let mut batch: Vec<Work> = Vec::with_capacity(size);
+        let mut worker = None;
+        for chunk in chunks {
+            for work in work_of(dataset, chunk)? {
+                batch.push(work);
+                if batch.len() == size {
+                    self.process(&mut worker, &batch, total, buffer, &mut fresh)?;
+                    batch.clear();
+                    self.put_all_together(dataset, &mut waiting, &mut fresh, output)?;
                 }
-                done += batch.len();
-                while let Some(chunk) = chunks.next_if(|chunk| chunk.work <= done) {
-                    self.put_together(dataset, chunk, &mut fresh, output)?;
-                }
-                self.ctx.progress(self.counts.computed, total, "items");
+            }
+            waiting.push(chunk);
+            if batch.is_empty() {
+                self.put_all_together(dataset, &mut waiting, &mut fresh, output)?;
             }
         }
-        chunks.try_for_each(|chunk| self.put_together(dataset, chunk, &mut fresh, output))
+        if !batch.is_empty() {
+            self.process(&mut worker, &batch, total, buffer, &mut fresh)?;
+        }
+        self.put_all_together(dataset, &mut waiting, &mut fresh, output)
+    }
+
+    /// Works a batch out. The worker is made for the first one.
+    fn process(
+        &mut self,
+        worker: &mut Option<Box<dyn MapWorker>>,
+        batch: &[Work],
+        total: u64,
+        buffer: &mut UnitBuffer<'_>,
+        fresh: &mut HashMap<Digest, UnitResult>,
+    ) -> Result<(), OpError> {
+        self.ctx.check_interrupted()?;
+        let worker = match worker {
+            Some(worker) => worker,
+            None => {
+                let made = worker.insert(self.op.worker(self.ctx)?);
+                self.ctx.progress(0, total, "items");
+                made
+            }
+        };
+        let results = worker.process(self.ctx, batch)?;
+        self.check_shape(batch, &results)?;
+        for (work, results) in batch.iter().zip(results) {
+            let keys = self.unit_keys(&work.item)?;
+            for (at, result) in work.missing.iter().zip(results) {
+                let Some(key) = keys.get(*at) else { continue };
+                self.counts.computed += 1;
+                buffer.add(*key, &result)?;
+                fresh.insert(*key, result);
+            }
+        }
+        self.ctx.progress(self.counts.computed, total, "items");
+        Ok(())
     }
 
     fn check_shape(&self, batch: &[Work], results: &[Vec<UnitResult>]) -> Result<(), OpError> {
@@ -182,6 +209,16 @@ impl<'a> Map<'a> {
             return Ok(());
         }
         Err(OpError::Bug(format!("op `{}` gave the wrong number of unit results", self.ctx.args().op())))
+    }
+
+    fn put_all_together(
+        &mut self,
+        dataset: &Dataset<'_>,
+        chunks: &mut Vec<&Surveyed>,
+        fresh: &mut HashMap<Digest, UnitResult>,
+        output: &mut Assembly,
+    ) -> Result<(), OpError> {
+        chunks.drain(..).try_for_each(|chunk| self.put_together(dataset, chunk, fresh, output))
     }
 
     /// A chunk of the output. What its units gave in this run is taken out of `fresh`.
@@ -229,6 +266,25 @@ impl<'a> Map<'a> {
     fn check_budget(&self) -> Result<(), OpError> {
         budget_error(self.ctx, self.counts.bad, self.counts.total).map_or(Ok(()), Err)
     }
+}
+
+/// The items of a chunk that have missing units.
+fn work_of(dataset: &Dataset<'_>, chunk: &Surveyed) -> Result<Vec<Work>, OpError> {
+    if chunk.missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut missing = chunk.missing.iter().peekable();
+    let mut found = Vec::new();
+    for (item, place) in dataset.chunk(&chunk.input)?.items.into_iter().zip(0_u32..) {
+        let mut numbers = Vec::new();
+        while let Some((_, number)) = missing.next_if(|(of, _)| *of == place) {
+            numbers.push(*number as usize);
+        }
+        if !numbers.is_empty() {
+            found.push(Work { item, missing: numbers });
+        }
+    }
+    Ok(found)
 }
 
 /// The output as far as it is put together.
