@@ -62,6 +62,7 @@ fn print(report: &Report, repaired: Option<&Repaired>, console: &mut Console) {
             console.line(format!("  {} needs it", name(affected)));
         }
     }
+    report.notes.iter().for_each(|note| console.note(format!("warning: {note}")));
     let count = |amount: u64, noun: &str| plural(usize::try_from(amount).unwrap_or(usize::MAX), noun);
     console.line(format!(
         "{} and {} looked at, {} read: {}",
@@ -117,6 +118,7 @@ fn as_json(report: &Report, repaired: Option<&Repaired>) -> Value {
         "checkpoints": report.checkpoints,
         "bytes": report.bytes,
         "unneeded": report.unneeded,
+        "notes": report.notes,
         "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
         "repaired": repaired,
     })

@@ -3,7 +3,7 @@
 //! One look at each file before a run begins is what makes a run without work fast. It needs the workflow's name and not its
 //! text: [`Engine::look_ahead`](crate::Engine::look_ahead) has it done while the text is still parsed and checked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -41,22 +41,49 @@ impl Found {
 /// The results whose files are all there, by key.
 fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> HashMap<Digest, Arc<Finished>> {
     let Some(presence) = cache.presence() else { return HashMap::new() };
-    let there = |finished: &&Arc<Finished>| presence.has(finished).then(|| (finished.key, Arc::clone(finished)));
-    let mut found = HashMap::with_capacity(told.len());
+    let there = |finished: &&Arc<Finished>| presence.has(finished).then(|| Arc::clone(finished));
+    let mut found = ByKey::for_at_most(told.len());
     let (first, rest) = told.split_at(told.len().min(SAMPLE));
     let started = Instant::now();
-    found.extend(first.iter().filter_map(there));
+    found.add(first.iter().filter_map(there));
     if started.elapsed() < WARM {
-        found.extend(rest.iter().filter_map(there));
-        return found;
+        found.add(rest.iter().filter_map(there));
+        return found.undisputed();
     }
     std::thread::scope(|scope| {
         let look = |part: &[&Arc<Finished>]| part.iter().filter_map(there).collect::<Vec<_>>();
         let parts = rest.chunks(rest.len().div_ceil(THREADS).max(1)).map(|part| scope.spawn(move || look(part)));
         let parts: Vec<_> = parts.collect();
-        found.extend(parts.into_iter().flat_map(|part| part.join().unwrap_or_default()));
+        parts.into_iter().for_each(|part| found.add(part.join().unwrap_or_default()));
     });
-    found
+    found.undisputed()
+}
+
+/// Results by key.
+struct ByKey {
+    found: HashMap<Digest, Arc<Finished>>,
+    /// Keys of which a ledger tells two results: the record has to be asked which of them it is.
+    disputed: HashSet<Digest>,
+}
+
+impl ByKey {
+    fn for_at_most(count: usize) -> Self {
+        Self { found: HashMap::with_capacity(count), disputed: HashSet::new() }
+    }
+
+    fn add(&mut self, results: impl IntoIterator<Item = Arc<Finished>>) {
+        for result in results {
+            let (key, output) = (result.key, result.output);
+            if self.found.entry(key).or_insert(result).output != output {
+                self.disputed.insert(key);
+            }
+        }
+    }
+
+    fn undisputed(mut self) -> HashMap<Digest, Arc<Finished>> {
+        self.disputed.iter().for_each(|key| drop(self.found.remove(key)));
+        self.found
+    }
 }
 
 /// A look that was begun before its run. Whoever takes it first has it.
@@ -67,7 +94,8 @@ pub struct Ahead {
     thread: Arc<Mutex<Option<JoinHandle<Option<Looked>>>>>,
 }
 
-/// What was found, and the cache it was found in: as long as that is held nobody removes anything.
+/// What was found, and the cache it was found in: as long as that is held nobody makes room in it. What is damaged may be
+/// moved out of the way all the same; whoever reads it notices.
 #[derive(Debug)]
 pub(crate) struct Looked {
     pub(crate) found: Found,
@@ -87,12 +115,79 @@ impl Ahead {
         Self { folder: folder.to_path_buf(), workflow: workflow.to_owned(), thread: Arc::new(Mutex::new(thread)) }
     }
 
-    /// What was found, if it is about this cache and this workflow.
+    /// What was found, if it is about this cache and this workflow; else it is of no use to anybody, and its cache is let go.
     pub(crate) fn take(&self, folder: &Path, workflow: &str) -> Option<Looked> {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         if self.folder != folder || self.workflow != workflow {
             return None;
         }
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         thread.join().ok()?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Access;
+    use crate::cache::disk::Disk;
+    use crate::cache::index::IndexKind;
+
+    fn open(folder: &Path, access: Access) -> Option<Cache> {
+        Some(Cache::open(folder, IndexKind::Memory, Disk::default(), access, |_| false).ok()?.cache)
+    }
+
+    fn until(what: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !what() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it never happens");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn nobody_makes_room_between_a_look_and_its_run() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path(), Access::Run).unwrap());
+        let read = folder.path().to_path_buf();
+        let ahead = Ahead::begin(folder.path(), "w", move || open(&read, Access::Read));
+        until(|| ahead.thread.lock().unwrap().as_ref().unwrap().is_finished());
+        let alone = || open(folder.path(), Access::Alone).is_some();
+        assert!(!alone());
+        let looked = ahead.take(folder.path(), "w");
+        assert!(looked.is_some() && !alone());
+        drop(looked);
+        assert!(alone());
+    }
+
+    #[test]
+    fn a_look_at_something_else_lets_its_cache_go() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path(), Access::Run).unwrap());
+        let read = folder.path().to_path_buf();
+        let ahead = Ahead::begin(folder.path(), "w", move || open(&read, Access::Read));
+        assert!(ahead.take(folder.path(), "another").is_none());
+        until(|| open(folder.path(), Access::Alone).is_some());
+    }
+
+    #[test]
+    fn of_two_results_of_a_key_none_is_believed() {
+        let finished = |key: &[u8], output: &[u8]| {
+            Arc::new(Finished {
+                key: Digest::of(key),
+                output: Digest::of(output),
+                count: None,
+                sides: Vec::new(),
+                objects: Vec::new(),
+                metrics: Vec::new(),
+                notes: Vec::new(),
+                quarantined: 0,
+                took_ms: 0,
+            })
+        };
+        let mut found = ByKey::for_at_most(4);
+        found.add([finished(b"a", b"1"), finished(b"b", b"1"), finished(b"b", b"1")]);
+        found.add([finished(b"a", b"2")]);
+        let found = found.undisputed();
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&Digest::of(b"b")]);
     }
 }

@@ -231,6 +231,11 @@ impl Cache {
         self.lock.is_some()
     }
 
+    /// Whether it is open to be written to.
+    pub(crate) fn is_written(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -277,6 +282,11 @@ impl Cache {
     /// Moves a damaged file out of the way, and says where it is now.
     pub(crate) fn set_aside(&self, path: &Path) -> Option<PathBuf> {
         self.damaged.set_aside_quietly(path, "found damaged")
+    }
+
+    /// Opens the index now, lest whoever first asks it has to wait.
+    pub(crate) fn open_index(&self) {
+        self.lookup.ready();
     }
 
     /// Where a damaged index is that was replaced when it was opened.

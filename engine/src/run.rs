@@ -420,6 +420,8 @@ impl Run<'_, '_> {
                 changed |= self.ledger.insert(&self.graph.node(*id).name, finished);
             }
         }
+        // A run of all stages also notices that the workflow has lost some.
+        changed |= self.ledger.len() > self.graph.len();
         if changed {
             self.ledger.retain(|name| self.graph.find(name).is_some());
         }

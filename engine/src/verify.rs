@@ -10,8 +10,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::cache::index::IndexKind;
 use crate::cache::lock::Holder;
-use crate::cache::{Access, Cache, CacheError};
+use crate::cache::{Access, Cache, CacheError, Opened};
 use crate::digest::Digest;
 use crate::event::{Listener, StageEnd};
 use crate::workflow::Workflow;
@@ -105,8 +106,10 @@ pub struct Report {
     pub strangers: Vec<PathBuf>,
     /// Records that another version of the program wrote.
     pub other_versions: u64,
-    /// Whether the index was looked at; it is not while another process has it open, and when there is none.
+    /// Whether the index was looked at; a quick look does not, and nobody can while another process has it open.
     pub index: bool,
+    /// What a user should hear about the cache besides: that the index was built again, or why it was not looked at.
+    pub notes: Vec<String>,
     /// What is wrong.
     pub damage: Vec<Damage>,
 }
@@ -142,11 +145,17 @@ impl Engine {
             Cache::open(&self.config.cache, self.config.index, self.disk.clone(), access, going_on)
         };
         let opened = match open(Access::Run) {
-            Err(CacheError::Disk(error)) if cannot_write(&error.source) => open(Access::Read)?,
-            Err(CacheError::Io { source, .. }) if cannot_write(&source) => open(Access::Read)?,
-            opened => opened?,
+            Err(CacheError::Disk(error)) if cannot_write(&error.source) => open(Access::Read),
+            Err(CacheError::Io { source, .. }) if cannot_write(&source) => open(Access::Read),
+            opened => opened,
         };
-        let mut report = inspect::inspect(&opened.cache, level);
+        let Opened { cache, notes } = opened?;
+        let mut report = inspect::inspect(&cache, level);
+        report.notes = [notes, cache.take_notes()].concat();
+        if self.config.index == IndexKind::Sled && level != Level::Quick && !report.index && report.notes.is_empty() {
+            let why = if cache.is_written() { "another process has it open" } else { "the cache cannot be written" };
+            report.notes.push(format!("the index was not looked at: {why}"));
+        }
         self.name_affected(&mut report);
         Ok(report)
     }
@@ -193,7 +202,7 @@ impl Engine {
         targets.dedup();
         let mut failures = BTreeMap::new();
         if !targets.is_empty() {
-            let options = RunOptions { targets, keep_going: true, ..options.clone() };
+            let options = RunOptions { targets, keep_going: true, ahead: None, ..options.clone() };
             let summary = self.run(workflow, &options, listeners)?;
             let error = |end: StageEnd| Some((end.stage, end.error?.what));
             failures = summary.stages.into_iter().filter_map(error).collect();

@@ -74,6 +74,13 @@ fn a_line_of_a_megabyte() {
 }
 
 #[test]
+fn a_call_of_a_megabyte_with_an_argument_over_and_over() {
+    let values = "[],".repeat(SOURCE_BYTES_MAX / 6);
+    let again = "dedupe,".repeat(SOURCE_BYTES_MAX / 2 / 7 - 10);
+    assert_eq!(codes_of(&format!("dedupe = true\na = merge({values}{again})")), ["E005", "E044"]);
+}
+
+#[test]
 fn a_string_of_a_megabyte() {
     let text = "x".repeat(SOURCE_BYTES_MAX - 10);
     assert_eq!(codes_of(&format!("a = \"{text}\"")), [""; 0]);

@@ -156,6 +156,11 @@ impl Ledger {
         self.stages.get(stage)
     }
 
+    /// How many stages it tells of.
+    pub(crate) fn len(&self) -> usize {
+        self.stages.len()
+    }
+
     /// Everything in it, in no order.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Arc<Finished>)> {
         self.stages.iter().map(|(name, finished)| (name.as_str(), finished))

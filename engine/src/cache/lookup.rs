@@ -4,7 +4,7 @@
 //! lacks it reads from the groups: those of other processes, and those whose entries a kill took from sled's memory. An
 //! index that fails or says what is not so is condemned, and one in memory takes its place until the end of the run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -64,34 +64,52 @@ impl Lookup {
 
     fn open(&self) -> Arc<dyn Index> {
         let Some(SledPlace { folder, damaged }) = &self.sled else { return Arc::new(MemoryIndex::default()) };
-        let (index, fresh, aside) = match SledIndex::open(folder, damaged) {
-            Ok(Opening::Open { index, fresh, aside }) => (index, fresh, aside),
-            Ok(Opening::Taken) => return Arc::new(MemoryIndex::default()),
-            Err(error) => {
-                self.note(format!("{error}; this run goes on without it, and --index none says nothing"));
-                return Arc::new(MemoryIndex::default());
+        match SledIndex::open(folder, damaged) {
+            Opening::Open { index, fresh, aside } => {
+                self.remember_aside(aside);
+                match fresh.then(|| self.fill(&index)) {
+                    Some(Err(error)) => self.instead_of(&index, &error),
+                    Some(Ok(())) | None => Arc::new(index),
+                }
             }
-        };
-        if fresh && let Err(error) = self.fill(&index, aside.as_deref()) {
-            return self.instead_of(&index, &error);
+            Opening::Taken => Arc::new(MemoryIndex::default()),
+            Opening::Unusable { error, aside } => {
+                self.remember_aside(aside);
+                self.note(format!("{error}; one in memory takes its place until that is mended{}", self.old_one()));
+                Arc::new(MemoryIndex::default())
+            }
         }
-        *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = aside;
-        Arc::new(index)
     }
 
-    /// Fills an index that is new, and says so if there was anything to fill it with. `aside` is where the one before is.
-    fn fill(&self, index: &dyn Index, aside: Option<&Path>) -> Result<(), IndexError> {
+    /// Fills an index that is new, and says so if there was anything to fill it with.
+    fn fill(&self, index: &dyn Index) -> Result<(), IndexError> {
         let count = self.add_all_units(index)? + self.add_all_files(index)?;
         self.units_seen.store(true, Ordering::Release);
         self.files_seen.store(true, Ordering::Release);
-        let s = if count == 1 { "" } else { "s" };
-        let built = format!("it was built again from the {count} result{s} in the cache");
-        match aside {
-            Some(aside) => self.note(format!("the index was damaged: {built}; the old one is in {}", aside.display())),
-            None if count > 0 => self.note(format!("the index was missing: {built}")),
-            None => {}
+        let old_one = self.old_one();
+        if count > 0 || !old_one.is_empty() {
+            let was = if old_one.is_empty() { "missing" } else { "damaged" };
+            let s = if count == 1 { "" } else { "s" };
+            self.note(format!(
+                "the index was {was}: it was built again from the {count} result{s} in the cache{old_one}"
+            ));
         }
         Ok(())
+    }
+
+    fn remember_aside(&self, aside: Option<PathBuf>) {
+        *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = aside;
+    }
+
+    /// Where the index is that was damaged when it was opened, to be said at the end of a note.
+    fn old_one(&self) -> String {
+        let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.as_ref().map_or(String::new(), |aside| format!("; the old one is in {}", aside.display()))
+    }
+
+    /// Opens the index if it is not yet. That may take long where it has to be built again.
+    pub(crate) fn ready(&self) {
+        self.index();
     }
 
     /// Where a damaged index is that this one replaced.
@@ -212,7 +230,8 @@ impl Lookup {
         index.condemn();
         self.units_seen.store(false, Ordering::Release);
         self.files_seen.store(false, Ordering::Release);
-        self.note(format!("{error}; this run goes on without it, and the next one builds it again"));
+        let old_one = self.old_one();
+        self.note(format!("{error}; this run goes on without it, and the next one builds it again{old_one}"));
         Arc::new(MemoryIndex::default())
     }
 }
@@ -238,6 +257,8 @@ fn add_all(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::damaged::Damaged;
     use super::super::disk::Disk;
     use super::*;
@@ -297,6 +318,7 @@ mod tests {
             let index: Arc<dyn Index> = tired.clone();
             let lookup = Lookup::new(None, groups(cache.path(), "units"), groups(cache.path(), "files"));
             *lookup.index.write().unwrap() = Some(index);
+            lookup.remember_aside(Some("damaged/index".into()));
             let key = |number: u8| Digest::of(&[number]);
             for number in 0..4 {
                 let group = lookup.units.put(vec![(key(number), vec![number])]).unwrap();
@@ -311,7 +333,8 @@ mod tests {
             assert_eq!(lookup.file(&file.0), Some(file.1), "{patience}");
             let failed = patience < 7;
             assert_eq!(tired.condemned.load(Ordering::SeqCst), failed, "{patience}");
-            let note = "the index is unusable: tired; this run goes on without it, and the next one builds it again";
+            let note = "the index is unusable: tired; this run goes on without it, and the next one builds it again; \
+                        the old one is in damaged/index";
             assert_eq!(lookup.take_notes(), vec![note; usize::from(failed)]);
         }
     }

@@ -36,7 +36,7 @@ pub(crate) struct SledIndex {
     units: sled::Tree,
     files: sled::Tree,
     /// Held until the trees are closed.
-    _lock: Option<LockFile>,
+    _lock: LockFile,
 }
 
 /// What came of opening it.
@@ -53,34 +53,50 @@ pub(crate) enum Opening {
     },
     /// Another process has it.
     Taken,
+    /// Not even an empty one can be made.
+    Unusable {
+        /// Why.
+        error: IndexError,
+        /// Where the one before is, if that was damaged and could be moved.
+        aside: Option<PathBuf>,
+    },
 }
 
 impl SledIndex {
     /// Opens the index in `folder`. A damaged one is set aside.
-    ///
-    /// # Errors
-    /// When even an empty one cannot be made.
-    pub(crate) fn open(folder: &Path, damaged: &Damaged) -> Result<Opening, IndexError> {
-        let lock = match LockFile::take(&folder.with_extension("lock")) {
-            Ok(Taken::Ours(lock)) => Some(lock),
-            Ok(Taken::Theirs(_)) => return Ok(Opening::Taken),
-            Err(error) => return Err(IndexError(format!("it cannot be locked: {error}"))),
-        };
-        let mut aside = None;
-        if folder.join(CONDEMNED).exists() {
-            aside = set_aside(folder, damaged, &IndexError("it was found damaged".to_owned()))?;
-        }
-        remove_generating(folder);
-        let (db, units, files) = match try_open(folder) {
-            Ok(open) => open,
+    pub(crate) fn open(folder: &Path, damaged: &Damaged) -> Opening {
+        let path = folder.with_extension("lock");
+        let lock = match LockFile::take(&path) {
+            Ok(Taken::Ours(lock)) => lock,
+            Ok(Taken::Theirs(_)) => return Opening::Taken,
             Err(error) => {
-                aside = set_aside(folder, damaged, &error)?;
-                try_open(folder)?
+                let error = IndexError(format!("{} cannot be locked: {error}", path.display()));
+                return Opening::Unusable { error, aside: None };
             }
         };
-        let fresh = !db.was_recovered() || aside.is_some();
-        let index = Self { folder: folder.to_path_buf(), db, units, files, _lock: lock };
-        Ok(Opening::Open { index, fresh, aside })
+        let mut aside = None;
+        match Self::open_locked(folder, damaged, &mut aside) {
+            Ok((db, units, files)) => {
+                let fresh = !db.was_recovered() || aside.is_some();
+                let index = Self { folder: folder.to_path_buf(), db, units, files, _lock: lock };
+                Opening::Open { index, fresh, aside }
+            }
+            Err(error) => Opening::Unusable { error, aside },
+        }
+    }
+
+    fn open_locked(folder: &Path, damaged: &Damaged, aside: &mut Option<PathBuf>) -> Result<Trees, IndexError> {
+        if folder.join(CONDEMNED).exists() {
+            *aside = set_aside(folder, damaged, &IndexError("it was found damaged".to_owned()))?;
+        }
+        remove_generating(folder);
+        match try_open(folder) {
+            Ok(trees) => Ok(trees),
+            Err(error) => {
+                *aside = set_aside(folder, damaged, &error)?.or(aside.take());
+                try_open(folder)
+            }
+        }
     }
 }
 
@@ -231,9 +247,10 @@ mod tests {
     use super::*;
 
     fn open(cache: &Path) -> (SledIndex, bool, Option<PathBuf>) {
-        match SledIndex::open(&cache.join("index"), &Damaged::new(cache, Disk::default())).unwrap() {
+        match SledIndex::open(&cache.join("index"), &Damaged::new(cache, Disk::default())) {
             Opening::Open { index, fresh, aside } => (index, fresh, aside),
             Opening::Taken => panic!("nobody else has it"),
+            Opening::Unusable { error, .. } => panic!("{error}"),
         }
     }
 
@@ -258,7 +275,7 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let damaged = Damaged::new(cache.path(), Disk::default());
         let first = open(cache.path());
-        assert!(matches!(SledIndex::open(&cache.path().join("index"), &damaged).unwrap(), Opening::Taken));
+        assert!(matches!(SledIndex::open(&cache.path().join("index"), &damaged), Opening::Taken));
         drop(first);
         open(cache.path());
     }

@@ -77,6 +77,7 @@ pub(crate) fn work(jobs: &Receiver<Job>, answers: &Sender<Answer>) {
         let answer = match job {
             Job::Probe(job) => {
                 let id = job.id;
+                open_index(&job.node, &job.cache);
                 let probed = catch_unwind(AssertUnwindSafe(|| probe(&job)));
                 Answer::Probed(
                     id,
@@ -85,6 +86,7 @@ pub(crate) fn work(jobs: &Receiver<Job>, answers: &Sender<Answer>) {
             }
             Job::Run(job) => {
                 let (id, isolation) = (job.id, job.isolation.clone());
+                open_index(&job.node, &job.parts.cache);
                 let ran = match isolation {
                     Some(isolation) => isolate::run(*job, &isolation),
                     None => run(*job),
@@ -95,6 +97,14 @@ pub(crate) fn work(jobs: &Receiver<Job>, answers: &Sender<Answer>) {
         if answers.send(answer).is_err() {
             return;
         }
+    }
+}
+
+/// Opens the index for a stage that will ask it. An index that has to be built again takes long: that is neither the stage's
+/// own time nor its deadline's, and a stage in a process of its own must not be the one who has it.
+fn open_index(node: &Node, cache: &Cache) {
+    if node.op.sources.is_some() || matches!(node.op.body, Body::Map(_)) {
+        cache.open_index();
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn inspect(cache: &Cache, level: Level) -> Report {
     if let Some(aside) = cache.index_aside() {
         look.report.damage.push(Damage {
             path: look.cache.folder().join("index"),
-            wrong: Wrong::Index("the index cannot be opened; it was built again".to_owned()),
+            wrong: Wrong::Index("the index cannot be opened".to_owned()),
             aside: Some(aside),
             affected: Vec::new(),
         });

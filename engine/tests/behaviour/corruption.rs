@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use blip_engine::{Event, IndexKind, Outcome, RunOptions, Status, Wrong};
+use blip_engine::cache::disk::Disk;
+use blip_engine::cache::{Access, Cache};
+use blip_engine::{Digest, Event, IndexKind, Level, Outcome, RunOptions, Status, Wrong};
 
 use crate::scene::{self, SCENE};
 use crate::training::StopAt;
@@ -341,9 +343,29 @@ mod sled {
         assert_eq!(bricks.world.calls.take().get("unit"), None, "everything is known");
         let warning = |event| if let Event::Warning { text, .. } = event { Some(text) } else { None };
         let warnings: Vec<String> = events.into_iter().filter_map(warning).collect();
-        let said = "the index is unusable: it cannot be locked: Is a directory (os error 21); this run goes on without \
-                    it, and --index none says nothing";
-        assert_eq!(warnings, [said]);
+        let said = format!(
+            "the index is unusable: {} cannot be locked: Is a directory (os error 21); one in memory takes its place \
+             until that is mended",
+            bricks.world.config.cache.join("index.lock").display()
+        );
+        assert_eq!(warnings, [said.as_str()]);
+        let report = bricks.world.engine().verify(Level::Full, &RunOptions::default()).unwrap();
+        assert_eq!((report.damage, report.index, report.notes), (Vec::new(), false, vec![said]));
+    }
+
+    #[test]
+    fn one_that_somebody_else_has_open_is_not_looked_at() {
+        let bricks = Bricks::new();
+        let open = |access| Cache::open(&bricks.world.config.cache, IndexKind::Sled, Disk::default(), access, |_| true);
+        let other = open(Access::Run).unwrap().cache;
+        other.units.get(&[Digest::of(b"asked")]);
+        let verify = |level| bricks.world.engine().verify(level, &RunOptions::default()).unwrap();
+        assert_eq!(verify(Level::Full).notes, ["the index was not looked at: another process has it open"]);
+        assert_eq!(verify(Level::Quick).notes, [""; 0]);
+        drop(other);
+        let report = verify(Level::Full);
+        assert!(report.index);
+        assert_eq!(report.notes, [""; 0]);
     }
 
     /// The time that it takes to build again is told, not judged: it is the disk's.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use blip_engine::cache::disk::Disk;
 use blip_engine::cache::{Access, Cache};
@@ -32,20 +31,24 @@ fn what_was_looked_up_for_another_workflow_is_not_used() {
 }
 
 #[test]
-fn nobody_removes_what_was_looked_up_before_its_run() {
+fn what_was_looked_up_before_its_run_is_let_go_with_the_run() {
     let world = World::new();
     world.run(CHAIN);
-    let alone = || Cache::open(&world.config.cache, IndexKind::Memory, Disk::default(), Access::Alone, |_| false);
     let ahead = world.engine().look_ahead("toy.blip");
-    let begun = Instant::now();
-    while alone().is_ok() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "whoever looks ahead has the cache");
-        std::thread::sleep(Duration::from_millis(1));
-    }
     let (again, _) = world.run_with(CHAIN, &RunOptions { ahead: Some(ahead.clone()), ..RunOptions::default() });
     assert!(again.stages.iter().all(|end| end.status == Status::Reused));
-    alone().expect("with the run the look is over");
+    Cache::open(&world.config.cache, IndexKind::Memory, Disk::default(), Access::Alone, |_| false)
+        .expect("with the run the look is over");
     drop(ahead);
+}
+
+#[test]
+fn stages_that_a_workflow_has_no_more_are_forgotten_also_where_nothing_else_is_new() {
+    let world = World::new();
+    world.run(CHAIN);
+    assert_eq!(world.calls_of("a = text(\"hello\")\nb = upper(a)\n"), counts([("text", 1), ("upper", 1), ("length", 1)]));
+    let ledger = world.engine().reader().ledger("toy.blip");
+    assert_eq!(ledger.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "b"]);
 }
 
 #[test]

@@ -12,19 +12,14 @@ use crate::signature::{Arg, Default, Kind, Signature, Signatures};
 use crate::span::Span;
 use crate::types::Type;
 
-/// What was written in a call, each with the name of the argument it is for: a variadic one may occur any number of times.
+/// What was written in a call, argument by argument of the signature.
 struct Assigned<'e> {
-    given: Vec<(&'static str, &'e Argument)>,
+    /// The value of each argument: of a variadic one the first.
+    first: Vec<Option<&'e Argument>>,
+    /// The further values of the variadic one.
+    further: Vec<&'e Argument>,
     /// Whether every value found its argument.
     good: bool,
-}
-
-impl<'e> Assigned<'e> {
-    /// What was written for an argument.
-    fn of(&self, arg: &Arg) -> impl Iterator<Item = &'e Argument> {
-        let name = arg.name;
-        self.given.iter().filter(move |(given, _)| *given == name).map(|(_, argument)| *argument)
-    }
 }
 
 impl Checker<'_> {
@@ -72,35 +67,35 @@ impl Checker<'_> {
         written: &'e [Argument],
         place: Place<'_>,
     ) -> Assigned<'e> {
-        let mut assigned = Assigned { given: Vec::with_capacity(written.len()), good: true };
+        let mut assigned = Assigned { first: vec![None; signature.args.len()], further: Vec::new(), good: true };
         let mut next = 0;
         let mut named = false;
         for argument in written {
-            let positional = signature.args.get(next);
+            let positional = signature.args.get(next).map(|arg| (next, arg));
             let arg = if let Some(name) = &argument.name {
                 named = true;
                 self.named(signature, op, name)
-            } else if let Some(arg) = shorthand(signature, positional, argument) {
+            } else if let Some(arg) = shorthand(signature, positional.map(|(_, arg)| arg), argument) {
                 named = true;
                 Some(arg)
             } else if named {
                 self.positional_after_named(signature, argument);
                 None
-            } else if let Some(arg) = positional {
+            } else if let Some((_, arg)) = positional {
                 next += usize::from(!arg.variadic);
-                Some(arg)
+                positional
             } else {
                 self.too_many(signature, op, argument);
                 None
             };
-            let first = arg.and_then(|arg| assigned.of(arg).next());
-            match (arg, first) {
-                (Some(arg), None) => assigned.given.push((arg.name, argument)),
-                (Some(arg), Some(first)) if arg.variadic && argument.name.is_none() && first.name.is_none() => {
-                    assigned.given.push((arg.name, argument));
+            let slot = arg.and_then(|(at, arg)| Some((arg, assigned.first.get_mut(at)?)));
+            match slot {
+                Some((_, slot @ None)) => *slot = Some(argument),
+                Some((arg, Some(first))) if arg.variadic && argument.name.is_none() && first.name.is_none() => {
+                    assigned.further.push(argument);
                 }
-                (arg, first) => {
-                    if let (Some(arg), Some(first)) = (arg, first) {
+                slot => {
+                    if let Some((arg, Some(first))) = slot {
                         self.repeated(arg, argument, first);
                     }
                     self.expr(&argument.value, place.inside());
@@ -111,8 +106,9 @@ impl Checker<'_> {
         assigned
     }
 
-    fn named<'s>(&mut self, signature: &'s Signature, op: &Name, name: &Name) -> Option<&'s Arg> {
-        let found = signature.args.iter().find(|arg| arg.name == name.text);
+    /// The argument of this name, and which it is.
+    fn named<'s>(&mut self, signature: &'s Signature, op: &Name, name: &Name) -> Option<(usize, &'s Arg)> {
+        let found = signature.args.iter().enumerate().find(|(_, arg)| arg.name == name.text);
         if found.is_none() {
             let message = format!("`{}` has no argument `{}`", op.text, name.text);
             let help = match self.nearest(&name.text, signature.args.iter().map(|arg| arg.name)) {
@@ -172,9 +168,13 @@ impl Checker<'_> {
         let mut args = Vec::with_capacity(signature.args.len());
         let mut missing = Vec::new();
         let mut good = assigned.good;
-        for arg in &signature.args {
-            let value = match assigned.of(arg).next() {
-                Some(_) if arg.variadic => self.variadic(arg, &op.text, assigned.of(arg), place),
+        for (arg, given) in signature.args.iter().zip(assigned.first) {
+            let value = match given {
+                Some(first) if arg.variadic => {
+                    // Only positional values are more than one, and of those the first variadic argument takes all.
+                    let further = if first.name.is_none() { assigned.further.as_slice() } else { &[] };
+                    self.variadic(arg, &op.text, std::iter::once(first).chain(further.iter().copied()), place)
+                }
                 Some(given) => self
                     .expr(&given.value, place.inside())
                     .and_then(|typed| self.argument(arg, &op.text, &typed, &given.value)),
@@ -281,12 +281,12 @@ fn family(signatures: &Signatures, name: &str) -> Option<String> {
 }
 
 /// The argument that a bare name is for because it is the argument's own, if it does not stand in its place anyway.
-fn shorthand<'s>(signature: &'s Signature, positional: Option<&Arg>, argument: &Argument) -> Option<&'s Arg> {
+fn shorthand<'s>(signature: &'s Signature, positional: Option<&Arg>, argument: &Argument) -> Option<(usize, &'s Arg)> {
     let ExprKind::Name(name) = &argument.value.kind else { return None };
     if positional.is_some_and(|arg| arg.name == name) {
         return None;
     }
-    signature.args.iter().find(|arg| arg.name == name && !arg.variadic)
+    signature.args.iter().enumerate().find(|(_, arg)| arg.name == name && !arg.variadic)
 }
 
 /// "its arguments are …".
