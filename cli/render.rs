@@ -40,10 +40,10 @@ fn excerpt(diagnostic: &Diagnostic, source: &Source, color: bool) -> String {
     if let Some(span) = diagnostic.span {
         let all = diagnostic.notes.iter().fold(span, |all, (span, _)| all.to(*span));
         let lines = lines_of(source, all);
-        let within = |span: Span| span.start - lines.start..span.end - lines.start;
+        let within = |span: Span| span.start() - lines.start()..span.end() - lines.start();
         let mut snippet = Snippet::source(source.slice(lines))
             .path(source.name())
-            .line_start(source.position(lines.start).line)
+            .line_start(source.position(lines.start()).line)
             .annotation(AnnotationKind::Primary.span(within(span)).label(diagnostic.label.as_str()));
         for (span, note) in &diagnostic.notes {
             snippet = snippet.annotation(AnnotationKind::Context.span(within(*span)).label(note.as_str()));
@@ -61,10 +61,10 @@ fn excerpt(diagnostic: &Diagnostic, source: &Source, color: bool) -> String {
 /// The whole lines that a span touches.
 fn lines_of(source: &Source, span: Span) -> Span {
     let text = source.text();
-    let before = text.get(..span.start).unwrap_or("");
+    let before = text.get(..span.start()).unwrap_or("");
     let start = before.rfind('\n').map_or(0, |at| at + 1);
     // A span that ends behind a line's end belongs to that line.
-    let last = span.end.max(span.start);
+    let last = span.end().max(span.start());
     let end = text.get(last..).and_then(|rest| rest.find('\n')).map_or(text.len(), |at| last + at);
     Span::new(start, end)
 }
@@ -94,7 +94,7 @@ fn one_line(text: &str) -> String {
 /// A diagnostic on one line: `file:line:column: error[E020]: message (help)`.
 pub(crate) fn short(diagnostic: &Diagnostic, source: &Source) -> String {
     let place = diagnostic.span.map_or(String::new(), |span| {
-        let at = source.position(span.start);
+        let at = source.position(span.start());
         format!("{}:{}:", at.line, at.column)
     });
     let help = diagnostic.help.as_ref().map_or(String::new(), |help| format!(" ({help})"));
@@ -108,7 +108,7 @@ pub(crate) fn json(diagnostic: &Diagnostic, name: &str, source: Option<&Source>)
         let at = source.map(|source| source.position(offset));
         json!({ "offset": offset, "line": at.map(|at| at.line), "column": at.map(|at| at.column) })
     };
-    let span = |span: &Span| json!({ "start": place(span.start), "end": place(span.end) });
+    let span = |span: &Span| json!({ "start": place(span.start()), "end": place(span.end()) });
     let notes: Vec<Value> =
         diagnostic.notes.iter().map(|(at, text)| json!({ "span": span(at), "text": text })).collect();
     json!({

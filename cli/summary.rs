@@ -39,7 +39,7 @@ fn stages(view: &RunView, console: &mut Console) {
         };
         table.row(vec![
             (stage.name.clone(), Style::Strong),
-            (stage.op.clone(), Style::Plain),
+            (stage.op.to_string(), Style::Plain),
             (items, Style::Plain),
             (time(stage, view), Style::Plain),
             (result, style),
@@ -77,7 +77,7 @@ fn result(stage: &StageView, view: &RunView) -> (String, Style) {
         };
     };
     let (word, style) = match end.status {
-        Status::Ran => match end.units.filter(|units| units.reused > 0) {
+        Status::Ran => match end.units.as_ref().filter(|units| units.reused > 0) {
             Some(units) => {
                 return (format!("ran {} of {}", count(units.computed), count(units.total)), Style::Good);
             }

@@ -1,6 +1,8 @@
 //! A run as its events tell it, so far: what bars, lines, the summary and `blip status` all look at.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use blip_engine::event::StageError;
 use blip_engine::{Event, Outcome, StageEnd};
@@ -33,7 +35,7 @@ pub(crate) struct StageView {
     /// Its name.
     pub(crate) name: String,
     /// Its op; empty until it starts or ends.
-    pub(crate) op: String,
+    pub(crate) op: Cow<'static, str>,
     /// When it started, if it did.
     pub(crate) started_ms: Option<u64>,
     /// How far it is.
@@ -41,7 +43,7 @@ pub(crate) struct StageView {
     /// The numbers of its last step.
     pub(crate) metrics: Vec<(String, f64)>,
     /// How it ended.
-    pub(crate) end: Option<StageEnd>,
+    pub(crate) end: Option<Arc<StageEnd>>,
 }
 
 /// How far a stage is.
@@ -99,7 +101,7 @@ impl RunView {
             Event::StageFinished(end) => {
                 let stage = self.stage(&end.stage);
                 stage.op.clone_from(&end.op);
-                stage.end = Some(end.as_ref().clone());
+                stage.end = Some(Arc::clone(end));
             }
             Event::Exported { stage, format, path, written } => self.export(stage, format, path, Ok(*written)),
             Event::ExportFailed { stage, format, path, error } => self.export(stage, format, path, Err(error.clone())),
@@ -113,7 +115,7 @@ impl RunView {
         let place = *self.places.entry(name.to_owned()).or_insert_with(|| {
             self.stages.push(StageView {
                 name: name.to_owned(),
-                op: String::new(),
+                op: Cow::default(),
                 started_ms: None,
                 progress: None,
                 metrics: Vec::new(),
@@ -191,7 +193,7 @@ mod tests {
     use super::*;
 
     fn progress(view: &mut RunView, at_ms: u64, done: u64) {
-        view.apply(at_ms, &Event::Progress { stage: "base".to_owned(), done, total: 100, unit: "steps".to_owned() });
+        view.apply(at_ms, &Event::Progress { stage: "base".into(), done, total: 100, unit: "steps".to_owned() });
     }
 
     #[test]

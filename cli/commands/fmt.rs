@@ -26,7 +26,8 @@ pub(crate) fn run(args: &Fmt, console: &mut Console) -> Result<u8, Failure> {
         let source = workflow_file::read(file)?;
         let parsed = parse(&source);
         if !parsed.diagnostics.is_empty() {
-            return Err(Failure::Workflow(Box::new(source), parsed.diagnostics));
+            let diagnostics = parsed.diagnostics;
+            return Err(Failure::Workflow(Box::new(source), diagnostics));
         }
         let text = format(&parsed.file, &source);
         texts.push((file, source, text));

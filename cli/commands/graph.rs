@@ -29,9 +29,10 @@ fn text(workflow: &Workflow, console: &mut Console) {
     let mut table = Table::new(&["stage", "op", "makes", "from"]);
     for id in graph.ids() {
         let node = graph.node(id);
-        let inputs: Vec<String> = graph.inputs(id).iter().map(|(_, input)| graph.node(*input).name.clone()).collect();
+        let inputs: Vec<String> =
+            graph.inputs(id).iter().map(|(_, input)| graph.node(*input).name.to_string()).collect();
         table.row(vec![
-            (node.name.clone(), Style::Strong),
+            (node.name.to_string(), Style::Strong),
             (node.op.signature.name.to_owned(), Style::Plain),
             (node.output.to_string(), Style::Dim),
             (inputs.join(", "), Style::Plain),

@@ -61,7 +61,7 @@ struct Makers(BTreeMap<String, String>);
 
 impl Makers {
     fn new(graph: &Graph, ledger: &Ledger) -> Self {
-        let names = graph.ids().map(|id| graph.node(id).name.as_str());
+        let names = graph.ids().map(|id| &*graph.node(id).name);
         let made = names.filter_map(|name| Some((ledger.get(name)?.output.to_string(), name.to_owned())));
         Self(made.collect())
     }

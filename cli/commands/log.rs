@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -62,8 +63,8 @@ fn known(reader: &Reader, run: &str, path: &Path, stage: &str) -> Result<(), Fau
         _ => None,
     });
     match stages {
-        Some(stages) if !stages.iter().any(|known| known == stage) => {
-            let help = match nearest(stage, stages.iter().map(String::as_str)) {
+        Some(stages) if !stages.iter().any(|known| **known == *stage) => {
+            let help = match nearest(stage, stages.iter().map(Arc::as_ref)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("it has {}", stages.join(", ")),
             };

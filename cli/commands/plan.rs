@@ -33,7 +33,7 @@ fn text(plan: &[Planned], console: &mut Console) {
         let last = planned.last_took_ms.map_or(String::new(), took);
         let first = reasons.next().cloned().unwrap_or_default();
         table.row(vec![
-            (planned.stage.clone(), Style::Strong),
+            (planned.stage.to_string(), Style::Strong),
             (planned.op.clone(), Style::Plain),
             (would, style),
             (last, Style::Plain),

@@ -59,12 +59,12 @@ impl Lines {
             Event::Warning { stage: None, text } => format!("warning: {text}"),
             Event::StageStarted { stage, op, why } => format!("{stage}: {op} starts: {}", reasons(why)),
             Event::Progress { stage, done, total, .. } => {
-                let last = self.said.get(stage).copied();
+                let last = self.said.get(&**stage).copied();
                 let started = self.view.find(stage).and_then(|stage| stage.started_ms).unwrap_or(0);
                 if *done >= *total || at_ms < last.unwrap_or(started) + PROGRESS_INTERVAL_MS {
                     return None;
                 }
-                self.said.insert(stage.clone(), at_ms);
+                self.said.insert(stage.to_string(), at_ms);
                 let stage = self.view.find(stage)?;
                 format!("{}: {}", stage.name, progress_text(stage, stage.progress.as_ref()?))
             }
@@ -149,14 +149,14 @@ mod tests {
     #[test]
     fn progress_is_said_now_and_then_with_speed_and_loss() {
         let mut lines = Lines::default();
-        let start = Event::StageStarted { stage: "base".to_owned(), op: "pretrain".to_owned(), why: Vec::new() };
+        let start = Event::StageStarted { stage: "base".into(), op: "pretrain".into(), why: Vec::new() };
         lines.line(0, &start);
         let mut said = Vec::new();
         for tenth in 0..=300_u64 {
             let values = vec![("loss".to_owned(), 2.5)];
-            lines.line(tenth * 100, &Event::Metric { stage: "base".to_owned(), step: tenth, values });
+            lines.line(tenth * 100, &Event::Metric { stage: "base".into(), step: tenth, values });
             let unit = "steps".to_owned();
-            let progress = Event::Progress { stage: "base".to_owned(), done: tenth, total: 2_000, unit };
+            let progress = Event::Progress { stage: "base".into(), done: tenth, total: 2_000, unit };
             said.extend(lines.line(tenth * 100, &progress));
         }
         assert_eq!(

@@ -3,7 +3,6 @@
 //! One look at each file before a run begins is what makes a run without work fast. It needs the workflow's name and not its
 //! text: [`Engine::look_ahead`](crate::Engine::look_ahead) has it done while the text is still parsed and checked.
 
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::cache::Cache;
 use crate::cache::ledger::{Finished, Ledger};
 use crate::digest::Digest;
+use crate::known::Known;
 
 /// As many results are looked at first. If that takes longer than from memory, a disk or a server is asked, and so many threads
 /// wait for it together; else they would only take the cores from whoever parses meanwhile.
@@ -25,7 +25,7 @@ pub(crate) struct Found {
     /// The last result of every stage.
     pub(crate) ledger: Ledger,
     /// Those whose files are all there, by key.
-    pub(crate) there: HashMap<Digest, Arc<Finished>>,
+    pub(crate) there: Known,
 }
 
 impl Found {
@@ -39,10 +39,10 @@ impl Found {
 }
 
 /// The results whose files are all there, by key.
-fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> HashMap<Digest, Arc<Finished>> {
-    let Some(presence) = cache.presence() else { return HashMap::new() };
+fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> Known {
+    let Some(presence) = cache.presence() else { return Known::default() };
     let there = |finished: &&Arc<Finished>| presence.has(finished).then(|| Arc::clone(finished));
-    let mut found = ByKey::for_at_most(told.len());
+    let mut found = Told::for_at_most(told.len());
     let (first, rest) = told.split_at(told.len().min(SAMPLE));
     let started = Instant::now();
     found.add(first.iter().filter_map(there));
@@ -59,30 +59,30 @@ fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> HashMap<Digest, Arc<Fi
     found.undisputed()
 }
 
-/// Results by key.
-struct ByKey {
-    found: HashMap<Digest, Arc<Finished>>,
-    /// Keys of which a ledger tells two results: the record has to be asked which of them it is.
-    disputed: HashSet<Digest>,
+/// The results that are found, and the keys of which a ledger tells two results: the record has to be asked which of them
+/// it is.
+struct Told {
+    known: Known,
+    disputed: Vec<Digest>,
 }
 
-impl ByKey {
+impl Told {
     fn for_at_most(count: usize) -> Self {
-        Self { found: HashMap::with_capacity(count), disputed: HashSet::new() }
+        Self { known: Known::for_at_most(count), disputed: Vec::new() }
     }
 
     fn add(&mut self, results: impl IntoIterator<Item = Arc<Finished>>) {
         for result in results {
             let (key, output) = (result.key, result.output);
-            if self.found.entry(key).or_insert(result).output != output {
-                self.disputed.insert(key);
+            if self.known.insert(result).is_some_and(|before| before.output != output) {
+                self.disputed.push(key);
             }
         }
     }
 
-    fn undisputed(mut self) -> HashMap<Digest, Arc<Finished>> {
-        self.disputed.iter().for_each(|key| drop(self.found.remove(key)));
-        self.found
+    fn undisputed(mut self) -> Known {
+        self.disputed.iter().for_each(|key| self.known.remove(key));
+        self.known
     }
 }
 
@@ -176,18 +176,19 @@ mod tests {
                 key: Digest::of(key),
                 output: Digest::of(output),
                 count: None,
-                sides: Vec::new(),
-                objects: Vec::new(),
-                metrics: Vec::new(),
-                notes: Vec::new(),
+                sides: Box::default(),
+                objects: Box::default(),
+                metrics: Box::default(),
+                notes: Box::default(),
                 quarantined: 0,
                 took_ms: 0,
             })
         };
-        let mut found = ByKey::for_at_most(4);
+        let mut found = Told::for_at_most(4);
         found.add([finished(b"a", b"1"), finished(b"b", b"1"), finished(b"b", b"1")]);
         found.add([finished(b"a", b"2")]);
         let found = found.undisputed();
-        assert_eq!(found.keys().collect::<Vec<_>>(), [&Digest::of(b"b")]);
+        assert_eq!(found.get(&Digest::of(b"a")), None);
+        assert_eq!(found.get(&Digest::of(b"b")), Some(&finished(b"b", b"1")));
     }
 }

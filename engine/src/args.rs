@@ -1,7 +1,5 @@
 //! A stage's arguments, read by name and type.
 
-use std::sync::Arc;
-
 use blip_grammar::{Arguments, Value};
 
 use crate::op::OpError;
@@ -11,13 +9,13 @@ use crate::op::OpError;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Args {
     op: &'static str,
-    values: Arc<Arguments>,
+    values: Arguments,
 }
 
 impl Args {
     /// The arguments of a call of `op`.
-    pub fn new(op: &'static str, values: impl Into<Arc<Arguments>>) -> Self {
-        Self { op, values: values.into() }
+    pub fn new(op: &'static str, values: Arguments) -> Self {
+        Self { op, values }
     }
 
     /// The op called.

@@ -69,9 +69,9 @@ pub(crate) struct Traces {
 
 /// Everything that a [`StageCtx`] is made of.
 pub(crate) struct StageParts {
-    pub(crate) stage: String,
+    pub(crate) stage: Arc<str>,
     pub(crate) args: Args,
-    pub(crate) attributes: Attributes,
+    pub(crate) attributes: Arc<Attributes>,
     pub(crate) inputs: Vec<(&'static str, Artifact)>,
     pub(crate) sources: Vec<SourceFile>,
     pub(crate) blobs: Arc<BTreeMap<Digest, PathBuf>>,
@@ -90,7 +90,7 @@ pub(crate) struct StageParts {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Ancestor {
     /// Its name in the workflow.
-    pub stage: String,
+    pub stage: Arc<str>,
     /// The op.
     pub op: String,
     /// Names and values of its arguments, those that are no results of stages.

@@ -1,6 +1,7 @@
 //! What differs between two runs: params, stages, the fields that made keys differ, results and numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::cache::records::Record;
 use crate::digest::Digest;
@@ -14,9 +15,9 @@ pub struct RunDiff {
     /// Params with other values.
     pub params: Vec<Difference>,
     /// Stages that only the older run had.
-    pub only_old: Vec<String>,
+    pub only_old: Vec<Arc<str>>,
     /// Stages that only the newer run had.
-    pub only_new: Vec<String>,
+    pub only_new: Vec<Arc<str>>,
     /// Stages that came to something else, in the order in which the newer run ended them.
     pub stages: Vec<StageDiff>,
     /// How many stages have the same key and the same result in both.
@@ -27,7 +28,7 @@ pub struct RunDiff {
 #[derive(Clone, PartialEq, Debug)]
 pub struct StageDiff {
     /// The stage.
-    pub stage: String,
+    pub stage: Arc<str>,
     /// How it ended in the older and in the newer run.
     pub status: (Status, Status),
     /// The fields of the key that differ; nothing where a record is gone for good.
@@ -50,8 +51,8 @@ impl StageDiff {
 /// Compares two runs. Their records, also those of removed results, say which fields differ.
 pub fn diff(reader: &Reader, old: &RunLog, new: &RunLog) -> RunDiff {
     let (before, after) = (old.ends(), new.ends());
-    let only = |these: &BTreeMap<&str, &StageEnd>, others: &BTreeMap<&str, &StageEnd>| -> Vec<String> {
-        these.keys().filter(|stage| !others.contains_key(*stage)).map(|stage| (*stage).to_owned()).collect()
+    let only = |these: &BTreeMap<&str, &StageEnd>, others: &BTreeMap<&str, &StageEnd>| -> Vec<Arc<str>> {
+        these.keys().filter(|stage| !others.contains_key(*stage)).map(|stage| Arc::from(*stage)).collect()
     };
     let mut found = RunDiff {
         params: differences(&params(old), &params(new)),
@@ -62,7 +63,7 @@ pub fn diff(reader: &Reader, old: &RunLog, new: &RunLog) -> RunDiff {
     };
     for logged in &new.events {
         let Event::StageFinished(now) = &logged.event else { continue };
-        let Some(then) = before.get(now.stage.as_str()) else { continue };
+        let Some(then) = before.get(&*now.stage) else { continue };
         match compare(reader, then, now) {
             Some(stage) => found.stages.push(stage),
             None => found.same += 1,

@@ -1,11 +1,14 @@
 //! Everything that can happen in a run: one closed list, sent to listeners and kept in `runs/<id>/events.jsonl`.
 
-use std::path::Path;
+mod log;
+
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::disk::{Disk, DiskError, DiskFile};
+pub(crate) use self::log::{LOG_NAME, LogWriter};
 use crate::digest::Digest;
 
 /// Something that happened. The names of variants and fields are the format of the event log.
@@ -15,7 +18,7 @@ pub enum Event {
     /// Another process has the cache, or makes the result of a stage; told once for each.
     Waiting {
         /// The stage whose result it makes, which this run will share; nothing when it is about the whole cache.
-        stage: Option<String>,
+        stage: Option<Arc<str>>,
         /// Its process.
         pid: u32,
         /// Its machine.
@@ -30,7 +33,7 @@ pub enum Event {
         /// The workflow's name.
         workflow: String,
         /// The stages it wants, in an order in which they can run.
-        stages: Vec<String>,
+        stages: Vec<Arc<str>>,
         /// The params as they are.
         params: Vec<(String, String)>,
         /// This process.
@@ -39,23 +42,23 @@ pub enum Event {
     /// Something about the run as a whole, or about a stage.
     Warning {
         /// The stage, if it is about one.
-        stage: Option<String>,
+        stage: Option<Arc<str>>,
         /// What there is to say.
         text: String,
     },
     /// A stage is not known and begins to run.
     StageStarted {
         /// The stage.
-        stage: String,
+        stage: Arc<str>,
         /// Its op.
-        op: String,
+        op: Cow<'static, str>,
         /// What makes it run.
         why: Vec<String>,
     },
     /// How far a stage is.
     Progress {
         /// The stage.
-        stage: String,
+        stage: Arc<str>,
         /// Units of work done.
         done: u64,
         /// Units of work there are.
@@ -66,7 +69,7 @@ pub enum Event {
     /// Numbers of a step of a training stage.
     Metric {
         /// The stage.
-        stage: String,
+        stage: Arc<str>,
         /// The step.
         step: u64,
         /// Names and values.
@@ -75,7 +78,7 @@ pub enum Event {
     /// An item that could not be used.
     Quarantined {
         /// The stage.
-        stage: String,
+        stage: Arc<str>,
         /// The item.
         item: String,
         /// Why.
@@ -84,7 +87,7 @@ pub enum Event {
     /// A stage failed and will be tried again.
     Retrying {
         /// The stage.
-        stage: String,
+        stage: Arc<str>,
         /// What went wrong.
         what: String,
         /// The attempt that comes, from 2.
@@ -93,11 +96,11 @@ pub enum Event {
         wait_ms: u64,
     },
     /// A stage is at its end.
-    StageFinished(Box<StageEnd>),
+    StageFinished(Arc<StageEnd>),
     /// An export was written, or is as it was.
     Exported {
         /// The binding.
-        stage: String,
+        stage: Arc<str>,
         /// The format.
         format: String,
         /// Where.
@@ -108,7 +111,7 @@ pub enum Event {
     /// An export could not be written.
     ExportFailed {
         /// The binding.
-        stage: String,
+        stage: Arc<str>,
         /// The format.
         format: String,
         /// Where.
@@ -147,9 +150,9 @@ impl Event {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StageEnd {
     /// The stage.
-    pub stage: String,
+    pub stage: Arc<str>,
     /// Its op.
-    pub op: String,
+    pub op: Cow<'static, str>,
     /// How it ended.
     pub status: Status,
     /// Its key, if it came to have one.
@@ -157,21 +160,21 @@ pub struct StageEnd {
     /// Its result, if it has one.
     pub output: Option<Digest>,
     /// The result's type.
-    pub ty: String,
+    pub ty: Cow<'static, str>,
     /// Items of the result.
     pub count: Option<u64>,
     /// For map stages, units of work by what became of them.
-    pub units: Option<UnitCounts>,
+    pub units: Option<Box<UnitCounts>>,
     /// Numbers about the result.
-    pub metrics: Vec<(String, f64)>,
+    pub metrics: Box<[(String, f64)]>,
     /// What a reader should know.
-    pub notes: Vec<String>,
+    pub notes: Box<[String]>,
     /// Items that could not be used.
     pub quarantined: u64,
     /// How long it took in this run.
     pub took_ms: u64,
     /// Why it failed or was skipped.
-    pub error: Option<StageError>,
+    pub error: Option<Box<StageError>>,
 }
 
 /// Why a stage has no result.
@@ -263,68 +266,4 @@ pub struct Logged {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
-}
-
-/// A line of the event log, borrowed.
-#[derive(Serialize)]
-struct LoggedRef<'a> {
-    at_ms: u64,
-    #[serde(flatten)]
-    event: &'a Event,
-}
-
-/// Writes the event log of a run. Lines are written when the run has a moment, or there are many.
-#[derive(Debug)]
-pub(crate) struct LogWriter {
-    file: DiskFile,
-    lines: Vec<u8>,
-    since_ms: u64,
-    /// The last line was cut short: what comes is kept apart from it.
-    torn: bool,
-}
-
-/// The name of the event log in a run's folder.
-pub(crate) const LOG_NAME: &str = "events.jsonl";
-/// Lines are held back up to so many bytes, and so long.
-const LOG_BYTES: usize = 1 << 16;
-const LOG_MS: u64 = 100;
-
-impl LogWriter {
-    /// Starts the log of a run.
-    pub(crate) fn create(disk: &Disk, folder: &Path) -> Result<Self, DiskError> {
-        Ok(Self { file: disk.create(&folder.join(LOG_NAME))?, lines: Vec::new(), since_ms: 0, torn: false })
-    }
-}
-
-impl Listener for LogWriter {
-    fn event(&mut self, at_ms: u64, event: &Event) {
-        if self.lines.is_empty() {
-            self.since_ms = at_ms;
-        }
-        serde_json::to_writer(&mut self.lines, &LoggedRef { at_ms, event }).expect("events are plain data");
-        self.lines.push(b'\n');
-        let last = matches!(event, Event::RunFinished { .. });
-        if last || self.lines.len() >= LOG_BYTES || at_ms >= self.since_ms + LOG_MS {
-            self.idle();
-        }
-    }
-
-    fn idle(&mut self) {
-        if self.lines.is_empty() {
-            return;
-        }
-        if self.torn {
-            self.lines.insert(0, b'\n');
-        }
-        // Whole lines in one write: a reader, or a kill, sees at most one that is cut short. The log is no result: a disk
-        // that is full stops the run where results are written, not here.
-        self.torn = match self.file.write(&self.lines) {
-            Ok(()) => false,
-            Err(error) => {
-                tracing::warn!(%error, "the event log could not be written");
-                true
-            }
-        };
-        self.lines.clear();
-    }
 }

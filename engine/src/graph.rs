@@ -1,9 +1,9 @@
 //! The graph that runs: a checked workflow with composed ops taken apart, as a petgraph.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use blip_grammar::{Arguments, Attributes, Export, Program, StageId, Type};
+use blip_grammar::{Arguments, Attributes, Export, Program, Type};
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -13,14 +13,14 @@ use crate::op::{Body, Op, OpSet};
 /// A stage of the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Its name: the binding's, or `kept/score` for a step of `kept`.
-    pub name: String,
+    /// Its name: the binding's, or `kept/score` for a step of `kept`. Shared with everybody who tells of the stage.
+    pub name: Arc<str>,
     /// Its op.
     pub op: Arc<Op>,
     /// Its arguments; [`Value::Stage`](blip_grammar::Value::Stage) numbers the program's stages, see [`Graph::inputs`].
     pub args: Args,
     /// How to run it.
-    pub attributes: Attributes,
+    pub attributes: Arc<Attributes>,
     /// The type of its result.
     pub output: Type,
 }
@@ -28,14 +28,17 @@ pub struct Node {
 /// The stages and what flows between them.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    nodes: DiGraph<Arc<Node>, &'static str>,
+    nodes: DiGraph<Arc<Node>, ()>,
     /// For every stage of the program, the node that has its result.
     results: Vec<NodeIndex>,
-    names: BTreeMap<String, NodeIndex>,
+    /// Every name a node goes by.
+    names: HashMap<Arc<str>, NodeIndex>,
     exports: Vec<Export>,
     defaults: Vec<NodeIndex>,
-    /// Inputs by argument, in order.
-    inputs: Vec<Vec<(&'static str, NodeIndex)>>,
+    /// The inputs of every node by argument, in order; those of one end where those of the next begin.
+    inputs: Vec<(&'static str, NodeIndex)>,
+    /// Where the inputs of every node end.
+    inputs_end: Vec<usize>,
 }
 
 /// The number of a stage in the graph.
@@ -45,14 +48,14 @@ impl Graph {
     /// Takes composed ops apart and connects what is left. The program was checked against the same ops.
     pub fn new(program: &Program, ops: &OpSet) -> Self {
         let mut graph = Self {
-            nodes: DiGraph::new(),
+            nodes: DiGraph::with_capacity(program.stages.len(), program.stages.len()),
             results: Vec::new(),
-            names: BTreeMap::new(),
+            names: HashMap::with_capacity(program.stages.len()),
             exports: program.exports.clone(),
             defaults: Vec::new(),
             inputs: Vec::new(),
+            inputs_end: Vec::with_capacity(program.stages.len()),
         };
-        let mut steps_named = Vec::new();
         for stage in &program.stages {
             let op = ops.op(stage.op).expect("the program was checked against these ops");
             let result = match &op.body {
@@ -62,22 +65,25 @@ impl Graph {
                     let mut previous = None;
                     for (number, step) in steps.into_iter().enumerate() {
                         let op = ops.op(step.op).expect("a composed op names ops of its own set");
-                        let name =
-                            if number == last { stage.name.clone() } else { format!("{}/{}", stage.name, step.op) };
+                        let inner = || format!("{}/{}", stage.name, step.op).into();
+                        let name = if number == last { Arc::clone(&stage.name) } else { inner() };
                         let taken = step.previous.zip(previous);
-                        let node = graph.add(name.clone(), op, step.args.into(), taken, stage.attributes.clone());
-                        steps_named.push((name, node));
-                        previous = Some(node);
+                        previous = Some(graph.add(name, op, step.args, taken, Arc::clone(&stage.attributes)));
                     }
                     previous.expect("a composed op has at least one step")
                 }
-                _ => graph.add(stage.name.clone(), op, Arc::clone(&stage.args), None, stage.attributes.clone()),
+                _ => {
+                    let (name, args) = (Arc::clone(&stage.name), stage.args.clone());
+                    graph.add(name, op, args, None, Arc::clone(&stage.attributes))
+                }
             };
             graph.results.push(result);
         }
-        let named =
-            |(name, stage): (&String, &StageId)| graph.results.get(stage.0 as usize).map(|node| (name.clone(), *node));
-        graph.names = steps_named.into_iter().chain(program.names.iter().filter_map(named)).collect();
+        for (name, stage) in &program.aliases {
+            if let Some(node) = graph.results.get(stage.0 as usize) {
+                graph.names.insert(Arc::clone(name), *node);
+            }
+        }
         let defaults = program.default_targets.iter().filter_map(|stage| graph.results.get(stage.0 as usize));
         graph.defaults = defaults.copied().collect();
         graph
@@ -85,26 +91,29 @@ impl Graph {
 
     fn add(
         &mut self,
-        name: String,
+        name: Arc<str>,
         op: &Arc<Op>,
-        args: Arc<Arguments>,
+        args: Arguments,
         previous: Option<(&'static str, NodeIndex)>,
-        attributes: Attributes,
+        attributes: Arc<Attributes>,
     ) -> NodeIndex {
-        let mut inputs: Vec<(&'static str, NodeIndex)> = Vec::new();
+        let first = self.inputs.len();
         for (arg, value) in args.iter() {
-            value.each_stage(&mut |id| inputs.extend(self.results.get(id.0 as usize).map(|node| (arg, *node))));
+            value.each_stage(&mut |id| self.inputs.extend(self.results.get(id.0 as usize).map(|node| (arg, *node))));
         }
-        inputs.extend(previous);
+        self.inputs.extend(previous);
+        let inputs = self.inputs.get_mut(first..).unwrap_or_default();
         // By argument, so that the order in a key does not depend on how a stage came to be; within one, as written.
         inputs.sort_by_key(|(arg, _)| *arg);
         let args = Args::new(op.signature.name, args);
-        let node = Node { name, op: Arc::clone(op), args, attributes, output: op.signature.output };
+        let output = op.signature.output;
+        let node = Node { name: Arc::clone(&name), op: Arc::clone(op), args, attributes, output };
         let node = self.nodes.add_node(Arc::new(node));
-        for (arg, from) in &inputs {
-            self.nodes.add_edge(*from, node, *arg);
+        self.names.insert(name, node);
+        for (_, from) in inputs {
+            self.nodes.add_edge(*from, node, ());
         }
-        self.inputs.push(inputs);
+        self.inputs_end.push(self.inputs.len());
         node
     }
 
@@ -120,7 +129,9 @@ impl Graph {
 
     /// The stages whose results a stage takes, by argument.
     pub fn inputs(&self, id: NodeId) -> &[(&'static str, NodeId)] {
-        self.inputs.get(id.index()).map_or(&[], Vec::as_slice)
+        let first = id.index().checked_sub(1).map_or(Some(&0), |before| self.inputs_end.get(before));
+        let of_node = || self.inputs.get(*first?..*self.inputs_end.get(id.index())?);
+        of_node().unwrap_or_default()
     }
 
     /// The stages that take a stage's result, each once.
@@ -141,9 +152,11 @@ impl Graph {
         self.names.get(name).copied()
     }
 
-    /// All names there are.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.keys().map(String::as_str)
+    /// All names there are, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.names.keys().map(Arc::as_ref).collect();
+        names.sort_unstable();
+        names
     }
 
     /// What runs when nothing else is asked for.

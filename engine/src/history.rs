@@ -147,7 +147,7 @@ impl RunLog {
     pub fn ends(&self) -> BTreeMap<&str, &StageEnd> {
         let end = |logged: &Logged| matches!(logged.event, Event::StageFinished(_));
         let ends = self.events.iter().filter(|logged| end(logged)).filter_map(|logged| match &logged.event {
-            Event::StageFinished(end) => Some((end.stage.as_str(), end.as_ref())),
+            Event::StageFinished(end) => Some((&*end.stage, end.as_ref())),
             _ => None,
         });
         ends.collect()

@@ -3,6 +3,8 @@
 //! What is not here cannot matter: names of bindings, paths, times, attributes, neutral arguments, the order of a file.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use blip_grammar::Value;
 
@@ -81,7 +83,9 @@ impl Preimage {
 
     /// The key.
     pub fn hash(&self) -> Digest {
-        let mut parts = Parts::new(SCHEMA);
+        // To begin anew takes as long as the fields themselves.
+        static BEGUN: LazyLock<Parts> = LazyLock::new(|| Parts::new(SCHEMA));
+        let mut parts = BEGUN.clone();
         self.each_field(|name, value| {
             parts.add(name.as_bytes());
             parts.add(value.as_bytes());
@@ -99,8 +103,9 @@ impl Preimage {
     fn each_field(&self, mut each: impl FnMut(&str, &str)) {
         let Self { op, version, args, inputs, sources, env } = self;
         each("op", op);
-        each("op version", &version.to_string());
-        let mut buffer = String::new();
+        let mut buffer = String::with_capacity(64);
+        let _ = write!(buffer, "{version}");
+        each("op version", &buffer);
         let mut named = |kind: &str, name: &str, value: &str| {
             buffer.clear();
             buffer.extend([kind, " ", name]);

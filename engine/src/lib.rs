@@ -19,6 +19,7 @@ pub mod graph;
 pub mod history;
 pub mod isolate;
 pub mod key;
+mod known;
 pub mod lockfile;
 mod map;
 pub mod op;
@@ -29,10 +30,11 @@ pub mod trace;
 pub mod verify;
 pub mod workflow;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use indexmap::IndexMap;
 
 pub use self::ahead::Ahead;
 pub use self::args::Args;
@@ -112,10 +114,10 @@ pub struct Summary {
     pub run: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// What all stages that have a result came to, by name.
-    pub results: BTreeMap<String, Arc<Finished>>,
+    /// What all stages that have a result came to, by name; inputs before those that take them.
+    pub results: IndexMap<Arc<str>, Arc<Finished>>,
     /// How every stage ended, in the order in which they did.
-    pub stages: Vec<StageEnd>,
+    pub stages: Vec<Arc<StageEnd>>,
     /// How long it took.
     pub took_ms: u64,
 }
@@ -217,7 +219,8 @@ impl Engine {
         let (run, mut log) = begin_log(cache.disk(), &self.config.cache)?;
         let mut audience = Audience { started, listeners: vec![&mut log] };
         audience.listeners.extend(listeners.iter_mut().map(|listener| &mut **listener as &mut dyn Listener));
-        audience.tell(&started_event(workflow, &targets, &run));
+        let wanted = workflow.graph.closure(&targets);
+        audience.tell(&started_event(workflow, &wanted, &run));
         for text in opened.notes {
             audience.tell(&Event::Warning { stage: None, text });
         }
@@ -235,7 +238,7 @@ impl Engine {
             stop: options.stop.clone(),
         };
         let looked = options.ahead.as_ref().and_then(|ahead| ahead.take(&self.config.cache, &workflow.name));
-        let ended = run::run(&workflow.graph, &targets, setting, looked, &mut audience);
+        let ended = run::run(&workflow.graph, wanted, setting, looked, &mut audience);
         let mut outcome = ended.outcome;
         if !self.exports(workflow, &targets, &ended, &cache, &mut audience) {
             outcome = Outcome::Failed;
@@ -244,8 +247,10 @@ impl Engine {
         let took_ms = audience.elapsed_ms();
         audience.tell(&Event::RunFinished { outcome, took_ms });
         drop(audience);
-        let name = |id: &graph::NodeId| workflow.graph.node(*id).name.clone();
-        let results = ended.finished.iter().map(|(id, finished)| (name(id), Arc::clone(finished))).collect();
+        let result =
+            |id: graph::NodeId| Some((Arc::clone(&workflow.graph.node(id).name), Arc::clone(ended.finished(id)?)));
+        let mut results = IndexMap::with_capacity(workflow.graph.len());
+        results.extend(workflow.graph.ids().filter_map(result));
         Ok(Summary { run, outcome, results, stages: ended.ends, took_ms })
     }
 
@@ -274,14 +279,14 @@ impl Engine {
     ) -> bool {
         let mut good = true;
         for (export, id) in workflow.graph.exports().filter(|(_, id)| targets.contains(id)) {
-            let (Some(finished), Some(op)) = (ended.finished.get(&id), workflow.ops.export(export.format)) else {
+            let (Some(finished), Some(op)) = (ended.finished(id), workflow.ops.export(export.format)) else {
                 continue;
             };
             let job = export::ExportJob { export, op, base: &self.config.base, cache };
             let node = workflow.graph.node(id);
             let ctx = run::export_ctx(&workflow.graph, id, ended, cache, &self.config);
             let written = job.write(&ctx, &Artifact::of(&node.name, node.output, finished));
-            let stage = export.name.clone();
+            let stage = Arc::from(export.name.as_str());
             let (format, path) = (export.format.to_owned(), export.path.clone());
             let event = match written {
                 Ok(written) => Event::Exported { stage, format, path, written },
@@ -313,7 +318,7 @@ impl Engine {
 
     /// What a run came to, for a lock file.
     pub fn locked(&self, summary: &Summary) -> Locked {
-        let results = summary.results.iter().map(|(name, finished)| (name, finished.as_ref()));
+        let results = summary.results.iter().map(|(name, finished)| (name.as_ref(), finished.as_ref()));
         Locked::of(&self.config.env, results)
     }
 
@@ -323,8 +328,8 @@ impl Engine {
     }
 }
 
-fn started_event(workflow: &Workflow, targets: &[graph::NodeId], run: &str) -> Event {
-    let stages = workflow.graph.closure(targets).into_iter().map(|id| workflow.graph.node(id).name.clone()).collect();
+fn started_event(workflow: &Workflow, wanted: &[graph::NodeId], run: &str) -> Event {
+    let stages = wanted.iter().map(|id| Arc::clone(&workflow.graph.node(*id).name)).collect();
     let params = workflow.program.params.iter().map(|param| (param.name.clone(), param.value.to_string())).collect();
     Event::RunStarted { run: run.to_owned(), workflow: workflow.name.clone(), stages, params, pid: std::process::id() }
 }

@@ -91,11 +91,11 @@ impl Lockfile {
 
 impl Locked {
     /// What a run came to.
-    pub fn of<'a>(env: &NumericEnv, results: impl Iterator<Item = (&'a String, &'a Finished)>) -> Self {
-        let stage = |(name, finished): (&String, &Finished)| {
+    pub fn of<'a>(env: &NumericEnv, results: impl Iterator<Item = (&'a str, &'a Finished)>) -> Self {
+        let stage = |(name, finished): (&str, &Finished)| {
             let metrics = finished.metrics.iter().cloned().collect();
             let stage = LockedStage { key: finished.key, output: finished.output, items: finished.count, metrics };
-            (name.clone(), stage)
+            (name.to_owned(), stage)
         };
         Self { environment: env.fields.iter().cloned().collect(), stages: results.map(stage).collect() }
     }

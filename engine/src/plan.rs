@@ -1,6 +1,6 @@
 //! What a run would do and why, before it costs anything. Nothing is written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ahead::Found;
@@ -10,6 +10,7 @@ use crate::ctx::{StageCtx, StageParts, Stop};
 use crate::digest::Digest;
 use crate::graph::{Graph, NodeId};
 use crate::key::{NumericEnv, Preimage};
+use crate::known::Known;
 use crate::map;
 use crate::op::{Artifact, Body, OpError};
 use crate::run::worker::{self, Probe, ProbeJob};
@@ -29,7 +30,7 @@ pub enum Fate {
     /// It runs if these stages give other bytes than before.
     Unknown {
         /// The stages above it that would run.
-        after: Vec<String>,
+        after: Vec<Arc<str>>,
     },
     /// It cannot run.
     Fault {
@@ -44,7 +45,7 @@ pub enum Fate {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Planned {
     /// The stage.
-    pub stage: String,
+    pub stage: Arc<str>,
     /// Its op.
     pub op: String,
     /// What would become of it.
@@ -93,7 +94,7 @@ impl Planner<'_> {
         &self,
         id: NodeId,
         known: &mut BTreeMap<NodeId, Arc<Finished>>,
-        there: &HashMap<Digest, Arc<Finished>>,
+        there: &Known,
         last: Option<&Finished>,
     ) -> Result<Fate, OpError> {
         let node = self.graph.node(id);
@@ -130,7 +131,7 @@ impl Planner<'_> {
             known.insert(id, Arc::new(Finished::of(probe.key, &record)));
             return Ok(Fate::Reuse);
         }
-        let why = crate::run::why(&self.cache, last.map(|last| &last.key), Some(&probe.preimage), false);
+        let why = crate::run::why(&self.cache, last.map(|last| &last.key), &probe.preimage, false);
         let units = match &node.op.body {
             Body::Map(map) => {
                 let ctx = self.ctx(id, probe, known);
@@ -153,7 +154,7 @@ impl Planner<'_> {
         StageCtx::new(StageParts {
             stage: node.name.clone(),
             args: node.args.clone(),
-            attributes: node.attributes.clone(),
+            attributes: Arc::clone(&node.attributes),
             inputs,
             sources: probe.sources,
             blobs: Arc::default(),

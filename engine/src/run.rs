@@ -14,11 +14,12 @@ mod starting;
 mod state;
 pub(crate) mod worker;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use blip_grammar::Type;
 use crossbeam::channel::{self, Receiver, Sender};
 
 use self::committing::Commit;
@@ -39,6 +40,7 @@ use crate::files::SourceFile;
 use crate::graph::{Graph, NodeId};
 use crate::isolate::Isolation;
 use crate::key::{NumericEnv, Preimage, differences};
+use crate::known::Known;
 use crate::lockfile::Locked;
 
 /// The owner looks up at least this often, to hear of a request to stop.
@@ -82,7 +84,6 @@ struct Stage {
 /// What a stage has between its key and its end.
 #[derive(Default)]
 struct InHand {
-    preimage: Option<Preimage>,
     sources: Vec<SourceFile>,
     taken: Option<Resources>,
     units: Option<UnitCounts>,
@@ -108,15 +109,15 @@ pub(crate) struct Run<'a, 'l> {
     failed: bool,
     blobs: Arc<BTreeMap<Digest, PathBuf>>,
     ledger: Ledger,
-    /// Results by key: those of the ledger that are still there, and those of this run.
-    known: HashMap<Digest, Arc<Finished>>,
+    /// Results by key: those of the ledger that are still there, and those that this run found.
+    known: Known,
     /// Whether any stage has by-products.
     any_sides: bool,
     /// Stages that wait for a stage that makes a damaged object again, and are no direct consumers of it.
     repairs: Vec<(NodeId, NodeId)>,
     /// Stages that make a damaged result again, with what they had.
     mending: BTreeMap<NodeId, Arc<Finished>>,
-    ends: Vec<StageEnd>,
+    ends: Vec<Arc<StageEnd>>,
     audience: &'a mut Audience<'l>,
     channels: Option<(Sender<Job>, Sender<Commit>)>,
     events: (Sender<Event>, Receiver<Event>),
@@ -125,20 +126,27 @@ pub(crate) struct Run<'a, 'l> {
 /// What a run came to.
 pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
-    pub(crate) finished: BTreeMap<NodeId, Arc<Finished>>,
-    pub(crate) ends: Vec<StageEnd>,
+    /// By the stage's number.
+    finished: Vec<Option<Arc<Finished>>>,
+    pub(crate) ends: Vec<Arc<StageEnd>>,
     pub(crate) blobs: Arc<BTreeMap<Digest, PathBuf>>,
 }
 
-/// Runs these stages and those above them.
+impl Ended {
+    /// What a stage came to.
+    pub(crate) fn finished(&self, id: NodeId) -> Option<&Arc<Finished>> {
+        self.finished.get(id.index())?.as_ref()
+    }
+}
+
+/// Runs these stages. With each of them those above it are wanted too.
 pub(crate) fn run(
     graph: &Graph,
-    targets: &[NodeId],
+    wanted: Vec<NodeId>,
     setting: Setting,
     looked: Option<Looked>,
     audience: &mut Audience<'_>,
 ) -> Ended {
-    let wanted = graph.closure(targets);
     let mut stages: Vec<Option<Stage>> = std::iter::repeat_with(|| None).take(graph.len()).collect();
     for id in &wanted {
         if let Some(slot) = stages.get_mut(id.index()) {
@@ -192,7 +200,11 @@ pub(crate) fn run(
 
 /// How many stages a stage takes results of.
 fn distinct_inputs(graph: &Graph, id: NodeId) -> u32 {
-    let mut inputs: Vec<NodeId> = graph.inputs(id).iter().map(|(_, input)| *input).collect();
+    let inputs = graph.inputs(id);
+    if inputs.len() < 2 {
+        return u32::from(!inputs.is_empty());
+    }
+    let mut inputs: Vec<NodeId> = inputs.iter().map(|(_, input)| *input).collect();
     inputs.sort_unstable();
     inputs.dedup();
     u32::try_from(inputs.len()).expect("a stage has fewer inputs")
@@ -361,13 +373,16 @@ impl Run<'_, '_> {
     /// The result of a stage is known for good.
     fn remember(&mut self, id: NodeId, finished: Arc<Finished>) {
         self.any_sides |= !finished.sides.is_empty();
-        self.known.insert(finished.key, Arc::clone(&finished));
         self.stage(id).finished = Some(finished);
     }
 
     fn end_stage(&mut self, id: NodeId, status: Status, error: Option<StageError>) {
         let node = self.graph.node(id);
-        let (name, op, ty) = (node.name.clone(), node.op.signature.name.to_owned(), node.output.to_string());
+        let (name, op) = (Arc::clone(&node.name), node.op.signature.name.into());
+        let ty = match node.output {
+            Type::Named(name) => name.into(),
+            ty => ty.to_string().into(),
+        };
         let stage = self.stage(id);
         stage.state.go(State::Ended(status));
         let finished = stage.finished.as_deref();
@@ -379,19 +394,17 @@ impl Run<'_, '_> {
             output: finished.map(|finished| finished.output),
             ty,
             count: finished.and_then(|finished| finished.count),
-            units: stage.in_hand.as_ref().and_then(|in_hand| in_hand.units),
-            metrics: finished.map_or(Vec::new(), |finished| finished.metrics.clone()),
-            notes: finished.map_or(Vec::new(), |finished| finished.notes.clone()),
+            units: stage.in_hand.as_ref().and_then(|in_hand| in_hand.units).map(Box::new),
+            metrics: finished.map_or(Box::default(), |finished| finished.metrics.clone()),
+            notes: finished.map_or(Box::default(), |finished| finished.notes.clone()),
             quarantined: finished.map_or(0, |finished| finished.quarantined),
             took_ms: stage.took_ms,
-            error,
+            error: error.map(Box::new),
         };
         stage.in_hand = None;
-        let event = Event::StageFinished(Box::new(end));
-        self.audience.tell(&event);
-        if let Event::StageFinished(end) = event {
-            self.ends.push(*end);
-        }
+        let end = Arc::new(end);
+        self.ends.push(Arc::clone(&end));
+        self.audience.tell(&Event::StageFinished(end));
         self.tell_notes();
     }
 
@@ -408,8 +421,7 @@ impl Run<'_, '_> {
             (false, false) => Outcome::Done,
         };
         self.write_ledger();
-        let finished = self.graph.ids().zip(self.stages);
-        let finished = finished.filter_map(|(id, stage)| Some((id, stage?.finished?))).collect();
+        let finished = self.stages.into_iter().map(|stage| stage?.finished).collect();
         Ended { outcome, finished, ends: self.ends, blobs: self.blobs }
     }
 
@@ -438,8 +450,7 @@ pub(crate) fn last_record(cache: &Cache, key: &Digest) -> Option<Record> {
 }
 
 /// What makes a stage run, given the key it had last: the fields that differ, then what became of a result that there was.
-pub(crate) fn why(cache: &Cache, last: Option<&Digest>, now: Option<&Preimage>, repaired: bool) -> Vec<String> {
-    let Some(now) = now else { return Vec::new() };
+pub(crate) fn why(cache: &Cache, last: Option<&Digest>, now: &Preimage, repaired: bool) -> Vec<String> {
     let mut reasons: Vec<String> = last
         .and_then(|last| last_record(cache, last))
         .map_or(Vec::new(), |last| differences(&last.preimage, &now.fields()))

@@ -57,7 +57,7 @@ impl ChromeTrace {
     fn ended(&mut self, at_ms: u64, end: &StageEnd) {
         let status = serde_json::to_value(end.status).unwrap_or_default();
         let args = json!({ "status": status, "op": end.op, "key": end.key, "items": end.count, "units": end.units });
-        match self.running.remove(&end.stage) {
+        match self.running.remove(&*end.stage) {
             Some((lane, since)) => self.put(&json!({
                 "name": end.stage, "cat": end.op, "ph": "X", "pid": 1, "tid": lane,
                 "ts": since * 1000, "dur": (at_ms - since) * 1000, "args": args,

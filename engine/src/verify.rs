@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::cache::index::IndexKind;
 use crate::cache::lock::Holder;
@@ -204,8 +205,8 @@ impl Engine {
         if !targets.is_empty() {
             let options = RunOptions { targets, keep_going: true, ahead: None, ..options.clone() };
             let summary = self.run(workflow, &options, listeners)?;
-            let error = |end: StageEnd| Some((end.stage, end.error?.what));
-            failures = summary.stages.into_iter().filter_map(error).collect();
+            let error = |end: &Arc<StageEnd>| Some((end.stage.to_string(), end.error.as_ref()?.what.clone()));
+            failures = summary.stages.iter().filter_map(error).collect();
         }
         let reader = self.reader();
         let mut repaired = Repaired::default();

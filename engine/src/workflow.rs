@@ -63,7 +63,7 @@ impl Workflow {
             return Ok(self.graph.default_targets().to_vec());
         }
         let find = |name: &String| {
-            let known = || self.graph.names().map(str::to_owned).collect();
+            let known = || self.graph.names().into_iter().map(str::to_owned).collect();
             self.graph.find(name).ok_or_else(|| UnknownTarget { name: name.clone(), known: known() })
         };
         names.iter().map(find).collect()

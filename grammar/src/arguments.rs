@@ -1,11 +1,13 @@
 //! The values of a call's arguments, by name.
 
+use std::sync::Arc;
+
 use crate::program::Value;
 
 /// Names and values, sorted by name. A workflow has very many of these, most of them with few arguments: they take no more
-/// memory than they need.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Arguments(Box<[(&'static str, Value)]>);
+/// memory than they need, and copies share it.
+#[derive(Clone, PartialEq, Hash, Debug, Default)]
+pub struct Arguments(Arc<[(&'static str, Value)]>);
 
 impl Arguments {
     /// The value of an argument.

@@ -112,7 +112,7 @@ struct Bound {
 }
 
 struct Checker<'a> {
-    file: &'a File,
+    file: &'a File<'a>,
     source: &'a Source,
     signatures: &'a Signatures,
     settings: BTreeMap<String, String>,
@@ -133,7 +133,7 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn new(file: &'a File, source: &'a Source, signatures: &'a Signatures) -> Self {
+    fn new(file: &'a File<'a>, source: &'a Source, signatures: &'a Signatures) -> Self {
         let count = file.statements.len();
         Self {
             file,
@@ -193,7 +193,7 @@ impl<'a> Checker<'a> {
         let file = self.file;
         for (at, statement) in file.statements.iter().enumerate() {
             let Some(name) = bound_name(statement) else { continue };
-            match self.names.get(name.text.as_str()) {
+            match self.names.get(name.text) {
                 Some(Target::Statement(first)) => {
                     let first = file.statements.get(*first).and_then(bound_name).map_or(name.span, |name| name.span);
                     self.report(
@@ -277,7 +277,7 @@ impl<'a> Checker<'a> {
             Some(Target::Lost) => None,
             None if self.signatures.op(name).is_some_and(|op| op.kind == Kind::Config) => {
                 // `text = bert.base`: a config op that needs no arguments needs no brackets either.
-                self.call(span, &Name { text: name.to_owned(), span }, &[], place)
+                self.call(span, &Name { text: name, span }, &[], place)
             }
             None => {
                 self.unknown_name(name, span);
@@ -331,7 +331,7 @@ impl<'a> Checker<'a> {
         let any_target = !self.exported.is_empty() || self.stages.outputs().any(|output| signatures.is_result(output));
         for (at, statement) in file.statements.iter().enumerate() {
             let (Some(name), Some(Some(bound))) = (bound_name(statement), self.bound.get(at)) else { continue };
-            if self.used.get(at) == Some(&true) || self.names.get(name.text.as_str()) != Some(&Target::Statement(at)) {
+            if self.used.get(at) == Some(&true) || self.names.get(name.text) != Some(&Target::Statement(at)) {
                 continue;
             }
             let stage = matches!(bound.typed.0, Value::Stage(_));
@@ -352,7 +352,7 @@ impl<'a> Checker<'a> {
 }
 
 /// The name that a statement binds.
-fn bound_name(statement: &Statement) -> Option<&Name> {
+fn bound_name<'s>(statement: &'s Statement<'s>) -> Option<&'s Name<'s>> {
     match &statement.kind {
         StatementKind::Param { name, .. } | StatementKind::Binding { name, .. } => Some(name),
         StatementKind::Export { .. } => None,

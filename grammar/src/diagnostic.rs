@@ -119,7 +119,7 @@ impl fmt::Display for Compact<'_> {
         let Compact { diagnostic, source } = self;
         write!(f, "{}:", source.name())?;
         if let Some(span) = diagnostic.span {
-            let at = source.position(span.start);
+            let at = source.position(span.start());
             write!(f, "{}:{}:", at.line, at.column)?;
         }
         write!(f, " {}[{}]: {}", diagnostic.severity, diagnostic.code, diagnostic.message)?;
@@ -127,7 +127,7 @@ impl fmt::Display for Compact<'_> {
             write!(f, "\n  here: {}", diagnostic.label)?;
         }
         for (span, text) in &diagnostic.notes {
-            let at = source.position(span.start);
+            let at = source.position(span.start());
             write!(f, "\n  {}:{}: {text}", at.line, at.column)?;
         }
         match &diagnostic.help {

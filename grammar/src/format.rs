@@ -22,10 +22,10 @@ pub fn format(file: &File, source: &Source) -> String {
         Printer { source, comments: &file.comments, next: 0, out: String::new(), columns: Columns::default() };
     let mut end = 0;
     for statement in &file.statements {
-        printer.leading(statement.span.start, &mut end, 0);
-        printer.blank_line(end, statement.span.start);
+        printer.leading(statement.span.start(), &mut end, 0);
+        printer.blank_line(end, statement.span.start());
         printer.statement(statement);
-        end = statement.span.end;
+        end = statement.span.end();
         printer.behind(&mut end, source.text().len());
         printer.out.push('\n');
     }
@@ -56,14 +56,14 @@ impl Printer<'_> {
 
     /// Comments before `start`, each on its line.
     fn leading(&mut self, start: usize, end: &mut usize, indent: usize) {
-        while let Some(comment) = self.comments.get(self.next).copied().filter(|comment| comment.start < start) {
+        while let Some(comment) = self.comments.get(self.next).copied().filter(|comment| comment.start() < start) {
             if indent == 0 {
-                self.blank_line(*end, comment.start);
+                self.blank_line(*end, comment.start());
             }
             self.out.push_str(&" ".repeat(indent));
             self.out.push_str(self.source.slice(comment));
             self.out.push('\n');
-            *end = comment.end;
+            *end = comment.end();
             self.next += 1;
         }
     }
@@ -71,18 +71,18 @@ impl Printer<'_> {
     /// The comment behind what was just printed, on the same line and before `next`, where something else begins.
     fn behind(&mut self, end: &mut usize, next: usize) {
         let Some(comment) = self.comments.get(self.next).copied() else { return };
-        let between = (*end..next).contains(&comment.start);
-        if between && self.line(comment.start) == self.line(*end) {
+        let between = (*end..next).contains(&comment.start());
+        if between && self.line(comment.start()) == self.line(*end) {
             self.out.push_str("  ");
             self.out.push_str(self.source.slice(comment));
-            *end = comment.end;
+            *end = comment.end();
             self.next += 1;
         }
     }
 
     fn comments_in(&self, span: Span) -> bool {
-        let at = self.comments.partition_point(|comment| comment.start < span.start);
-        self.comments.get(at).is_some_and(|comment| span.contains(comment.start))
+        let at = self.comments.partition_point(|comment| comment.start() < span.start());
+        self.comments.get(at).is_some_and(|comment| span.contains(comment.start()))
     }
 
     fn statement(&mut self, statement: &Statement) {
@@ -93,7 +93,7 @@ impl Printer<'_> {
             StatementKind::Param { name, ty, default, range } => {
                 self.out.push_str(&format!("param {}", name.text));
                 if let Some(ty) = ty {
-                    self.out.push_str(&format!(": {}", ty.text));
+                    self.out.push_str(&format!(": {ty}"));
                 }
                 if let Some(default) = default {
                     stops.push(self.out.len());
@@ -132,19 +132,19 @@ impl Printer<'_> {
         let Some((first, last)) = statement.attributes.first().zip(statement.attributes.last()) else { return };
         let texts: Vec<String> = statement.attributes.iter().map(|attribute| self.attribute(attribute)).collect();
         let line = texts.join(" ");
-        let mut end = first.span.start;
-        if line.chars().count() <= WIDTH && !self.comments_in(Span::new(first.span.start, last.span.start)) {
+        let mut end = first.span.start();
+        if line.chars().count() <= WIDTH && !self.comments_in(Span::new(first.span.start(), last.span.start())) {
             self.out.push_str(&line);
-            end = last.span.end;
+            end = last.span.end();
             self.behind(&mut end, name_start(statement));
             self.out.push('\n');
         } else {
-            let nexts = statement.attributes.iter().skip(1).map(|attribute| attribute.span.start);
+            let nexts = statement.attributes.iter().skip(1).map(|attribute| attribute.span.start());
             let nexts = nexts.chain([name_start(statement)]);
             for ((attribute, text), next) in statement.attributes.iter().zip(texts).zip(nexts) {
-                self.leading(attribute.span.start, &mut end, 0);
+                self.leading(attribute.span.start(), &mut end, 0);
                 self.out.push_str(&text);
-                end = attribute.span.end;
+                end = attribute.span.end();
                 self.behind(&mut end, next);
                 self.out.push('\n');
             }
@@ -194,10 +194,8 @@ impl Printer<'_> {
         match &expr.kind {
             ExprKind::Call { op, args } if broken && (!args.is_empty() || self.comments_in(expr.span)) => {
                 self.out.push_str(&op.text);
-                let parts: Vec<(Span, Option<&str>, &Expr)> = args
-                    .iter()
-                    .map(|arg| (arg.span, arg.name.as_ref().map(|name| name.text.as_str()), &arg.value))
-                    .collect();
+                let parts: Vec<(Span, Option<&str>, &Expr)> =
+                    args.iter().map(|arg| (arg.span, arg.name.as_ref().map(|name| name.text), &arg.value)).collect();
                 self.broken('(', &parts, ')', expr.span, indent);
             }
             ExprKind::List(values) if broken && (!values.is_empty() || self.comments_in(expr.span)) => {
@@ -212,24 +210,24 @@ impl Printer<'_> {
     fn broken(&mut self, open: char, parts: &[(Span, Option<&str>, &Expr)], close: char, whole: Span, indent: usize) {
         self.out.push(open);
         let inner = indent + INDENT;
-        let mut end = whole.start;
+        let mut end = whole.start();
         // Where each part begins, and the closing bracket.
-        let mut starts = parts.iter().map(|(span, ..)| span.start).chain([whole.end]);
-        self.behind(&mut end, starts.next().unwrap_or(whole.end));
+        let mut starts = parts.iter().map(|(span, ..)| span.start()).chain([whole.end()]);
+        self.behind(&mut end, starts.next().unwrap_or(whole.end()));
         self.out.push('\n');
         for ((span, name, value), next) in parts.iter().zip(starts) {
-            self.leading(span.start, &mut end, inner);
+            self.leading(span.start(), &mut end, inner);
             self.out.push_str(&" ".repeat(inner));
             let label = name.map_or(String::new(), |name| format!("{name} = "));
             self.out.push_str(&label);
             let room = WIDTH.saturating_sub(inner + label.chars().count() + 1);
             self.expr(value, room, inner);
             self.out.push(',');
-            end = span.end;
+            end = span.end();
             self.behind(&mut end, next);
             self.out.push('\n');
         }
-        self.leading(whole.end, &mut end, inner);
+        self.leading(whole.end(), &mut end, inner);
         self.out.push_str(&" ".repeat(indent));
         self.out.push(close);
     }
@@ -239,6 +237,6 @@ fn name_start(statement: &Statement) -> usize {
     match &statement.kind {
         StatementKind::Param { name, .. }
         | StatementKind::Binding { name, .. }
-        | StatementKind::Export { name, .. } => name.span.start,
+        | StatementKind::Export { name, .. } => name.span.start(),
     }
 }

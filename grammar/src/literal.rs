@@ -29,7 +29,7 @@ const AMOUNT_MAX: f64 = 9e15;
 
 /// `57_600`, `3e-4`, `10min`, `1.5GiB`.
 #[expect(clippy::cast_precision_loss, reason = "the factors of units are small or powers of two")]
-pub(crate) fn number(text: &str) -> Result<ExprKind, BadNumber> {
+pub(crate) fn number(text: &str) -> Result<ExprKind<'static>, BadNumber> {
     let unit_at = unit_start(text);
     let (digits, unit) = text.split_at(unit_at);
     let plain: String = digits.chars().filter(|c| *c != '_').collect();

@@ -6,7 +6,7 @@ use pest::Parser;
 use pest::error::{ErrorVariant, InputLocation};
 use pest::iterators::Pair;
 
-use crate::ast::{Argument, Attribute, Expr, ExprKind, File, Name, Statement, StatementKind};
+use crate::ast::{Argument, Attribute, Expr, ExprKind, File, Name, Statement, StatementKind, TypeName};
 use crate::codes;
 use crate::diagnostic::{Diagnostic, shorten};
 use crate::literal;
@@ -28,15 +28,15 @@ pub(crate) const RESERVED: [&str; 4] = ["param", "export", "true", "false"];
 
 /// A parsed file and everything that is wrong with its syntax.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Parsed {
+pub struct Parsed<'s> {
     /// What could be parsed.
-    pub file: File,
+    pub file: File<'s>,
     /// What could not.
     pub diagnostics: Vec<Diagnostic>,
 }
 
 /// Parses a file. Never fails: what is wrong is in the diagnostics, and the rest in the tree.
-pub fn parse(source: &Source) -> Parsed {
+pub fn parse(source: &Source) -> Parsed<'_> {
     let pieces = statements::cut(source);
     let parts = parse_pieces(source, &pieces.statements);
     let mut file = File { statements: parts.statements, comments: pieces.comments, ..File::default() };
@@ -50,13 +50,13 @@ pub fn parse(source: &Source) -> Parsed {
         match faults.next_if(|(at, _)| *at == piece.span) {
             Some(_) if was_cut_short && piece.name.is_none() && piece.indented => {}
             Some((_, error)) => {
-                let mut builder = Builder { offset: piece.span.start, diagnostics: &mut diagnostics };
+                let mut builder = Builder { offset: piece.span.start(), diagnostics: &mut diagnostics };
                 cut_short = builder.syntax(&error, source.slice(piece.span), &piece);
             }
             None if piece.broken => {}
             None => continue,
         }
-        file.lost.extend(piece.name.map(|span| Name { text: source.slice(span).to_owned(), span }));
+        file.lost.extend(piece.name.map(|span| Name { text: source.slice(span), span }));
     }
     diagnostics.sort_by_key(|diagnostic| diagnostic.span);
     file.complete = diagnostics.is_empty();
@@ -66,9 +66,9 @@ pub fn parse(source: &Source) -> Parsed {
 
 /// What came of pieces.
 #[derive(Default)]
-struct Parts {
+struct Parts<'s> {
     /// Those that are statements.
-    statements: Vec<Statement>,
+    statements: Vec<Statement<'s>>,
     /// What is wrong inside of statements.
     diagnostics: Vec<Diagnostic>,
     /// Those that are none, in order.
@@ -76,7 +76,7 @@ struct Parts {
 }
 
 /// Parses the pieces that are not broken. Where one ends and the next begins is known: each can be parsed by itself.
-fn parse_pieces(source: &Source, pieces: &[Piece]) -> Parts {
+fn parse_pieces<'s>(source: &'s Source, pieces: &[Piece]) -> Parts<'s> {
     let mut parts = Parts { statements: Vec::with_capacity(pieces.len()), ..Parts::default() };
     for together in pieces.chunks(TOGETHER) {
         if !parts.add_together(source, together) {
@@ -89,16 +89,16 @@ fn parse_pieces(source: &Source, pieces: &[Piece]) -> Parts {
 /// As many pieces are given to pest at once: starting it costs as much as a statement.
 const TOGETHER: usize = 64;
 
-impl Parts {
+impl<'s> Parts<'s> {
     /// Parses pieces as one text, which is right if it gives just these; false if it does not, and nothing is added.
-    fn add_together(&mut self, source: &Source, pieces: &[Piece]) -> bool {
+    fn add_together(&mut self, source: &'s Source, pieces: &[Piece]) -> bool {
         let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return true };
         if pieces.iter().any(|piece| piece.broken) {
             return false;
         }
         let whole = first.span.to(last.span);
         let Ok(pairs) = Syntax::parse(Rule::statements, source.slice(whole)) else { return false };
-        let mut builder = Builder { offset: whole.start, diagnostics: &mut self.diagnostics };
+        let mut builder = Builder { offset: whole.start(), diagnostics: &mut self.diagnostics };
         let pairs = pairs.filter(|pair| pair.as_rule() == Rule::statement);
         if !pairs.clone().map(|pair| builder.span(&pair)).eq(pieces.iter().map(|piece| piece.span)) {
             return false;
@@ -107,8 +107,8 @@ impl Parts {
         true
     }
 
-    fn add(&mut self, source: &Source, piece: &Piece) {
-        let mut builder = Builder { offset: piece.span.start, diagnostics: &mut self.diagnostics };
+    fn add(&mut self, source: &'s Source, piece: &Piece) {
+        let mut builder = Builder { offset: piece.span.start(), diagnostics: &mut self.diagnostics };
         match Syntax::parse(Rule::statement_only, source.slice(piece.span)) {
             Ok(mut pairs) => self.statements.extend(pairs.next().map(|pair| builder.statement(pair))),
             Err(error) => self.faults.push((piece.span, Box::new(error))),
@@ -117,7 +117,8 @@ impl Parts {
 }
 
 /// Parses a value that stands by itself, as that of a setting. A text that is no expression is `None`.
-pub(crate) fn parse_value(text: &str) -> Option<Expr> {
+pub(crate) fn parse_value(text: &str) -> Option<Expr<'_>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text); // as a source does
     let source = Source::new("", text).ok()?;
     let pieces = statements::cut(&source);
     // More than one piece, a comment or a fault: no value of the language.
@@ -125,9 +126,9 @@ pub(crate) fn parse_value(text: &str) -> Option<Expr> {
     if !pieces.comments.is_empty() || !pieces.diagnostics.is_empty() {
         return None;
     }
-    let pair = Syntax::parse(Rule::expr_only, source.slice(*span)).ok()?.next()?;
+    let pair = Syntax::parse(Rule::expr_only, text.get(span.start()..span.end())?).ok()?.next()?;
     let mut diagnostics = Vec::new();
-    let expr = Builder { offset: span.start, diagnostics: &mut diagnostics }.expr(pair);
+    let expr = Builder { offset: span.start(), diagnostics: &mut diagnostics }.expr(pair);
     diagnostics.is_empty().then_some(expr)
 }
 
@@ -158,11 +159,11 @@ impl Builder<'_> {
         Span::new(self.offset + span.start(), self.offset + span.end())
     }
 
-    fn name(&self, pair: &Pair<'_, Rule>) -> Name {
-        Name { text: pair.as_str().to_owned(), span: self.span(pair) }
+    fn name<'s>(&self, pair: &Pair<'s, Rule>) -> Name<'s> {
+        Name { text: pair.as_str(), span: self.span(pair) }
     }
 
-    fn statement(&mut self, pair: Pair<'_, Rule>) -> Statement {
+    fn statement<'s>(&mut self, pair: Pair<'s, Rule>) -> Statement<'s> {
         let span = self.span(&pair);
         let mut attributes = Vec::new();
         let mut kind = None;
@@ -179,7 +180,7 @@ impl Builder<'_> {
         Statement { attributes, kind, span }
     }
 
-    fn attribute(&mut self, pair: Pair<'_, Rule>) -> Attribute {
+    fn attribute<'s>(&mut self, pair: Pair<'s, Rule>) -> Attribute<'s> {
         let span = self.span(&pair);
         let mut parts = pair.into_inner();
         let name = parts.next().expect("the rule `attribute` begins with a name");
@@ -187,7 +188,7 @@ impl Builder<'_> {
         Attribute { name: self.name(&name), argument, span }
     }
 
-    fn argument(&mut self, pair: Pair<'_, Rule>) -> Argument {
+    fn argument<'s>(&mut self, pair: Pair<'s, Rule>) -> Argument<'s> {
         let span = self.span(&pair);
         let mut name = None;
         let mut value = None;
@@ -201,12 +202,12 @@ impl Builder<'_> {
         Argument { name, value: value.expect("the rule `argument` ends with a value"), span }
     }
 
-    fn param(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
+    fn param<'s>(&mut self, pair: Pair<'s, Rule>) -> StatementKind<'s> {
         let (mut name, mut ty, mut default, mut range) = (None, None, None, None);
         for part in pair.into_inner() {
             match part.as_rule() {
                 Rule::ident => name = Some(self.name(&part)),
-                Rule::type_name => ty = Some(self.type_name(&part)),
+                Rule::type_name => ty = Some(self.type_name(part)),
                 Rule::expr => default = Some(self.expr(part)),
                 Rule::range => {
                     let mut ends = part.into_inner().map(|bound| self.expr(bound));
@@ -220,29 +221,29 @@ impl Builder<'_> {
         StatementKind::Param { name, ty, default, range }
     }
 
-    /// `int`, or `[int]` without the blanks that may stand inside.
-    fn type_name(&self, pair: &Pair<'_, Rule>) -> Name {
-        let text = pair.as_str().chars().filter(|c| !c.is_whitespace()).collect();
-        Name { text, span: self.span(pair) }
+    fn type_name<'s>(&self, pair: Pair<'s, Rule>) -> TypeName<'s> {
+        let (span, list) = (self.span(&pair), pair.as_str().starts_with('['));
+        let word = pair.into_inner().next().expect("the rule `type_name` holds a word").as_str();
+        TypeName { word, list, span }
     }
 
     /// Words of the language are no names: a reader, or the language itself, would take them for the word.
-    fn reserved(&mut self, name: &Name) {
-        if RESERVED.contains(&name.text.as_str()) {
+    fn reserved(&mut self, name: &Name<'_>) {
+        if RESERVED.contains(&name.text) {
             let message = format!("`{}` is a word of the language and cannot be a name", name.text);
             let help = format!("choose another name, such as `{}_`", name.text);
             self.diagnostics.push(Diagnostic::error(codes::RESERVED, message).at(name.span, "bound here").help(help));
         }
     }
 
-    fn export(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
+    fn export<'s>(&mut self, pair: Pair<'s, Rule>) -> StatementKind<'s> {
         let mut parts = pair.into_inner().filter(|part| part.as_rule() != Rule::as_word);
         let mut next = || parts.next().expect("the rule `export` has three parts");
         let (name, format, path) = (next(), next(), next());
         StatementKind::Export { name: self.name(&name), format: self.name(&format), path: self.expr(path) }
     }
 
-    fn binding(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
+    fn binding<'s>(&mut self, pair: Pair<'s, Rule>) -> StatementKind<'s> {
         let mut parts = pair.into_inner();
         let name = parts.next().expect("the rule `binding` begins with a name");
         let value = parts.last().expect("the rule `binding` ends with a value");
@@ -252,7 +253,7 @@ impl Builder<'_> {
     }
 
     /// An expression, or one of the fewer kinds that may stand at some places.
-    fn expr(&mut self, pair: Pair<'_, Rule>) -> Expr {
+    fn expr<'s>(&mut self, pair: Pair<'s, Rule>) -> Expr<'s> {
         let span = self.span(&pair);
         let mut parts = pair.into_inner();
         let inner = parts.next().expect("an expression holds one of its kinds");
@@ -267,20 +268,23 @@ impl Builder<'_> {
                 ExprKind::List(values.map(|part| self.expr(part)).collect())
             }
             _ if parts.peek().is_some() => {
-                let args = parts.filter(|part| part.as_rule() == Rule::argument);
-                ExprKind::Call { op: self.name(&inner), args: args.map(|part| self.argument(part)).collect() }
+                let parts = parts.filter(|part| part.as_rule() == Rule::argument);
+                // There are very many: no more room than they need.
+                let mut args = Vec::with_capacity(parts.clone().count());
+                args.extend(parts.map(|part| self.argument(part)));
+                ExprKind::Call { op: self.name(&inner), args }
             }
             _ => match inner.as_str() {
                 "true" => ExprKind::Bool(true),
                 "false" => ExprKind::Bool(false),
-                name => ExprKind::Name(name.to_owned()),
+                name => ExprKind::Name(name),
             },
         };
         Expr { kind, span }
     }
 
-    fn string(&mut self, pair: &Pair<'_, Rule>) -> ExprKind {
-        let start = self.span(pair).start;
+    fn string(&mut self, pair: &Pair<'_, Rule>) -> ExprKind<'static> {
+        let start = self.span(pair).start();
         let (text, faults) = literal::string(pair.as_str());
         let good = faults.is_empty();
         for fault in faults {

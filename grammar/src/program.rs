@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::arguments::Arguments;
@@ -19,8 +20,8 @@ pub struct Program {
     pub stages: Vec<Stage>,
     /// The exports, in file order.
     pub exports: Vec<Export>,
-    /// Every name a stage goes by: those of [`Stage::name`], and the other bindings of merged stages.
-    pub names: BTreeMap<String, StageId>,
+    /// Further names that stages go by, besides [`Stage::name`]: the other bindings of merged stages.
+    pub aliases: BTreeMap<Arc<str>, StageId>,
     /// What runs when nothing else is asked for: the exported stages and the leaves of a result type; every leaf
     /// when there are neither. Ascending.
     pub default_targets: Vec<StageId>,
@@ -55,15 +56,14 @@ pub struct StageId(pub u32);
 /// A call in a workflow.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Stage {
-    /// The binding's name; `outer/op` for a call inside the call named `outer`.
-    pub name: String,
+    /// The binding's name; `outer/op` for a call inside the call named `outer`. Shared with whoever tells of the stage.
+    pub name: Arc<str>,
     /// The op called.
     pub op: &'static str,
-    /// All arguments of the op, defaults filled in, [`Value::Absent`] for optional ones not given. Shared: whoever plans or runs
-    /// the stage holds them too.
-    pub args: Arc<Arguments>,
-    /// How to run it.
-    pub attributes: Attributes,
+    /// All arguments of the op, defaults filled in, [`Value::Absent`] for optional ones not given.
+    pub args: Arguments,
+    /// How to run it. Shared, most of all by the many stages that have none.
+    pub attributes: Arc<Attributes>,
     /// What it makes.
     pub output: Type,
     /// The call.
@@ -160,6 +160,24 @@ impl Stage {
         inputs.sort_unstable();
         inputs.dedup();
         inputs
+    }
+}
+
+/// As [`PartialEq`] has it: a float is never NaN, nor negative zero.
+impl Hash for Value {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
+        match self {
+            Value::Absent => {}
+            Value::Int(number) => number.hash(state),
+            Value::Float(number) => number.to_bits().hash(state),
+            Value::Str(text) | Value::Path(text) => text.hash(state),
+            Value::Bool(truth) => truth.hash(state),
+            Value::Duration(number) | Value::Size(number) => number.hash(state),
+            Value::List(values) => values.hash(state),
+            Value::Config { op, args } => (op, args).hash(state),
+            Value::Stage(id) => id.hash(state),
+        }
     }
 }
 

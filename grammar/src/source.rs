@@ -70,7 +70,7 @@ impl Source {
 
     /// The text of `span`; empty where `span` is not a range of this source.
     pub fn slice(&self, span: Span) -> &str {
-        self.text.get(span.start..span.end).unwrap_or("")
+        self.text.get(span.start()..span.end()).unwrap_or("")
     }
 
     /// The line and column of a byte; a byte past the end is taken as the end.

@@ -164,7 +164,7 @@ impl Cutter<'_> {
     }
 
     fn indented(&self, at: usize) -> bool {
-        let start = self.tokens.get(at).map_or(0, |token| token.span.start);
+        let start = self.tokens.get(at).map_or(0, |token| token.span.start());
         let before = self.source.text().get(..start).unwrap_or("");
         before.ends_with([' ', '\t'])
     }

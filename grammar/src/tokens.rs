@@ -102,7 +102,8 @@ fn string(rest: &str) -> (TokenKind, usize) {
 /// A line that begins with `@`, `param name` or `export name` cannot stand inside brackets: what is open there was
 /// forgotten. So was an inner bracket when a closing one fits the bracket around it.
 pub(crate) fn partners(text: &str, tokens: &[Token]) -> Vec<Option<usize>> {
-    let bracket = |at: usize| tokens.get(at).and_then(|token| text.get(token.span.start..token.span.end)).unwrap_or("");
+    let bracket =
+        |at: usize| tokens.get(at).and_then(|token| text.get(token.span.start()..token.span.end())).unwrap_or("");
     let mut partners = vec![None; tokens.len()];
     let mut open: Vec<usize> = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
@@ -144,7 +145,7 @@ pub(crate) fn begins_line(tokens: &[Token], at: usize) -> bool {
 /// Whether a statement begins at the token, whatever is open before it.
 pub(crate) fn begins_surely(text: &str, tokens: &[Token], at: usize) -> bool {
     let Some(token) = tokens.get(at).filter(|_| begins_line(tokens, at)) else { return false };
-    let word = text.get(token.span.start..token.span.end).unwrap_or("");
+    let word = text.get(token.span.start()..token.span.end()).unwrap_or("");
     let next = tokens.get(at + 1).map(|token| token.kind);
     token.kind == TokenKind::At || (matches!(word, "param" | "export") && next == Some(TokenKind::Word))
 }
@@ -173,7 +174,7 @@ mod tests {
             .zip(&tokens)
             .filter(|(_, token)| matches!(token.kind, TokenKind::Open | TokenKind::Close))
             .map(|(partner, token)| {
-                let text = |token: &Token| &text[token.span.start..token.span.end];
+                let text = |token: &Token| &text[token.span.start()..token.span.end()];
                 (text(token), partner.map(|partner| text(&tokens[partner])))
             })
             .collect();

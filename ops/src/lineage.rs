@@ -118,8 +118,8 @@ fn places(graph: &Graph, ledger: &Ledger) -> Vec<Place> {
         let Some(finished) = ledger.get(&node.name) else { continue };
         let stage = node.name.clone();
         let rejected = finished.sides.iter().filter(|(name, _)| name == REJECTED).map(|(_, manifest)| *manifest);
-        places.extend(rejected.map(|manifest| Place { stage: stage.clone(), rejected: true, manifest }));
-        places.push(Place { stage, rejected: false, manifest: finished.output });
+        places.extend(rejected.map(|manifest| Place { stage: stage.to_string(), rejected: true, manifest }));
+        places.push(Place { stage: stage.to_string(), rejected: false, manifest: finished.output });
     }
     places
 }

@@ -32,7 +32,7 @@ impl Listener for StopAfter {
     fn event(&mut self, _: u64, event: &Event) {
         // Trainings as short as these tell the losses of every step.
         if let Event::Metric { stage, step, .. } = event
-            && stage == self.stage
+            && **stage == *self.stage
             && *step >= self.steps
         {
             self.stop.ask();
@@ -98,8 +98,8 @@ fn more_epochs_go_on_where_fewer_ended() {
     let (grown, straight) = (folder.path().join("grown"), folder.path().join("straight"));
     run_text(&shorter, &grown, None);
     let longer = run(&grown, None);
-    let end = longer.stages.iter().find(|end| end.stage == "base").unwrap();
-    assert_eq!(end.notes, ["went on from epochs = 1"]);
+    let end = longer.stages.iter().find(|end| &*end.stage == "base").unwrap();
+    assert_eq!(*end.notes, ["went on from epochs = 1"]);
     let at_once = run(&straight, None);
     assert_eq!(longer.results["base"].output, at_once.results["base"].output);
     assert_eq!(curves(&grown, &longer, "base"), curves(&straight, &at_once, "base"));
@@ -116,7 +116,7 @@ fn more_captions_of_an_image_cost_the_new_ones() {
     };
     target(&text(1), "grown");
     let grown = target(&text(3), "grown");
-    let units = grown.stages.iter().find(|end| end.stage == "texts").unwrap().units.unwrap();
+    let units = grown.stages.iter().find(|end| &*end.stage == "texts").unwrap().units.as_ref().unwrap();
     assert_eq!((units.total, units.computed), (120, 80));
     let at_once = target(&text(3), "at-once");
     assert_eq!(grown.results["texts"].output, at_once.results["texts"].output);

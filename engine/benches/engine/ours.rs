@@ -1,8 +1,10 @@
 //! The engine of this crate, in a child process of the benchmark.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blip_engine::digest::Digest;
@@ -37,6 +39,7 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// The same workflow without the text.
 fn built(shape: Shape, size: usize, edit: usize) -> Workflow {
+    let none = Arc::new(Attributes::default());
     let number = |number: usize| u32::try_from(number).expect("a graph has fewer stages");
     let stage = |at: usize| {
         let from = match (at, shape) {
@@ -46,14 +49,14 @@ fn built(shape: Shape, size: usize, edit: usize) -> Workflow {
         };
         let value = if at + 1 == size { edit } else { at };
         let args = Arguments::from([("value", Value::Int(i64::from(number(value)))), ("from", from)]);
-        let (args, op, attributes, span) = (args.into(), "step", Attributes::default(), Span { start: 0, end: 0 });
-        Stage { name: format!("s{at}"), op, args, attributes, output: TEXT, span }
+        let (args, op, attributes, span) = (args, "step", Arc::clone(&none), Span::new(0, 0));
+        Stage { name: format!("s{at}").into(), op, args, attributes, output: TEXT, span }
     };
     let program = Program {
         params: Vec::new(),
         stages: (0..size).map(stage).collect(),
         exports: Vec::new(),
-        names: (0..size).map(|at| (format!("s{at}"), StageId(number(at)))).collect(),
+        aliases: BTreeMap::new(),
         default_targets: (0..size).map(|at| StageId(number(at))).collect(),
     };
     let ops = ops();

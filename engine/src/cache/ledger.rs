@@ -40,13 +40,13 @@ pub struct Finished {
     /// How many items the result has, where it has items.
     pub count: Option<u64>,
     /// By-products outside the result's digest, by name.
-    pub sides: Vec<(String, Digest)>,
+    pub sides: Box<[(String, Digest)]>,
     /// What the result and its sides need besides the result itself.
-    pub objects: Vec<Digest>,
+    pub objects: Box<[Digest]>,
     /// Numbers about the result.
-    pub metrics: Vec<(String, f64)>,
+    pub metrics: Box<[(String, f64)]>,
     /// What a reader should know.
-    pub notes: Vec<String>,
+    pub notes: Box<[String]>,
     /// How many items could not be used.
     pub quarantined: u64,
     /// How long it took when it ran, in milliseconds.
@@ -57,10 +57,10 @@ pub struct Finished {
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rest {
-    sides: Vec<(String, Digest)>,
-    objects: Vec<Digest>,
-    metrics: Vec<(String, f64)>,
-    notes: Vec<String>,
+    sides: Box<[(String, Digest)]>,
+    objects: Box<[Digest]>,
+    metrics: Box<[(String, f64)]>,
+    notes: Box<[String]>,
 }
 
 impl Finished {
@@ -72,10 +72,10 @@ impl Finished {
             key,
             output: record.output,
             count: record.count,
-            sides: record.sides.clone(),
-            objects,
-            metrics: record.metrics.clone(),
-            notes: record.notes.clone(),
+            sides: record.sides.as_slice().into(),
+            objects: objects.into(),
+            metrics: record.metrics.as_slice().into(),
+            notes: record.notes.as_slice().into(),
             quarantined: record.quarantined.len() as u64,
             took_ms: record.took_ms,
         }
@@ -124,7 +124,7 @@ fn encode_text(bytes: &mut Vec<u8>, text: &[u8]) {
 /// The last result of every stage of a workflow, by the stage's name.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Ledger {
-    stages: HashMap<String, Arc<Finished>>,
+    stages: HashMap<Arc<str>, Arc<Finished>>,
 }
 
 impl Ledger {
@@ -163,7 +163,7 @@ impl Ledger {
 
     /// Everything in it, in no order.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Arc<Finished>)> {
-        self.stages.iter().map(|(name, finished)| (name.as_str(), finished))
+        self.stages.iter().map(|(name, finished)| (name.as_ref(), finished))
     }
 
     /// Everything in it, by name.
@@ -172,14 +172,14 @@ impl Ledger {
     }
 
     /// Notes the newest result of a stage; says whether it is another one than before.
-    pub fn insert(&mut self, stage: &str, finished: &Arc<Finished>) -> bool {
+    pub fn insert(&mut self, stage: &Arc<str>, finished: &Arc<Finished>) -> bool {
         match self.stages.get_mut(stage) {
             Some(known) if known.key == finished.key && known.output == finished.output => false,
             Some(known) => {
                 *known = Arc::clone(finished);
                 true
             }
-            None => self.stages.insert(stage.to_owned(), Arc::clone(finished)).is_none(),
+            None => self.stages.insert(Arc::clone(stage), Arc::clone(finished)).is_none(),
         }
     }
 
@@ -204,7 +204,7 @@ impl Ledger {
         let mut stages = HashMap::with_capacity(count as usize);
         for _ in 0..count {
             let name = std::str::from_utf8(reader.text()?).map_err(|_| reader.error("a name that is no text"))?;
-            stages.insert(name.to_owned(), Arc::new(Finished::decode(&mut reader)?));
+            stages.insert(name.into(), Arc::new(Finished::decode(&mut reader)?));
         }
         reader.end()?;
         Ok(Self { stages })
@@ -226,10 +226,10 @@ mod tests {
             key: digest,
             output: Digest::of(digest.as_bytes()),
             count: odd.then_some(7),
-            sides: if odd { vec![("curves".to_owned(), digest)] } else { Vec::new() },
-            objects: if odd { vec![digest] } else { Vec::new() },
-            metrics: if odd { vec![("auc".to_owned(), 0.9)] } else { Vec::new() },
-            notes: if odd { vec!["17 duplicates".to_owned()] } else { Vec::new() },
+            sides: if odd { [("curves".to_owned(), digest)].into() } else { Box::default() },
+            objects: if odd { [digest].into() } else { Box::default() },
+            metrics: if odd { [("auc".to_owned(), 0.9)].into() } else { Box::default() },
+            notes: if odd { ["17 duplicates".to_owned()].into() } else { Box::default() },
             quarantined: u64::from(number),
             took_ms: 5,
         })
@@ -240,9 +240,9 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::default();
         for number in 0..9 {
-            assert!(ledger.insert(&format!("stage {number}"), &finished(number)));
+            assert!(ledger.insert(&format!("stage {number}").into(), &finished(number)));
         }
-        assert!(!ledger.insert("stage 3", &finished(3)));
+        assert!(!ledger.insert(&"stage 3".into(), &finished(3)));
         ledger.write(&Disk::default(), cache.path(), "w").unwrap();
         assert_eq!(Ledger::read(cache.path(), "w"), ledger);
         assert_eq!(Ledger::read(cache.path(), "other"), Ledger::default());

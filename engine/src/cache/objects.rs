@@ -258,13 +258,8 @@ impl Objects {
     }
 }
 
-/// `aa/aabbcc…`
-pub(super) fn sharded_name(digest: &Digest) -> String {
-    let name = digest.hex();
-    [name.get(..2).unwrap_or_default(), "/", &name].concat()
-}
-
 /// `folder/aa/aabbcc…`: at most 256 folders, each small enough to list.
 pub(crate) fn sharded(folder: &Path, digest: &Digest) -> PathBuf {
-    folder.join(sharded_name(digest))
+    let name = digest.hex();
+    folder.join(name.get(..2).unwrap_or_default()).join(&*name)
 }

@@ -27,7 +27,7 @@ use crate::run::worker::{Ran, RunJob};
 #[derive(Serialize, Deserialize)]
 struct JobFile {
     cache: PathBuf,
-    stage: String,
+    stage: Arc<str>,
     op: String,
     args: serde_json::Value,
     timeout_ms: Option<u64>,
@@ -54,7 +54,7 @@ impl StageJob {
     /// The bytes of a job file.
     pub(super) fn bytes(job: &RunJob) -> Vec<u8> {
         let (node, parts) = (&job.node, &job.parts);
-        let Attributes { timeout_ms, checkpoint_every_ms, checkpoint_every_steps, max_bad_ppm, .. } = node.attributes;
+        let Attributes { timeout_ms, checkpoint_every_ms, checkpoint_every_steps, max_bad_ppm, .. } = *node.attributes;
         let inputs = parts.inputs.iter().map(|(arg, artifact)| ((*arg).to_owned(), artifact.clone())).collect();
         let file = JobFile {
             cache: parts.cache.folder().to_path_buf(),
@@ -100,18 +100,19 @@ impl StageJob {
     pub(super) fn into_run(self, cache: Arc<Cache>, stop: Stop, events: Sender<Event>) -> RunJob {
         let Self { file, op, args, inputs } = self;
         let JobFile { timeout_ms, checkpoint_every_ms, checkpoint_every_steps, max_bad_ppm, .. } = file;
-        let attributes = Attributes {
+        let attributes = Arc::new(Attributes {
             timeout_ms,
             checkpoint_every_ms,
             checkpoint_every_steps,
             max_bad_ppm,
             ..Attributes::default()
-        };
+        });
         let env = Arc::new(NumericEnv { fields: file.env });
         let digests = inputs.iter().map(|(name, artifact)| (*name, artifact.digest)).collect();
         let preimage = Preimage::new(&op, &args, digests, &file.sources, &env);
         let output = op.signature.output;
-        let node = Node { name: file.stage.clone(), op, args: args.clone(), attributes: attributes.clone(), output };
+        let node =
+            Node { name: file.stage.clone(), op, args: args.clone(), attributes: Arc::clone(&attributes), output };
         let parts = StageParts {
             stage: file.stage,
             args,

@@ -13,7 +13,7 @@ impl Run<'_, '_> {
     pub(super) fn deviates(&mut self, id: NodeId, key: &Digest, preimage: &Preimage) -> bool {
         let Some(locked) = &self.setting.locked else { return false };
         let name = &self.graph.node(id).name;
-        let what = match locked.stages.get(name) {
+        let what = match locked.stages.get(&**name) {
             Some(stage) if stage.key == *key => return false,
             Some(stage) => {
                 let last = last_record(&self.setting.cache, &stage.key);
@@ -33,7 +33,7 @@ impl Run<'_, '_> {
     /// Whether a stage's result is another one than the lock file says; it has failed then.
     pub(super) fn deviates_in(&mut self, id: NodeId, output: &Digest) -> bool {
         let Some(locked) = &self.setting.locked else { return false };
-        let Some(stage) = locked.stages.get(&self.graph.node(id).name) else { return false };
+        let Some(stage) = locked.stages.get(&*self.graph.node(id).name) else { return false };
         if stage.output == *output {
             return false;
         }

@@ -47,15 +47,15 @@ pub(crate) fn export_ctx(
     let node = graph.node(id);
     // Exports are told of as a whole; what they say in between is dropped.
     let (events, _) = channel::bounded(1);
-    let mut sides = sides(graph, id, |above| ended.finished.get(&above).map(Arc::as_ref));
-    if let Some(finished) = ended.finished.get(&id) {
+    let mut sides = sides(graph, id, |above| ended.finished(above).map(Arc::as_ref));
+    if let Some(finished) = ended.finished(id) {
         add(&mut sides, &node.name, finished);
     }
     let env = Arc::new(config.env.clone());
     StageCtx::new(StageParts {
         stage: node.name.clone(),
         args: node.args.clone(),
-        attributes: node.attributes.clone(),
+        attributes: Arc::clone(&node.attributes),
         inputs: Vec::new(),
         sources: Vec::new(),
         blobs: Arc::clone(&ended.blobs),
@@ -74,7 +74,7 @@ pub(crate) fn export_ctx(
 /// A stage and everything above it, inputs first, as far as it has results.
 fn lineage(graph: &Graph, id: NodeId, ended: &Ended) -> Vec<Ancestor> {
     let ancestor = |id: NodeId| {
-        let (node, finished) = (graph.node(id), ended.finished.get(&id)?);
+        let (node, finished) = (graph.node(id), ended.finished(id)?);
         let args = node.args.values();
         let given = args.iter().filter(|(_, value)| **value != Value::Absent);
         let told = given.filter_map(|(name, value)| Some(((*name).to_owned(), text(value)?)));
@@ -85,7 +85,7 @@ fn lineage(graph: &Graph, id: NodeId, ended: &Ended) -> Vec<Ancestor> {
             key: finished.key,
             output: finished.output,
             count: finished.count,
-            metrics: finished.metrics.clone(),
+            metrics: finished.metrics.to_vec(),
         })
     };
     graph.above(id).into_iter().chain([id]).filter_map(ancestor).collect()

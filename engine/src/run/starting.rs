@@ -77,12 +77,15 @@ impl Run<'_, '_> {
         stage.key = Some(probe.key);
         stage.took_ms = probe.took_ms;
         let record = probe.record.map(|record| Arc::new(Finished::of(probe.key, &record)));
+        if let Some(finished) = &record {
+            self.known.insert(Arc::clone(finished));
+        }
         match record.or_else(|| self.known.get(&probe.key).cloned()).filter(|finished| self.suffices(finished)) {
             Some(finished) => self.found(id, finished),
             None => {
-                let in_hand = self.in_hand(id);
-                in_hand.preimage = Some(probe.preimage);
-                in_hand.sources = probe.sources;
+                if !probe.sources.is_empty() {
+                    self.in_hand(id).sources = probe.sources;
+                }
                 self.stage(id).state.go(State::Queued);
                 self.queue(id);
             }
@@ -106,14 +109,14 @@ impl Run<'_, '_> {
             self.free.give(&amount);
             return;
         }
-        let parts = self.parts(id);
+        let preimage = self.preimage(id);
         let node = Arc::clone(self.graph.node(id));
         let stage = self.stage(id);
         stage.state.go(State::Running);
         let first = stage.attempt == 1;
         self.in_hand(id).taken = Some(amount);
         if first {
-            let (stage, op, why) = (node.name.clone(), node.op.signature.name.to_owned(), self.why(id));
+            let (stage, op, why) = (node.name.clone(), node.op.signature.name.into(), self.why(id, &preimage));
             self.emit(Event::StageStarted { stage, op, why });
         }
         let wanted = node.attributes.isolate.is_some();
@@ -122,6 +125,7 @@ impl Run<'_, '_> {
             let text = "@isolate has no effect: this program cannot start a process for a stage".to_owned();
             self.emit(Event::Warning { stage: Some(node.name.clone()), text });
         }
+        let parts = self.parts(id, preimage);
         self.send(Job::Run(Box::new(RunJob { id, node, parts, isolation })));
     }
 
@@ -158,11 +162,20 @@ impl Run<'_, '_> {
     fn shares(&mut self, id: NodeId, key: &Digest) -> bool {
         let found = self.setting.cache.hit(key).map(|record| Arc::new(Finished::of(*key, &record)));
         let Some(finished) = found.filter(|finished| self.suffices(finished)) else { return false };
+        self.known.insert(Arc::clone(&finished));
         self.found(id, finished);
         true
     }
 
-    fn parts(&mut self, id: NodeId) -> StageParts {
+    /// What the stage's key is made of. It is made again rather than kept: very many stages may wait.
+    fn preimage(&mut self, id: NodeId) -> Preimage {
+        let node = Arc::clone(self.graph.node(id));
+        let inputs = self.inputs(id).into_iter().map(|(arg, input)| (arg, input.digest)).collect();
+        let env = Arc::clone(&self.setting.env);
+        Preimage::new(&node.op, &node.args, inputs, &self.in_hand(id).sources, &env)
+    }
+
+    fn parts(&mut self, id: NodeId, preimage: Preimage) -> StageParts {
         let cache = Arc::clone(&self.setting.cache);
         let (inputs, sides) = (self.inputs(id), self.sides(id));
         let node = self.graph.node(id);
@@ -173,12 +186,12 @@ impl Run<'_, '_> {
         StageParts {
             stage: node.name.clone(),
             args: node.args.clone(),
-            attributes: node.attributes.clone(),
+            attributes: Arc::clone(&node.attributes),
             inputs,
             sources: in_hand.sources.clone(),
             blobs,
             sides,
-            preimage: in_hand.preimage.clone().expect("a stage that starts has been probed"),
+            preimage,
             scratch: cache.scratch(),
             cache,
             env,
@@ -197,10 +210,10 @@ impl Run<'_, '_> {
     }
 
     /// What makes a stage run: what differs from its last result, by field.
-    fn why(&mut self, id: NodeId) -> Vec<String> {
+    fn why(&mut self, id: NodeId, now: &Preimage) -> Vec<String> {
         let last = self.ledger.get(&self.graph.node(id).name).map(|last| last.key);
         let cache = Arc::clone(&self.setting.cache);
         let repaired = self.stage(id).repairs > 0;
-        why(&cache, last.as_ref(), self.in_hand(id).preimage.as_ref(), repaired)
+        why(&cache, last.as_ref(), now, repaired)
     }
 }

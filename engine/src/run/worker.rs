@@ -184,7 +184,7 @@ fn record(
     let preimage = ctx.preimage();
     Ok(Record {
         version: Record::VERSION,
-        stage: node.name.clone(),
+        stage: node.name.to_string(),
         op: node.op.signature.name.to_owned(),
         preimage: preimage.fields(),
         ty: node.output.to_string(),

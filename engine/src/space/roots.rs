@@ -37,7 +37,7 @@ impl Roots {
             for logged in &log.events {
                 let Event::Exported { stage, path, .. } = &logged.event else { continue };
                 if exported.insert(path.clone()) {
-                    roots.keys.extend(ends.get(stage.as_str()).and_then(|end| end.key));
+                    roots.keys.extend(ends.get(&**stage).and_then(|end| end.key));
                     roots.runs.insert(run.clone());
                 }
             }

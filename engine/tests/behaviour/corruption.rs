@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use blip_engine::cache::disk::Disk;
@@ -62,8 +63,8 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn ran(stages: &[blip_engine::StageEnd]) -> BTreeSet<&str> {
-    stages.iter().filter(|end| end.status == Status::Ran).map(|end| end.stage.as_str()).collect()
+fn ran(stages: &[Arc<blip_engine::StageEnd>]) -> BTreeSet<&str> {
+    stages.iter().filter(|end| end.status == Status::Ran).map(|end| &*end.stage).collect()
 }
 
 /// Damages every file of a folder in every way: each time it alone is found, and what it affects alone runs again.

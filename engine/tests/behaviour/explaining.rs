@@ -10,7 +10,7 @@ use crate::world::{World, status};
 fn why(world: &World, text: &str, stage: &str) -> Vec<String> {
     let (_, events) = world.run_with(text, &RunOptions::default());
     let found = events.into_iter().find_map(|event| match event {
-        Event::StageStarted { stage: name, why, .. } if name == stage => Some(why),
+        Event::StageStarted { stage: name, why, .. } if *name == *stage => Some(why),
         _ => None,
     });
     found.unwrap_or_else(|| panic!("{stage} did not run"))
@@ -101,5 +101,5 @@ fn the_plan_takes_the_ledgers_word_as_the_run_does() {
     std::fs::remove_file(&record).unwrap();
     let plan = world.plan(text);
     assert!(matches!(plan[1].fate, Fate::Run { .. }), "{:?}", plan[1].fate);
-    assert_eq!(plan[2].fate, Fate::Unknown { after: vec!["b".to_owned()] });
+    assert_eq!(plan[2].fate, Fate::Unknown { after: vec!["b".into()] });
 }

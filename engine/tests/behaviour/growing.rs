@@ -13,7 +13,7 @@ fn more_steps_go_on_where_fewer_ended() {
     world.run(&text(40));
     let summary = world.run(&text(100));
     assert_eq!(world.calls.take(), counts([("step", 60)]));
-    assert_eq!(end(&summary, "t").notes, ["went on from steps = 40"]);
+    assert_eq!(*end(&summary, "t").notes, ["went on from steps = 40"]);
     let undisturbed = clean.run(&text(100));
     assert_eq!(world.text(&summary, "t"), clean.text(&undisturbed, "t"));
     assert_eq!(world.calls_of(&text(130)), counts([("step", 30)]));

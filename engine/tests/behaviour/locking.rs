@@ -81,9 +81,8 @@ fn two_runs_are_compared_field_by_field() {
     let log = |run: &str| reader.log(run).unwrap();
     let found = diff(&reader, &log(&first.run), &log(&second.run));
     assert_eq!(found.params.iter().map(ToString::to_string).collect::<Vec<_>>(), ["word: \"hello\" -> \"world\""]);
-    assert_eq!((found.only_old.len(), found.only_new), (0, vec!["d".to_owned()]));
-    let stages: Vec<(&str, bool)> =
-        found.stages.iter().map(|stage| (stage.stage.as_str(), stage.other_result())).collect();
+    assert_eq!((found.only_old.len(), found.only_new), (0, vec!["d".into()]));
+    let stages: Vec<(&str, bool)> = found.stages.iter().map(|stage| (&*stage.stage, stage.other_result())).collect();
     assert_eq!(stages, [("a", true), ("b", true), ("c", false)]);
     let fields: Vec<String> = found.stages[0].fields.iter().flatten().map(ToString::to_string).collect();
     assert_eq!(fields, ["argument value: \"hello\" -> \"world\""]);

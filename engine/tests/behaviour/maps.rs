@@ -19,7 +19,7 @@ fn one_changed_item_costs_one_unit() {
     world.write("a.txt", &numbered(0..1000).replace("line 500\n", "line five hundred\n"));
     let second = world.run(MAP);
     assert_eq!(world.calls.take(), counts([("lines", 1), ("load", 1), ("unit", 1), ("show", 1)]));
-    let units = end(&second, "out").units.unwrap();
+    let units = end(&second, "out").units.as_ref().unwrap();
     assert_eq!((units.total, units.reused, units.computed, units.bad), (1000, 999, 1, 0));
     let changed = world.text(&first, "all").replace("LINE 500!0", "LINE FIVE HUNDRED!0");
     let mut expected: Vec<&str> = changed.lines().collect();
@@ -60,7 +60,7 @@ fn the_plan_says_how_many_units_are_missing() {
     let world = World::new();
     world.write("a.txt", &numbered(0..20));
     world.run("in = lines(\"*.txt\")\n");
-    let fate = |world: &World, stage: &str| world.plan(MAP).into_iter().find(|one| one.stage == stage).unwrap().fate;
+    let fate = |world: &World, stage: &str| world.plan(MAP).into_iter().find(|one| *one.stage == *stage).unwrap().fate;
     let Fate::Run { units, .. } = fate(&world, "out") else { panic!("it is known already") };
     assert_eq!(units, Some((20, 20)));
     world.run(MAP);
@@ -78,7 +78,7 @@ fn items_that_cannot_be_used_are_put_aside_and_listed() {
     let summary = world.run(MAP);
     assert_eq!(summary.outcome, Outcome::Done);
     let end = end(&summary, "out");
-    assert_eq!((end.quarantined, end.units.unwrap().bad), (1, 1));
+    assert_eq!((end.quarantined, end.units.as_ref().unwrap().bad), (1, 1));
     assert_eq!(world.text(&summary, "all"), "-\nFINE!0\nGOOD!0");
 }
 

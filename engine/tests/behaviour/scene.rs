@@ -56,7 +56,7 @@ pub(crate) fn fill(world: &World) {
 /// Everything that a run of the scene gives: results by stage, and what was exported.
 pub(crate) fn outcome(world: &World, summary: &Summary) -> BTreeMap<String, String> {
     let mut found: BTreeMap<String, String> =
-        summary.results.iter().map(|(stage, finished)| (stage.clone(), finished.output.to_string())).collect();
+        summary.results.iter().map(|(stage, finished)| (stage.to_string(), finished.output.to_string())).collect();
     for name in ["out/w.txt", "out/t.txt"] {
         found.insert(name.to_owned(), world.read(name));
     }

@@ -78,7 +78,7 @@ struct Meddler(PathBuf);
 
 impl Listener for Meddler {
     fn event(&mut self, _: u64, event: &Event) {
-        if matches!(event, Event::StageStarted { stage, .. } if stage == "a") {
+        if matches!(event, Event::StageStarted { stage, .. } if **stage == *"a") {
             fs::write(&self.0, "HELLO").unwrap();
         }
     }

@@ -20,7 +20,7 @@ fn chain(word: &str) -> String {
 fn reasons(world: &World, text: &str, stage: &str) -> Vec<String> {
     let (_, events) = world.run_with(text, &RunOptions::default());
     let why = events.into_iter().find_map(|event| match event {
-        Event::StageStarted { stage: name, why, .. } if name == stage => Some(why),
+        Event::StageStarted { stage: name, why, .. } if *name == *stage => Some(why),
         _ => None,
     });
     why.unwrap()

@@ -15,9 +15,9 @@ use crate::types::Type;
 /// What was written in a call, argument by argument of the signature.
 struct Assigned<'e> {
     /// The value of each argument: of a variadic one the first.
-    first: Vec<Option<&'e Argument>>,
+    first: Vec<Option<&'e Argument<'e>>>,
     /// The further values of the variadic one.
-    further: Vec<&'e Argument>,
+    further: Vec<&'e Argument<'e>>,
     /// Whether every value found its argument.
     good: bool,
 }
@@ -45,7 +45,7 @@ impl Checker<'_> {
 
     fn unknown_op(&mut self, op: &Name) {
         let signatures = self.signatures;
-        let help = if self.names.contains_key(op.text.as_str()) {
+        let help = if self.names.contains_key(op.text) {
             format!("`{}` is a name of this file, not an op: use it without brackets", op.text)
         } else if let Some(family) = family(signatures, &op.text) {
             format!("choose one of {family}")
@@ -145,7 +145,7 @@ impl Checker<'_> {
                 .at(argument.span, "the second time")
                 .note(first.span, "the first time");
         let by_name =
-            argument.name.is_none() && matches!(&argument.value.kind, ExprKind::Name(name) if name == arg.name);
+            argument.name.is_none() && matches!(&argument.value.kind, ExprKind::Name(name) if *name == arg.name);
         self.report(diagnostic.help(if by_name {
             format!(
                 "a bare name that is an argument's name is for that argument; for another one write `name = {}`",
@@ -238,7 +238,7 @@ impl Checker<'_> {
         &mut self,
         arg: &Arg,
         op: &str,
-        given: impl Iterator<Item = &'e Argument>,
+        given: impl Iterator<Item = &'e Argument<'e>>,
         place: Place<'_>,
     ) -> Option<Value> {
         let mut values = Vec::new();
@@ -283,10 +283,10 @@ fn family(signatures: &Signatures, name: &str) -> Option<String> {
 /// The argument that a bare name is for because it is the argument's own, if it does not stand in its place anyway.
 fn shorthand<'s>(signature: &'s Signature, positional: Option<&Arg>, argument: &Argument) -> Option<(usize, &'s Arg)> {
     let ExprKind::Name(name) = &argument.value.kind else { return None };
-    if positional.is_some_and(|arg| arg.name == name) {
+    if positional.is_some_and(|arg| arg.name == *name) {
         return None;
     }
-    signature.args.iter().enumerate().find(|(_, arg)| arg.name == name && !arg.variadic)
+    signature.args.iter().enumerate().find(|(_, arg)| arg.name == *name && !arg.variadic)
 }
 
 /// "its arguments are …".

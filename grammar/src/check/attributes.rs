@@ -29,7 +29,7 @@ impl Checker<'_> {
     }
 
     fn attribute(&mut self, attribute: &Attribute, into: &mut Attributes) {
-        let name = attribute.name.text.as_str();
+        let name = attribute.name.text;
         // The value is looked at first: a fault in it is told even at an attribute that does not exist.
         let argument = attribute.argument.as_ref();
         let value = argument.map(|argument| self.expr(&argument.value, Place::value_of("").inside()));
@@ -41,7 +41,7 @@ impl Checker<'_> {
             let diagnostic = Diagnostic::error(codes::UNKNOWN_ATTRIBUTE, format!("there is no attribute `@{name}`"));
             return self.report(diagnostic.at(attribute.name.span, "used here").help(help));
         };
-        let key = argument.and_then(|argument| argument.name.as_ref()).map(|name| name.text.as_str());
+        let key = argument.and_then(|argument| argument.name.as_ref()).map(|name| name.text);
         let value = match value {
             Some(None) => return,
             Some(Some((value, _))) => Some(value),

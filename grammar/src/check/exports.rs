@@ -27,7 +27,7 @@ impl<'a> Checker<'a> {
             let (Some((value, found)), Some(known)) = (typed, known) else { continue };
             let (Some(stage), Some(path)) = (self.exportable(&value, &found, known, name), to) else { continue };
             self.exported.push(stage);
-            let export = Export { name: name.text.clone(), stage, format: known.name, path, span: statement.span };
+            let export = Export { name: name.text.to_owned(), stage, format: known.name, path, span: statement.span };
             self.exports.push(export);
         }
     }

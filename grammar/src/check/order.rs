@@ -69,7 +69,7 @@ impl Checker<'_> {
     fn collect(&self, expr: &Expr, into: &mut Vec<Use>) {
         match &expr.kind {
             ExprKind::Name(name) => {
-                if let Some(Target::Statement(at)) = self.names.get(name.as_str()) {
+                if let Some(Target::Statement(at)) = self.names.get(name) {
                     into.push((*at, expr.span));
                 }
             }
@@ -84,7 +84,11 @@ impl Checker<'_> {
         /// Longer cycles are shown by their beginning and end.
         const SHOWN: usize = 12;
         let name = |at: usize| {
-            self.file.statements.get(at).and_then(super::bound_name).map_or_else(String::new, |name| name.text.clone())
+            self.file
+                .statements
+                .get(at)
+                .and_then(super::bound_name)
+                .map_or_else(String::new, |name| name.text.to_owned())
         };
         let from = path.iter().position(|step| step.at == at).unwrap_or(0);
         let steps = path.get(from..).unwrap_or(&[]);

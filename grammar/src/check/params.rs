@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::stages::Place;
 use super::values::{Found, Typed, article, coerce, compare, literal, outside, sample};
 use super::{Checker, Setting, is_ordered};
-use crate::ast::{Expr, Name, Statement, StatementKind};
+use crate::ast::{Expr, Name, Statement, StatementKind, TypeName};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::parser::parse_value;
@@ -33,7 +33,7 @@ const ELSEWHERE: [(&str, &str); 13] = [
 
 /// What the statement of a param says.
 struct Declared<'s> {
-    name: &'s Name,
+    name: &'s Name<'s>,
     ty: Type,
     default: Option<Value>,
     range: Option<(Value, Value)>,
@@ -43,7 +43,7 @@ impl Checker<'_> {
     /// Takes the settings in.
     pub(super) fn settings(&mut self, settings: &[Setting]) {
         let file = self.file;
-        let params: Vec<&str> = file.statements.iter().filter_map(param_name).map(|name| name.text.as_str()).collect();
+        let params: Vec<&str> = file.statements.iter().filter_map(param_name).map(|name| name.text).collect();
         for setting in settings {
             let known = params.contains(&setting.name.as_str());
             if !known && file.lost.iter().any(|name| name.text == setting.name) {
@@ -67,7 +67,7 @@ impl Checker<'_> {
     /// The value of a param: the setting's if there is one, else the default.
     pub(super) fn param(&mut self, at: usize, statement: &Statement) -> Option<Typed> {
         let Declared { name, ty, default, range } = self.declared(statement)?;
-        let set = self.settings.get(&name.text).cloned();
+        let set = self.settings.get(name.text).cloned();
         let value = match &set {
             Some(text) => self.setting(name, text, ty, range.as_ref())?,
             None => default.clone().or_else(|| {
@@ -76,7 +76,7 @@ impl Checker<'_> {
             })?,
         };
         let info = ParamInfo {
-            name: name.text.clone(),
+            name: name.text.to_owned(),
             ty,
             value: value.clone(),
             default,
@@ -243,11 +243,8 @@ impl Checker<'_> {
         Some(value)
     }
 
-    fn declared_type(&mut self, name: &Name) -> Option<Type> {
-        let (word, list) = match name.text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            Some(word) => (word, true),
-            None => (name.text.as_str(), false),
-        };
+    fn declared_type(&mut self, ty: &TypeName) -> Option<Type> {
+        let TypeName { word, list, span } = *ty;
         let found =
             DECLARABLE.iter().find(|(known, ..)| *known == word).map(|(_, one, many)| if list { *many } else { *one });
         if found.is_none() {
@@ -259,7 +256,7 @@ impl Checker<'_> {
                 None => format!("the types of params are {}; in brackets, a list of them: [int]", known.join(", ")),
             };
             let diagnostic = Diagnostic::error(codes::UNKNOWN_TYPE, format!("there is no type `{word}` for params"));
-            self.report(diagnostic.at(name.span, "named here").help(help));
+            self.report(diagnostic.at(span, "named here").help(help));
         }
         found
     }
@@ -270,18 +267,18 @@ impl Checker<'_> {
         let comments = &self.file.comments;
         let line = |offset| self.source.position(offset).line;
         let text = |span: &Span| self.source.slice(*span).trim_start_matches('#').trim().to_owned();
-        let above = comments.partition_point(|span| span.start < statement.span.start);
-        let behind = comments.partition_point(|span| span.start < statement.span.end);
-        if let Some(behind) = comments.get(behind).filter(|span| line(span.start) == line(statement.span.end)) {
+        let above = comments.partition_point(|span| span.start() < statement.span.start());
+        let behind = comments.partition_point(|span| span.start() < statement.span.end());
+        if let Some(behind) = comments.get(behind).filter(|span| line(span.start()) == line(statement.span.end())) {
             return text(behind);
         }
         let mut lines = Vec::new();
-        let mut next = line(statement.span.start);
+        let mut next = line(statement.span.start());
         for span in comments.get(..above).unwrap_or(&[]).iter().rev() {
-            let before = self.source.text().get(..span.start).unwrap_or("");
+            let before = self.source.text().get(..span.start()).unwrap_or("");
             let alone =
                 before.trim_end_matches([' ', '\t']).ends_with('\n') || before.trim_matches([' ', '\t']).is_empty();
-            if line(span.start) + 1 != next || !alone {
+            if line(span.start()) + 1 != next || !alone {
                 break;
             }
             next -= 1;
@@ -295,7 +292,7 @@ impl Checker<'_> {
     }
 }
 
-fn param_name(statement: &Statement) -> Option<&Name> {
+fn param_name<'s>(statement: &'s Statement<'s>) -> Option<&'s Name<'s>> {
     match &statement.kind {
         StatementKind::Param { name, .. } => Some(name),
         _ => None,

@@ -1,7 +1,7 @@
 //! Stages: equal calls are one, each has a name, and the program that comes of all of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use super::Checker;
@@ -38,12 +38,15 @@ impl<'n> Place<'n> {
 #[derive(Debug, Default)]
 pub(super) struct Stages {
     stages: Vec<Stage>,
-    /// Every name a stage goes by; of equal ones the last counts.
-    names: Vec<(String, StageId)>,
-    /// Stages by what they compute.
-    equal: HashMap<String, StageId>,
-    /// Stages that have the name of a binding, with that binding's name.
-    bound: HashMap<StageId, Span>,
+    /// For each stage, where the binding stands that it has its name from.
+    bound: Vec<Option<Span>>,
+    /// Further names; of equal ones the last counts.
+    aliases: Vec<(Arc<str>, StageId)>,
+    /// Stages by a hash of what they compute. Where that is taken by another stage, the next number is.
+    equal: HashMap<u64, StageId>,
+    hasher: RandomState,
+    /// The attributes of a stage that has none.
+    none: Arc<Attributes>,
     /// How many different calls of one op a binding holds, by `binding/op`; and which they are.
     counts: BTreeMap<String, usize>,
     counted: BTreeSet<(String, StageId)>,
@@ -54,9 +57,8 @@ impl Stages {
     pub(super) fn for_about(count: usize) -> Stages {
         Stages {
             stages: Vec::with_capacity(count),
-            names: Vec::with_capacity(count),
+            bound: Vec::with_capacity(count),
             equal: HashMap::with_capacity(count),
-            bound: HashMap::with_capacity(count),
             ..Stages::default()
         }
     }
@@ -72,22 +74,27 @@ impl Stages {
 
     /// The stage of a call: a new one, or one that computes the same.
     pub(super) fn add(&mut self, signature: &Signature, args: Arguments, place: Place<'_>, span: Span) -> StageId {
-        let mut same = signature.name.to_owned();
-        for (name, value) in args.iter() {
-            let _ = write!(same, ",{name}={value}");
-        }
-        let next =
-            StageId(u32::try_from(self.stages.len()).expect("a workflow of at most 1 MB has fewer than 2^32 calls"));
-        let id = *self.equal.entry(same).or_insert(next);
-        if id == next {
-            let (op, output, attributes) = (signature.name, signature.output, Attributes::default());
-            let args = Arc::new(args);
-            self.stages.push(Stage { name: String::new(), op, args, attributes, output, span });
-        }
+        let mut hash = self.hasher.hash_one((signature.name, &args));
+        let id = loop {
+            match self.equal.get(&hash).and_then(|id| Some((*id, self.stages.get(id.0 as usize)?))) {
+                None => break self.push(hash, signature, args, span),
+                Some((id, stage)) if stage.op == signature.name && stage.args == args => break id,
+                Some(_) => hash = hash.wrapping_add(1),
+            }
+        };
         if !place.outermost {
             self.name_inner(place.binding, signature.name, id);
         }
         id
+    }
+
+    fn push(&mut self, hash: u64, signature: &Signature, args: Arguments, span: Span) -> StageId {
+        let count = u32::try_from(self.stages.len()).expect("a workflow of at most 1 MB has fewer than 2^32 calls");
+        let (op, output, attributes) = (signature.name, signature.output, Arc::clone(&self.none));
+        self.stages.push(Stage { name: Arc::default(), op, args, attributes, output, span });
+        self.bound.push(None);
+        self.equal.insert(hash, StageId(count));
+        StageId(count)
     }
 
     /// A call inside another is named after the binding: `base/merge`, and `base/merge.2` for another merge in it.
@@ -99,10 +106,27 @@ impl Stages {
         let count = self.counts.entry(name.clone()).or_default();
         *count += 1;
         let name = if *count == 1 { name } else { format!("{name}.{count}") };
-        if let Some(stage) = self.stage_mut(id).filter(|stage| stage.name.is_empty()) {
-            stage.name.clone_from(&name);
+        match self.stage_mut(id) {
+            Some(stage) if stage.name.is_empty() => stage.name = name.into(),
+            _ => self.aliases.push((name.into(), id)),
         }
-        self.names.push((name, id));
+    }
+
+    /// A stage has the name of a binding, which counts for more than that of a call inside another. Where the binding stands
+    /// that it has its name from already, if there is one.
+    fn name_outer(&mut self, name: &Name, id: StageId) -> Option<Span> {
+        let first = self.bound.get_mut(id.0 as usize)?;
+        let mut name: (Arc<str>, Span) = (name.text.into(), name.span);
+        let before = *first;
+        if before.is_none() {
+            *first = Some(name.1);
+            let stage = self.stage_mut(id)?;
+            std::mem::swap(&mut stage.name, &mut name.0);
+        }
+        if !name.0.is_empty() {
+            self.aliases.push((name.0, id));
+        }
+        before
     }
 
     fn stage_mut(&mut self, id: StageId) -> Option<&mut Stage> {
@@ -111,31 +135,21 @@ impl Stages {
 
     /// The stages whose results no other stage takes and that are `wanted`.
     fn leaves(&self, wanted: impl Fn(&Stage) -> bool) -> Vec<StageId> {
-        let mut inputs: HashSet<StageId> = HashSet::new();
-        let values = self.stages.iter().flat_map(|stage| stage.args.values());
-        values.for_each(|value| {
-            value.each_stage(&mut |id| {
-                inputs.insert(id);
-            })
-        });
-        let stages = (0..).map(StageId).zip(&self.stages);
-        stages.filter(|(id, stage)| wanted(stage) && !inputs.contains(id)).map(|(id, _)| id).collect()
+        let mut taken = vec![false; self.stages.len()];
+        for value in self.stages.iter().flat_map(|stage| stage.args.values()) {
+            value.each_stage(&mut |id| taken.get_mut(id.0 as usize).into_iter().for_each(|taken| *taken = true));
+        }
+        let stages = (0..).map(StageId).zip(self.stages.iter().zip(taken));
+        stages.filter(|(_, (stage, taken))| !taken && wanted(stage)).map(|(id, _)| id).collect()
     }
 }
 
 impl Checker<'_> {
     /// Names a stage after a binding, and notes how it is to be run.
     pub(super) fn bind_stage(&mut self, name: &Name, id: StageId, attributes: &Attributes, statement: &Statement) {
-        self.stages.names.push((name.text.clone(), id));
-        let first = self.stages.bound.get(&id).copied();
-        if first.is_none() {
-            self.stages.bound.insert(id, name.span);
-        }
-        let Some(stage) = self.stages.stage_mut(id) else { return };
-        if first.is_none() {
-            stage.name.clone_from(&name.text);
-        }
-        let Some(other) = merge(&mut stage.attributes, attributes) else { return };
+        let first = self.stages.name_outer(name, id);
+        let Some(stage) = self.stages.stage_mut(id).filter(|_| *attributes != Attributes::default()) else { return };
+        let Some(other) = merge(Arc::make_mut(&mut stage.attributes), attributes) else { return };
         let message = format!("`{}` and `{}` are one stage, but have different `@{other}`", stage.name, name.text);
         let place = statement.attributes.iter().find(|attribute| attribute.name.text == other);
         let mut diagnostic = Diagnostic::error(codes::BAD_ATTRIBUTE, message)
@@ -159,7 +173,7 @@ impl Checker<'_> {
         default_targets.sort_unstable();
         default_targets.dedup();
         let params = self.params.into_values().collect();
-        let Stages { stages, names, .. } = self.stages;
-        Program { params, stages, exports: self.exports, names: names.into_iter().collect(), default_targets }
+        let Stages { stages, aliases, .. } = self.stages;
+        Program { params, stages, exports: self.exports, aliases: aliases.into_iter().collect(), default_targets }
     }
 }

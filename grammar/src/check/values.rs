@@ -313,7 +313,7 @@ impl Checker<'_> {
             return None;
         }
         let made = |op: &str| self.signatures.op(op).is_some_and(|op| fits(op.output, ty));
-        let others = self.file.statements.iter().filter(|statement| !statement.span.contains(for_use_at.start));
+        let others = self.file.statements.iter().filter(|statement| !statement.span.contains(for_use_at.start()));
         let bindings = others.filter_map(|statement| match &statement.kind {
             StatementKind::Binding { name, value: Expr { kind: ExprKind::Call { op, .. }, .. } } => {
                 made(&op.text).then(|| format!("`{}`", name.text))

@@ -25,7 +25,7 @@ fn text(lines: &[String]) -> String {
 fn kind(kind: &StatementKind) -> String {
     match kind {
         StatementKind::Param { name, ty, default, range } => {
-            let ty = ty.as_ref().map_or(String::new(), |ty| format!(" : {}", ty.text));
+            let ty = ty.as_ref().map_or(String::new(), |ty| format!(" : {ty}"));
             let default = default.as_ref().map_or(String::new(), |default| format!(" = {}", expr(default)));
             let range = range.as_deref();
             let range = range.map_or(String::new(), |(low, high)| format!(" in {} .. {}", expr(low), expr(high)));
@@ -78,7 +78,7 @@ pub(crate) fn program(program: &Program) -> String {
         let attributes = attributes(&stage.attributes);
         lines.extend(Some(format!("  {attributes}")).filter(|_| !attributes.is_empty()));
     }
-    for (name, id) in program.names.iter().filter(|(name, id)| program.stage(**id).name != **name) {
+    for (name, id) in &program.aliases {
         lines.push(format!("name {name} = %{}", id.0));
     }
     for export in &program.exports {

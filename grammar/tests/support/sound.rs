@@ -1,7 +1,7 @@
 //! What holds for every text, whether people or machines wrote it.
 
 use blip_grammar::ast::{File, Statement};
-use blip_grammar::{Diagnostic, Source, Span, check, format, parse};
+use blip_grammar::{Diagnostic, Source, check, format, parse};
 
 use super::{dump, toy};
 
@@ -15,8 +15,9 @@ pub(crate) fn sound(text: &str) -> Vec<Diagnostic> {
     let checked = check(&parsed.file, &source, &toy::signatures(), &[]);
     for diagnostic in parsed.diagnostics.iter().chain(&checked.diagnostics) {
         let notes = diagnostic.notes.iter().map(|(span, _)| span);
-        for Span { start, end } in diagnostic.span.iter().chain(notes) {
-            assert!(start <= end && source.text().get(*start..*end).is_some(), "{diagnostic} at {start}..{end}");
+        for span in diagnostic.span.iter().chain(notes) {
+            let (start, end) = (span.start(), span.end());
+            assert!(start <= end && source.text().get(start..end).is_some(), "{diagnostic} at {start}..{end}");
         }
         assert!(diagnostic.help.is_some(), "{diagnostic} says what to do");
         assert!(!diagnostic.display(&source).to_string().is_empty());

@@ -57,5 +57,13 @@ fn run(ctx: &StageCtx, artifact: &Artifact, target: &ExportTarget) -> Result<Exp
 
 fn ancestor(ancestor: &Ancestor) -> export::Ancestor {
     let Ancestor { stage, op, args, key, output, count, metrics } = ancestor.clone();
-    export::Ancestor { stage, op, args, key: key.to_string(), digest: output.to_string(), count, metrics }
+    export::Ancestor {
+        stage: stage.to_string(),
+        op,
+        args,
+        key: key.to_string(),
+        digest: output.to_string(),
+        count,
+        metrics,
+    }
 }

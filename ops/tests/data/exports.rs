@@ -144,7 +144,7 @@ fn a_file_that_changes_before_the_export_is_named() {
     struct Change<'w>(&'w World, Vec<Event>);
     impl blip_engine::Listener for Change<'_> {
         fn event(&mut self, _: u64, event: &Event) {
-            if matches!(event, Event::StageFinished(end) if end.stage == "pairs") {
+            if matches!(event, Event::StageFinished(end) if &*end.stage == "pairs") {
                 self.0.write("web.tar", "x".repeat(5000));
             }
             self.1.push(event.clone());

@@ -22,7 +22,7 @@ fn datasets_are_united_by_image_and_repeated_texts_are_dropped() {
     let summary = world.done(&format!("{text}both = merge(web, human)\nsame = merge(human, web)\n"));
     assert_eq!(world.texts(&summary, "both"), ["A ring!", "a cross", "a ring"]);
     assert_eq!(end(&summary, "both").count, Some(3));
-    assert_eq!(end(&summary, "both").notes, ["1 repeated texts dropped"]);
+    assert_eq!(*end(&summary, "both").notes, ["1 repeated texts dropped"]);
     assert_eq!(summary.results["both"].output, summary.results["same"].output);
     let both = world.samples(&summary, "both");
     let united = both.iter().find(|(image, _)| *image == blip_engine::Digest::of(jpeg(0))).unwrap();

@@ -23,7 +23,7 @@ fn a_small_vocabulary_keeps_all_characters() {
     let count = end(&summary, "vocab").count.unwrap();
     assert!(count > 16);
     assert_eq!(
-        end(&summary, "vocab").notes,
+        *end(&summary, "vocab").notes,
         [format!("{count} tokens instead of 16: every character of the captions is kept")]
     );
 }

@@ -70,7 +70,7 @@ fn an_image_of_two_samples_has_two_texts() {
     assert_eq!(world.texts(&summary, "web"), ["one", "three", "two"]);
     assert_eq!(end(&summary, "web").count, Some(2));
     assert_eq!(
-        end(&summary, "web").notes,
+        *end(&summary, "web").notes,
         [
             "1 shards have the same content as others and were read once",
             "1 samples show an image that another one has: their texts are united"

@@ -131,7 +131,7 @@ impl World {
 
 /// How a stage ended.
 pub(crate) fn end<'a>(summary: &'a Summary, stage: &str) -> &'a StageEnd {
-    summary.stages.iter().find(|end| end.stage == stage).unwrap_or_else(|| panic!("{stage} did not end"))
+    summary.stages.iter().find(|end| *end.stage == *stage).unwrap_or_else(|| panic!("{stage} did not end"))
 }
 
 /// A list of what was put aside, as a test writes it down.

@@ -1,0 +1,96 @@
+//! Writes the event log of a run. A thread of its own makes lines of events: of thousands of stages that have nothing to do,
+//! that is the most work there is.
+
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{self, Receiver, Sender};
+use serde::Serialize;
+
+use super::{Event, Listener};
+use crate::cache::disk::{Call, Disk, DiskError, DiskFile};
+
+/// The name of the event log in a run's folder.
+pub(crate) const LOG_NAME: &str = "events.jsonl";
+/// Events are held back up to so many, and so long; less when the run has a moment.
+const HELD_MAX: usize = 512;
+const HELD_MS: u64 = 100;
+/// As many times that may wait to be written. A disk that is slower than the run slows it down.
+const WAITING_MAX: usize = 16;
+
+/// An event with the milliseconds since the run began.
+type Timed = (u64, Event);
+
+/// Takes the events of a run. When it is dropped, all of them are written.
+#[derive(Debug)]
+pub(crate) struct LogWriter {
+    held: Vec<Timed>,
+    /// Nothing when it is being dropped.
+    thread: Option<(Sender<Vec<Timed>>, JoinHandle<()>)>,
+}
+
+impl LogWriter {
+    /// Starts the log of a run.
+    pub(crate) fn create(disk: &Disk, folder: &Path) -> Result<Self, DiskError> {
+        let path = folder.join(LOG_NAME);
+        let file = disk.create(&path)?;
+        let (events_in, events_out) = channel::bounded(WAITING_MAX);
+        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || write(file, &events_out));
+        let thread = thread.map_err(|source| DiskError { call: Call::Create, path, source })?;
+        Ok(Self { held: Vec::new(), thread: Some((events_in, thread)) })
+    }
+}
+
+impl Listener for LogWriter {
+    fn event(&mut self, at_ms: u64, event: &Event) {
+        self.held.push((at_ms, event.clone()));
+        let since_ms = self.held.first().map_or(at_ms, |(since_ms, _)| *since_ms);
+        if self.held.len() >= HELD_MAX || at_ms >= since_ms + HELD_MS {
+            self.idle();
+        }
+    }
+
+    fn idle(&mut self) {
+        if let (Some((events, _)), false) = (&self.thread, self.held.is_empty()) {
+            // Nobody takes them if the thread is gone, which only a bug can make it.
+            let _ = events.send(std::mem::take(&mut self.held));
+        }
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.idle();
+        if let Some((events, thread)) = self.thread.take() {
+            drop(events);
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A line of the event log, borrowed.
+#[derive(Serialize)]
+struct LoggedRef<'a> {
+    at_ms: u64,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+/// Writes events until there are no more. The log is no result: a disk that is full stops the run where results are written,
+/// not here.
+fn write(mut file: DiskFile, events: &Receiver<Vec<Timed>>) {
+    let mut lines: Vec<u8> = Vec::new();
+    for held in events {
+        for (at_ms, event) in &held {
+            serde_json::to_writer(&mut lines, &LoggedRef { at_ms: *at_ms, event }).expect("events are plain data");
+            lines.push(b'\n');
+        }
+        // Whole lines in one write: a reader, or a kill, sees at most one that is cut short.
+        let written = file.write(&lines);
+        lines.clear();
+        if let Err(error) = written {
+            tracing::warn!(%error, "the event log could not be written");
+            lines.push(b'\n'); // what comes is kept apart from a line that was cut short
+        }
+    }
+}
