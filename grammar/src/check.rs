@@ -204,12 +204,12 @@ impl<'a> Checker<'a> {
                     );
                 }
                 _ => {
-                    self.names.insert(&name.text, Target::Statement(at));
+                    self.names.insert(name.text, Target::Statement(at));
                 }
             }
         }
         for name in &file.lost {
-            self.names.entry(&name.text).or_insert(Target::Lost);
+            self.names.entry(name.text).or_insert(Target::Lost);
         }
     }
 
@@ -235,7 +235,7 @@ impl<'a> Checker<'a> {
 
     fn binding(&mut self, statement: &Statement, name: &Name, value: &Expr) -> Option<Typed> {
         let attributes = self.attributes(&statement.attributes);
-        let typed = self.expr(value, Place::value_of(&name.text))?;
+        let typed = self.expr(value, Place::value_of(name.text))?;
         match (&value.kind, &typed.0) {
             (ExprKind::Call { .. }, Value::Stage(id)) => self.bind_stage(name, *id, &attributes, statement),
             (_, Value::Stage(id)) => {

@@ -106,7 +106,7 @@ impl Printer<'_> {
                 Form::Param
             }
             StatementKind::Binding { name, value } => {
-                self.out.push_str(&name.text);
+                self.out.push_str(name.text);
                 stops.push(self.out.len());
                 self.out.push_str(" = ");
                 self.value(value, start);
@@ -193,7 +193,7 @@ impl Printer<'_> {
         let broken = self.comments_in(expr.span) || flat.chars().count() > room;
         match &expr.kind {
             ExprKind::Call { op, args } if broken && (!args.is_empty() || self.comments_in(expr.span)) => {
-                self.out.push_str(&op.text);
+                self.out.push_str(op.text);
                 let parts: Vec<(Span, Option<&str>, &Expr)> =
                     args.iter().map(|arg| (arg.span, arg.name.as_ref().map(|name| name.text), &arg.value)).collect();
                 self.broken('(', &parts, ')', expr.span, indent);

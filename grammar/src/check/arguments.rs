@@ -26,7 +26,7 @@ impl Checker<'_> {
     /// The value of a call.
     pub(super) fn call(&mut self, span: Span, op: &Name, written: &[Argument], place: Place<'_>) -> Option<Typed> {
         let signatures = self.signatures;
-        let Some(signature) = signatures.op(&op.text) else {
+        let Some(signature) = signatures.op(op.text) else {
             self.unknown_op(op);
             // Faults inside the arguments are worth telling all the same.
             written.iter().for_each(|argument| {
@@ -47,9 +47,9 @@ impl Checker<'_> {
         let signatures = self.signatures;
         let help = if self.names.contains_key(op.text) {
             format!("`{}` is a name of this file, not an op: use it without brackets", op.text)
-        } else if let Some(family) = family(signatures, &op.text) {
+        } else if let Some(family) = family(signatures, op.text) {
             format!("choose one of {family}")
-        } else if let Some(near) = self.nearest(&op.text, signatures.ops().map(|op| op.name)) {
+        } else if let Some(near) = self.nearest(op.text, signatures.ops().map(|op| op.name)) {
             format!("did you mean `{near}`?")
         } else {
             "`blip ops` lists all ops".to_owned()
@@ -111,7 +111,7 @@ impl Checker<'_> {
         let found = signature.args.iter().enumerate().find(|(_, arg)| arg.name == name.text);
         if found.is_none() {
             let message = format!("`{}` has no argument `{}`", op.text, name.text);
-            let help = match self.nearest(&name.text, signature.args.iter().map(|arg| arg.name)) {
+            let help = match self.nearest(name.text, signature.args.iter().map(|arg| arg.name)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => arguments_of(signature),
             };
@@ -173,11 +173,11 @@ impl Checker<'_> {
                 Some(first) if arg.variadic => {
                     // Only positional values are more than one, and of those the first variadic argument takes all.
                     let further = if first.name.is_none() { assigned.further.as_slice() } else { &[] };
-                    self.variadic(arg, &op.text, std::iter::once(first).chain(further.iter().copied()), place)
+                    self.variadic(arg, op.text, std::iter::once(first).chain(further.iter().copied()), place)
                 }
                 Some(given) => self
                     .expr(&given.value, place.inside())
-                    .and_then(|typed| self.argument(arg, &op.text, &typed, &given.value)),
+                    .and_then(|typed| self.argument(arg, op.text, &typed, &given.value)),
                 None => match arg.default {
                     Default::Required => {
                         missing.push(arg);

@@ -21,7 +21,7 @@ impl<'a> Checker<'a> {
         for statement in &file.statements {
             let StatementKind::Export { name, format, path } = &statement.kind else { continue };
             // All three first, so that all faults are told.
-            let typed = self.name(&name.text, name.span, Place::value_of("").inside());
+            let typed = self.name(name.text, name.span, Place::value_of("").inside());
             let known = self.export_format(format);
             let to = self.export_path(path, &mut paths);
             let (Some((value, found)), Some(known)) = (typed, known) else { continue };
@@ -34,9 +34,9 @@ impl<'a> Checker<'a> {
 
     fn export_format(&mut self, format: &Name) -> Option<&'a ExportFormat> {
         let signatures = self.signatures;
-        let known = signatures.format(&format.text);
+        let known = signatures.format(format.text);
         if known.is_none() {
-            let help = match self.nearest(&format.text, signatures.formats().map(|format| format.name)) {
+            let help = match self.nearest(format.text, signatures.formats().map(|format| format.name)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => {
                     let names: Vec<&str> = signatures.formats().map(|format| format.name).collect();

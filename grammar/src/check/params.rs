@@ -96,8 +96,8 @@ impl Checker<'_> {
         let what = format!("the param `{}`", name.text);
         // Every part is looked at before one with a fault ends it.
         let declared = ty.as_ref().map(|ty| self.declared_type(ty));
-        let typed = default.as_ref().map(|expr| self.plain(expr, &name.text));
-        let ends = range.as_deref().map(|(low, high)| (self.plain(low, &name.text), self.plain(high, &name.text)));
+        let typed = default.as_ref().map(|expr| self.plain(expr, name.text));
+        let ends = range.as_deref().map(|(low, high)| (self.plain(low, name.text), self.plain(high, name.text)));
         let ends = ends.map(|(low, high)| low.zip(high));
         if declared == Some(None) || typed == Some(None) || ends == Some(None) {
             return None;

@@ -316,7 +316,7 @@ impl Checker<'_> {
         let others = self.file.statements.iter().filter(|statement| !statement.span.contains(for_use_at.start()));
         let bindings = others.filter_map(|statement| match &statement.kind {
             StatementKind::Binding { name, value: Expr { kind: ExprKind::Call { op, .. }, .. } } => {
-                made(&op.text).then(|| format!("`{}`", name.text))
+                made(op.text).then(|| format!("`{}`", name.text))
             }
             _ => None,
         });
