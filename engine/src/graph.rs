@@ -1,6 +1,6 @@
 //! The graph that runs: a checked workflow with composed ops taken apart, as a petgraph.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use blip_grammar::{Arguments, Attributes, Export, Program, Type};
@@ -13,7 +13,7 @@ use crate::op::{Body, Op, OpSet};
 /// A stage of the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Its name: the binding's, or `kept/score` for a step of `kept`. Shared with everybody who tells of the stage.
+    /// Its name, which no other stage has: the binding's, or `kept/score` for a step of `kept`. Shared with everybody who tells of the stage.
     pub name: Arc<str>,
     /// Its op.
     pub op: Arc<Op>,
@@ -56,6 +56,7 @@ impl Graph {
             inputs: Vec::new(),
             inputs_end: Vec::with_capacity(program.stages.len()),
         };
+        let mut steps_named = StepNames::default();
         for stage in &program.stages {
             let op = ops.op(stage.op).expect("the program was checked against these ops");
             let result = match &op.body {
@@ -65,8 +66,10 @@ impl Graph {
                     let mut previous = None;
                     for (number, step) in steps.into_iter().enumerate() {
                         let op = ops.op(step.op).expect("a composed op names ops of its own set");
-                        let inner = || format!("{}/{}", stage.name, step.op).into();
-                        let name = if number == last { Arc::clone(&stage.name) } else { inner() };
+                        let name = match number == last {
+                            true => Arc::clone(&stage.name),
+                            false => steps_named.next(program, &format!("{}/{}", stage.name, step.op)),
+                        };
                         let taken = step.previous.zip(previous);
                         previous = Some(graph.add(name, op, step.args, taken, Arc::clone(&stage.attributes)));
                     }
@@ -195,5 +198,28 @@ impl Graph {
             }
         }
         self.ids().filter(|id| wanted.get(id.index()) == Some(&true)).collect()
+    }
+}
+
+/// Names for the steps of composed ops, which no other stage has.
+#[derive(Default)]
+struct StepNames {
+    /// Those of the program's stages, once there is a composed op, and those given so far.
+    taken: HashSet<Arc<str>>,
+}
+
+impl StepNames {
+    /// `kept/score`, or `kept/score.2` where that is taken.
+    fn next(&mut self, program: &Program, name: &str) -> Arc<str> {
+        if self.taken.is_empty() {
+            self.taken.extend(program.stages.iter().map(|stage| Arc::clone(&stage.name)));
+            self.taken.extend(program.aliases.keys().cloned());
+        }
+        let numbered = (2..).map(|number| format!("{name}.{number}"));
+        let mut names = std::iter::once(name.to_owned()).chain(numbered);
+        let name: Arc<str> =
+            names.find(|name| !self.taken.contains(name.as_str())).expect("numbers do not run out").into();
+        self.taken.insert(Arc::clone(&name));
+        name
     }
 }

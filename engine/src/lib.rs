@@ -285,6 +285,8 @@ impl Engine {
             let job = export::ExportJob { export, op, base: &self.config.base, cache };
             let node = workflow.graph.node(id);
             let ctx = run::export_ctx(&workflow.graph, id, ended, cache, &self.config);
+            // It may take long: what happened so far is told before.
+            audience.idle();
             let written = job.write(&ctx, &Artifact::of(&node.name, node.output, finished));
             let stage = Arc::from(export.name.as_str());
             let (format, path) = (export.format.to_owned(), export.path.clone());

@@ -109,7 +109,8 @@ pub(crate) struct Run<'a, 'l> {
     failed: bool,
     blobs: Arc<BTreeMap<Digest, PathBuf>>,
     ledger: Ledger,
-    /// Results by key: those of the ledger that are still there, and those that this run found.
+    /// Results by key: those of the ledger that are still there, and those whose records this run has read. What it makes
+    /// itself is read again should another stage have the same key, which is seldom.
     known: Known,
     /// Whether any stage has by-products.
     any_sides: bool,
@@ -435,7 +436,9 @@ impl Run<'_, '_> {
         // A run of all stages also notices that the workflow has lost some.
         changed |= self.ledger.len() > self.graph.len();
         if changed {
-            self.ledger.retain(|name| self.graph.find(name).is_some());
+            let graph = self.graph;
+            // A further name of a stage is none of the ledger's.
+            self.ledger.retain(|name| graph.find(name).is_some_and(|id| *graph.node(id).name == *name));
         }
         let (cache, workflow) = (&self.setting.cache, &self.setting.workflow);
         if changed && let Err(error) = self.ledger.write(cache.disk(), cache.folder(), workflow) {

@@ -118,8 +118,9 @@ impl<'s> Parts<'s> {
 
 /// Parses a value that stands by itself, as that of a setting. A text that is no expression is `None`.
 pub(crate) fn parse_value(text: &str) -> Option<Expr<'_>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text); // as a source does
     let source = Source::new("", text).ok()?;
+    // It may have lost its beginning there: a byte order mark.
+    let text = text.get(text.len() - source.text().len()..)?;
     let pieces = statements::cut(&source);
     // More than one piece, a comment or a fault: no value of the language.
     let [Piece { broken: false, span, .. }] = pieces.statements.as_slice() else { return None };
@@ -336,4 +337,17 @@ fn expected(rules: &[Rule]) -> Vec<&'static str> {
 /// Whether a text is one name, such as `web_pairs`.
 pub(crate) fn is_ident(text: &str) -> bool {
     Syntax::parse(Rule::ident_only, text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_read_from_its_own_text() {
+        assert_eq!(parse_size("16GiB"), Some(16 << 30));
+        assert_eq!(parse_size("\u{feff}16GiB"), Some(16 << 30), "a byte order mark");
+        assert_eq!(parse_size("\u{feff}\u{feff}   16GiB"), None);
+        assert_eq!((parse_size("16GiB # much"), parse_size("16GiB 1"), parse_size("")), (None, None, None));
+    }
 }

@@ -20,7 +20,7 @@ pub struct Program {
     pub stages: Vec<Stage>,
     /// The exports, in file order.
     pub exports: Vec<Export>,
-    /// Further names that stages go by, besides [`Stage::name`]: the other bindings of merged stages.
+    /// Further names that stages go by, besides [`Stage::name`]: those of equal calls elsewhere, which are the same stage.
     pub aliases: BTreeMap<Arc<str>, StageId>,
     /// What runs when nothing else is asked for: the exported stages and the leaves of a result type; every leaf
     /// when there are neither. Ascending.

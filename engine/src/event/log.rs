@@ -63,7 +63,9 @@ impl Drop for LogWriter {
         self.idle();
         if let Some((events, thread)) = self.thread.take() {
             drop(events);
-            let _ = thread.join();
+            if thread.join().is_err() {
+                tracing::error!("the event log is not whole: its thread panicked");
+            }
         }
     }
 }
@@ -92,5 +94,79 @@ fn write(mut file: DiskFile, events: &Receiver<Vec<Timed>>) {
             tracing::warn!(%error, "the event log could not be written");
             lines.push(b'\n'); // what comes is kept apart from a line that was cut short
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::Logged;
+    use super::*;
+    use crate::cache::disk::{Hook, Verdict};
+
+    fn numbered(number: usize) -> Event {
+        Event::Warning { stage: None, text: number.to_string() }
+    }
+
+    /// The numbers in a log; lines that are cut short are left out.
+    fn numbers(folder: &Path) -> Vec<usize> {
+        let text = fs::read_to_string(folder.join(LOG_NAME)).unwrap();
+        let number = |line: &str| match serde_json::from_str::<Logged>(line).ok()?.event {
+            Event::Warning { text, .. } => text.parse().ok(),
+            _ => None,
+        };
+        text.lines().filter_map(number).collect()
+    }
+
+    #[test]
+    fn all_events_are_there_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = LogWriter::create(&Disk::default(), folder.path()).unwrap();
+        let count = 2 * WAITING_MAX * HELD_MAX + 7;
+        (0..count).for_each(|number| log.event(0, &numbered(number)));
+        drop(log);
+        assert_eq!(numbers(folder.path()), (0..count).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn events_are_held_back_for_a_moment_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = LogWriter::create(&Disk::default(), folder.path()).unwrap();
+        log.event(0, &numbered(0));
+        assert_eq!(log.held.len(), 1);
+        log.event(HELD_MS, &numbered(1));
+        assert_eq!(log.held.len(), 0);
+    }
+
+    /// A disk on which the second line is cut short.
+    struct Full(AtomicUsize);
+
+    impl Hook for Full {
+        fn before(&self, call: Call, _: &Path) -> Verdict {
+            match (call, self.0.fetch_add(usize::from(call == Call::Write), Ordering::SeqCst)) {
+                (Call::Write, 1) => Verdict::Short,
+                (Call::Write, 2) => Verdict::Fail(io::ErrorKind::StorageFull.into()),
+                _ => Verdict::Make,
+            }
+        }
+
+        fn after(&self, _: Call, _: &Path) {}
+    }
+
+    #[test]
+    fn a_line_that_is_cut_short_spoils_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::with_hook(Arc::new(Full(AtomicUsize::new(0))));
+        let mut log = LogWriter::create(&disk, folder.path()).unwrap();
+        for number in 0..4 {
+            log.event(0, &numbered(number));
+            log.idle();
+        }
+        drop(log);
+        assert_eq!(numbers(folder.path()), [0, 2, 3]);
     }
 }

@@ -104,16 +104,24 @@ impl Run<'_, '_> {
         self.skip_below(id);
     }
 
-    /// Ends a stage that was about to start when one it needs turned out to have no result after all.
+    /// Whether a stage that was about to go on has to wait for a result that is made again, or ends since one it needs
+    /// turned out to have none after all.
     pub(super) fn lacks_input(&mut self, id: NodeId) -> bool {
-        let lacking =
-            self.graph.inputs(id).iter().map(|(_, input)| *input).find(|input| self.finished(*input).is_none());
-        if let Some(input) = lacking {
-            let because = self.graph.node(input).name.clone();
-            self.end_stage(id, Status::Skipped, Some(skipped(&because)));
-            self.skip_below(id);
+        let inputs = self.graph.inputs(id).iter().map(|(_, input)| *input);
+        let lacking: Vec<NodeId> = inputs.filter(|input| self.finished(*input).is_none()).collect();
+        if lacking.is_empty() {
+            return false;
         }
-        lacking.is_some()
+        match lacking.iter().find(|input| !self.mending.contains_key(*input)) {
+            Some(input) => {
+                let because = self.graph.node(*input).name.clone();
+                self.end_stage(id, Status::Skipped, Some(skipped(&because)));
+                self.skip_below(id);
+            }
+            // It was counted as an open input of this stage when it began to be made again.
+            None => self.stage(id).state.go(State::Waiting),
+        }
+        true
     }
 
     fn skip_below(&mut self, id: NodeId) {

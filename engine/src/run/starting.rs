@@ -29,6 +29,11 @@ impl Run<'_, '_> {
         self.graph.inputs(id).iter().filter_map(|(arg, input)| Some((*arg, artifact(*input)?))).collect()
     }
 
+    fn input_digests(&self, id: NodeId) -> Vec<(&'static str, Digest)> {
+        let digest = |(arg, input): &(&'static str, NodeId)| Some((*arg, self.finished(*input)?.output));
+        self.graph.inputs(id).iter().filter_map(digest).collect()
+    }
+
     /// Makes a stage's key. Where no file has to be looked at, that takes microseconds and is done here; what is then not
     /// known by heart is looked up by a worker.
     pub(super) fn probe(&mut self, id: NodeId) {
@@ -37,8 +42,7 @@ impl Run<'_, '_> {
         }
         self.stage(id).state.go(State::Probing);
         let node = Arc::clone(self.graph.node(id));
-        let digest = |(arg, input): &(&'static str, NodeId)| Some((*arg, self.finished(*input)?.output));
-        let inputs: Vec<(&'static str, Digest)> = self.graph.inputs(id).iter().filter_map(digest).collect();
+        let inputs = self.input_digests(id);
         if node.op.sources.is_none() {
             let preimage = Preimage::new(&node.op, &node.args, inputs.clone(), &[], &self.setting.env);
             let key = preimage.hash();
@@ -83,7 +87,8 @@ impl Run<'_, '_> {
         match record.or_else(|| self.known.get(&probe.key).cloned()).filter(|finished| self.suffices(finished)) {
             Some(finished) => self.found(id, finished),
             None => {
-                if !probe.sources.is_empty() {
+                // Most stages read no files, and very many may wait: those have nothing in hand yet.
+                if !probe.sources.is_empty() || self.stage(id).in_hand.is_some() {
                     self.in_hand(id).sources = probe.sources;
                 }
                 self.stage(id).state.go(State::Queued);
@@ -105,11 +110,22 @@ impl Run<'_, '_> {
 
     /// Hands a stage to a worker; `amount` has been taken for it.
     pub(super) fn start(&mut self, id: NodeId, amount: Resources) {
-        if self.lacks_input(id) || !self.lease(id) {
+        if self.lacks_input(id) {
             self.free.give(&amount);
             return;
         }
         let preimage = self.preimage(id);
+        if self.stage(id).key != Some(preimage.hash()) {
+            // While it waited, an input was made again and came out different.
+            self.free.give(&amount);
+            self.stage(id).state.go(State::Ready);
+            self.queues.ready(id);
+            return;
+        }
+        if !self.lease(id) {
+            self.free.give(&amount);
+            return;
+        }
         let node = Arc::clone(self.graph.node(id));
         let stage = self.stage(id);
         stage.state.go(State::Running);
@@ -170,7 +186,7 @@ impl Run<'_, '_> {
     /// What the stage's key is made of. It is made again rather than kept: very many stages may wait.
     fn preimage(&mut self, id: NodeId) -> Preimage {
         let node = Arc::clone(self.graph.node(id));
-        let inputs = self.inputs(id).into_iter().map(|(arg, input)| (arg, input.digest)).collect();
+        let inputs = self.input_digests(id);
         let env = Arc::clone(&self.setting.env);
         Preimage::new(&node.op, &node.args, inputs, &self.in_hand(id).sources, &env)
     }

@@ -34,7 +34,7 @@ impl State {
         use State::{Committing, Delayed, Elsewhere, Ended, Probing, Queued, Ready, Running, Waiting};
         let legal = match (*self, next) {
             (Waiting, Ready | Ended(Status::Skipped | Status::Interrupted))
-            | (Ready, Probing | Ended(Status::Failed | Status::Skipped | Status::Interrupted))
+            | (Ready, Probing | Waiting | Ended(Status::Failed | Status::Skipped | Status::Interrupted))
             | (
                 Probing,
                 Queued | Waiting | Ended(Status::Reused | Status::CutOff | Status::Failed | Status::Interrupted),
@@ -43,6 +43,8 @@ impl State {
                 Queued,
                 Running
                 | Elsewhere
+                | Ready
+                | Waiting
                 | Ended(Status::Reused | Status::CutOff | Status::Failed | Status::Skipped | Status::Interrupted),
             )
             | (Elsewhere, Queued | Ended(Status::Interrupted))

@@ -101,10 +101,11 @@ pub(crate) fn work(jobs: &Receiver<Job>, answers: &Sender<Answer>) {
 }
 
 /// Opens the index for a stage that will ask it. An index that has to be built again takes long: that is neither the stage's
-/// own time nor its deadline's, and a stage in a process of its own must not be the one who has it.
+/// own time nor its deadline's.
 fn open_index(node: &Node, cache: &Cache) {
     if node.op.sources.is_some() || matches!(node.op.body, Body::Map(_)) {
-        cache.open_index();
+        // Should it panic, the stage that asks hears of it.
+        let _ = catch_unwind(AssertUnwindSafe(|| cache.open_index()));
     }
 }
 

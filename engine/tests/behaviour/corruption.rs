@@ -205,6 +205,39 @@ fn what_is_damaged_is_repaired_by_name_and_nothing_else_runs() {
 }
 
 #[test]
+fn all_who_need_a_damaged_result_wait_until_it_is_made_again() {
+    for cpu in 1..4 {
+        let mut world = World::in_memory();
+        world.config.resources.cpu = cpu;
+        let base = "a = text(\"hello\")\nb = upper(a)\n";
+        let object = world.run(base).results["b"].output.to_string();
+        damage(&world.config.cache.join("objects").join(&object[..2]).join(&object), Way::Flipped);
+        let more = "c = join(b, a)\nd = join(b, b)\ne = join(b, a, a)\nf = join(a, b)\ng = length(b)\nh = length(c)\n";
+        let summary = world.run(&format!("{base}{more}"));
+        assert_eq!(summary.outcome, Outcome::Done, "{cpu}");
+        let texts = ["b", "c", "d", "e", "f", "g", "h"].map(|stage| world.text(&summary, stage));
+        assert_eq!(texts, ["HELLO", "HELLOhello", "HELLOHELLO", "HELLOhellohello", "helloHELLO", "5", "10"], "{cpu}");
+        assert_eq!(world.calls.take()["upper"], 1, "{cpu}");
+    }
+}
+
+#[test]
+fn a_stage_whose_input_comes_out_different_while_it_waits_is_another_one() {
+    let world = World::in_memory();
+    let base = "a = counted()\n";
+    let object = world.run_with(base, &RunOptions::default()).0.results["a"].output.to_string();
+    damage(&world.config.cache.join("objects").join(&object[..2]).join(&object), Way::Flipped);
+    // While `late` waits for its second attempt, `b` finds `a` damaged.
+    let text = format!("{base}@retries(1) late = flaky(1, a)\nb = upper(a)\n");
+    let (summary, _) = world.run_with(&text, &RunOptions::default());
+    assert_eq!(summary.outcome, Outcome::Done);
+    assert_ne!(summary.results["a"].output.to_string(), object);
+    assert_eq!(scene::verify(&world).damage, []);
+    let again = world.run_with(&text, &RunOptions::default()).0;
+    assert!(again.stages.iter().all(|end| end.status == Status::Reused), "{:#?}", again.stages);
+}
+
+#[test]
 fn a_stage_that_writes_what_is_there_damaged_writes_it_right() {
     let world = World::in_memory();
     let summary = world.run("a = text(\"HELLO\")\n");

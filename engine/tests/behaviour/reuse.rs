@@ -49,6 +49,27 @@ fn stages_that_a_workflow_has_no_more_are_forgotten_also_where_nothing_else_is_n
     assert_eq!(world.calls_of("a = text(\"hello\")\nb = upper(a)\n"), counts([]));
     let ledger = world.engine().reader().ledger("toy.blip");
     assert_eq!(ledger.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "b"]);
+    // Here `b` is but another name of the stage.
+    world.run("a = text(\"hello\")\nb = text(\"hello\")\n");
+    let ledger = world.engine().reader().ledger("toy.blip");
+    assert_eq!(ledger.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
+fn steps_have_names_that_nobody_else_has() {
+    let world = World::new();
+    let text = "p = pair(upper(text(\"x\")))\n";
+    let workflow = world.workflow(text);
+    let graph = &workflow.graph;
+    assert_eq!(graph.names(), ["p", "p/text", "p/upper", "p/upper.2"]);
+    let inputs = |name: &str| -> Vec<&str> {
+        graph.inputs(graph.find(name).unwrap()).iter().map(|(_, input)| &*graph.node(*input).name).collect()
+    };
+    assert_eq!(
+        (inputs("p/upper"), inputs("p/upper.2"), inputs("p")),
+        (vec!["p/text"], vec!["p/upper"], vec!["p/upper.2"])
+    );
+    assert_eq!(world.run(text).results.len(), 4);
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(crate) fn ops(calls: &Calls) -> OpSet {
     };
     let ops = [text(calls), upper(calls), length(calls), join(calls), file(calls), machine(calls)];
     let failing = [flaky(calls), panicking(), waiting(calls), pair(), crashing(), stubborn(), hungry()];
-    let data = [lines(calls), shout(calls), show(calls), train(calls), parcel(calls), slow(calls)];
+    let data = [counted(calls), lines(calls), shout(calls), show(calls), train(calls), parcel(calls), slow(calls)];
     ops.into_iter().chain(failing).chain(data).fold(OpSet::new(), OpSet::with).with_export(export)
 }
 
@@ -153,6 +153,15 @@ fn flaky(calls: &Calls) -> Op {
             return Err(OpError::failed("it does not work yet", "try once more"));
         }
         put(ctx, "it works")
+    })
+}
+
+/// Another text each time it is called in a world, as an op that is not deterministic gives.
+fn counted(calls: &Calls) -> Op {
+    let calls = calls.clone();
+    Op::run(Signature::stage("counted", TEXT, "Counts."), 1, move |ctx| {
+        let count = calls.count("counted");
+        put(ctx, &format!("call {count}"))
     })
 }
 

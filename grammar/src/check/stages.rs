@@ -177,3 +177,26 @@ impl Checker<'_> {
         Program { params, stages, exports: self.exports, aliases: aliases.into_iter().collect(), default_targets }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::Value;
+
+    #[test]
+    fn stages_are_equal_by_what_they_compute_and_not_by_their_hash() {
+        let signature = Signature::stage("op", Type::Named("Text"), "An op.");
+        let args = |number| Arguments::from([("value", Value::Int(number))]);
+        let place = Place::value_of("a");
+        let mut stages = Stages::default();
+        let add = |stages: &mut Stages, number| stages.add(&signature, args(number), place, Span::new(0, 0));
+        let first = add(&mut stages, 1);
+        // The second one finds its place taken, and the place after it as well.
+        let hash = stages.hasher.hash_one(("op", &args(2)));
+        stages.equal.insert(hash, first);
+        stages.equal.insert(hash.wrapping_add(1), first);
+        let second = add(&mut stages, 2);
+        assert_eq!((first, second), (StageId(0), StageId(1)));
+        assert_eq!((add(&mut stages, 1), add(&mut stages, 2)), (first, second));
+    }
+}
