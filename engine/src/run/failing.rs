@@ -9,7 +9,7 @@ use crate::event::{Event, StageError, Status};
 use crate::graph::NodeId;
 use crate::op::OpError;
 
-/// How often a result that turns out to be damaged is made again in one run.
+/// How often a stage is begun again in one run because of damage to its result, or to what it needs.
 const REPAIRS_MAX: u32 = 3;
 /// The wait before the second attempt; each further one waits twice as long.
 const BACKOFF: Duration = Duration::from_secs(1);
@@ -55,6 +55,14 @@ impl Run<'_, '_> {
         if let Some(producer) = producer.filter(|producer| self.mending.contains_key(producer)) {
             // Another stage has complained already.
             self.await_repair(id, producer);
+            return;
+        }
+        if producer.is_some() && self.setting.cache.objects.contains(&object) && self.stage(id).repairs < REPAIRS_MAX {
+            // Another stage complained first, and it has been made again since this one read it.
+            let stage = self.stage(id);
+            stage.repairs += 1;
+            stage.state.go(State::Waiting);
+            self.wake(id);
             return;
         }
         let able = |stage: &Stage| stage.repairs < REPAIRS_MAX && matches!(stage.state, State::Ended(_));
