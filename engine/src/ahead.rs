@@ -136,6 +136,15 @@ mod tests {
         Some(Cache::open(folder, IndexKind::Memory, Disk::default(), access, |_| false).ok()?.cache)
     }
 
+    /// A look at the workflow `w` in a new cache.
+    fn begun() -> (tempfile::TempDir, Ahead) {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path(), Access::Run).unwrap());
+        let read = folder.path().to_path_buf();
+        let ahead = Ahead::begin(folder.path(), "w", move || open(&read, Access::Read));
+        (folder, ahead)
+    }
+
     fn until(what: impl Fn() -> bool) {
         let begun = Instant::now();
         while !what() {
@@ -146,10 +155,7 @@ mod tests {
 
     #[test]
     fn nobody_makes_room_between_a_look_and_its_run() {
-        let folder = tempfile::tempdir().unwrap();
-        drop(open(folder.path(), Access::Run).unwrap());
-        let read = folder.path().to_path_buf();
-        let ahead = Ahead::begin(folder.path(), "w", move || open(&read, Access::Read));
+        let (folder, ahead) = begun();
         until(|| ahead.thread.lock().unwrap().as_ref().unwrap().is_finished());
         let alone = || open(folder.path(), Access::Alone).is_some();
         assert!(!alone());
@@ -161,29 +167,14 @@ mod tests {
 
     #[test]
     fn a_look_at_something_else_lets_its_cache_go() {
-        let folder = tempfile::tempdir().unwrap();
-        drop(open(folder.path(), Access::Run).unwrap());
-        let read = folder.path().to_path_buf();
-        let ahead = Ahead::begin(folder.path(), "w", move || open(&read, Access::Read));
+        let (folder, ahead) = begun();
         assert!(ahead.take(folder.path(), "another").is_none());
         until(|| open(folder.path(), Access::Alone).is_some());
     }
 
     #[test]
     fn of_two_results_of_a_key_none_is_believed() {
-        let finished = |key: &[u8], output: &[u8]| {
-            Arc::new(Finished {
-                key: Digest::of(key),
-                output: Digest::of(output),
-                count: None,
-                sides: Box::default(),
-                objects: Box::default(),
-                metrics: Box::default(),
-                notes: Box::default(),
-                quarantined: 0,
-                took_ms: 0,
-            })
-        };
+        let finished = |key: &[u8], output: &[u8]| Arc::new(Finished::bare(Digest::of(key), Digest::of(output)));
         let mut found = Told::for_at_most(4);
         found.add([finished(b"a", b"1"), finished(b"b", b"1"), finished(b"b", b"1")]);
         found.add([finished(b"a", b"2")]);

@@ -35,10 +35,10 @@ pub struct Graph {
     names: HashMap<Arc<str>, NodeIndex>,
     exports: Vec<Export>,
     defaults: Vec<NodeIndex>,
-    /// The inputs of every node by argument, in order; those of one end where those of the next begin.
+    /// The inputs of every node by argument, in order, one node after the other.
     inputs: Vec<(&'static str, NodeIndex)>,
-    /// Where the inputs of every node end.
-    inputs_end: Vec<usize>,
+    /// Where in that list the inputs of every node begin, and at last where it ends.
+    first_inputs: Vec<usize>,
 }
 
 /// The number of a stage in the graph.
@@ -54,9 +54,9 @@ impl Graph {
             exports: program.exports.clone(),
             defaults: Vec::new(),
             inputs: Vec::new(),
-            inputs_end: Vec::with_capacity(program.stages.len()),
+            first_inputs: vec![0],
         };
-        let mut steps_named = StepNames::default();
+        let mut step_names = StepNames::default();
         for stage in &program.stages {
             let op = ops.op(stage.op).expect("the program was checked against these ops");
             let result = match &op.body {
@@ -66,9 +66,10 @@ impl Graph {
                     let mut previous = None;
                     for (number, step) in steps.into_iter().enumerate() {
                         let op = ops.op(step.op).expect("a composed op names ops of its own set");
-                        let name = match number == last {
-                            true => Arc::clone(&stage.name),
-                            false => steps_named.next(program, &format!("{}/{}", stage.name, step.op)),
+                        let name = if number == last {
+                            Arc::clone(&stage.name)
+                        } else {
+                            step_names.next(program, &format!("{}/{}", stage.name, step.op))
                         };
                         let taken = step.previous.zip(previous);
                         previous = Some(graph.add(name, op, step.args, taken, Arc::clone(&stage.attributes)));
@@ -116,7 +117,7 @@ impl Graph {
         for (_, from) in inputs {
             self.nodes.add_edge(*from, node, ());
         }
-        self.inputs_end.push(self.inputs.len());
+        self.first_inputs.push(self.inputs.len());
         node
     }
 
@@ -132,9 +133,9 @@ impl Graph {
 
     /// The stages whose results a stage takes, by argument.
     pub fn inputs(&self, id: NodeId) -> &[(&'static str, NodeId)] {
-        let first = id.index().checked_sub(1).map_or(Some(&0), |before| self.inputs_end.get(before));
-        let of_node = || self.inputs.get(*first?..*self.inputs_end.get(id.index())?);
-        of_node().unwrap_or_default()
+        let ends = self.first_inputs.get(id.index()..).unwrap_or_default();
+        let [first, end, ..] = ends else { return &[] };
+        self.inputs.get(*first..*end).unwrap_or_default()
     }
 
     /// The stages that take a stage's result, each once.

@@ -81,6 +81,13 @@ impl Finished {
         }
     }
 
+    /// One of which only key and result matter.
+    #[cfg(test)]
+    pub(crate) fn bare(key: Digest, output: Digest) -> Self {
+        let (sides, objects, metrics, notes) = Default::default();
+        Self { key, output, count: None, sides, objects, metrics, notes, quarantined: 0, took_ms: 0 }
+    }
+
     /// Whether it needs this object.
     pub fn needs(&self, object: &Digest) -> bool {
         self.output == *object || self.objects.contains(object)

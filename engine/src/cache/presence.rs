@@ -69,17 +69,7 @@ mod tests {
         write(&objects, &output, b"out");
         write(&objects, &part, b"one");
         write(&objects, &empty, b"");
-        let finished = Finished {
-            key,
-            output,
-            count: None,
-            sides: Box::default(),
-            objects: [part, empty].into(),
-            metrics: Box::default(),
-            notes: Box::default(),
-            quarantined: 0,
-            took_ms: 0,
-        };
+        let finished = Finished { objects: [part, empty].into(), ..Finished::bare(key, output) };
         assert!(open().unwrap().has(&finished));
         for (folder, digest) in [(&records, &key), (&objects, &output), (&objects, &part), (&objects, &empty)] {
             let path = sharded(folder, digest);

@@ -111,20 +111,17 @@ impl Run<'_, '_> {
     /// Hands a stage to a worker; `amount` has been taken for it.
     pub(super) fn start(&mut self, id: NodeId, amount: Resources) {
         if self.lacks_input(id) {
-            self.free.give(&amount);
-            return;
+            return self.free.give(&amount);
         }
         let preimage = self.preimage(id);
         if self.stage(id).key != Some(preimage.hash()) {
             // While it waited, an input was made again and came out different.
-            self.free.give(&amount);
             self.stage(id).state.go(State::Ready);
             self.queues.ready(id);
-            return;
+            return self.free.give(&amount);
         }
         if !self.lease(id) {
-            self.free.give(&amount);
-            return;
+            return self.free.give(&amount);
         }
         let node = Arc::clone(self.graph.node(id));
         let stage = self.stage(id);

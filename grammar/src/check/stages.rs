@@ -115,18 +115,18 @@ impl Stages {
     /// A stage has the name of a binding, which counts for more than that of a call inside another. Where the binding stands
     /// that it has its name from already, if there is one.
     fn name_outer(&mut self, name: &Name, id: StageId) -> Option<Span> {
-        let first = self.bound.get_mut(id.0 as usize)?;
-        let mut name: (Arc<str>, Span) = (name.text.into(), name.span);
-        let before = *first;
-        if before.is_none() {
-            *first = Some(name.1);
-            let stage = self.stage_mut(id)?;
-            std::mem::swap(&mut stage.name, &mut name.0);
+        let mut alias: Arc<str> = name.text.into();
+        let bound = self.bound.get_mut(id.0 as usize)?;
+        let first = *bound;
+        if first.is_none() {
+            *bound = Some(name.span);
+            // The name it had so far, if it had one, becomes the further one.
+            std::mem::swap(&mut self.stage_mut(id)?.name, &mut alias);
         }
-        if !name.0.is_empty() {
-            self.aliases.push((name.0, id));
+        if !alias.is_empty() {
+            self.aliases.push((alias, id));
         }
-        before
+        first
     }
 
     fn stage_mut(&mut self, id: StageId) -> Option<&mut Stage> {
