@@ -47,8 +47,11 @@ pub(crate) fn number(value: f64) -> String {
 
 /// Names with their numbers: `loss 1.204, accuracy 0.87`.
 pub(crate) fn numbers(values: &[(String, f64)], most: usize) -> String {
-    let shown: Vec<String> =
-        values.iter().take(most).map(|(name, value)| format!("{name} {}", number(*value))).collect();
+    let shown: Vec<String> = values
+        .iter()
+        .take(most)
+        .map(|(name, value)| format!("{name} {}", number(*value)))
+        .collect();
     shown.join(", ")
 }
 
@@ -64,15 +67,38 @@ mod tests {
 
     #[test]
     fn times() {
-        let texts: Vec<String> = [0, 850, 12_345, 80_000, 7_500_000, 273_600_000].map(took).to_vec();
-        assert_eq!(texts, ["0ms", "850ms", "12.3s", "1m 20s", "2h 05m", "3d 4h"]);
+        let texts: Vec<String> = [0, 850, 12_345, 80_000, 7_500_000, 273_600_000]
+            .map(took)
+            .to_vec();
+        assert_eq!(
+            texts,
+            ["0ms", "850ms", "12.3s", "1m 20s", "2h 05m", "3d 4h"]
+        );
     }
 
     #[test]
     fn numbers_have_four_digits_that_matter() {
-        let texts: Vec<String> =
-            [0.0, 0.873_12, 12.043, 0.000_012, 1_200_000.0, 57.0, f64::NAN, -1.5].map(number).to_vec();
-        assert_eq!(texts, ["0", "0.8731", "12.04", "1.20e-5", "1.20e6", "57", "NaN", "-1.5"]);
-        assert_eq!([0, 999, 1000, 57_600, 1_234_567].map(count), ["0", "999", "1,000", "57,600", "1,234,567"]);
+        let texts: Vec<String> = [
+            0.0,
+            0.873_12,
+            12.043,
+            0.000_012,
+            1_200_000.0,
+            57.0,
+            f64::NAN,
+            -1.5,
+        ]
+        .map(number)
+        .to_vec();
+        assert_eq!(
+            texts,
+            [
+                "0", "0.8731", "12.04", "1.20e-5", "1.20e6", "57", "NaN", "-1.5"
+            ]
+        );
+        assert_eq!(
+            [0, 999, 1000, 57_600, 1_234_567].map(count),
+            ["0", "999", "1,000", "57,600", "1,234,567"]
+        );
     }
 }

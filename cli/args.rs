@@ -10,8 +10,15 @@ use clap::{Args as ArgGroup, Parser, Subcommand, ValueEnum};
 
 /// The BLIP bootstrap as a workflow: check it, plan it, run it, and see where every result came from.
 #[derive(Parser, Debug)]
-#[command(name = "blip", version, disable_help_subcommand = true, arg_required_else_help = true)]
-#[command(after_help = "Begin with `blip run workflows/demo.blip`, or `blip ops` to see what a workflow can do.")]
+#[command(
+    name = "blip",
+    version,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Begin with `blip run workflows/demo.blip`, or `blip ops` to see what a workflow can do."
+)]
 pub(crate) struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -324,16 +331,18 @@ pub(crate) struct Help {
 /// `name=value`
 fn setting(text: &str) -> Result<Setting, String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.trim().is_empty() => {
-            Ok(Setting { name: name.trim().to_owned(), value: value.trim().to_owned() })
-        }
+        Some((name, value)) if !name.trim().is_empty() => Ok(Setting {
+            name: name.trim().to_owned(),
+            value: value.trim().to_owned(),
+        }),
         _ => Err("a setting is NAME=VALUE, such as threshold=0.4".to_owned()),
     }
 }
 
 /// A size as the language writes it.
 fn size(text: &str) -> Result<u64, String> {
-    blip_grammar::parse_size(text).ok_or_else(|| "a size is a number with a unit, such as 16GiB or 500MB".to_owned())
+    blip_grammar::parse_size(text)
+        .ok_or_else(|| "a size is a number with a unit, such as 16GiB or 500MB".to_owned())
 }
 
 /// The command line of this process.

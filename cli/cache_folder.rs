@@ -23,12 +23,17 @@ pub(crate) fn open(folder: &Path) -> Result<(Reader, Vec<String>), Fault> {
             return Err(Fault::usage(what, elsewhere()));
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Fault::usage(format!("there is no cache `{}`", folder.display()), elsewhere()));
+            return Err(Fault::usage(
+                format!("there is no cache `{}`", folder.display()),
+                elsewhere(),
+            ));
         }
         Err(error) => return Err(Fault::io("read the cache", folder, error)),
     }
     let reader = Reader::new(folder);
-    let runs = reader.runs().map_err(|error| Fault::io("read the cache", folder, &error))?;
+    let runs = reader
+        .runs()
+        .map_err(|error| Fault::io("read the cache", folder, &error))?;
     if runs.is_empty() {
         let what = format!("no run is recorded in `{}`", folder.display());
         return Err(Fault::usage(what, elsewhere()));
@@ -38,15 +43,25 @@ pub(crate) fn open(folder: &Path) -> Result<(Reader, Vec<String>), Fault> {
 
 /// Where there are caches near here.
 fn elsewhere() -> String {
-    let folders = fs::read_dir(".").into_iter().flatten().flatten().map(|entry| entry.path().join(CACHE_NAME));
+    let folders = fs::read_dir(".")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join(CACHE_NAME));
     let mut found: Vec<PathBuf> = folders.filter(|path| path.join("runs").is_dir()).collect();
     found.sort();
     match found.first() {
         Some(cache) => {
             let cache = cache.strip_prefix(".").unwrap_or(cache);
-            format!("a cache lies beside its workflow: try --cache {}", cache.display())
+            format!(
+                "a cache lies beside its workflow: try --cache {}",
+                cache.display()
+            )
         }
-        None => "a cache lies beside its workflow, where the first run makes it: name it with --cache".to_owned(),
+        None => {
+            "a cache lies beside its workflow, where the first run makes it: name it with --cache"
+                .to_owned()
+        }
     }
 }
 
@@ -56,7 +71,10 @@ fn elsewhere() -> String {
 /// When no run or more than one is meant.
 pub(crate) fn find<'r>(runs: &'r [String], wanted: Option<&str>) -> Result<&'r str, Fault> {
     let Some(wanted) = wanted else {
-        return runs.last().map(String::as_str).ok_or_else(|| Fault::usage("there is no run", "run a workflow first"));
+        return runs
+            .last()
+            .map(String::as_str)
+            .ok_or_else(|| Fault::usage("there is no run", "run a workflow first"));
     };
     if let Some(run) = runs.iter().find(|run| *run == wanted) {
         return Ok(run);
@@ -73,7 +91,10 @@ pub(crate) fn find<'r>(runs: &'r [String], wanted: Option<&str>) -> Result<&'r s
         }
         many => {
             let what = format!("`{wanted}` is how {} runs begin", many.len());
-            Err(Fault::usage(what, "write more of the id; `blip status` lists the runs"))
+            Err(Fault::usage(
+                what,
+                "write more of the id; `blip status` lists the runs",
+            ))
         }
     }
 }
@@ -81,6 +102,9 @@ pub(crate) fn find<'r>(runs: &'r [String], wanted: Option<&str>) -> Result<&'r s
 /// How long ago a run began, in milliseconds; its id begins with the time.
 pub(crate) fn age_ms(run: &str) -> Option<u64> {
     let began: u64 = run.split('-').next()?.parse().ok()?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()?
+        .as_millis();
     Some(u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(began))
 }

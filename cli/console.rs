@@ -53,7 +53,10 @@ impl Console {
 
     /// Prints a line of differently styled pieces on standard output.
     pub(crate) fn pieces(&mut self, pieces: &[(&str, Style)]) {
-        let line: String = pieces.iter().map(|(text, style)| paint(text, *style, self.color_out)).collect();
+        let line: String = pieces
+            .iter()
+            .map(|(text, style)| paint(text, *style, self.color_out))
+            .collect();
         self.print(&format!("{}\n", line.trim_end()));
     }
 
@@ -145,7 +148,11 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if hidden(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+        if hidden(c) {
+            shown.extend(c.escape_unicode())
+        } else {
+            shown.push(c)
+        }
     }
     Cow::Owned(shown)
 }
@@ -169,7 +176,10 @@ mod tests {
 
     #[test]
     fn only_our_own_colours_remain() {
-        assert_eq!(paint("\u{1b}[5mx", Style::Bad, true), "\u{1b}[31m\\u{1b}[5mx\u{1b}[0m");
+        assert_eq!(
+            paint("\u{1b}[5mx", Style::Bad, true),
+            "\u{1b}[31m\\u{1b}[5mx\u{1b}[0m"
+        );
         assert_eq!(paint("x", Style::Bad, false), "x");
     }
 }

@@ -16,9 +16,21 @@ pub const INTERRUPTED: u8 = 130;
 /// All of them, with the words that `blip help exit-codes` shows.
 pub const ALL: &[(u8, &str)] = &[
     (DONE, "everything asked for is done"),
-    (FAILED, "a stage or an export failed, or `fmt --check` found a file to format"),
-    (USAGE, "the command line or the workflow is wrong; nothing was run"),
+    (
+        FAILED,
+        "a stage or an export failed, or `fmt --check` found a file to format",
+    ),
+    (
+        USAGE,
+        "the command line or the workflow is wrong; nothing was run",
+    ),
     (IO, "a file or the cache could not be read or written"),
-    (BUSY, "another process has the cache, and --no-wait was given"),
-    (INTERRUPTED, "the run was asked to stop, by Ctrl-C or SIGTERM; running again goes on where it stopped"),
+    (
+        BUSY,
+        "another process has the cache, and --no-wait was given",
+    ),
+    (
+        INTERRUPTED,
+        "the run was asked to stop, by Ctrl-C or SIGTERM; running again goes on where it stopped",
+    ),
 ];

@@ -34,7 +34,11 @@ pub(crate) struct Fault {
 impl Fault {
     /// Something the user asked for that cannot be.
     pub(crate) fn usage(what: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { what: what.into(), help: help.into(), code: exit_code::USAGE }
+        Self {
+            what: what.into(),
+            help: help.into(),
+            code: exit_code::USAGE,
+        }
     }
 
     /// A file or folder that could not be used.
@@ -48,18 +52,33 @@ impl Fault {
             _ => "check the disk and try again",
         };
         // A path that was typed wrong is the command line's fault; a disk is not.
-        let typed = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory);
-        let code = if typed { exit_code::USAGE } else { exit_code::IO };
-        Self { what: format!("could not {doing} `{}`: {}", path.display(), reason(error)), help: help.to_owned(), code }
+        let typed = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
+        );
+        let code = if typed {
+            exit_code::USAGE
+        } else {
+            exit_code::IO
+        };
+        Self {
+            what: format!("could not {doing} `{}`: {}", path.display(), reason(error)),
+            help: help.to_owned(),
+            code,
+        }
     }
 }
 
 /// What the operating system says, without the number that Rust adds.
 pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
-    let text = text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text);
+    let text = text
+        .split_once(" (os error")
+        .map_or(text.as_str(), |(text, _)| text);
     let mut chars = text.chars();
-    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
+    chars.next().map_or(String::new(), |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
 }
 
 impl From<Fault> for Failure {
@@ -75,7 +94,11 @@ impl From<EngineError> for Failure {
             EngineError::Cache(CacheError::Busy { .. }) => exit_code::BUSY,
             EngineError::Cache(_) | EngineError::Log { .. } => exit_code::IO,
         };
-        Failure::Fault(Fault { what: error.to_string(), help: error.help(), code })
+        Failure::Fault(Fault {
+            what: error.to_string(),
+            help: error.help(),
+            code,
+        })
     }
 }
 

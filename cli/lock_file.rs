@@ -26,7 +26,10 @@ impl LockFile {
         let content = match fs::read_to_string(&path) {
             Ok(text) => Some(Lockfile::parse(&text).map_err(|error| {
                 let what = format!("could not use `{}`: {error}", path.display());
-                Fault::usage(what, "restore it, or remove it and write it anew with `blip run --lock`")
+                Fault::usage(
+                    what,
+                    "restore it, or remove it and write it anew with `blip run --lock`",
+                )
             })?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(Fault::io("read the lock file", &path, &error)),
@@ -39,9 +42,15 @@ impl LockFile {
     /// # Errors
     /// When the file does not say.
     pub(crate) fn locked(&self, workflow: &str) -> Result<Locked, Fault> {
-        let section = self.content.as_ref().and_then(|content| content.workflows.get(workflow));
+        let section = self
+            .content
+            .as_ref()
+            .and_then(|content| content.workflows.get(workflow));
         section.cloned().ok_or_else(|| {
-            let what = format!("`{}` does not say what `{workflow}` comes to", self.path.display());
+            let what = format!(
+                "`{}` does not say what `{workflow}` comes to",
+                self.path.display()
+            );
             Fault::usage(what, "write it with `blip run --lock`")
         })
     }
@@ -61,6 +70,7 @@ impl LockFile {
             return Ok(());
         }
         content.workflows.insert(workflow.to_owned(), locked);
-        fs::write(&self.path, content.text()).map_err(|error| Fault::io("write the lock file", &self.path, &error))
+        fs::write(&self.path, content.text())
+            .map_err(|error| Fault::io("write the lock file", &self.path, &error))
     }
 }

@@ -7,8 +7,15 @@ use blip_engine::Resources;
 
 /// What a run may use: what was asked for, else all there is.
 pub(crate) fn resources(jobs: Option<u32>, memory: Option<u64>) -> Resources {
-    let cores = || thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
-    Resources { cpu: jobs.unwrap_or_else(cores), gpu: gpus(), memory: memory.unwrap_or_else(all_memory) }
+    let cores = || {
+        thread::available_parallelism()
+            .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
+    };
+    Resources {
+        cpu: jobs.unwrap_or_else(cores),
+        gpu: gpus(),
+        memory: memory.unwrap_or_else(all_memory),
+    }
 }
 
 /// The GPUs that an NVIDIA driver knows.

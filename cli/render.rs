@@ -11,7 +11,11 @@ use crate::failure::Fault;
 const WIDTH: usize = 140;
 
 fn renderer(color: bool) -> Renderer {
-    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let renderer = if color {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
     renderer.hyperlink(false).term_width(WIDTH)
 }
 
@@ -35,18 +39,31 @@ pub(crate) fn diagnostics(diagnostics: &[Diagnostic], source: &Source, color: bo
 /// A diagnostic with the lines it is about.
 fn excerpt(diagnostic: &Diagnostic, source: &Source, color: bool) -> String {
     let code = diagnostic.code.to_string();
-    let title = level(diagnostic.severity).primary_title(one_line(&diagnostic.message)).id(code);
+    let title = level(diagnostic.severity)
+        .primary_title(one_line(&diagnostic.message))
+        .id(code);
     let mut group = Group::with_title(title);
     if let Some(span) = diagnostic.span {
-        let all = diagnostic.notes.iter().fold(span, |all, (span, _)| all.to(*span));
+        let all = diagnostic
+            .notes
+            .iter()
+            .fold(span, |all, (span, _)| all.to(*span));
         let lines = lines_of(source, all);
         let within = |span: Span| span.start() - lines.start()..span.end() - lines.start();
         let mut snippet = Snippet::source(source.slice(lines))
             .path(source.name())
             .line_start(source.position(lines.start()).line)
-            .annotation(AnnotationKind::Primary.span(within(span)).label(diagnostic.label.as_str()));
+            .annotation(
+                AnnotationKind::Primary
+                    .span(within(span))
+                    .label(diagnostic.label.as_str()),
+            );
         for (span, note) in &diagnostic.notes {
-            snippet = snippet.annotation(AnnotationKind::Context.span(within(*span)).label(note.as_str()));
+            snippet = snippet.annotation(
+                AnnotationKind::Context
+                    .span(within(*span))
+                    .label(note.as_str()),
+            );
         }
         group = group.element(snippet);
     } else {
@@ -65,13 +82,18 @@ fn lines_of(source: &Source, span: Span) -> Span {
     let start = before.rfind('\n').map_or(0, |at| at + 1);
     // A span that ends behind a line's end belongs to that line.
     let last = span.end().max(span.start());
-    let end = text.get(last..).and_then(|rest| rest.find('\n')).map_or(text.len(), |at| last + at);
+    let end = text
+        .get(last..)
+        .and_then(|rest| rest.find('\n'))
+        .map_or(text.len(), |at| last + at);
     Span::new(start, end)
 }
 
 /// A diagnostic of a file that is no source text.
 pub(crate) fn without_source(diagnostic: &Diagnostic, name: &str, color: bool) -> String {
-    let title = level(diagnostic.severity).primary_title(one_line(&diagnostic.message)).id(diagnostic.code.to_string());
+    let title = level(diagnostic.severity)
+        .primary_title(one_line(&diagnostic.message))
+        .id(diagnostic.code.to_string());
     let mut group = Group::with_title(title).element(Origin::path(name));
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(visible(help)));
@@ -97,7 +119,10 @@ pub(crate) fn short(diagnostic: &Diagnostic, source: &Source) -> String {
         let at = source.position(span.start());
         format!("{}:{}:", at.line, at.column)
     });
-    let help = diagnostic.help.as_ref().map_or(String::new(), |help| format!(" ({help})"));
+    let help = diagnostic
+        .help
+        .as_ref()
+        .map_or(String::new(), |help| format!(" ({help})"));
     let name = source.name();
     visible_line(&format!("{name}:{place} {diagnostic}{help}"))
 }
@@ -109,8 +134,11 @@ pub(crate) fn json(diagnostic: &Diagnostic, name: &str, source: Option<&Source>)
         json!({ "offset": offset, "line": at.map(|at| at.line), "column": at.map(|at| at.column) })
     };
     let span = |span: &Span| json!({ "start": place(span.start()), "end": place(span.end()) });
-    let notes: Vec<Value> =
-        diagnostic.notes.iter().map(|(at, text)| json!({ "span": span(at), "text": text })).collect();
+    let notes: Vec<Value> = diagnostic
+        .notes
+        .iter()
+        .map(|(at, text)| json!({ "span": span(at), "text": text }))
+        .collect();
     json!({
         "file": name,
         "severity": diagnostic.severity.to_string(),

@@ -21,17 +21,29 @@ pub(crate) fn settings(args: &SettingArgs) -> Result<Vec<Setting>, Fault> {
 }
 
 fn from_file(path: &Path) -> Result<Vec<Setting>, Fault> {
-    let text = fs::read_to_string(path).map_err(|error| Fault::io("read the params file", path, &error))?;
+    let text = fs::read_to_string(path)
+        .map_err(|error| Fault::io("read the params file", path, &error))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or("").matches('\n').count());
+        let line = error.span().map_or(1, |span| {
+            1 + text.get(..span.start).unwrap_or("").matches('\n').count()
+        });
         let what = format!("{}:{line}: no TOML: {}", path.display(), error.message());
-        Fault::usage(what, "a params file has lines such as `threshold = 0.4` or `web = \"data/*.tar\"`")
+        Fault::usage(
+            what,
+            "a params file has lines such as `threshold = 0.4` or `web = \"data/*.tar\"`",
+        )
     })?;
     let setting = |(name, value): (&String, &Value)| match written(value) {
-        Some(value) => Ok(Setting { name: name.clone(), value }),
+        Some(value) => Ok(Setting {
+            name: name.clone(),
+            value,
+        }),
         None => {
-            let what =
-                format!("{}: `{name}` has the TOML type {}, which no param can have", path.display(), value.type_str());
+            let what = format!(
+                "{}: `{name}` has the TOML type {}, which no param can have",
+                path.display(),
+                value.type_str()
+            );
             Err(Fault::usage(
                 what,
                 "params are numbers, texts, true or false, and lists of these; there are no sections",

@@ -19,21 +19,27 @@ use crate::failure::{Fault, reason};
 pub(crate) fn listen(stop: Stop) -> Result<(), Fault> {
     handle(stop).map_err(|error| {
         let what = format!("could not listen to Ctrl-C: {}", reason(&error));
-        Fault { what, help: "check the limits of this process".to_owned(), code: exit_code::IO }
+        Fault {
+            what,
+            help: "check the limits of this process".to_owned(),
+            code: exit_code::IO,
+        }
     })
 }
 
 fn handle(stop: Stop) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for _ in signals.forever() {
-            if stop.asked() {
-                // Not the ordinary exit: it would wait for threads that compute, which is what nobody wants any more.
-                low_level::exit(i32::from(exit_code::INTERRUPTED));
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for _ in signals.forever() {
+                if stop.asked() {
+                    // Not the ordinary exit: it would wait for threads that compute, which is what nobody wants any more.
+                    low_level::exit(i32::from(exit_code::INTERRUPTED));
+                }
+                stop.ask();
+                say("\nstopping when the unit of work in hand is done; once more stops now\n");
             }
-            stop.ask();
-            say("\nstopping when the unit of work in hand is done; once more stops now\n");
-        }
-    })?;
+        })?;
     Ok(())
 }

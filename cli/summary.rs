@@ -15,7 +15,11 @@ const QUARANTINED_MAX: usize = 5;
 const NUMBERS_MAX: usize = 4;
 
 /// Prints everything about a run. `quarantined` looks up the items that a stage's result had to do without.
-pub(crate) fn print(view: &RunView, quarantined: impl Fn(&StageEnd) -> Vec<Quarantined>, console: &mut Console) {
+pub(crate) fn print(
+    view: &RunView,
+    quarantined: impl Fn(&StageEnd) -> Vec<Quarantined>,
+    console: &mut Console,
+) {
     stages(view, console);
     set_aside(view, quarantined, console);
     failures(view, console);
@@ -26,12 +30,19 @@ fn stages(view: &RunView, console: &mut Console) {
     let mut table = Table::new(&["stage", "op", ">items", ">time", "result", "numbers"]);
     let mut hidden = 0;
     for stage in &view.stages {
-        let reused = stage.end.as_ref().is_some_and(|end| end.status == Status::Reused);
+        let reused = stage
+            .end
+            .as_ref()
+            .is_some_and(|end| end.status == Status::Reused);
         if view.stages.len() > STAGES_MAX && (reused || (stage.end.is_none() && !stage.running())) {
             hidden += 1;
             continue;
         }
-        let items = stage.end.as_ref().and_then(|end| end.count).map_or(String::new(), count);
+        let items = stage
+            .end
+            .as_ref()
+            .and_then(|end| end.count)
+            .map_or(String::new(), count);
         let (result, style) = result(stage, view);
         let metrics = match &stage.end {
             Some(end) => numbers(&end.metrics, NUMBERS_MAX),
@@ -50,7 +61,10 @@ fn stages(view: &RunView, console: &mut Console) {
         table.print(console, "");
     }
     if hidden > 0 {
-        console.line(format!("and {} that were reused or wait", plural(hidden, "stage")));
+        console.line(format!(
+            "and {} that were reused or wait",
+            plural(hidden, "stage")
+        ));
     }
 }
 
@@ -70,8 +84,12 @@ fn result(stage: &StageView, view: &RunView) -> (String, Style) {
             (_, false) if view.end.is_some() => ("did not run".to_owned(), Style::Dim),
             (_, false) => ("waits".to_owned(), Style::Dim),
             (Some(progress), true) => {
-                let (done, total, unit) = (count(progress.done), count(progress.total), &progress.unit);
-                (format!("running: {done} of {total} {unit}, {}%", progress.percent()), Style::Warn)
+                let (done, total, unit) =
+                    (count(progress.done), count(progress.total), &progress.unit);
+                (
+                    format!("running: {done} of {total} {unit}, {}%", progress.percent()),
+                    Style::Warn,
+                )
             }
             (None, true) => ("running".to_owned(), Style::Warn),
         };
@@ -79,7 +97,10 @@ fn result(stage: &StageView, view: &RunView) -> (String, Style) {
     let (word, style) = match end.status {
         Status::Ran => match end.units.as_ref().filter(|units| units.reused > 0) {
             Some(units) => {
-                return (format!("ran {} of {}", count(units.computed), count(units.total)), Style::Good);
+                return (
+                    format!("ran {} of {}", count(units.computed), count(units.total)),
+                    Style::Good,
+                );
             }
             None => ("ran", Style::Good),
         },
@@ -92,16 +113,29 @@ fn result(stage: &StageView, view: &RunView) -> (String, Style) {
     (word.to_owned(), style)
 }
 
-fn set_aside(view: &RunView, quarantined: impl Fn(&StageEnd) -> Vec<Quarantined>, console: &mut Console) {
+fn set_aside(
+    view: &RunView,
+    quarantined: impl Fn(&StageEnd) -> Vec<Quarantined>,
+    console: &mut Console,
+) {
     let ends = view.stages.iter().filter_map(|stage| stage.end.as_ref());
     for end in ends.filter(|end| end.quarantined > 0) {
         console.line("");
-        let items = plural(usize::try_from(end.quarantined).unwrap_or(usize::MAX), "item");
-        console.pieces(&[(&end.stage, Style::Strong), (&format!(" set aside {items}:"), Style::Warn)]);
+        let items = plural(
+            usize::try_from(end.quarantined).unwrap_or(usize::MAX),
+            "item",
+        );
+        console.pieces(&[
+            (&end.stage, Style::Strong),
+            (&format!(" set aside {items}:"), Style::Warn),
+        ]);
         let mut table = Table::new(&["", ""]);
         let listed = quarantined(end);
         for item in listed.iter().take(QUARANTINED_MAX) {
-            table.row(vec![(item.item.clone(), Style::Plain), (item.reason.clone(), Style::Plain)]);
+            table.row(vec![
+                (item.item.clone(), Style::Plain),
+                (item.reason.clone(), Style::Plain),
+            ]);
         }
         table.print(console, "  ");
         if listed.len() > QUARANTINED_MAX {
@@ -114,7 +148,11 @@ fn failures(view: &RunView, console: &mut Console) {
     for end in view.stages.iter().filter_map(|stage| stage.end.as_ref()) {
         if let (Status::Failed, Some(error)) = (end.status, &end.error) {
             console.line("");
-            console.pieces(&[(&end.stage, Style::Strong), (" failed: ", Style::Bad), (&error.what, Style::Plain)]);
+            console.pieces(&[
+                (&end.stage, Style::Strong),
+                (" failed: ", Style::Bad),
+                (&error.what, Style::Plain),
+            ]);
             console.line(format!("  help: {}", error.help));
         }
     }

@@ -82,7 +82,13 @@ impl RunView {
     pub(crate) fn apply(&mut self, at_ms: u64, event: &Event) {
         self.at_ms = self.at_ms.max(at_ms);
         match event {
-            Event::RunStarted { run, workflow, stages, params, pid } => {
+            Event::RunStarted {
+                run,
+                workflow,
+                stages,
+                params,
+                pid,
+            } => {
                 self.run.clone_from(run);
                 self.workflow.clone_from(workflow);
                 self.params.clone_from(params);
@@ -96,17 +102,35 @@ impl RunView {
                 stage.op.clone_from(op);
                 stage.started_ms = Some(at_ms);
             }
-            Event::Progress { stage, done, total, unit } => self.stage(stage).progressed(at_ms, *done, *total, unit),
+            Event::Progress {
+                stage,
+                done,
+                total,
+                unit,
+            } => self.stage(stage).progressed(at_ms, *done, *total, unit),
             Event::Metric { stage, values, .. } => self.stage(stage).metrics.clone_from(values),
             Event::StageFinished(end) => {
                 let stage = self.stage(&end.stage);
                 stage.op.clone_from(&end.op);
                 stage.end = Some(Arc::clone(end));
             }
-            Event::Exported { stage, format, path, written } => self.export(stage, format, path, Ok(*written)),
-            Event::ExportFailed { stage, format, path, error } => self.export(stage, format, path, Err(error.clone())),
+            Event::Exported {
+                stage,
+                format,
+                path,
+                written,
+            } => self.export(stage, format, path, Ok(*written)),
+            Event::ExportFailed {
+                stage,
+                format,
+                path,
+                error,
+            } => self.export(stage, format, path, Err(error.clone())),
             Event::RunFinished { outcome, took_ms } => self.end = Some((*outcome, *took_ms)),
-            Event::Waiting { .. } | Event::Warning { .. } | Event::Quarantined { .. } | Event::Retrying { .. } => {}
+            Event::Waiting { .. }
+            | Event::Warning { .. }
+            | Event::Quarantined { .. }
+            | Event::Retrying { .. } => {}
         }
     }
 
@@ -123,17 +147,26 @@ impl RunView {
             });
             self.stages.len() - 1
         });
-        self.stages.get_mut(place).expect("places are those of pushed stages, and none is removed")
+        self.stages
+            .get_mut(place)
+            .expect("places are those of pushed stages, and none is removed")
     }
 
     /// The stage of this name, if there is one.
     pub(crate) fn find(&self, name: &str) -> Option<&StageView> {
-        self.places.get(name).and_then(|place| self.stages.get(*place))
+        self.places
+            .get(name)
+            .and_then(|place| self.stages.get(*place))
     }
 
     fn export(&mut self, stage: &str, format: &str, path: &str, result: Result<bool, StageError>) {
         let (stage, format, path) = (stage.to_owned(), format.to_owned(), path.to_owned());
-        self.exports.push(ExportView { stage, format, path, result });
+        self.exports.push(ExportView {
+            stage,
+            format,
+            path,
+            result,
+        });
     }
 }
 
@@ -144,7 +177,12 @@ impl StageView {
     }
 
     fn progressed(&mut self, at_ms: u64, done: u64, total: u64, unit: &str) {
-        let fresh = Progress { done, total, unit: unit.to_owned(), points: VecDeque::new() };
+        let fresh = Progress {
+            done,
+            total,
+            unit: unit.to_owned(),
+            points: VecDeque::new(),
+        };
         let progress = self.progress.get_or_insert(fresh);
         // A stage that begins another kind of work, or the same once more, has another speed.
         if progress.unit != unit || done < progress.done {
@@ -152,10 +190,19 @@ impl StageView {
             progress.points.clear();
         }
         (progress.done, progress.total) = (done, total);
-        if progress.points.back().is_none_or(|(at, _)| at_ms >= at + POINT_INTERVAL_MS) {
+        if progress
+            .points
+            .back()
+            .is_none_or(|(at, _)| at_ms >= at + POINT_INTERVAL_MS)
+        {
             progress.points.push_back((at_ms, done));
         }
-        while progress.points.len() > 2 && progress.points.front().is_some_and(|(at, _)| at + WINDOW_MS < at_ms) {
+        while progress.points.len() > 2
+            && progress
+                .points
+                .front()
+                .is_some_and(|(at, _)| at + WINDOW_MS < at_ms)
+        {
             progress.points.pop_front();
         }
     }
@@ -184,7 +231,9 @@ impl Progress {
 
     /// Whole percents.
     pub(crate) fn percent(&self) -> u64 {
-        (self.done.min(self.total) * 100).checked_div(self.total).unwrap_or(100)
+        (self.done.min(self.total) * 100)
+            .checked_div(self.total)
+            .unwrap_or(100)
     }
 }
 
@@ -193,7 +242,15 @@ mod tests {
     use super::*;
 
     fn progress(view: &mut RunView, at_ms: u64, done: u64) {
-        view.apply(at_ms, &Event::Progress { stage: "base".into(), done, total: 100, unit: "steps".to_owned() });
+        view.apply(
+            at_ms,
+            &Event::Progress {
+                stage: "base".into(),
+                done,
+                total: 100,
+                unit: "steps".to_owned(),
+            },
+        );
     }
 
     #[test]
@@ -216,7 +273,10 @@ mod tests {
     fn nothing_is_guessed_from_one_point() {
         let mut view = RunView::default();
         progress(&mut view, 0, 0);
-        let progress = view.find("base").and_then(|stage| stage.progress.clone()).expect("it was told of");
+        let progress = view
+            .find("base")
+            .and_then(|stage| stage.progress.clone())
+            .expect("it was told of");
         assert_eq!((progress.rate(), progress.left_ms()), (None, None));
     }
 }

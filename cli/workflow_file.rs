@@ -30,9 +30,14 @@ pub(crate) struct Loaded {
 
 /// Reads a workflow's text; `-` is standard input.
 pub(crate) fn read(path: &Path) -> Result<Source, Failure> {
-    let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let name = if path == Path::new("-") {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    };
     let bytes = bytes(path).map_err(|error| Fault::io("read the workflow", path, &error))?;
-    Source::from_bytes(name.clone(), bytes).map_err(|diagnostic| Failure::NoSource(name, diagnostic))
+    Source::from_bytes(name.clone(), bytes)
+        .map_err(|diagnostic| Failure::NoSource(name, diagnostic))
 }
 
 /// The bytes of a file, or of as much of it as shows that it is too large for a workflow.
@@ -65,24 +70,52 @@ impl Text {
     pub(crate) fn read(args: &WorkflowArgs) -> Result<Self, Failure> {
         let source = read(&args.file)?;
         let settings = settings(&args.settings)?;
-        let parent = args.file.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let base = if args.file == Path::new("-") { None } else { parent };
-        Ok(Self { source, settings, base: base.map_or_else(|| PathBuf::from("."), Path::to_path_buf) })
+        let parent = args
+            .file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let base = if args.file == Path::new("-") {
+            None
+        } else {
+            parent
+        };
+        Ok(Self {
+            source,
+            settings,
+            base: base.map_or_else(|| PathBuf::from("."), Path::to_path_buf),
+        })
     }
 
     /// Checks it. Warnings are shown, errors are the failure.
     pub(crate) fn check(self, console: &mut Console) -> Result<Loaded, Failure> {
-        let Self { source, settings, base } = self;
+        let Self {
+            source,
+            settings,
+            base,
+        } = self;
         let workflow = match Workflow::parse(&source, &blip_ops::all(), &settings) {
             Ok(workflow) => workflow,
             Err(diagnostics) => return Err(Failure::Workflow(Box::new(source), diagnostics)),
         };
-        console.print_err(&render::diagnostics(&workflow.diagnostics, &source, console.color_err));
-        Ok(Loaded { source, workflow, base })
+        console.print_err(&render::diagnostics(
+            &workflow.diagnostics,
+            &source,
+            console.color_err,
+        ));
+        Ok(Loaded {
+            source,
+            workflow,
+            base,
+        })
     }
 
     /// An engine on this workflow's cache, and the workflow's name in it.
-    pub(crate) fn engine(&self, cache: &CacheArgs, jobs: Option<u32>, memory: Option<u64>) -> (Engine, String) {
+    pub(crate) fn engine(
+        &self,
+        cache: &CacheArgs,
+        jobs: Option<u32>,
+        memory: Option<u64>,
+    ) -> (Engine, String) {
         engine(&self.source, &self.base, cache, jobs, memory)
     }
 }
@@ -96,8 +129,20 @@ impl Loaded {
     }
 }
 
-fn engine(source: &Source, base: &Path, cache: &CacheArgs, jobs: Option<u32>, memory: Option<u64>) -> (Engine, String) {
-    let beside = || if base == Path::new(".") { CACHE_NAME.into() } else { base.join(CACHE_NAME) };
+fn engine(
+    source: &Source,
+    base: &Path,
+    cache: &CacheArgs,
+    jobs: Option<u32>,
+    memory: Option<u64>,
+) -> (Engine, String) {
+    let beside = || {
+        if base == Path::new(".") {
+            CACHE_NAME.into()
+        } else {
+            base.join(CACHE_NAME)
+        }
+    };
     let folder = cache.cache.clone().unwrap_or_else(beside);
     let name = name_in(&folder, source);
     let index = match cache.index {
@@ -112,7 +157,10 @@ fn engine(source: &Source, base: &Path, cache: &CacheArgs, jobs: Option<u32>, me
         env: blip_ops::numeric_env(),
     });
     let engine = match std::env::current_exe() {
-        Ok(program) => engine.with_isolation(Isolation { program, args: vec!["stage".into()] }),
+        Ok(program) => engine.with_isolation(Isolation {
+            program,
+            args: vec!["stage".into()],
+        }),
         Err(_) => engine,
     };
     (engine, name)
@@ -122,8 +170,14 @@ fn engine(source: &Source, base: &Path, cache: &CacheArgs, jobs: Option<u32>, me
 /// not matter from where it is called, and that a moved folder keeps its history.
 fn name_in(cache: &Path, source: &Source) -> String {
     let whole = |path: &Path| path.canonicalize().ok();
-    let above = cache.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let Some(path) = whole(Path::new(source.name())) else { return source.name().to_owned() };
-    let inside = whole(above).and_then(|above| path.strip_prefix(above).map(Path::to_path_buf).ok());
+    let above = cache
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."));
+    let Some(path) = whole(Path::new(source.name())) else {
+        return source.name().to_owned();
+    };
+    let inside =
+        whole(above).and_then(|above| path.strip_prefix(above).map(Path::to_path_buf).ok());
     inside.unwrap_or(path).display().to_string()
 }

@@ -29,11 +29,20 @@ struct Ran {
 
 impl World {
     fn new() -> Self {
-        let world = Self { folder: tempfile::tempdir().unwrap() };
+        let world = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
         world.write("make.blip", MAKE);
         world.write("bootstrap.blip", WORKFLOW);
-        let made = world.command("make.blip", "make-cache", &[]).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let made = world
+            .command("make.blip", "make-cache", &[])
+            .output()
+            .unwrap();
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
         world
     }
 
@@ -47,9 +56,17 @@ impl World {
 
     fn command(&self, workflow: &str, cache: &str, more: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_blip"));
-        command.arg("run").arg(self.path(workflow)).arg("--cache").arg(self.path(cache)).args(["--format", "json"]);
+        command
+            .arg("run")
+            .arg(self.path(workflow))
+            .arg("--cache")
+            .arg(self.path(cache))
+            .args(["--format", "json"]);
         // One thread: the tests of a machine run beside each other, and OpenMP's threads wait for each other by spinning.
-        command.args(more).env("BLIP_THREADS", "1").stdin(Stdio::null());
+        command
+            .args(more)
+            .env("BLIP_THREADS", "1")
+            .stdin(Stdio::null());
         command
     }
 
@@ -62,7 +79,10 @@ impl World {
                 stages.insert(event["stage"].as_str().unwrap().to_owned(), event);
             }
         }
-        Ran { success: output.status.success(), stages }
+        Ran {
+            success: output.status.success(),
+            stages,
+        }
     }
 
     fn run(&self, more: &[&str]) -> Ran {
@@ -83,8 +103,10 @@ impl World {
     }
 
     fn shards(&self) -> Vec<PathBuf> {
-        let mut shards: Vec<PathBuf> =
-            fs::read_dir(self.path("shards")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut shards: Vec<PathBuf> = fs::read_dir(self.path("shards"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         shards.sort();
         shards
     }
@@ -98,8 +120,16 @@ impl World {
             let mut writer = ShardWriter::new(BufWriter::new(file));
             for sample in part {
                 writer.add(&sample.key, "jpg", &sample.image).unwrap();
-                writer.add(&sample.key, "txt", sample.text.as_bytes()).unwrap();
-                writer.add(&sample.key, "json", sample.json.as_ref().unwrap().to_string().as_bytes()).unwrap();
+                writer
+                    .add(&sample.key, "txt", sample.text.as_bytes())
+                    .unwrap();
+                writer
+                    .add(
+                        &sample.key,
+                        "json",
+                        sample.json.as_ref().unwrap().to_string().as_bytes(),
+                    )
+                    .unwrap();
             }
             writer.finish().unwrap();
         }
@@ -109,7 +139,10 @@ impl World {
 impl Ran {
     /// The stages that ran, by name.
     fn ran(&self) -> Vec<&str> {
-        let ran = self.stages.iter().filter(|(_, stage)| stage["status"] == "ran");
+        let ran = self
+            .stages
+            .iter()
+            .filter(|(_, stage)| stage["status"] == "ran");
         ran.map(|(name, _)| name.as_str()).collect()
     }
 
@@ -119,16 +152,22 @@ impl Ran {
 
     /// The results of all stages.
     fn outputs(&self) -> BTreeMap<&str, &str> {
-        let outputs =
-            self.stages.iter().map(|(name, stage)| (name.as_str(), stage["output"].as_str().unwrap_or("none")));
+        let outputs = self
+            .stages
+            .iter()
+            .map(|(name, stage)| (name.as_str(), stage["output"].as_str().unwrap_or("none")));
         outputs.collect()
     }
 }
 
 /// What lies below a folder, by relative path.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| (path.file_name().unwrap().into(), fs::read(&path).unwrap())).collect()
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| (path.file_name().unwrap().into(), fs::read(&path).unwrap()))
+        .collect()
 }
 
 #[test]
@@ -142,19 +181,37 @@ fn nothing_runs_twice() {
     // How a workflow is written leaves no trace.
     let mut statements: Vec<&str> = WORKFLOW.split("\n\n").collect();
     statements.reverse();
-    let other = statements.join("\n\n# a remark\n\n").replace("kept ", "good  ").replace("(kept", "(good");
+    let other = statements
+        .join("\n\n# a remark\n\n")
+        .replace("kept ", "good  ")
+        .replace("(kept", "(good");
     world.write("other.blip", &other.replace("judge", "the_filter"));
-    assert_eq!(world.run_file("other.blip", "cache", &[]).ran(), [""; 0], "renamed, reordered, with remarks");
-    let formatted = Command::new(env!("CARGO_BIN_EXE_blip")).arg("fmt").arg(world.path("other.blip")).output().unwrap();
+    assert_eq!(
+        world.run_file("other.blip", "cache", &[]).ran(),
+        [""; 0],
+        "renamed, reordered, with remarks"
+    );
+    let formatted = Command::new(env!("CARGO_BIN_EXE_blip"))
+        .arg("fmt")
+        .arg(world.path("other.blip"))
+        .output()
+        .unwrap();
     assert!(formatted.status.success());
-    assert_eq!(world.run_file("other.blip", "cache", &[]).ran(), [""; 0], "formatted");
+    assert_eq!(
+        world.run_file("other.blip", "cache", &[]).ran(),
+        [""; 0],
+        "formatted"
+    );
 
     fs::remove_dir_all(world.path("cache/index")).unwrap();
     assert_eq!(world.run(&[]).ran(), [""; 0], "the index is gone");
 
     let moved = world.run(&["--set", "threshold=0.4"]);
     for stage in moved.ran() {
-        assert!(["kept", "bootstrap", "final", "quality"].contains(&stage), "{stage} ran for another threshold");
+        assert!(
+            ["kept", "bootstrap", "final", "quality"].contains(&stage),
+            "{stage} ran for another threshold"
+        );
     }
     assert!(moved.ran().contains(&"kept"));
 
@@ -178,7 +235,10 @@ fn a_replaced_image_is_the_only_one_done_again() {
     let second = world.run(&[]);
     assert_eq!(second.computed("synthetic"), 1);
     let scored = second.computed("kept/score");
-    assert!((1..=2).contains(&scored), "one web text and one synthetic one, {scored} were scored");
+    assert!(
+        (1..=2).contains(&scored),
+        "one web text and one synthetic one, {scored} were scored"
+    );
     for stage in ["base", "captioner", "judge"] {
         assert_eq!(second.stages[stage]["status"], "reused", "{stage}");
     }
@@ -189,7 +249,11 @@ fn a_replaced_image_is_the_only_one_done_again() {
 
 /// A picture that is in no other split.
 fn world_of_another_seed() -> Vec<u8> {
-    let texts = blip_data::scenes::Texts { web: true, mismatched: 0.0, junk: 0.0 };
+    let texts = blip_data::scenes::Texts {
+        web: true,
+        mismatched: 0.0,
+        junk: 0.0,
+    };
     blip_data::scenes::generate(99, "elsewhere", 0, 16, texts).jpeg
 }
 

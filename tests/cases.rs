@@ -16,7 +16,11 @@ fn main() -> io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/cli");
     let mut trials = Vec::new();
     for folder in cases(&root)? {
-        let name = folder.strip_prefix(&root).unwrap_or(&folder).display().to_string();
+        let name = folder
+            .strip_prefix(&root)
+            .unwrap_or(&folder)
+            .display()
+            .to_string();
         trials.push(Trial::test(name, move || check(&folder)));
     }
     libtest_mimic::run(&args, trials).exit()
@@ -46,26 +50,52 @@ fn check(case: &Path) -> Result<(), Failed> {
     }
     let output = run(&case.join("cmd"), &folder)?;
     let mask = Mask::new(&folder);
-    let code = output.status.code().map_or("killed by a signal".to_owned(), |code| code.to_string());
-    let code = if code == "0" { String::new() } else { format!("{code}\n") };
+    let code = output
+        .status
+        .code()
+        .map_or("killed by a signal".to_owned(), |code| code.to_string());
+    let code = if code == "0" {
+        String::new()
+    } else {
+        format!("{code}\n")
+    };
     let mut wrong = Vec::new();
     compare(&case.join("exit_code"), &code, &mut wrong)?;
-    compare(&case.join("stdout"), &mask.apply(&output.stdout), &mut wrong)?;
-    compare(&case.join("stderr"), &mask.apply(&output.stderr), &mut wrong)?;
+    compare(
+        &case.join("stdout"),
+        &mask.apply(&output.stdout),
+        &mut wrong,
+    )?;
+    compare(
+        &case.join("stderr"),
+        &mask.apply(&output.stderr),
+        &mut wrong,
+    )?;
     for file in files(&case.join("outputs"))? {
         let name = file.strip_prefix(case.join("outputs"))?;
         let left = fs::read(folder.join(name)).unwrap_or_default();
         compare(&file, &mask.apply(&left), &mut wrong)?;
     }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("\n").into())
+    }
 }
 
 fn run(script: &Path, folder: &Path) -> io::Result<Output> {
     let program = Path::new(env!("CARGO_BIN_EXE_blip"));
-    let own = program.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+    let own = program
+        .parent()
+        .map(|folder| folder.display().to_string())
+        .unwrap_or_default();
     let path = format!("{own}:{}", std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new("sh");
-    command.arg(script).current_dir(folder).env("PATH", path).env("HOME", folder);
+    command
+        .arg(script)
+        .current_dir(folder)
+        .env("PATH", path)
+        .env("HOME", folder);
     for name in ["NO_COLOR", "CI", "RUST_LOG", "TERM", "COLUMNS"] {
         command.env_remove(name);
     }
@@ -84,7 +114,10 @@ fn compare(path: &Path, found: &str, wrong: &mut Vec<String>) -> io::Result<()> 
     }
     let due = fs::read_to_string(path).unwrap_or_default();
     if due != found {
-        let diff = TextDiff::from_lines(&due, found).unified_diff().header("due", "found").to_string();
+        let diff = TextDiff::from_lines(&due, found)
+            .unified_diff()
+            .header("due", "found")
+            .to_string();
         wrong.push(format!("{}:\n{diff}", path.display()));
     }
     Ok(())
@@ -110,7 +143,11 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     };
     for entry in entries {
         let path = entry?.path();
-        if path.is_dir() { found.extend(files(&path)?) } else { found.push(path) }
+        if path.is_dir() {
+            found.extend(files(&path)?)
+        } else {
+            found.push(path)
+        }
     }
     found.sort();
     Ok(found)
@@ -124,17 +161,31 @@ struct Mask {
 
 impl Mask {
     fn new(folder: &Path) -> Self {
-        let rule = |pattern: &str, stands| (Regex::new(pattern).expect("the patterns are written here"), stands);
+        let rule = |pattern: &str, stands| {
+            (
+                Regex::new(pattern).expect("the patterns are written here"),
+                stands,
+            )
+        };
         let rules = vec![
             rule(r"\b0\d{13}-\d+", "[RUN]"),
-            rule(r#""(at_ms|took_ms|last_took_ms|estimate_ms|started_ms|pid|since)":\d+"#, r#""$1":0"#),
+            rule(
+                r#""(at_ms|took_ms|last_took_ms|estimate_ms|started_ms|pid|since)":\d+"#,
+                r#""$1":0"#,
+            ),
             rule(r"process \d+", "process [PID]"),
             rule(r" for \d+ s\b", " for [TIME]"),
             // The blanks before a time depend on its length.
-            rule(r" *\b(\d+ms|\d+\.\ds|\d+m \d\ds|\d+h \d\dm|\d+d \d+h)( ago)?\b", " [TIME]"),
+            rule(
+                r" *\b(\d+ms|\d+\.\ds|\d+m \d\ds|\d+h \d\dm|\d+d \d+h)( ago)?\b",
+                " [TIME]",
+            ),
             rule(r"blip \d+\.\d+\.\d+", "blip [VERSION]"),
         ];
-        Self { folder: folder.display().to_string(), rules }
+        Self {
+            folder: folder.display().to_string(),
+            rules,
+        }
     }
 
     fn apply(&self, bytes: &[u8]) -> String {

@@ -8,29 +8,43 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// More pictures than anybody draws while a test waits.
-const LONG: &str = "world = read.scenes(\"x\", count = 5000000, seed = 1)\nexport world as json \"world.json\"\n";
+const LONG: &str =
+    "world = read.scenes(\"x\", count = 5000000, seed = 1)\nexport world as json \"world.json\"\n";
 
 fn blip(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_blip"));
-    command.args(args).current_dir(folder).env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(args)
+        .current_dir(folder)
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
 /// Starts a run and waits until its first stage works.
 fn start(folder: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
     fs::write(folder.join("long.blip"), LONG).unwrap();
-    let mut child = blip(folder, &["run", "long.blip", "--format", "json"]).spawn().unwrap();
+    let mut child = blip(folder, &["run", "long.blip", "--format", "json"])
+        .spawn()
+        .unwrap();
     let mut events = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     while !line.contains("\"event\":\"stage_started\"") {
         line.clear();
-        assert!(events.read_line(&mut line).unwrap() > 0, "the run ended before its stage began");
+        assert!(
+            events.read_line(&mut line).unwrap() > 0,
+            "the run ended before its stage began"
+        );
     }
     (child, events)
 }
 
 fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    let sent = Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(sent.success());
 }
 
@@ -48,7 +62,10 @@ fn the_first_ends_the_run_properly() {
         let told = rest(events);
         assert_eq!(child.wait().unwrap().code(), Some(130), "{told}");
         assert!(told.contains("\"status\":\"interrupted\""), "{told}");
-        assert!(told.ends_with("}\n") && told.contains("\"outcome\":\"interrupted\""), "{told}");
+        assert!(
+            told.ends_with("}\n") && told.contains("\"outcome\":\"interrupted\""),
+            "{told}"
+        );
         let status = blip(folder.path(), &["status"]).output().unwrap();
         let status = String::from_utf8(status.stdout).unwrap();
         assert!(status.contains("long.blip: interrupted"), "{status}");
@@ -59,18 +76,32 @@ fn the_first_ends_the_run_properly() {
 fn another_process_sees_the_run_while_it_goes_on_and_after_it_was_killed() {
     let folder = tempfile::tempdir().unwrap();
     let (mut child, _events) = start(folder.path());
-    let status = || String::from_utf8(blip(folder.path(), &["status"]).output().unwrap().stdout).unwrap();
+    let status =
+        || String::from_utf8(blip(folder.path(), &["status"]).output().unwrap().stdout).unwrap();
     let running = status();
-    assert!(running.contains(&format!("running as process {}", child.id())), "{running}");
+    assert!(
+        running.contains(&format!("running as process {}", child.id())),
+        "{running}"
+    );
     assert!(running.contains("world"), "{running}");
     let log = blip(folder.path(), &["log"]).output().unwrap();
-    assert!(String::from_utf8(log.stdout).unwrap().contains("world: read.scenes starts: it never ran"));
+    assert!(
+        String::from_utf8(log.stdout)
+            .unwrap()
+            .contains("world: read.scenes starts: it never ran")
+    );
     let follower = blip(folder.path(), &["log", "--follow"]).spawn().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     let followed = follower.wait_with_output().unwrap();
-    assert!(followed.status.success(), "it ends when the run's process is gone");
-    assert_eq!(String::from_utf8(followed.stderr).unwrap(), "the run's process is gone: it was broken off\n");
+    assert!(
+        followed.status.success(),
+        "it ends when the run's process is gone"
+    );
+    assert_eq!(
+        String::from_utf8(followed.stderr).unwrap(),
+        "the run's process is gone: it was broken off\n"
+    );
     let killed = status();
     assert!(killed.contains("broken off"), "{killed}");
 }
@@ -84,7 +115,10 @@ fn a_log_is_followed_until_the_run_ends() {
     let mut line = String::new();
     while !line.contains("world: read.scenes starts") {
         line.clear();
-        assert!(followed.read_line(&mut line).unwrap() > 0, "it ended before the run did");
+        assert!(
+            followed.read_line(&mut line).unwrap() > 0,
+            "it ended before the run did"
+        );
     }
     signal(&child, "-INT");
     assert!(rest(events).contains("interrupted"));

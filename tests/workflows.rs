@@ -11,9 +11,16 @@ use blip_grammar::{Source, format, parse};
 /// All of them, in order.
 fn workflows() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows");
-    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut found: Vec<PathBuf> =
-        paths.filter(|path| path.extension().is_some_and(|extension| extension == "blip") && path.is_file()).collect();
+    let paths = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> = paths
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "blip")
+                && path.is_file()
+        })
+        .collect();
     found.sort();
     assert!(!found.is_empty());
     found
@@ -25,9 +32,14 @@ fn source(path: &Path) -> Source {
 
 fn workflow(source: &Source) -> Workflow {
     let shown = |diagnostics: &[blip_grammar::Diagnostic]| {
-        diagnostics.iter().map(|diagnostic| diagnostic.display(source).to_string()).collect::<Vec<_>>().join("\n")
+        diagnostics
+            .iter()
+            .map(|diagnostic| diagnostic.display(source).to_string())
+            .collect::<Vec<_>>()
+            .join("\n")
     };
-    Workflow::parse(source, &blip_ops::all(), &[]).unwrap_or_else(|found| panic!("{}", shown(&found)))
+    Workflow::parse(source, &blip_ops::all(), &[])
+        .unwrap_or_else(|found| panic!("{}", shown(&found)))
 }
 
 #[test]
@@ -35,7 +47,12 @@ fn they_check_and_are_in_the_standard_layout() {
     for path in workflows() {
         let source = source(&path);
         assert!(workflow(&source).graph.ids().count() > 0);
-        assert_eq!(format(&parse(&source).file, &source), source.text(), "{}: run `blip fmt`", path.display());
+        assert_eq!(
+            format(&parse(&source).file, &source),
+            source.text(),
+            "{}: run `blip fmt`",
+            path.display()
+        );
     }
 }
 
@@ -49,7 +66,11 @@ fn they_can_be_planned() {
             cache: cache.path().to_path_buf(),
             base: path.parent().unwrap().to_path_buf(),
             index: IndexKind::Memory,
-            resources: Resources { cpu: 1, gpu: 0, memory: 1 << 30 },
+            resources: Resources {
+                cpu: 1,
+                gpu: 0,
+                memory: 1 << 30,
+            },
             env: blip_ops::numeric_env(),
         });
         let plan = engine.plan(&workflow, &[]).unwrap();

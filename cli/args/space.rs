@@ -118,7 +118,10 @@ fn age(text: &str) -> Result<Duration, String> {
 
 /// A share of everything: `5%`.
 fn share(text: &str) -> Result<f64, String> {
-    let share = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok()).map(|percent| percent / 100.0);
+    let share = text
+        .strip_suffix('%')
+        .and_then(|number| number.parse::<f64>().ok())
+        .map(|percent| percent / 100.0);
     share
         .filter(|share| *share > 0.0 && *share <= 1.0)
         .ok_or_else(|| "a share is more than 0% and at most 100%".to_owned())

@@ -39,7 +39,10 @@ fn engine(place: &Place) -> Result<Engine, Fault> {
 pub(super) fn engine_on(place: &Place, index: IndexKind) -> Result<Engine, Fault> {
     if !place.cache.is_dir() {
         let what = format!("there is no cache `{}`", place.cache.display());
-        return Err(Fault::usage(what, "it lies beside the workflow: name it with --cache"));
+        return Err(Fault::usage(
+            what,
+            "it lies beside the workflow: name it with --cache",
+        ));
     }
     Ok(Engine::new(Config {
         cache: place.cache.clone(),
@@ -53,14 +56,20 @@ pub(super) fn engine_on(place: &Place, index: IndexKind) -> Result<Engine, Fault
 fn du(args: &Du, console: &mut Console) -> Result<u8, Failure> {
     let used = engine(&args.place)?.disk_use()?;
     if args.format == Format::Json {
-        let parts: serde_json::Map<String, Value> =
-            used.parts.iter().map(|(name, amount)| ((*name).to_owned(), as_json(*amount))).collect();
+        let parts: serde_json::Map<String, Value> = used
+            .parts
+            .iter()
+            .map(|(name, amount)| ((*name).to_owned(), as_json(*amount)))
+            .collect();
         console.line(json!({ "parts": parts, "total": as_json(used.total()) }).to_string());
         return Ok(exit_code::DONE);
     }
     let mut table = Table::new(&["part", ">files", ">size", "what it is"]);
     for (name, amount) in &used.parts {
-        let what = PARTS.iter().find(|(part, _)| part == name).map_or("", |(_, what)| what);
+        let what = PARTS
+            .iter()
+            .find(|(part, _)| part == name)
+            .map_or("", |(_, what)| what);
         table.row(row(name, *amount, what));
     }
     table.row(row("total", used.total(), ""));
@@ -78,8 +87,19 @@ fn row(name: &str, amount: Amount, what: &str) -> Vec<(String, Style)> {
 }
 
 fn gc(args: &Gc, console: &mut Console) -> Result<u8, Failure> {
-    let Gc { keep_runs, older_than, max_size, dry_run, .. } = *args;
-    let options = Collect { keep_runs, min_age: older_than, max_bytes: max_size, dry_run };
+    let Gc {
+        keep_runs,
+        older_than,
+        max_size,
+        dry_run,
+        ..
+    } = *args;
+    let options = Collect {
+        keep_runs,
+        min_age: older_than,
+        max_bytes: max_size,
+        dry_run,
+    };
     let collected = engine(&args.place)?.collect(&options, args.no_wait)?;
     if args.format == Format::Json {
         console.line(collected_json(&collected, dry_run).to_string());
@@ -97,7 +117,10 @@ fn gc(args: &Gc, console: &mut Console) -> Result<u8, Failure> {
         }
         table.print(console, "");
         if collected.results.len() > LISTED_MAX {
-            console.line(format!("and {} more", count((collected.results.len() - LISTED_MAX) as u64)));
+            console.line(format!(
+                "and {} more",
+                count((collected.results.len() - LISTED_MAX) as u64)
+            ));
         }
         console.line("");
     }
@@ -111,7 +134,10 @@ fn gc(args: &Gc, console: &mut Console) -> Result<u8, Failure> {
         bytes(collected.bytes_after),
     ));
     if let Some(max) = max_size.filter(|max| collected.bytes_after > *max) {
-        console.note(format!("what is left is more than {}: keep fewer runs, or unpin some", bytes(max)));
+        console.note(format!(
+            "what is left is more than {}: keep fewer runs, or unpin some",
+            bytes(max)
+        ));
     }
     Ok(exit_code::DONE)
 }
@@ -125,8 +151,11 @@ fn collected_json(collected: &Collected, dry_run: bool) -> Value {
             "took_ms": result.took_ms,
         })
     };
-    let parts: serde_json::Map<String, Value> =
-        collected.parts.iter().map(|(name, amount)| ((*name).to_owned(), as_json(*amount))).collect();
+    let parts: serde_json::Map<String, Value> = collected
+        .parts
+        .iter()
+        .map(|(name, amount)| ((*name).to_owned(), as_json(*amount)))
+        .collect();
     json!({
         "dry_run": dry_run,
         "results": collected.results.iter().map(result).collect::<Vec<_>>(),
@@ -141,7 +170,11 @@ fn pin(args: &Pin, pinned: bool, console: &mut Console) -> Result<u8, Failure> {
     let engine = engine(&args.place)?;
     super::diff::known(&engine.reader(), &args.place.cache, &args.run)?;
     engine.pin(&args.run, pinned)?;
-    let text = if pinned { "its results stay until it is unpinned" } else { "its results may be removed" };
+    let text = if pinned {
+        "its results stay until it is unpinned"
+    } else {
+        "its results may be removed"
+    };
     console.line(format!("run {}: {text}", args.run));
     Ok(exit_code::DONE)
 }
@@ -153,7 +186,12 @@ fn as_json(amount: Amount) -> Value {
 /// Bytes as people read them: `512 B`, `1.4 MiB`.
 #[expect(clippy::cast_precision_loss, reason = "an amount for people to read")]
 pub(super) fn bytes(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    const UNITS: [(&str, u64); 4] = [
+        ("TiB", 1 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+    ];
     match UNITS.iter().find(|(_, size)| bytes >= *size) {
         Some((unit, size)) => format!("{:.1} {unit}", bytes as f64 / *size as f64),
         None => format!("{bytes} B"),

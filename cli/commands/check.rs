@@ -30,7 +30,10 @@ pub(crate) fn run(args: &Check, console: &mut Console) -> Result<u8, Failure> {
         let (diagnostics, stages) = match Workflow::parse(&source, &ops, &settings) {
             Ok(workflow) => {
                 let stages = workflow.graph.ids().count();
-                (workflow.diagnostics, Some((stages, workflow.program.exports.len())))
+                (
+                    workflow.diagnostics,
+                    Some((stages, workflow.program.exports.len())),
+                )
             }
             Err(diagnostics) => (diagnostics, None),
         };
@@ -51,23 +54,36 @@ pub(crate) fn run(args: &Check, console: &mut Console) -> Result<u8, Failure> {
             });
         }
     }
-    Ok(if good { exit_code::DONE } else { exit_code::USAGE })
+    Ok(if good {
+        exit_code::DONE
+    } else {
+        exit_code::USAGE
+    })
 }
 
 fn show(diagnostics: &[Diagnostic], source: &Source, format: CheckFormat, console: &mut Console) {
     match format {
-        CheckFormat::Text => console.print(&render::diagnostics(diagnostics, source, console.color_out)),
-        CheckFormat::Short => diagnostics.iter().for_each(|diagnostic| console.line(render::short(diagnostic, source))),
+        CheckFormat::Text => {
+            console.print(&render::diagnostics(diagnostics, source, console.color_out))
+        }
+        CheckFormat::Short => diagnostics
+            .iter()
+            .for_each(|diagnostic| console.line(render::short(diagnostic, source))),
         CheckFormat::Json => {
-            let json = |diagnostic| render::json(diagnostic, source.name(), Some(source)).to_string();
-            diagnostics.iter().for_each(|diagnostic| console.line(json(diagnostic)));
+            let json =
+                |diagnostic| render::json(diagnostic, source.name(), Some(source)).to_string();
+            diagnostics
+                .iter()
+                .for_each(|diagnostic| console.line(json(diagnostic)));
         }
     }
 }
 
 fn no_source(diagnostic: &Diagnostic, name: &str, format: CheckFormat, console: &mut Console) {
     match format {
-        CheckFormat::Text => console.print(&(render::without_source(diagnostic, name, console.color_out) + "\n")),
+        CheckFormat::Text => {
+            console.print(&(render::without_source(diagnostic, name, console.color_out) + "\n"))
+        }
         CheckFormat::Short => console.line(format!("{name}: {diagnostic}")),
         CheckFormat::Json => console.line(render::json(diagnostic, name, None).to_string()),
     }
@@ -75,7 +91,10 @@ fn no_source(diagnostic: &Diagnostic, name: &str, format: CheckFormat, console: 
 
 /// "demo.blip: 2 errors, 1 warning"
 pub(crate) fn verdict(diagnostics: &[Diagnostic], name: &str) -> String {
-    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+    let errors = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error())
+        .count();
     let warnings = diagnostics.len() - errors;
     let mut text = format!("{name}: {}", plural(errors, "error"));
     if warnings > 0 {

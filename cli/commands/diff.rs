@@ -21,7 +21,9 @@ pub(crate) fn run(args: &Diff, console: &mut Console) -> Result<u8, Failure> {
     let reader = Reader::new(cache);
     let log = |run: &str| -> Result<_, Failure> {
         known(&reader, cache, run)?;
-        reader.log(run).map_err(|error| Fault::io("read the event log", &reader.log_path(run), &error).into())
+        reader
+            .log(run)
+            .map_err(|error| Fault::io("read the event log", &reader.log_path(run), &error).into())
     };
     let found = diff(&reader, &log(&args.old)?, &log(&args.new)?);
     match args.format {
@@ -33,7 +35,9 @@ pub(crate) fn run(args: &Diff, console: &mut Console) -> Result<u8, Failure> {
 
 /// A fault if a cache has no such run.
 pub(crate) fn known(reader: &Reader, cache: &Path, run: &str) -> Result<(), Fault> {
-    let runs = reader.runs().map_err(|error| Fault::io("read the cache", cache, &error))?;
+    let runs = reader
+        .runs()
+        .map_err(|error| Fault::io("read the cache", cache, &error))?;
     if runs.iter().any(|known| known == run) {
         return Ok(());
     }
@@ -42,27 +46,39 @@ pub(crate) fn known(reader: &Reader, cache: &Path, run: &str) -> Result<(), Faul
         (None, Some(newest)) => format!("the newest is `{newest}`"),
         (None, None) => "there are none: name the cache with --cache".to_owned(),
     };
-    Err(Fault::usage(format!("there is no run `{run}` in `{}`", cache.display()), help))
+    Err(Fault::usage(
+        format!("there is no run `{run}` in `{}`", cache.display()),
+        help,
+    ))
 }
 
 fn text(found: &RunDiff, console: &mut Console) {
     for param in &found.params {
         console.line(format!("param {param}"));
     }
-    for (mark, stages, style) in [("-", &found.only_old, Style::Bad), ("+", &found.only_new, Style::Good)] {
+    for (mark, stages, style) in [
+        ("-", &found.only_old, Style::Bad),
+        ("+", &found.only_new, Style::Good),
+    ] {
         for stage in stages {
             console.pieces(&[(mark, style), (" ", Style::Plain), (stage, Style::Strong)]);
         }
     }
     for stage in &found.stages {
-        let result = if stage.other_result() { "another result" } else { "the same result from another key" };
+        let result = if stage.other_result() {
+            "another result"
+        } else {
+            "the same result from another key"
+        };
         console.pieces(&[
             ("~ ", Style::Warn),
             (&stage.stage, Style::Strong),
             (": ", Style::Plain),
             (result, Style::Dim),
         ]);
-        lines(stage).iter().for_each(|line| console.line(format!("    {line}")));
+        lines(stage)
+            .iter()
+            .for_each(|line| console.line(format!("    {line}")));
     }
     if found.params.len() + found.only_old.len() + found.only_new.len() + found.stages.len() > 0 {
         console.line("");
@@ -83,7 +99,11 @@ fn lines(stage: &StageDiff) -> Vec<String> {
     };
     if stage.count.0 != stage.count.1 {
         let items = |count: Option<u64>| count.map_or("none".to_owned(), |count| count.to_string());
-        lines.push(format!("items: {} -> {}", items(stage.count.0), items(stage.count.1)));
+        lines.push(format!(
+            "items: {} -> {}",
+            items(stage.count.0),
+            items(stage.count.1)
+        ));
     }
     for (name, then, now) in &stage.metrics {
         let value = |value: &Option<f64>| value.map_or("none".to_owned(), number);
@@ -93,11 +113,9 @@ fn lines(stage: &StageDiff) -> Vec<String> {
 }
 
 fn as_json(found: &RunDiff) -> Value {
-    let field =
-        |difference: &Difference| json!({ "field": difference.field, "old": difference.old, "new": difference.new });
+    let field = |difference: &Difference| json!({ "field": difference.field, "old": difference.old, "new": difference.new });
     let stage = |stage: &StageDiff| {
-        let metric =
-            |(name, then, now): &(String, Option<f64>, Option<f64>)| json!({ "name": name, "old": then, "new": now });
+        let metric = |(name, then, now): &(String, Option<f64>, Option<f64>)| json!({ "name": name, "old": then, "new": now });
         json!({
             "stage": stage.stage,
             "status": { "old": stage.status.0, "new": stage.status.1 },

@@ -18,9 +18,14 @@ pub(crate) fn run(args: &Explain, console: &mut Console) -> Result<u8, Failure> 
     let mut loaded = workflow_file::load(&args.workflow, console)?;
     let engine = loaded.engine(&args.cache);
     let plan = engine.plan(&loaded.workflow, std::slice::from_ref(&args.stage))?;
-    let Some((wanted, above)) = plan.split_last() else { return Ok(exit_code::DONE) };
+    let Some((wanted, above)) = plan.split_last() else {
+        return Ok(exit_code::DONE);
+    };
     let causes: Vec<&Planned> = match &wanted.fate {
-        Fate::Unknown { .. } => above.iter().filter(|planned| planned.fate != Fate::Reuse).collect(),
+        Fate::Unknown { .. } => above
+            .iter()
+            .filter(|planned| planned.fate != Fate::Reuse)
+            .collect(),
         _ => Vec::new(),
     };
     let shown = std::iter::once(wanted).chain(causes);
@@ -36,15 +41,26 @@ pub(crate) fn run(args: &Explain, console: &mut Console) -> Result<u8, Failure> 
         }
     }
     let faulty = matches!(wanted.fate, Fate::Fault { .. });
-    Ok(if faulty { exit_code::FAILED } else { exit_code::DONE })
+    Ok(if faulty {
+        exit_code::FAILED
+    } else {
+        exit_code::DONE
+    })
 }
 
 fn text(planned: &Planned, reader: &Reader, console: &mut Console) {
     let (verdict, style) = match &planned.fate {
         Fate::Reuse => ("would be reused", Style::Good),
         Fate::Run { units: None, .. } => ("would run:", Style::Warn),
-        Fate::Run { units: Some((missing, total)), .. } => {
-            let units = format!("would run for {} of its {} items:", count(*missing), count(*total));
+        Fate::Run {
+            units: Some((missing, total)),
+            ..
+        } => {
+            let units = format!(
+                "would run for {} of its {} items:",
+                count(*missing),
+                count(*total)
+            );
             head(planned, &units, Style::Warn, console);
             return why(planned, console);
         }
@@ -52,11 +68,20 @@ fn text(planned: &Planned, reader: &Reader, console: &mut Console) {
         Fate::Fault { .. } => ("cannot run:", Style::Bad),
     };
     head(planned, verdict, style, console);
-    match planned.key.and_then(|key| Some((key, reader.record(&key)?))) {
+    match planned
+        .key
+        .and_then(|key| Some((key, reader.record(&key)?)))
+    {
         Some((key, record)) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
-            let age = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(record.started_ms);
-            let items = record.count.map_or(String::new(), |items| format!(", {} items", count(items)));
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |time| time.as_millis());
+            let age = u64::try_from(now)
+                .unwrap_or(u64::MAX)
+                .saturating_sub(record.started_ms);
+            let items = record
+                .count
+                .map_or(String::new(), |items| format!(", {} items", count(items)));
             console.line(format!(
                 "  result {}{items}, made {} ago in {}",
                 record.output.short(),
@@ -76,9 +101,15 @@ fn text(planned: &Planned, reader: &Reader, console: &mut Console) {
 
 fn head(planned: &Planned, verdict: &str, style: Style, console: &mut Console) {
     let op = format!(" ({}) ", planned.op);
-    console.pieces(&[(&planned.stage, Style::Strong), (&op, Style::Dim), (verdict, style)]);
+    console.pieces(&[
+        (&planned.stage, Style::Strong),
+        (&op, Style::Dim),
+        (verdict, style),
+    ]);
 }
 
 fn why(planned: &Planned, console: &mut Console) {
-    reasons(&planned.fate).iter().for_each(|reason| console.line(format!("  {reason}")));
+    reasons(&planned.fate)
+        .iter()
+        .for_each(|reason| console.line(format!("  {reason}")));
 }

@@ -18,7 +18,10 @@ use crate::workflow_file;
 pub(crate) fn run(args: &Fmt, console: &mut Console) -> Result<u8, Failure> {
     let stdin = Path::new("-");
     if args.files.iter().any(|file| file == stdin) && args.files.len() > 1 {
-        let fault = Fault::usage("`-` cannot stand beside files", "format standard input by itself: blip fmt -");
+        let fault = Fault::usage(
+            "`-` cannot stand beside files",
+            "format standard input by itself: blip fmt -",
+        );
         return Err(fault.into());
     }
     let mut texts = Vec::new();
@@ -48,7 +51,10 @@ pub(crate) fn run(args: &Fmt, console: &mut Console) -> Result<u8, Failure> {
         }
     }
     if args.check && changed > 0 {
-        console.note(format!("{} not in the standard layout: `blip fmt` formats", plural(changed, "file")));
+        console.note(format!(
+            "{} not in the standard layout: `blip fmt` formats",
+            plural(changed, "file")
+        ));
         return Ok(exit_code::FAILED);
     }
     Ok(exit_code::DONE)
@@ -57,7 +63,11 @@ pub(crate) fn run(args: &Fmt, console: &mut Console) -> Result<u8, Failure> {
 fn diff(source: &Source, text: &str, console: &mut Console) {
     let diff = TextDiff::from_lines(source.text(), text);
     let name = source.name();
-    let shown = diff.unified_diff().context_radius(2).header(name, &format!("{name} (formatted)")).to_string();
+    let shown = diff
+        .unified_diff()
+        .context_radius(2)
+        .header(name, &format!("{name} (formatted)"))
+        .to_string();
     for line in shown.lines() {
         let style = match line.as_bytes().first() {
             Some(b'+') => Style::Good,

@@ -29,8 +29,11 @@ fn text(workflow: &Workflow, console: &mut Console) {
     let mut table = Table::new(&["stage", "op", "makes", "from"]);
     for id in graph.ids() {
         let node = graph.node(id);
-        let inputs: Vec<String> =
-            graph.inputs(id).iter().map(|(_, input)| graph.node(*input).name.to_string()).collect();
+        let inputs: Vec<String> = graph
+            .inputs(id)
+            .iter()
+            .map(|(_, input)| graph.node(*input).name.to_string())
+            .collect();
         table.row(vec![
             (node.name.to_string(), Style::Strong),
             (node.op.signature.name.to_owned(), Style::Plain),
@@ -45,7 +48,11 @@ fn text(workflow: &Workflow, console: &mut Console) {
     }
     for (export, id) in graph.exports() {
         let name = &graph.node(id).name;
-        console.line(format!("export {name} as {} {}", export.format, blip_grammar::Value::Str(export.path.clone())));
+        console.line(format!(
+            "export {name} as {} {}",
+            export.format,
+            blip_grammar::Value::Str(export.path.clone())
+        ));
     }
 }
 
@@ -56,17 +63,32 @@ fn number(graph: &Stages, id: NodeId) -> usize {
 fn dot(workflow: &Workflow) -> String {
     let graph = &workflow.graph;
     let quote = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-    let mut out =
-        String::from("digraph workflow {\n  rankdir=LR;\n  node [shape=box, style=rounded, fontname=sans];\n");
+    let mut out = String::from(
+        "digraph workflow {\n  rankdir=LR;\n  node [shape=box, style=rounded, fontname=sans];\n",
+    );
     for (at, id) in graph.ids().enumerate() {
         let node = graph.node(id);
-        let _ = writeln!(out, "  s{at} [label=\"{}\\n{}\"];", quote(&node.name), node.op.signature.name);
+        let _ = writeln!(
+            out,
+            "  s{at} [label=\"{}\\n{}\"];",
+            quote(&node.name),
+            node.op.signature.name
+        );
         for (arg, input) in graph.inputs(id) {
-            let _ = writeln!(out, "  s{} -> s{at} [label=\"{arg}\"];", number(graph, *input));
+            let _ = writeln!(
+                out,
+                "  s{} -> s{at} [label=\"{arg}\"];",
+                number(graph, *input)
+            );
         }
     }
     for (at, (export, id)) in graph.exports().enumerate() {
-        let _ = writeln!(out, "  e{at} [shape=note, label=\"{}\\n{}\"];", quote(&export.path), export.format);
+        let _ = writeln!(
+            out,
+            "  e{at} [shape=note, label=\"{}\\n{}\"];",
+            quote(&export.path),
+            export.format
+        );
         let _ = writeln!(out, "  s{} -> e{at};", number(graph, id));
     }
     out + "}\n"
@@ -78,13 +100,23 @@ fn mermaid(workflow: &Workflow) -> String {
     let mut out = String::from("flowchart LR\n");
     for (at, id) in graph.ids().enumerate() {
         let node = graph.node(id);
-        let _ = writeln!(out, "  s{at}[\"{}<br>{}\"]", quote(&node.name), node.op.signature.name);
+        let _ = writeln!(
+            out,
+            "  s{at}[\"{}<br>{}\"]",
+            quote(&node.name),
+            node.op.signature.name
+        );
         for (arg, input) in graph.inputs(id) {
             let _ = writeln!(out, "  s{} -->|{arg}| s{at}", number(graph, *input));
         }
     }
     for (at, (export, id)) in graph.exports().enumerate() {
-        let _ = writeln!(out, "  e{at}>\"{}<br>{}\"]", quote(&export.path), export.format);
+        let _ = writeln!(
+            out,
+            "  e{at}>\"{}<br>{}\"]",
+            quote(&export.path),
+            export.format
+        );
         let _ = writeln!(out, "  s{} --> e{at}", number(graph, id));
     }
     out

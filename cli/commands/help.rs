@@ -26,7 +26,10 @@ pub(crate) fn run(args: &Help, console: &mut Console) -> Result<u8, Failure> {
             (Some(explanation), _) => {
                 let code = topic.to_uppercase();
                 console.pieces(&[(&code, Style::Strong)]);
-                console.line(format!("\n{}", fold(&one_line(explanation), WIDTH).join("\n")));
+                console.line(format!(
+                    "\n{}",
+                    fold(&one_line(explanation), WIDTH).join("\n")
+                ));
             }
             (None, Some(command)) => console.print(&command.render_long_help().to_string()),
             (None, None) => return Err(unknown(topic, &command).into()),
@@ -36,14 +39,19 @@ pub(crate) fn run(args: &Help, console: &mut Console) -> Result<u8, Failure> {
 }
 
 fn find_code(topic: &str) -> Option<&'static str> {
-    let found = codes::ALL.iter().find(|(code, _)| code.to_string().eq_ignore_ascii_case(topic));
+    let found = codes::ALL
+        .iter()
+        .find(|(code, _)| code.to_string().eq_ignore_ascii_case(topic));
     found.map(|(_, explanation)| *explanation)
 }
 
 fn all_codes(console: &mut Console) {
     let mut table = Table::new(&["code", "what it says"]);
     for (code, explanation) in codes::ALL {
-        table.row(vec![(code.to_string(), Style::Strong), (one_line(explanation), Style::Plain)]);
+        table.row(vec![
+            (code.to_string(), Style::Strong),
+            (one_line(explanation), Style::Plain),
+        ]);
     }
     table.print(console, "");
 }
@@ -51,15 +59,23 @@ fn all_codes(console: &mut Console) {
 fn exit_codes(console: &mut Console) {
     let mut table = Table::new(&["code", "what it says"]);
     for (code, meaning) in exit_code::ALL {
-        table.row(vec![(code.to_string(), Style::Strong), ((*meaning).to_owned(), Style::Plain)]);
+        table.row(vec![
+            (code.to_string(), Style::Strong),
+            ((*meaning).to_owned(), Style::Plain),
+        ]);
     }
     table.print(console, "");
 }
 
 fn unknown(topic: &str, command: &clap::Command) -> Fault {
     let codes = codes::ALL.iter().map(|(code, _)| code.to_string());
-    let commands = command.get_subcommands().map(|command| command.get_name().to_owned());
-    let all: Vec<String> = commands.chain(codes).chain(TOPICS.map(str::to_owned)).collect();
+    let commands = command
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned());
+    let all: Vec<String> = commands
+        .chain(codes)
+        .chain(TOPICS.map(str::to_owned))
+        .collect();
     let help = match nearest(topic, all.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "name a command, a code such as E020, `codes` or `exit-codes`".to_owned(),

@@ -30,11 +30,20 @@ pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, Failure> 
     })?;
     if stories.is_empty() {
         let (what, help) = if ledger.iter().next().is_none() {
-            (format!("`{}` has no results yet", args.workflow.file.display()), "run it first")
+            (
+                format!("`{}` has no results yet", args.workflow.file.display()),
+                "run it first",
+            )
         } else {
-            let help =
-                "name the key of a sample as its shard or list has it, or at least six digits of an image's digest";
-            (format!("no result of `{}` holds `{}`", args.workflow.file.display(), args.key), help)
+            let help = "name the key of a sample as its shard or list has it, or at least six digits of an image's digest";
+            (
+                format!(
+                    "no result of `{}` holds `{}`",
+                    args.workflow.file.display(),
+                    args.key
+                ),
+                help,
+            )
         };
         return Err(Fault::usage(what, help).into());
     }
@@ -51,7 +60,10 @@ pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, Failure> 
         }
     }
     if stories.len() > IMAGES_MAX {
-        console.note(format!("and {} more images of that key", stories.len() - IMAGES_MAX));
+        console.note(format!(
+            "and {} more images of that key",
+            stories.len() - IMAGES_MAX
+        ));
     }
     Ok(exit_code::DONE)
 }
@@ -62,7 +74,8 @@ struct Makers(BTreeMap<String, String>);
 impl Makers {
     fn new(graph: &Graph, ledger: &Ledger) -> Self {
         let names = graph.ids().map(|id| &*graph.node(id).name);
-        let made = names.filter_map(|name| Some((ledger.get(name)?.output.to_string(), name.to_owned())));
+        let made =
+            names.filter_map(|name| Some((ledger.get(name)?.output.to_string(), name.to_owned())));
         Self(made.collect())
     }
 
@@ -77,10 +90,16 @@ impl Makers {
 }
 
 fn text(story: &Story, makers: &Makers, console: &mut Console) {
-    console.pieces(&[("image ", Style::Plain), (&story.image.to_string(), Style::Strong)]);
+    console.pieces(&[
+        ("image ", Style::Plain),
+        (&story.image.to_string(), Style::Strong),
+    ]);
     for told in &story.texts {
         console.line("");
-        console.pieces(&[("  ", Style::Plain), (&format!("{:?}", told.text.text), Style::Strong)]);
+        console.pieces(&[
+            ("  ", Style::Plain),
+            (&format!("{:?}", told.text.text), Style::Strong),
+        ]);
         let mut table = Table::new(&["", ""]);
         for (name, value) in facts(told, makers) {
             let style = match (name, told.text.kept) {
@@ -101,20 +120,47 @@ fn text(story: &Story, makers: &Makers, console: &mut Console) {
 /// What there is to tell of a text.
 fn facts(told: &TextStory, makers: &Makers) -> Vec<(&'static str, String)> {
     let text = &told.text;
-    let mut facts = vec![("source", format!("{:?}", text.source).to_lowercase()), ("key", text.key.clone())];
+    let mut facts = vec![
+        ("source", format!("{:?}", text.source).to_lowercase()),
+        ("key", text.key.clone()),
+    ];
     if let Some(model) = &text.model {
-        let seed = text.seed.map_or(String::new(), |seed| format!(", seed {seed}"));
-        let number = text.number.map_or(String::new(), |number| format!(", caption {number} of its image"));
-        facts.push(("written by", format!("{}{seed}{number}", makers.name(model))));
+        let seed = text
+            .seed
+            .map_or(String::new(), |seed| format!(", seed {seed}"));
+        let number = text.number.map_or(String::new(), |number| {
+            format!(", caption {number} of its image")
+        });
+        facts.push((
+            "written by",
+            format!("{}{seed}{number}", makers.name(model)),
+        ));
     }
     if let Some(score) = text.score {
-        let judge = text.judge.as_ref().map_or(String::new(), |judge| format!(" by {}", makers.name(judge)));
+        let judge = text
+            .judge
+            .as_ref()
+            .map_or(String::new(), |judge| format!(" by {}", makers.name(judge)));
         facts.push(("score", format!("{}{judge}", number(score))));
     }
     if let Some(kept) = text.kept {
-        facts.push(("verdict", if kept { "kept".to_owned() } else { "rejected".to_owned() }));
+        facts.push((
+            "verdict",
+            if kept {
+                "kept".to_owned()
+            } else {
+                "rejected".to_owned()
+            },
+        ));
     }
-    facts.push(("in", if told.stages.is_empty() { "no result".to_owned() } else { told.stages.join(", ") }));
+    facts.push((
+        "in",
+        if told.stages.is_empty() {
+            "no result".to_owned()
+        } else {
+            told.stages.join(", ")
+        },
+    ));
     if !told.rejected_by.is_empty() {
         facts.push(("dropped by", told.rejected_by.join(", ")));
     }

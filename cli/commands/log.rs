@@ -31,11 +31,21 @@ pub(crate) fn run(args: &Log, console: &mut Console) -> Result<u8, Failure> {
         known(&reader, run, &path, stage)?;
     }
     let mut log = BufReader::new(File::open(&path).map_err(fault)?);
-    let mut shown = Shown { args, lines: Lines::default(), pid: 0, ended: false };
+    let mut shown = Shown {
+        args,
+        lines: Lines::default(),
+        pid: 0,
+        ended: false,
+    };
     let mut line = String::new();
     loop {
         // The first lines say whose run it is.
-        let gone = args.follow && shown.pid != 0 && !reader.at_work().iter().any(|holder| holder.pid == shown.pid);
+        let gone = args.follow
+            && shown.pid != 0
+            && !reader
+                .at_work()
+                .iter()
+                .any(|holder| holder.pid == shown.pid);
         // What is there is read after that, so that the last words of a run that just ended are not missed.
         while log.read_line(&mut line).map_err(fault)? > 0 {
             // The end of a line that is being written comes later.
@@ -57,7 +67,9 @@ pub(crate) fn run(args: &Log, console: &mut Console) -> Result<u8, Failure> {
 
 /// A stage that the run does not have is more likely a slip than a wish to see nothing.
 fn known(reader: &Reader, run: &str, path: &Path, stage: &str) -> Result<(), Fault> {
-    let log = reader.log(run).map_err(|error| Fault::io("read the event log", path, &error))?;
+    let log = reader
+        .log(run)
+        .map_err(|error| Fault::io("read the event log", path, &error))?;
     let stages = log.events.iter().find_map(|logged| match &logged.event {
         Event::RunStarted { stages, .. } => Some(stages),
         _ => None,
@@ -68,7 +80,10 @@ fn known(reader: &Reader, run: &str, path: &Path, stage: &str) -> Result<(), Fau
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("it has {}", stages.join(", ")),
             };
-            Err(Fault::usage(format!("the run {run} has no stage `{stage}`"), help))
+            Err(Fault::usage(
+                format!("the run {run} has no stage `{stage}`"),
+                help,
+            ))
         }
         _ => Ok(()),
     }
@@ -85,14 +100,17 @@ struct Shown<'a> {
 impl Shown<'_> {
     fn line(&mut self, line: &str, console: &mut Console) {
         // A line that a full disk cut short is passed over.
-        let Ok(logged) = serde_json::from_str::<Logged>(line) else { return };
+        let Ok(logged) = serde_json::from_str::<Logged>(line) else {
+            return;
+        };
         match &logged.event {
             Event::RunStarted { pid, .. } => self.pid = *pid,
             Event::RunFinished { .. } => self.ended = true,
             _ => {}
         }
         let text = self.lines.line(logged.at_ms, &logged.event);
-        let wanted = self.args.stage.is_none() || logged.event.stage() == self.args.stage.as_deref();
+        let wanted =
+            self.args.stage.is_none() || logged.event.stage() == self.args.stage.as_deref();
         match self.args.format {
             _ if !wanted => {}
             Format::Json => console.line(line.trim_end()),

@@ -16,11 +16,15 @@ pub(crate) fn run(args: &Model, console: &mut Console) -> Result<u8, Failure> {
 }
 
 fn inspect(args: &Inspect, console: &mut Console) -> Result<u8, Failure> {
-    let inspection = blip_ops::inspect::inspect(&args.path).map_err(|error| Fault::usage(error.what, error.help))?;
+    let inspection = blip_ops::inspect::inspect(&args.path)
+        .map_err(|error| Fault::usage(error.what, error.help))?;
     let whole = inspection.faults.is_empty();
     if args.format == Format::Json {
-        let mut object: Map<String, Value> =
-            inspection.rows.iter().map(|(name, text)| (name.replace(' ', "_"), json!(text))).collect();
+        let mut object: Map<String, Value> = inspection
+            .rows
+            .iter()
+            .map(|(name, text)| (name.replace(' ', "_"), json!(text)))
+            .collect();
         object.insert("faults".to_owned(), json!(inspection.faults));
         console.line(Value::Object(object).to_string());
     } else {
@@ -38,5 +42,9 @@ fn inspect(args: &Inspect, console: &mut Console) -> Result<u8, Failure> {
             "it is not whole: it loads only if what is wrong is waived by name"
         });
     }
-    Ok(if whole { exit_code::DONE } else { exit_code::FAILED })
+    Ok(if whole {
+        exit_code::DONE
+    } else {
+        exit_code::FAILED
+    })
 }

@@ -14,7 +14,9 @@ const WIDTH: usize = 120;
 
 /// Lists everything, or explains one name.
 pub(crate) fn run(args: &Ops, console: &mut Console) -> Result<u8, Failure> {
-    let signatures = blip_ops::all().signatures().expect("the declarations of ops are right: a test walks them");
+    let signatures = blip_ops::all()
+        .signatures()
+        .expect("the declarations of ops are right: a test walks them");
     match &args.name {
         None => list(&signatures, args.format, console),
         Some(name) => explain(&signatures, name, args.format, console)?,
@@ -24,8 +26,12 @@ pub(crate) fn run(args: &Ops, console: &mut Console) -> Result<u8, Failure> {
 
 fn list(signatures: &Signatures, format: Format, console: &mut Console) {
     if format == Format::Json {
-        signatures.ops().for_each(|op| console.line(op_json(op).to_string()));
-        signatures.formats().for_each(|format| console.line(format_json(format).to_string()));
+        signatures
+            .ops()
+            .for_each(|op| console.line(op_json(op).to_string()));
+        signatures
+            .formats()
+            .for_each(|format| console.line(format_json(format).to_string()));
         return;
     }
     let mut table = Table::new(&["op", "makes", "what it does"]);
@@ -51,7 +57,12 @@ fn list(signatures: &Signatures, format: Format, console: &mut Console) {
     console.line("`blip ops NAME` tells everything about one of them.");
 }
 
-fn explain(signatures: &Signatures, name: &str, format: Format, console: &mut Console) -> Result<(), Failure> {
+fn explain(
+    signatures: &Signatures,
+    name: &str,
+    format: Format,
+    console: &mut Console,
+) -> Result<(), Failure> {
     match (signatures.op(name), signatures.format(name), format) {
         (Some(op), _, Format::Json) => console.line(op_json(op).to_string()),
         (Some(op), _, Format::Text) => op_text(op, console),
@@ -62,22 +73,34 @@ fn explain(signatures: &Signatures, name: &str, format: Format, console: &mut Co
                 (format.name, Style::Strong),
                 (" \"path\"", Style::Plain),
             ]);
-            console.line(format!("\n{}\n\nTakes {}.", fold(format.doc, WIDTH).join("\n"), accepts(format)));
+            console.line(format!(
+                "\n{}\n\nTakes {}.",
+                fold(format.doc, WIDTH).join("\n"),
+                accepts(format)
+            ));
         }
         (None, None, _) => {
-            let names = signatures.ops().map(|op| op.name).chain(signatures.formats().map(|format| format.name));
+            let names = signatures
+                .ops()
+                .map(|op| op.name)
+                .chain(signatures.formats().map(|format| format.name));
             let help = match nearest(name, names) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "`blip ops` lists all of them".to_owned(),
             };
-            return Err(Fault::usage(format!("there is no op or export format `{name}`"), help).into());
+            return Err(
+                Fault::usage(format!("there is no op or export format `{name}`"), help).into(),
+            );
         }
     }
     Ok(())
 }
 
 fn op_text(op: &Signature, console: &mut Console) {
-    console.pieces(&[(op.name, Style::Strong), (&op.to_string()[op.name.len()..], Style::Plain)]);
+    console.pieces(&[
+        (op.name, Style::Strong),
+        (&op.to_string()[op.name.len()..], Style::Plain),
+    ]);
     console.line(format!("\n{}", fold(op.doc, WIDTH).join("\n")));
     if !op.args.is_empty() {
         console.line("");
@@ -93,14 +116,21 @@ fn op_text(op: &Signature, console: &mut Console) {
         }
         table.print(console, "  ");
     }
-    console.line(format!("\nExample:\n\n    {}", op.example.replace('\n', "\n    ")));
+    console.line(format!(
+        "\nExample:\n\n    {}",
+        op.example.replace('\n', "\n    ")
+    ));
     if op.kind == Kind::Config {
         console.line("\nA call is a value, passed to other ops; it does not run by itself.");
     }
 }
 
 fn type_text(arg: &Arg) -> String {
-    if arg.variadic { format!("{} ...", arg.ty) } else { arg.ty.to_string() }
+    if arg.variadic {
+        format!("{} ...", arg.ty)
+    } else {
+        arg.ty.to_string()
+    }
 }
 
 fn default_text(arg: &Arg) -> String {
@@ -116,12 +146,21 @@ fn range_text(arg: &Arg) -> String {
 }
 
 fn doc_text(arg: &Arg) -> String {
-    let neutral = if arg.neutral { " (does not change the result)" } else { "" };
+    let neutral = if arg.neutral {
+        " (does not change the result)"
+    } else {
+        ""
+    };
     format!("{}{neutral}", arg.doc)
 }
 
 fn accepts(format: &ExportFormat) -> String {
-    format.accepts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    format
+        .accepts
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn first_sentence(doc: &str) -> &str {

@@ -18,10 +18,18 @@ pub(crate) fn run(args: &Plan, console: &mut Console) -> Result<u8, Failure> {
     let plan = engine.plan(&loaded.workflow, &args.targets)?;
     match args.format {
         Format::Text => text(&plan, console),
-        Format::Json => plan.iter().for_each(|planned| console.line(as_json(planned).to_string())),
+        Format::Json => plan
+            .iter()
+            .for_each(|planned| console.line(as_json(planned).to_string())),
     }
-    let faulty = plan.iter().any(|planned| matches!(planned.fate, Fate::Fault { .. }));
-    Ok(if faulty { exit_code::FAILED } else { exit_code::DONE })
+    let faulty = plan
+        .iter()
+        .any(|planned| matches!(planned.fate, Fate::Fault { .. }));
+    Ok(if faulty {
+        exit_code::FAILED
+    } else {
+        exit_code::DONE
+    })
 }
 
 fn text(plan: &[Planned], console: &mut Console) {
@@ -41,7 +49,13 @@ fn text(plan: &[Planned], console: &mut Console) {
         ]);
         for reason in reasons {
             let empty = || (String::new(), Style::Plain);
-            table.row(vec![empty(), empty(), empty(), empty(), (reason.clone(), Style::Plain)]);
+            table.row(vec![
+                empty(),
+                empty(),
+                empty(),
+                empty(),
+                (reason.clone(), Style::Plain),
+            ]);
         }
     }
     if !table.is_empty() {
@@ -56,9 +70,13 @@ fn would(fate: &Fate) -> (String, Style) {
     match fate {
         Fate::Reuse => ("reuse".to_owned(), Style::Dim),
         Fate::Run { units: None, .. } => ("run".to_owned(), Style::Good),
-        Fate::Run { units: Some((missing, total)), .. } => {
-            (format!("run {} of {} items", count(*missing), count(*total)), Style::Good)
-        }
+        Fate::Run {
+            units: Some((missing, total)),
+            ..
+        } => (
+            format!("run {} of {} items", count(*missing), count(*total)),
+            Style::Good,
+        ),
         Fate::Unknown { .. } => ("perhaps run".to_owned(), Style::Warn),
         Fate::Fault { .. } => ("fail".to_owned(), Style::Bad),
     }
@@ -76,12 +94,17 @@ pub(crate) fn reasons(fate: &Fate) -> Vec<String> {
 
 /// "2 of 7 stages would run, 3 perhaps; by the last time, this takes about 1m 20s"
 fn verdict(plan: &[Planned]) -> String {
-    let number = |wanted: &dyn Fn(&Fate) -> bool| plan.iter().filter(|planned| wanted(&planned.fate)).count();
+    let number = |wanted: &dyn Fn(&Fate) -> bool| {
+        plan.iter().filter(|planned| wanted(&planned.fate)).count()
+    };
     let run = number(&|fate| matches!(fate, Fate::Run { .. }));
     let perhaps = number(&|fate| matches!(fate, Fate::Unknown { .. }));
     let fail = number(&|fate| matches!(fate, Fate::Fault { .. }));
     if run + perhaps + fail == 0 {
-        return format!("nothing to do: {} would be reused", plural(plan.len(), "stage"));
+        return format!(
+            "nothing to do: {} would be reused",
+            plural(plan.len(), "stage")
+        );
     }
     let mut text = format!("{run} of {} would run", plural(plan.len(), "stage"));
     if perhaps > 0 {
@@ -90,7 +113,9 @@ fn verdict(plan: &[Planned]) -> String {
     if fail > 0 {
         text += &format!(", {fail} cannot");
     }
-    let moving = plan.iter().filter(|planned| matches!(planned.fate, Fate::Run { .. } | Fate::Unknown { .. }));
+    let moving = plan
+        .iter()
+        .filter(|planned| matches!(planned.fate, Fate::Run { .. } | Fate::Unknown { .. }));
     let estimate: u64 = moving.filter_map(|planned| planned.estimate_ms).sum();
     if estimate > 0 {
         text += &format!("; by the last time, this takes about {}", took(estimate));

@@ -20,14 +20,27 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     let text = Text::read(&args.workflow)?;
     let (engine, name_in_cache) = text.engine(&args.cache, args.jobs, args.memory);
     // Who asks for some of the stages does not wait for a look at all of them.
-    let ahead = args.targets.is_empty().then(|| engine.look_ahead(&name_in_cache));
+    let ahead = args
+        .targets
+        .is_empty()
+        .then(|| engine.look_ahead(&name_in_cache));
     let mut loaded = text.check(console)?;
     loaded.workflow.name = name_in_cache;
     let stop = Stop::default();
     signals::listen(stop.clone())?;
     let lock_file = LockFile::open(&loaded.base)?;
-    let name = args.workflow.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let locked = if args.locked { Some(lock_file.locked(&name)?) } else { None };
+    let name = args
+        .workflow
+        .file
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let locked = if args.locked {
+        Some(lock_file.locked(&name)?)
+    } else {
+        None
+    };
     let mut trace = args.trace.as_deref().map(trace).transpose()?;
     let options = RunOptions {
         targets: args.targets.clone(),
@@ -45,7 +58,9 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     let ran = engine.run(&loaded.workflow, &options, &mut listeners);
     drop(shown);
     if let (Some(trace), Some(path)) = (trace, &args.trace) {
-        trace.finish().map_err(|error| Fault::io("write the trace", path, &error))?;
+        trace
+            .finish()
+            .map_err(|error| Fault::io("write the trace", path, &error))?;
     }
     let ran = match ran {
         Ok(ran) => ran,
@@ -63,10 +78,26 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         let view = viewer.0;
         let reader = engine.reader();
         let record = |key| reader.record(&key);
-        summary::print(&view, |end| end.key.and_then(record).map_or(Vec::new(), |record| record.quarantined), console);
-        let style = if outcome == Outcome::Done { Style::Good } else { Style::Bad };
+        summary::print(
+            &view,
+            |end| {
+                end.key
+                    .and_then(record)
+                    .map_or(Vec::new(), |record| record.quarantined)
+            },
+            console,
+        );
+        let style = if outcome == Outcome::Done {
+            Style::Good
+        } else {
+            Style::Bad
+        };
         console.line("");
-        let place = format!(" (run {}, cache {})", view.run, engine.cache_folder().display());
+        let place = format!(
+            " (run {}, cache {})",
+            view.run,
+            engine.cache_folder().display()
+        );
         console.pieces(&[(&summary::verdict(&view), style), (&place, Style::Dim)]);
     }
     if let Some(folder) = &args.report {
@@ -80,14 +111,25 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
 }
 
 /// Writes the report, also of a run that failed: of everything that has a result.
-fn report(folder: &Path, engine: &Engine, ran: &Summary, format: Format, console: &mut Console) -> Result<(), Failure> {
-    let written = blip_ops::report::write(folder, &engine.reader(), ran).map_err(|error| Fault {
-        what: error.to_string(),
-        help: error.help().to_owned(),
-        code: exit_code::IO,
-    })?;
+fn report(
+    folder: &Path,
+    engine: &Engine,
+    ran: &Summary,
+    format: Format,
+    console: &mut Console,
+) -> Result<(), Failure> {
+    let written =
+        blip_ops::report::write(folder, &engine.reader(), ran).map_err(|error| Fault {
+            what: error.to_string(),
+            help: error.help().to_owned(),
+            code: exit_code::IO,
+        })?;
     if format == Format::Text {
-        console.line(format!("report: {} in {}", plural(written.len(), "file"), folder.display()));
+        console.line(format!(
+            "report: {} in {}",
+            plural(written.len(), "file"),
+            folder.display()
+        ));
     }
     Ok(())
 }

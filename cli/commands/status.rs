@@ -19,25 +19,49 @@ const EARLIER_MAX: usize = 5;
 /// Shows it.
 pub(crate) fn run(args: &Status, console: &mut Console) -> Result<u8, Failure> {
     let (reader, runs) = cache_folder::open(&args.read.cache)?;
-    let views: Vec<RunView> = runs.iter().rev().take(1 + EARLIER_MAX).map(|run| view(&reader, run)).collect();
+    let views: Vec<RunView> = runs
+        .iter()
+        .rev()
+        .take(1 + EARLIER_MAX)
+        .map(|run| view(&reader, run))
+        .collect();
     let alive: Vec<u32> = reader.at_work().iter().map(|holder| holder.pid).collect();
     if args.format == Format::Json {
-        views.iter().for_each(|view| console.line(as_json(view, &alive)));
+        views
+            .iter()
+            .for_each(|view| console.line(as_json(view, &alive)));
         return Ok(exit_code::DONE);
     }
-    let Some((newest, earlier)) = views.split_first() else { return Ok(exit_code::DONE) };
+    let Some((newest, earlier)) = views.split_first() else {
+        return Ok(exit_code::DONE);
+    };
     let (state, style) = state(newest, &alive);
-    let began = cache_folder::age_ms(&newest.run).map_or(String::new(), |age| format!(", began {} ago", took(age)));
+    let began = cache_folder::age_ms(&newest.run)
+        .map_or(String::new(), |age| format!(", began {} ago", took(age)));
     let name = format!("run {} of {}: ", newest.run, newest.workflow);
-    console.pieces(&[(&name, Style::Plain), (&state, style), (&began, Style::Plain)]);
+    console.pieces(&[
+        (&name, Style::Plain),
+        (&state, style),
+        (&began, Style::Plain),
+    ]);
     console.line("");
     let record = |key| reader.record(&key);
-    summary::print(newest, |end| end.key.and_then(record).map_or(Vec::new(), |record| record.quarantined), console);
+    summary::print(
+        newest,
+        |end| {
+            end.key
+                .and_then(record)
+                .map_or(Vec::new(), |record| record.quarantined)
+        },
+        console,
+    );
     console.line("");
     console.line(summary::verdict(newest));
     if !earlier.is_empty() {
         console.line("\nearlier runs:");
-        let mut table = Table::new(&["run", "workflow", ">began", "result", ">ran", ">reused", ">failed"]);
+        let mut table = Table::new(&[
+            "run", "workflow", ">began", "result", ">ran", ">reused", ">failed",
+        ]);
         earlier.iter().for_each(|view| table.row(row(view, &alive)));
         table.print(console, "  ");
     }
@@ -48,7 +72,10 @@ pub(crate) fn run(args: &Status, console: &mut Console) -> Result<u8, Failure> {
 fn view(reader: &Reader, run: &str) -> RunView {
     let mut view = RunView::default();
     match reader.log(run) {
-        Ok(log) => log.events.iter().for_each(|logged| view.apply(logged.at_ms, &logged.event)),
+        Ok(log) => log
+            .events
+            .iter()
+            .for_each(|logged| view.apply(logged.at_ms, &logged.event)),
         Err(error) => tracing::warn!(run, %error, "an event log cannot be read"),
     }
     run.clone_into(&mut view.run);
@@ -59,11 +86,20 @@ fn view(reader: &Reader, run: &str) -> RunView {
 fn state(view: &RunView, alive: &[u32]) -> (String, Style) {
     match view.end {
         Some((outcome, _)) => {
-            let style = if outcome == blip_engine::Outcome::Done { Style::Good } else { Style::Bad };
+            let style = if outcome == blip_engine::Outcome::Done {
+                Style::Good
+            } else {
+                Style::Bad
+            };
             (outcome_word(outcome).to_owned(), style)
         }
-        None if alive.contains(&view.pid) => (format!("running as process {}", view.pid), Style::Warn),
-        None => ("broken off: its process is gone; run again to go on".to_owned(), Style::Bad),
+        None if alive.contains(&view.pid) => {
+            (format!("running as process {}", view.pid), Style::Warn)
+        }
+        None => (
+            "broken off: its process is gone; run again to go on".to_owned(),
+            Style::Bad,
+        ),
     }
 }
 
@@ -82,7 +118,11 @@ fn row(view: &RunView, alive: &[u32]) -> Vec<(String, Style)> {
     vec![
         (view.run.clone(), Style::Strong),
         (view.workflow.clone(), Style::Plain),
-        (cache_folder::age_ms(&view.run).map_or(String::new(), |age| format!("{} ago", took(age))), Style::Plain),
+        (
+            cache_folder::age_ms(&view.run)
+                .map_or(String::new(), |age| format!("{} ago", took(age))),
+            Style::Plain,
+        ),
         (state, style),
         shown(&[Ended::Ran]),
         shown(&[Ended::Reused, Ended::CutOff]),
@@ -118,8 +158,11 @@ fn as_json(view: &RunView, alive: &[u32]) -> String {
             })
         })
         .collect();
-    let params: serde_json::Map<String, serde_json::Value> =
-        view.params.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    let params: serde_json::Map<String, serde_json::Value> = view
+        .params
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
     json!({
         "run": view.run,
         "workflow": view.workflow,

@@ -25,7 +25,10 @@ pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, Failure> {
         let help = "name the workflow that makes again what is damaged: --repair FILE";
         return Err(Fault::usage("values of params are of no use without a workflow", help).into());
     }
-    let options = RunOptions { no_wait: args.no_wait, ..RunOptions::default() };
+    let options = RunOptions {
+        no_wait: args.no_wait,
+        ..RunOptions::default()
+    };
     let report = engine_on(&args.place, IndexKind::Sled)?.verify(level, &options)?;
     let repaired = match &args.repair {
         Some(file) if !report.damage.is_empty() => Some(repair(file, args, &report, console)?),
@@ -36,18 +39,39 @@ pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, Failure> {
     } else {
         print(&report, repaired.as_ref(), console);
     }
-    let whole = repaired.map_or(report.damage.is_empty(), |repaired| repaired.lost.is_empty());
-    Ok(if whole { exit_code::DONE } else { exit_code::FAILED })
+    let whole = repaired.map_or(report.damage.is_empty(), |repaired| {
+        repaired.lost.is_empty()
+    });
+    Ok(if whole {
+        exit_code::DONE
+    } else {
+        exit_code::FAILED
+    })
 }
 
-fn repair(file: &Path, args: &Verify, report: &Report, console: &mut Console) -> Result<Repaired, Failure> {
-    let workflow = WorkflowArgs { file: file.to_path_buf(), settings: args.settings.clone() };
+fn repair(
+    file: &Path,
+    args: &Verify,
+    report: &Report,
+    console: &mut Console,
+) -> Result<Repaired, Failure> {
+    let workflow = WorkflowArgs {
+        file: file.to_path_buf(),
+        settings: args.settings.clone(),
+    };
     let mut loaded = workflow_file::load(&workflow, console)?;
-    let place = CacheArgs { cache: Some(args.place.cache.clone()), index: Index::Sled };
+    let place = CacheArgs {
+        cache: Some(args.place.cache.clone()),
+        index: Index::Sled,
+    };
     let engine = loaded.engine(&place);
     let stop = Stop::default();
     signals::listen(stop.clone())?;
-    let options = RunOptions { no_wait: args.no_wait, stop, ..RunOptions::default() };
+    let options = RunOptions {
+        no_wait: args.no_wait,
+        stop,
+        ..RunOptions::default()
+    };
     let mut shown = progress::listener(args.format, false);
     Ok(engine.repair(report, &loaded.workflow, &options, &mut [shown.as_mut()])?)
 }
@@ -62,8 +86,12 @@ fn print(report: &Report, repaired: Option<&Repaired>, console: &mut Console) {
             console.line(format!("  {} needs it", name(affected)));
         }
     }
-    report.notes.iter().for_each(|note| console.note(format!("warning: {note}")));
-    let count = |amount: u64, noun: &str| plural(usize::try_from(amount).unwrap_or(usize::MAX), noun);
+    report
+        .notes
+        .iter()
+        .for_each(|note| console.note(format!("warning: {note}")));
+    let count =
+        |amount: u64, noun: &str| plural(usize::try_from(amount).unwrap_or(usize::MAX), noun);
     console.line(format!(
         "{} and {} looked at, {} read: {}",
         count(report.records, "result"),
@@ -90,7 +118,11 @@ fn print(report: &Report, repaired: Option<&Repaired>, console: &mut Console) {
 
 /// "`captioner` (1f2e3d4c)".
 fn name(affected: &Affected) -> String {
-    let stage = if affected.stage.is_empty() { "a stage".to_owned() } else { format!("`{}`", affected.stage) };
+    let stage = if affected.stage.is_empty() {
+        "a stage".to_owned()
+    } else {
+        format!("`{}`", affected.stage)
+    };
     format!("{stage} ({})", affected.key.short())
 }
 

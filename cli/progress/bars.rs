@@ -49,7 +49,9 @@ impl Bars {
     }
 
     fn start(&mut self, stage: &str, op: &str) {
-        let bar = self.all.add(ProgressBar::no_length().with_style(style("{spinner} {prefix:.bold}  {wide_msg}")));
+        let bar = self.all.add(
+            ProgressBar::no_length().with_style(style("{spinner} {prefix:.bold}  {wide_msg}")),
+        );
         bar.set_prefix(visible_line(stage));
         bar.set_message(visible_line(op));
         bar.enable_steady_tick(std::time::Duration::from_millis(250));
@@ -57,10 +59,16 @@ impl Bars {
     }
 
     fn redraw(&self, stage: &str) {
-        let (Some(bar), Some(stage)) = (self.running.get(stage), self.view.find(stage)) else { return };
-        let Some(progress) = &stage.progress else { return };
+        let (Some(bar), Some(stage)) = (self.running.get(stage), self.view.find(stage)) else {
+            return;
+        };
+        let Some(progress) = &stage.progress else {
+            return;
+        };
         if bar.length() != Some(progress.total) {
-            bar.set_style(style("{spinner} {prefix:.bold}  {bar:20.cyan}  {wide_msg}").progress_chars("━╸ "));
+            bar.set_style(
+                style("{spinner} {prefix:.bold}  {bar:20.cyan}  {wide_msg}").progress_chars("━╸ "),
+            );
             bar.set_length(progress.total);
         }
         bar.set_position(progress.done);
@@ -76,7 +84,8 @@ impl Bars {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates are written in this file and a test draws them")
+    ProgressStyle::with_template(template)
+        .expect("the templates are written in this file and a test draws them")
 }
 
 impl Listener for Bars {
@@ -95,7 +104,10 @@ impl Listener for Bars {
         // What runs is in the bars; everything else is printed above them.
         let in_bars = matches!(
             event,
-            Event::StageStarted { .. } | Event::Progress { .. } | Event::Metric { .. } | Event::RunFinished { .. }
+            Event::StageStarted { .. }
+                | Event::Progress { .. }
+                | Event::Metric { .. }
+                | Event::RunFinished { .. }
         );
         let line = self.lines.line(at_ms, event);
         if let (false, Some(line)) = (in_bars, line) {

@@ -11,7 +11,11 @@ pub(crate) struct Json;
 
 impl Listener for Json {
     fn event(&mut self, at_ms: u64, event: &Event) {
-        let mut line = serde_json::to_string(&Logged { at_ms, event: event.clone() }).expect("events are plain data");
+        let mut line = serde_json::to_string(&Logged {
+            at_ms,
+            event: event.clone(),
+        })
+        .expect("events are plain data");
         line.push('\n');
         // A run goes on when nobody reads about it any more; its event log has everything.
         let mut out = io::stdout().lock();

@@ -45,49 +45,111 @@ impl Lines {
 
     fn text(&mut self, at_ms: u64, event: &Event) -> Option<String> {
         Some(match event {
-            Event::Waiting { stage: None, pid: 0, .. } => "waiting for another process, which has the cache".to_owned(),
-            Event::Waiting { stage: None, pid, host, .. } => {
+            Event::Waiting {
+                stage: None,
+                pid: 0,
+                ..
+            } => "waiting for another process, which has the cache".to_owned(),
+            Event::Waiting {
+                stage: None,
+                pid,
+                host,
+                ..
+            } => {
                 format!("waiting for process {pid} on {host}, which has the cache")
             }
-            Event::Waiting { stage: Some(stage), pid, host, .. } => {
+            Event::Waiting {
+                stage: Some(stage),
+                pid,
+                host,
+                ..
+            } => {
                 format!("{stage}: waiting for process {pid} on {host}, which makes the same result")
             }
-            Event::RunStarted { run, workflow, stages, .. } => {
+            Event::RunStarted {
+                run,
+                workflow,
+                stages,
+                ..
+            } => {
                 format!("run {run} of {workflow}: {}", plural(stages.len(), "stage"))
             }
-            Event::Warning { stage: Some(stage), text } => format!("{stage}: warning: {text}"),
+            Event::Warning {
+                stage: Some(stage),
+                text,
+            } => format!("{stage}: warning: {text}"),
             Event::Warning { stage: None, text } => format!("warning: {text}"),
-            Event::StageStarted { stage, op, why } => format!("{stage}: {op} starts: {}", reasons(why)),
-            Event::Progress { stage, done, total, .. } => {
+            Event::StageStarted { stage, op, why } => {
+                format!("{stage}: {op} starts: {}", reasons(why))
+            }
+            Event::Progress {
+                stage, done, total, ..
+            } => {
                 let last = self.said.get(&**stage).copied();
-                let started = self.view.find(stage).and_then(|stage| stage.started_ms).unwrap_or(0);
+                let started = self
+                    .view
+                    .find(stage)
+                    .and_then(|stage| stage.started_ms)
+                    .unwrap_or(0);
                 if *done >= *total || at_ms < last.unwrap_or(started) + PROGRESS_INTERVAL_MS {
                     return None;
                 }
                 self.said.insert(stage.to_string(), at_ms);
                 let stage = self.view.find(stage)?;
-                format!("{}: {}", stage.name, progress_text(stage, stage.progress.as_ref()?))
+                format!(
+                    "{}: {}",
+                    stage.name,
+                    progress_text(stage, stage.progress.as_ref()?)
+                )
             }
             Event::Metric { .. } => return None,
-            Event::Quarantined { stage, item, reason } => format!("{stage}: set aside {item}: {reason}"),
-            Event::Retrying { stage, what, attempt, wait_ms } => {
-                format!("{stage}: failed: {what}; attempt {attempt} in {}", took(*wait_ms))
+            Event::Quarantined {
+                stage,
+                item,
+                reason,
+            } => format!("{stage}: set aside {item}: {reason}"),
+            Event::Retrying {
+                stage,
+                what,
+                attempt,
+                wait_ms,
+            } => {
+                format!(
+                    "{stage}: failed: {what}; attempt {attempt} in {}",
+                    took(*wait_ms)
+                )
             }
             Event::StageFinished(end) => finished(end)?,
-            Event::Exported { stage, format, path, written: true } => format!("{stage}: {format} written to {path}"),
+            Event::Exported {
+                stage,
+                format,
+                path,
+                written: true,
+            } => format!("{stage}: {format} written to {path}"),
             Event::Exported { .. } => return None,
-            Event::ExportFailed { stage, path, error, .. } => {
+            Event::ExportFailed {
+                stage, path, error, ..
+            } => {
                 format!("{stage}: could not be exported to {path}: {}", error.what)
             }
-            Event::RunFinished { outcome, took_ms } => format!("{} after {}", outcome_word(*outcome), took(*took_ms)),
+            Event::RunFinished { outcome, took_ms } => {
+                format!("{} after {}", outcome_word(*outcome), took(*took_ms))
+            }
         })
     }
 }
 
 /// "120 of 1,200 steps (10%), 12.3/s, 1m 20s left, loss 1.23"
 pub(crate) fn progress_text(stage: &StageView, progress: &Progress) -> String {
-    let Progress { done, total, unit, .. } = progress;
-    let mut text = format!("{} of {} {unit} ({}%)", count(*done), count(*total), progress.percent());
+    let Progress {
+        done, total, unit, ..
+    } = progress;
+    let mut text = format!(
+        "{} of {} {unit} ({}%)",
+        count(*done),
+        count(*total),
+        progress.percent()
+    );
     if let Some(rate) = progress.rate() {
         text += &format!(", {}/s", number(rate));
     }
@@ -108,12 +170,17 @@ fn finished(end: &StageEnd) -> Option<String> {
         Status::Ran => {
             let mut text = format!("{stage}: done in {}", took(end.took_ms));
             if let Some(items) = end.count {
-                text += &format!(", {}", plural(usize::try_from(items).unwrap_or(usize::MAX), "item"));
+                text += &format!(
+                    ", {}",
+                    plural(usize::try_from(items).unwrap_or(usize::MAX), "item")
+                );
             }
             if !end.metrics.is_empty() {
                 text += &format!(", {}", numbers(&end.metrics, NUMBERS_MAX));
             }
-            end.notes.iter().for_each(|note| text += &format!("; {note}"));
+            end.notes
+                .iter()
+                .for_each(|note| text += &format!("; {note}"));
             text
         }
         Status::Reused => return None,
@@ -126,7 +193,12 @@ fn finished(end: &StageEnd) -> Option<String> {
 
 /// The first few reasons.
 fn reasons(why: &[String]) -> String {
-    let mut text = why.iter().take(REASONS_MAX).map(String::as_str).collect::<Vec<_>>().join("; ");
+    let mut text = why
+        .iter()
+        .take(REASONS_MAX)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join("; ");
     if why.len() > REASONS_MAX {
         text += &format!("; and {} more", why.len() - REASONS_MAX);
     }
@@ -149,14 +221,30 @@ mod tests {
     #[test]
     fn progress_is_said_now_and_then_with_speed_and_loss() {
         let mut lines = Lines::default();
-        let start = Event::StageStarted { stage: "base".into(), op: "pretrain".into(), why: Vec::new() };
+        let start = Event::StageStarted {
+            stage: "base".into(),
+            op: "pretrain".into(),
+            why: Vec::new(),
+        };
         lines.line(0, &start);
         let mut said = Vec::new();
         for tenth in 0..=300_u64 {
             let values = vec![("loss".to_owned(), 2.5)];
-            lines.line(tenth * 100, &Event::Metric { stage: "base".into(), step: tenth, values });
+            lines.line(
+                tenth * 100,
+                &Event::Metric {
+                    stage: "base".into(),
+                    step: tenth,
+                    values,
+                },
+            );
             let unit = "steps".to_owned();
-            let progress = Event::Progress { stage: "base".into(), done: tenth, total: 2_000, unit };
+            let progress = Event::Progress {
+                stage: "base".into(),
+                done: tenth,
+                total: 2_000,
+                unit,
+            };
             said.extend(lines.line(tenth * 100, &progress));
         }
         assert_eq!(

@@ -32,7 +32,11 @@ impl Found {
     /// Looks. Of the stages of the ledger only those `wanted` by name are looked at.
     pub(crate) fn look(cache: &Cache, workflow: &str, wanted: impl Fn(&str) -> bool) -> Self {
         let ledger = Ledger::read(cache.folder(), workflow);
-        let told: Vec<&Arc<Finished>> = ledger.all().filter(|(name, _)| wanted(name)).map(|(_, last)| last).collect();
+        let told: Vec<&Arc<Finished>> = ledger
+            .all()
+            .filter(|(name, _)| wanted(name))
+            .map(|(_, last)| last)
+            .collect();
         let there = still_there(&told, cache);
         Self { ledger, there }
     }
@@ -40,7 +44,9 @@ impl Found {
 
 /// The results whose files are all there, by key.
 fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> Known {
-    let Some(presence) = cache.presence() else { return Known::default() };
+    let Some(presence) = cache.presence() else {
+        return Known::default();
+    };
     let there = |finished: &&Arc<Finished>| presence.has(finished).then(|| Arc::clone(finished));
     let mut found = Told::for_at_most(told.len());
     let (first, rest) = told.split_at(told.len().min(SAMPLE));
@@ -52,9 +58,13 @@ fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> Known {
     }
     std::thread::scope(|scope| {
         let look = |part: &[&Arc<Finished>]| part.iter().filter_map(there).collect::<Vec<_>>();
-        let parts = rest.chunks(rest.len().div_ceil(THREADS).max(1)).map(|part| scope.spawn(move || look(part)));
+        let parts = rest
+            .chunks(rest.len().div_ceil(THREADS).max(1))
+            .map(|part| scope.spawn(move || look(part)));
         let parts: Vec<_> = parts.collect();
-        parts.into_iter().for_each(|part| found.add(part.join().unwrap_or_default()));
+        parts
+            .into_iter()
+            .for_each(|part| found.add(part.join().unwrap_or_default()));
     });
     found.undisputed()
 }
@@ -68,13 +78,20 @@ struct Told {
 
 impl Told {
     fn for_at_most(count: usize) -> Self {
-        Self { known: Known::for_at_most(count), disputed: Vec::new() }
+        Self {
+            known: Known::for_at_most(count),
+            disputed: Vec::new(),
+        }
     }
 
     fn add(&mut self, results: impl IntoIterator<Item = Arc<Finished>>) {
         for result in results {
             let (key, output) = (result.key, result.output);
-            if self.known.insert(result).is_some_and(|before| before.output != output) {
+            if self
+                .known
+                .insert(result)
+                .is_some_and(|before| before.output != output)
+            {
                 self.disputed.push(key);
             }
         }
@@ -104,20 +121,38 @@ pub(crate) struct Looked {
 
 impl Ahead {
     /// Begins to look at a cache that is opened by `open`, if somebody's work in it does not have to be waited for.
-    pub(crate) fn begin(folder: &Path, workflow: &str, open: impl FnOnce() -> Option<Cache> + Send + 'static) -> Self {
+    pub(crate) fn begin(
+        folder: &Path,
+        workflow: &str,
+        open: impl FnOnce() -> Option<Cache> + Send + 'static,
+    ) -> Self {
         let name = workflow.to_owned();
         let look = move || {
             let cache = open().filter(Cache::is_held)?;
-            Some(Looked { found: Found::look(&cache, &name, |_| true), _cache: cache })
+            Some(Looked {
+                found: Found::look(&cache, &name, |_| true),
+                _cache: cache,
+            })
         };
         // Without a thread the run looks by itself.
-        let thread = std::thread::Builder::new().name("ahead".to_owned()).spawn(look).ok();
-        Self { folder: folder.to_path_buf(), workflow: workflow.to_owned(), thread: Arc::new(Mutex::new(thread)) }
+        let thread = std::thread::Builder::new()
+            .name("ahead".to_owned())
+            .spawn(look)
+            .ok();
+        Self {
+            folder: folder.to_path_buf(),
+            workflow: workflow.to_owned(),
+            thread: Arc::new(Mutex::new(thread)),
+        }
     }
 
     /// What was found, if it is about this cache and this workflow; else it is of no use to anybody, and its cache is let go.
     pub(crate) fn take(&self, folder: &Path, workflow: &str) -> Option<Looked> {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()?;
         if self.folder != folder || self.workflow != workflow {
             return None;
         }
@@ -133,7 +168,13 @@ mod tests {
     use crate::cache::index::IndexKind;
 
     fn open(folder: &Path, access: Access) -> Option<Cache> {
-        Some(Cache::open(folder, IndexKind::Memory, Disk::default(), access, |_| false).ok()?.cache)
+        Some(
+            Cache::open(folder, IndexKind::Memory, Disk::default(), access, |_| {
+                false
+            })
+            .ok()?
+            .cache,
+        )
     }
 
     /// A look at the workflow `w` in a new cache.
@@ -148,7 +189,10 @@ mod tests {
     fn until(what: impl Fn() -> bool) {
         let begun = Instant::now();
         while !what() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "it never happens");
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "it never happens"
+            );
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -174,9 +218,15 @@ mod tests {
 
     #[test]
     fn of_two_results_of_a_key_none_is_believed() {
-        let finished = |key: &[u8], output: &[u8]| Arc::new(Finished::bare(Digest::of(key), Digest::of(output)));
+        let finished = |key: &[u8], output: &[u8]| {
+            Arc::new(Finished::bare(Digest::of(key), Digest::of(output)))
+        };
         let mut found = Told::for_at_most(4);
-        found.add([finished(b"a", b"1"), finished(b"b", b"1"), finished(b"b", b"1")]);
+        found.add([
+            finished(b"a", b"1"),
+            finished(b"b", b"1"),
+            finished(b"b", b"1"),
+        ]);
         found.add([finished(b"a", b"2")]);
         let found = found.undisputed();
         assert_eq!(found.get(&Digest::of(b"a")), None);

@@ -28,7 +28,9 @@ impl Args {
     /// # Errors
     /// [`OpError::Bug`], as every method here.
     pub fn value(&self, name: &str) -> Result<&Value, OpError> {
-        self.values.get(name).ok_or_else(|| OpError::Bug(format!("op `{}` declares no argument `{name}`", self.op)))
+        self.values
+            .get(name)
+            .ok_or_else(|| OpError::Bug(format!("op `{}` declares no argument `{name}`", self.op)))
     }
 
     /// Whether an optional argument was given.
@@ -37,7 +39,10 @@ impl Args {
     }
 
     fn wrong<T>(&self, name: &str, due: &str) -> Result<T, OpError> {
-        Err(OpError::Bug(format!("argument `{name}` of op `{}` is asked for as {due}, which it is not", self.op)))
+        Err(OpError::Bug(format!(
+            "argument `{name}` of op `{}` is asked for as {due}, which it is not",
+            self.op
+        )))
     }
 
     /// A whole number.
@@ -121,7 +126,11 @@ impl Args {
         name: &'a str,
         read: impl FnOnce(&'a Self, &'a str) -> Result<T, OpError>,
     ) -> Result<Option<T>, OpError> {
-        if self.given(name)? { read(self, name).map(Some) } else { Ok(None) }
+        if self.given(name)? {
+            read(self, name).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     pub(crate) fn values(&self) -> &Arguments {

@@ -150,7 +150,9 @@ impl CacheError {
             CacheError::Version { .. } => {
                 "use the program that wrote it, or name another folder with --cache".to_owned()
             }
-            CacheError::Busy { .. } => "wait for that process to end, or name another folder with --cache".to_owned(),
+            CacheError::Busy { .. } => {
+                "wait for that process to end, or name another folder with --cache".to_owned()
+            }
         }
     }
 }
@@ -188,7 +190,10 @@ impl Cache {
         let damaged = Damaged::new(folder, disk.clone());
         check_version(folder, &disk, &damaged)?;
         let sled = sled_place(folder, index, &disk, &damaged, &mut notes);
-        Ok(Opened { cache: Self::assemble(folder, disk, damaged, sled, Some(session), lock), notes })
+        Ok(Opened {
+            cache: Self::assemble(folder, disk, damaged, sled, Some(session), lock),
+            notes,
+        })
     }
 
     fn open_for_reading(folder: &Path, disk: Disk) -> Result<Opened, CacheError> {
@@ -198,7 +203,10 @@ impl Cache {
             _ => {}
         }
         let cache = Self::assemble(folder, disk, Damaged::untouched(folder), None, None, lock);
-        Ok(Opened { cache, notes: Vec::new() })
+        Ok(Opened {
+            cache,
+            notes: Vec::new(),
+        })
     }
 
     fn assemble(
@@ -253,7 +261,13 @@ impl Cache {
 
     /// The final training state of a stage that differs in one growing argument, which has this value, only.
     pub(crate) fn growth(&self, rest: &Digest, value: u64) -> Checkpoints {
-        Checkpoints::of_growth(&self.folder, rest, value, self.disk.clone(), self.damaged.clone())
+        Checkpoints::of_growth(
+            &self.folder,
+            rest,
+            value,
+            self.disk.clone(),
+            self.damaged.clone(),
+        )
     }
 
     /// A new folder for temporary files.
@@ -301,13 +315,16 @@ impl Cache {
 
     /// Whether the index knows the units of a group, and where they are.
     pub(crate) fn index_agrees(&self, group: &Digest) -> bool {
-        let Some(chunk) = self.lookup.units.get(group) else { return true };
+        let Some(chunk) = self.lookup.units.get(group) else {
+            return true;
+        };
         let keys: Vec<Digest> = chunk.items.iter().map(|item| item.id).collect();
         let known = self.lookup.unit_places(&keys);
         let right = |(key, place): (&Digest, &Option<index::Place>)| match place {
-            Some(place) if place.group == *group => {
-                chunk.items.get(place.slot as usize).is_some_and(|item| item.id == *key)
-            }
+            Some(place) if place.group == *group => chunk
+                .items
+                .get(place.slot as usize)
+                .is_some_and(|item| item.id == *key),
             // Another group has the same unit: whether that is so is looked at when it is read.
             Some(_) => true,
             None => false,
@@ -340,7 +357,9 @@ impl Cache {
 
     /// The record of a key, if all its objects are there.
     pub fn hit(&self, key: &Digest) -> Option<records::Record> {
-        self.records.get(key).filter(|record| record.needs().all(|object| self.objects.contains(object)))
+        self.records
+            .get(key)
+            .filter(|record| record.needs().all(|object| self.objects.contains(object)))
     }
 }
 
@@ -350,7 +369,11 @@ fn take_lock(
     mut waiting: impl FnMut(&Holder) -> bool,
     notes: &mut Vec<String>,
 ) -> Result<Option<Lock>, CacheError> {
-    let share = if access == Access::Alone { Share::Alone } else { Share::Shared };
+    let share = if access == Access::Alone {
+        Share::Alone
+    } else {
+        Share::Shared
+    };
     let mut holder = Holder::unknown();
     let sharers = || session::at_work(folder).into_iter().next();
     let lock = Lock::acquire(&folder.join("lock"), share, sharers, |found| {
@@ -359,13 +382,19 @@ fn take_lock(
     });
     match lock {
         Ok(Some(lock)) => Ok(Some(lock)),
-        Ok(None) => Err(CacheError::Busy { path: folder.to_path_buf(), holder }),
+        Ok(None) => Err(CacheError::Busy {
+            path: folder.to_path_buf(),
+            holder,
+        }),
         Err(error) if access == Access::Run && lacks_locks(&error) => {
             let text = "file locks do not work where the cache is: runs at the same time may do the same work twice";
             notes.push(text.to_owned());
             Ok(None)
         }
-        Err(source) => Err(CacheError::Io { path: folder.join("lock"), source }),
+        Err(source) => Err(CacheError::Io {
+            path: folder.join("lock"),
+            source,
+        }),
     }
 }
 
@@ -392,18 +421,26 @@ fn sled_place(
         ));
         return None;
     }
-    Some(SledPlace { folder: folder.join("index"), damaged: damaged.clone() })
+    Some(SledPlace {
+        folder: folder.join("index"),
+        damaged: damaged.clone(),
+    })
 }
 
 fn other_version(folder: &Path, found: &str) -> CacheError {
-    CacheError::Version { path: folder.to_path_buf(), found: found.trim().chars().take(20).collect() }
+    CacheError::Version {
+        path: folder.to_path_buf(),
+        found: found.trim().chars().take(20).collect(),
+    }
 }
 
 fn check_version(folder: &Path, disk: &Disk, damaged: &Damaged) -> Result<(), CacheError> {
     let path = folder.join("version");
     match fs::read_to_string(&path) {
         Ok(found) if found.trim() == VERSION => return Ok(()),
-        Ok(found) if found.trim().parse::<u64>().is_ok() => return Err(other_version(folder, &found)),
+        Ok(found) if found.trim().parse::<u64>().is_ok() => {
+            return Err(other_version(folder, &found));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         // No version of this program wrote that.
         Ok(_) | Err(_) => {

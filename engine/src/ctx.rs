@@ -116,7 +116,9 @@ pub struct StageCtx {
 
 impl std::fmt::Debug for StageCtx {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StageCtx").field("stage", &self.parts.stage).finish_non_exhaustive()
+        f.debug_struct("StageCtx")
+            .field("stage", &self.parts.stage)
+            .finish_non_exhaustive()
     }
 }
 
@@ -126,12 +128,22 @@ impl StageCtx {
         let checkpoints = StageCheckpoints {
             checkpoints: parts.cache.checkpoints(&parts.preimage.hash()),
             every_steps: attributes.checkpoint_every_steps,
-            every: attributes.checkpoint_every_ms.map_or(CHECKPOINT_INTERVAL, Duration::from_millis),
+            every: attributes
+                .checkpoint_every_ms
+                .map_or(CHECKPOINT_INTERVAL, Duration::from_millis),
             last: Mutex::new(Instant::now()),
             stop: parts.stop.clone(),
         };
-        let deadline = attributes.timeout_ms.map(|limit| Instant::now() + Duration::from_millis(limit));
-        Self { parts, lineage: Vec::new(), deadline, checkpoints, traces: Mutex::default() }
+        let deadline = attributes
+            .timeout_ms
+            .map(|limit| Instant::now() + Duration::from_millis(limit));
+        Self {
+            parts,
+            lineage: Vec::new(),
+            deadline,
+            checkpoints,
+            traces: Mutex::default(),
+        }
     }
 
     pub(crate) fn with_lineage(self, lineage: Vec<Ancestor>) -> Self {
@@ -153,8 +165,18 @@ impl StageCtx {
     /// # Errors
     /// [`OpError::Bug`] when the op declares no such argument, or it is absent.
     pub fn input(&self, arg: &str) -> Result<&Artifact, OpError> {
-        let mut found = self.parts.inputs.iter().filter(|(name, _)| *name == arg).map(|(_, artifact)| artifact);
-        found.next().ok_or_else(|| OpError::Bug(format!("op `{}` has no input `{arg}`", self.parts.args.op())))
+        let mut found = self
+            .parts
+            .inputs
+            .iter()
+            .filter(|(name, _)| *name == arg)
+            .map(|(_, artifact)| artifact);
+        found.next().ok_or_else(|| {
+            OpError::Bug(format!(
+                "op `{}` has no input `{arg}`",
+                self.parts.args.op()
+            ))
+        })
     }
 
     /// The results that a variadic or list argument holds, in order.
@@ -163,7 +185,13 @@ impl StageCtx {
     /// [`OpError::Bug`] when the op declares no such argument.
     pub fn inputs(&self, arg: &str) -> Result<Vec<&Artifact>, OpError> {
         self.parts.args.value(arg)?;
-        Ok(self.parts.inputs.iter().filter(|(name, _)| *name == arg).map(|(_, artifact)| artifact).collect())
+        Ok(self
+            .parts
+            .inputs
+            .iter()
+            .filter(|(name, _)| *name == arg)
+            .map(|(_, artifact)| artifact)
+            .collect())
     }
 
     /// The user's files that the op listed.
@@ -228,7 +256,12 @@ impl StageCtx {
     /// # Errors
     /// [`OpError::Disk`], or when it cannot be read.
     pub fn put_file(&self, path: &Path) -> Result<Digest, OpError> {
-        let digest = self.parts.cache.objects.put_file(path).map_err(object_error)?;
+        let digest = self
+            .parts
+            .cache
+            .objects
+            .put_file(path)
+            .map_err(object_error)?;
         self.traces().objects.push(digest);
         Ok(digest)
     }
@@ -244,12 +277,18 @@ impl StageCtx {
     /// As [`StageCtx::read`].
     pub fn dataset(&self, artifact: &Artifact) -> Result<Dataset<'_>, OpError> {
         let manifest = Manifest::decode(&self.read(&artifact.digest)?)?;
-        Ok(Dataset { ctx: self, manifest })
+        Ok(Dataset {
+            ctx: self,
+            manifest,
+        })
     }
 
     /// Gathers the items of a new dataset.
     pub fn dataset_writer(&self) -> DatasetWriter<'_> {
-        DatasetWriter { ctx: self, gatherer: Gatherer::default() }
+        DatasetWriter {
+            ctx: self,
+            gatherer: Gatherer::default(),
+        }
     }
 
     /// Whether the stage should stop: the user asked, or its time is over.
@@ -258,7 +297,8 @@ impl StageCtx {
     }
 
     pub(crate) fn timed_out(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// The same as an error to pass on.
@@ -266,27 +306,45 @@ impl StageCtx {
     /// # Errors
     /// [`OpError::Interrupted`].
     pub fn check_interrupted(&self) -> Result<(), OpError> {
-        if self.interrupted() { Err(OpError::Interrupted) } else { Ok(()) }
+        if self.interrupted() {
+            Err(OpError::Interrupted)
+        } else {
+            Ok(())
+        }
     }
 
     /// Says how far the stage is.
     pub fn progress(&self, done: u64, total: u64, unit: &str) {
         let now = Instant::now();
         let mut traces = self.traces();
-        let recent = traces.last_progress.is_some_and(|last| now.duration_since(last) < PROGRESS_INTERVAL);
+        let recent = traces
+            .last_progress
+            .is_some_and(|last| now.duration_since(last) < PROGRESS_INTERVAL);
         if recent && done < total {
             return;
         }
         traces.last_progress = Some(now);
         drop(traces);
-        self.send(Event::Progress { stage: self.parts.stage.clone(), done, total, unit: unit.to_owned() });
+        self.send(Event::Progress {
+            stage: self.parts.stage.clone(),
+            done,
+            total,
+            unit: unit.to_owned(),
+        });
     }
 
     /// Tells the numbers of a step; they become the stage's curves.
     pub fn metric(&self, step: u64, values: &[(&str, f64)]) {
-        let values: Vec<(String, f64)> = values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let values: Vec<(String, f64)> = values
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), *value))
+            .collect();
         self.traces().curves.push((step, values.clone()));
-        self.send(Event::Metric { stage: self.parts.stage.clone(), step, values });
+        self.send(Event::Metric {
+            stage: self.parts.stage.clone(),
+            step,
+            values,
+        });
     }
 
     /// The curves so far: part of the state that a training stage saves, so that a resumed one has the same.
@@ -301,7 +359,10 @@ impl StageCtx {
 
     /// Puts an item aside that cannot be used.
     pub fn quarantine(&self, item: &str, reason: &str) {
-        self.traces().quarantined.push(Quarantined { item: item.to_owned(), reason: reason.to_owned() });
+        self.traces().quarantined.push(Quarantined {
+            item: item.to_owned(),
+            reason: reason.to_owned(),
+        });
         self.send(Event::Quarantined {
             stage: self.parts.stage.clone(),
             item: item.to_owned(),
@@ -311,7 +372,10 @@ impl StageCtx {
 
     /// Says something that a reader should know at once.
     pub fn warn(&self, text: impl Into<String>) {
-        self.send(Event::Warning { stage: Some(self.parts.stage.clone()), text: text.into() });
+        self.send(Event::Warning {
+            stage: Some(self.parts.stage.clone()),
+            text: text.into(),
+        });
     }
 
     /// The final training state that a stage like this one left with a smaller value of `argument`, the largest such
@@ -323,10 +387,14 @@ impl StageCtx {
     pub fn grown(&self, argument: &str) -> Result<Option<Checkpoint>, OpError> {
         let value = self.parts.args.count(argument)?;
         let rest = self.parts.preimage.without(argument);
-        let smaller = Checkpoints::grown(self.parts.cache.folder(), &rest).into_iter().filter(|known| *known < value);
+        let smaller = Checkpoints::grown(self.parts.cache.folder(), &rest)
+            .into_iter()
+            .filter(|known| *known < value);
         for known in smaller.rev() {
             if let Some(checkpoint) = self.parts.cache.growth(&rest, known).latest() {
-                self.traces().notes.push(format!("went on from {argument} = {known}"));
+                self.traces()
+                    .notes
+                    .push(format!("went on from {argument} = {known}"));
                 return Ok(Some(checkpoint));
             }
         }
@@ -364,8 +432,12 @@ impl StageCtx {
         let keys: Vec<Digest> = units.iter().map(|unit| unit_key(&template, unit)).collect();
         self.parts.cache.units.refresh();
         let mut results = self.known_units(&keys);
-        let missing: Vec<usize> =
-            results.iter().enumerate().filter(|(_, result)| result.is_none()).map(|(place, _)| place).collect();
+        let missing: Vec<usize> = results
+            .iter()
+            .enumerate()
+            .filter(|(_, result)| result.is_none())
+            .map(|(place, _)| place)
+            .collect();
         let mut buffer = UnitBuffer::new(self);
         let mut work = || -> Result<(), OpError> {
             for places in missing.chunks(batch.max(1)) {
@@ -384,13 +456,22 @@ impl StageCtx {
         buffer.commit()?;
         worked?;
         let results: Option<Vec<UnitResult>> = results.into_iter().collect();
-        results.ok_or_else(|| OpError::Bug(format!("op `{}` gave too few unit results", self.parts.args.op())))
+        results.ok_or_else(|| {
+            OpError::Bug(format!(
+                "op `{}` gave too few unit results",
+                self.parts.args.op()
+            ))
+        })
     }
 
     pub(crate) fn known_units(&self, keys: &[Digest]) -> Vec<Option<UnitResult>> {
         let found = self.parts.cache.units.get(keys);
-        let wanted = |result: &UnitResult| !(self.parts.retry_bad && matches!(result, UnitResult::Bad(_)));
-        found.into_iter().map(|bytes| bytes.and_then(|bytes| decode(&bytes)).filter(wanted)).collect()
+        let wanted =
+            |result: &UnitResult| !(self.parts.retry_bad && matches!(result, UnitResult::Bad(_)));
+        found
+            .into_iter()
+            .map(|bytes| bytes.and_then(|bytes| decode(&bytes)).filter(wanted))
+            .collect()
     }
 
     /// An object that was put before is part of the result.
@@ -400,7 +481,10 @@ impl StageCtx {
 
     /// Why the first item was put aside.
     pub(crate) fn first_reason(&self) -> String {
-        self.traces().quarantined.first().map_or(String::new(), |first| first.reason.clone())
+        self.traces()
+            .quarantined
+            .first()
+            .map_or(String::new(), |first| first.reason.clone())
     }
 
     pub(crate) fn traces(&self) -> MutexGuard<'_, Traces> {
@@ -429,9 +513,13 @@ pub(crate) fn budget_error(ctx: &StageCtx, bad: u64, total: u64) -> Option<OpErr
     }
     let reason = ctx.first_reason();
     let share = share_ppm as f64 / 1e6;
-    let what =
-        format!("{bad} of {total} items could not be used, more than @max_bad({share:?}) allows; the first: {reason}");
-    Some(OpError::failed(what, "mend the items, or raise @max_bad if so many may be left out"))
+    let what = format!(
+        "{bad} of {total} items could not be used, more than @max_bad({share:?}) allows; the first: {reason}"
+    );
+    Some(OpError::failed(
+        what,
+        "mend the items, or raise @max_bad if so many may be left out",
+    ))
 }
 
 /// Results of units on their way to the disk.
@@ -443,19 +531,30 @@ pub(crate) struct UnitBuffer<'a> {
 
 impl<'a> UnitBuffer<'a> {
     pub(crate) fn new(ctx: &'a StageCtx) -> Self {
-        Self { ctx, group: Vec::new(), committed: Instant::now() }
+        Self {
+            ctx,
+            group: Vec::new(),
+            committed: Instant::now(),
+        }
     }
 
     pub(crate) fn add(&mut self, key: Digest, result: &UnitResult) -> Result<(), OpError> {
         self.group.push((key, encode(result)));
         let (count, age) = (self.group.len(), self.committed.elapsed());
         let due = count >= GROUP_UNITS && age >= GROUP_INTERVAL;
-        if due || count >= GROUP_UNITS_MAX || age >= GROUP_INTERVAL_MAX { self.commit() } else { Ok(()) }
+        if due || count >= GROUP_UNITS_MAX || age >= GROUP_INTERVAL_MAX {
+            self.commit()
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) fn commit(&mut self) -> Result<(), OpError> {
         if !self.group.is_empty() {
-            self.ctx.cache().units.put(std::mem::take(&mut self.group))?;
+            self.ctx
+                .cache()
+                .units
+                .put(std::mem::take(&mut self.group))?;
         }
         self.committed = Instant::now();
         Ok(())
@@ -486,7 +585,9 @@ pub(crate) fn object_error(error: ObjectError) -> OpError {
     match error {
         ObjectError::Missing(digest) => OpError::Damaged(digest),
         ObjectError::Disk(error) => OpError::Disk(error),
-        ObjectError::Read { .. } => OpError::failed(error.to_string(), "check the disk, then run again"),
+        ObjectError::Read { .. } => {
+            OpError::failed(error.to_string(), "check the disk, then run again")
+        }
     }
 }
 
@@ -510,10 +611,13 @@ impl Dataset<'_> {
 
     /// The items, ascending by id.
     pub fn items(&self) -> impl Iterator<Item = Result<Item, OpError>> {
-        self.manifest.chunks.iter().flat_map(|(digest, _)| match self.chunk(digest) {
-            Ok(chunk) => chunk.items.into_iter().map(Ok).collect::<Vec<_>>(),
-            Err(error) => vec![Err(error)],
-        })
+        self.manifest
+            .chunks
+            .iter()
+            .flat_map(|(digest, _)| match self.chunk(digest) {
+                Ok(chunk) => chunk.items.into_iter().map(Ok).collect::<Vec<_>>(),
+                Err(error) => vec![Err(error)],
+            })
     }
 
     pub(crate) fn chunks(&self) -> impl Iterator<Item = (Digest, u32)> {
@@ -548,11 +652,17 @@ impl DatasetWriter<'_> {
     pub fn finish(self) -> Result<Output, OpError> {
         let mut manifest = Manifest { chunks: Vec::new() };
         for chunk in self.gatherer.chunks() {
-            let count = u32::try_from(chunk.items.len()).expect("chunks are bounded far below 2^32 items");
-            manifest.chunks.push((self.ctx.put(&chunk.encode())?, count));
+            let count =
+                u32::try_from(chunk.items.len()).expect("chunks are bounded far below 2^32 items");
+            manifest
+                .chunks
+                .push((self.ctx.put(&chunk.encode())?, count));
         }
         let count = Some(manifest.len());
-        Ok(Output { count, ..Output::of(self.ctx.put(&manifest.encode())?) })
+        Ok(Output {
+            count,
+            ..Output::of(self.ctx.put(&manifest.encode())?)
+        })
     }
 }
 
@@ -576,7 +686,13 @@ impl StageCheckpoints {
     pub fn due(&self, step: u64) -> bool {
         let over = match self.every_steps {
             Some(every) => step.is_multiple_of(every.max(1)),
-            None => self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= self.every,
+            None => {
+                self.last
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .elapsed()
+                    >= self.every
+            }
         };
         over || self.stop.asked()
     }
@@ -585,12 +701,20 @@ impl StageCheckpoints {
     ///
     /// # Errors
     /// [`OpError::Disk`], or what `write` gives.
-    pub fn save(&self, step: u64, write: impl FnOnce(&Path) -> Result<(), OpError>) -> Result<(), OpError> {
-        self.checkpoints.save(step, write).map_err(|error| match error {
-            CheckpointError::Disk(error) => OpError::Disk(error),
-            CheckpointError::Writer(error) => error,
-            CheckpointError::Read { .. } => OpError::failed(error.to_string(), "check the disk, then run again"),
-        })?;
+    pub fn save(
+        &self,
+        step: u64,
+        write: impl FnOnce(&Path) -> Result<(), OpError>,
+    ) -> Result<(), OpError> {
+        self.checkpoints
+            .save(step, write)
+            .map_err(|error| match error {
+                CheckpointError::Disk(error) => OpError::Disk(error),
+                CheckpointError::Writer(error) => error,
+                CheckpointError::Read { .. } => {
+                    OpError::failed(error.to_string(), "check the disk, then run again")
+                }
+            })?;
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         Ok(())
     }

@@ -63,21 +63,30 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
-        let (head, rest) = self.rest.split_at_checked(len).ok_or(self.error("cut short"))?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(self.error("cut short"))?;
         self.rest = rest;
         Ok(head)
     }
 
     pub(crate) fn u32(&mut self) -> Result<u32, FormatError> {
-        Ok(u32::from_be_bytes(self.take(4)?.try_into().expect("four bytes were taken")))
+        Ok(u32::from_be_bytes(
+            self.take(4)?.try_into().expect("four bytes were taken"),
+        ))
     }
 
     pub(crate) fn u64(&mut self) -> Result<u64, FormatError> {
-        Ok(u64::from_be_bytes(self.take(8)?.try_into().expect("eight bytes were taken")))
+        Ok(u64::from_be_bytes(
+            self.take(8)?.try_into().expect("eight bytes were taken"),
+        ))
     }
 
     pub(crate) fn digest(&mut self) -> Result<Digest, FormatError> {
-        Ok(Digest::from_bytes(self.take(32)?.try_into().expect("32 bytes were taken")))
+        Ok(Digest::from_bytes(
+            self.take(32)?.try_into().expect("32 bytes were taken"),
+        ))
     }
 
     /// Bytes preceded by their length.
@@ -87,11 +96,18 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn end(&self) -> Result<(), FormatError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(self.error("bytes after the end")) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.error("bytes after the end"))
+        }
     }
 
     pub(crate) fn error(&self, detail: &'static str) -> FormatError {
-        FormatError { what: self.what, detail }
+        FormatError {
+            what: self.what,
+            detail,
+        }
     }
 }
 
@@ -126,7 +142,10 @@ impl Chunk {
             if len > PAYLOAD_BYTES_MAX {
                 return Err(reader.error("a payload of impossible length"));
             }
-            items.push(Item { id, payload: reader.take(len as usize)?.to_vec() });
+            items.push(Item {
+                id,
+                payload: reader.take(len as usize)?.to_vec(),
+            });
         }
         reader.end()?;
         Ok(Self { items })
@@ -185,7 +204,11 @@ impl Manifest {
         }
         reader.end()?;
         let manifest = Self { chunks };
-        if manifest.len() == items { Ok(manifest) } else { Err(reader.error("the counts do not add up")) }
+        if manifest.len() == items {
+            Ok(manifest)
+        } else {
+            Err(reader.error("the counts do not add up"))
+        }
     }
 }
 
@@ -257,11 +280,18 @@ impl Gatherer {
 
     /// The chunks of the dataset, in order.
     pub fn chunks(self) -> impl Iterator<Item = Chunk> {
-        let mut items = self.items.into_iter().map(|(id, payload)| Item { id, payload });
+        let mut items = self
+            .items
+            .into_iter()
+            .map(|(id, payload)| Item { id, payload });
         std::iter::from_fn(move || {
             let mut chunk = Chunk { items: Vec::new() };
             for item in items.by_ref() {
-                let last = item.id.as_bytes().last().is_some_and(|byte| byte & BOUNDARY_MASK == 0);
+                let last = item
+                    .id
+                    .as_bytes()
+                    .last()
+                    .is_some_and(|byte| byte & BOUNDARY_MASK == 0);
                 chunk.items.push(item);
                 if last || chunk.items.len() == CHUNK_ITEMS_MAX {
                     break;
@@ -281,7 +311,9 @@ mod tests {
     fn chunks(names: &[u32]) -> Vec<Chunk> {
         let mut gatherer = Gatherer::default();
         for name in names {
-            gatherer.add(Digest::of(&name.to_be_bytes()), name.to_be_bytes().to_vec()).unwrap();
+            gatherer
+                .add(Digest::of(&name.to_be_bytes()), name.to_be_bytes().to_vec())
+                .unwrap();
         }
         gatherer.chunks().collect()
     }
@@ -299,10 +331,18 @@ mod tests {
     fn every_cut_of_a_chunk_or_manifest_shows_in_its_length() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let items =
-            (0..5_u8).map(|number| Item { id: Digest::of(&[number]), payload: vec![number; 9 * number as usize] });
-        let chunk = Chunk { items: items.collect() }.encode();
-        let manifest = Manifest { chunks: vec![(Digest::of(b"a"), 3), (Digest::of(b"b"), 4)] }.encode();
+        let items = (0..5_u8).map(|number| Item {
+            id: Digest::of(&[number]),
+            payload: vec![number; 9 * number as usize],
+        });
+        let chunk = Chunk {
+            items: items.collect(),
+        }
+        .encode();
+        let manifest = Manifest {
+            chunks: vec![(Digest::of(b"a"), 3), (Digest::of(b"b"), 4)],
+        }
+        .encode();
         let right = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
             has_its_length(&path, bytes.len() as u64).unwrap()
@@ -314,7 +354,10 @@ mod tests {
             }
             assert!(!right(&[bytes.as_slice(), b"!"].concat()), "too long");
         }
-        assert!(right(b"anything else") && right(b"short") && right(b""), "what has no length of its own is as it is");
+        assert!(
+            right(b"anything else") && right(b"short") && right(b""),
+            "what has no length of its own is as it is"
+        );
     }
 
     proptest! {

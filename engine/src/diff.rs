@@ -51,9 +51,14 @@ impl StageDiff {
 /// Compares two runs. Their records, also those of removed results, say which fields differ.
 pub fn diff(reader: &Reader, old: &RunLog, new: &RunLog) -> RunDiff {
     let (before, after) = (old.ends(), new.ends());
-    let only = |these: &BTreeMap<&str, &StageEnd>, others: &BTreeMap<&str, &StageEnd>| -> Vec<Arc<str>> {
-        these.keys().filter(|stage| !others.contains_key(*stage)).map(|stage| Arc::from(*stage)).collect()
-    };
+    let only =
+        |these: &BTreeMap<&str, &StageEnd>, others: &BTreeMap<&str, &StageEnd>| -> Vec<Arc<str>> {
+            these
+                .keys()
+                .filter(|stage| !others.contains_key(*stage))
+                .map(|stage| Arc::from(*stage))
+                .collect()
+        };
     let mut found = RunDiff {
         params: differences(&params(old), &params(new)),
         only_old: only(&before, &after),
@@ -62,8 +67,12 @@ pub fn diff(reader: &Reader, old: &RunLog, new: &RunLog) -> RunDiff {
         same: 0,
     };
     for logged in &new.events {
-        let Event::StageFinished(now) = &logged.event else { continue };
-        let Some(then) = before.get(&*now.stage) else { continue };
+        let Event::StageFinished(now) = &logged.event else {
+            continue;
+        };
+        let Some(then) = before.get(&*now.stage) else {
+            continue;
+        };
         match compare(reader, then, now) {
             Some(stage) => found.stages.push(stage),
             None => found.same += 1,
@@ -81,13 +90,16 @@ fn params(log: &RunLog) -> Vec<(String, String)> {
 }
 
 fn compare(reader: &Reader, then: &StageEnd, now: &StageEnd) -> Option<StageDiff> {
-    let ended = |end: &StageEnd| matches!(end.status, Status::Ran | Status::Reused | Status::CutOff);
+    let ended =
+        |end: &StageEnd| matches!(end.status, Status::Ran | Status::Reused | Status::CutOff);
     if then.key == now.key && then.output == now.output && ended(then) == ended(now) {
         return None;
     }
     let record = |end: &StageEnd| -> Option<Record> {
         let key = end.key?;
-        reader.record(&key).or_else(|| reader.evicted(&key).map(|(record, _)| record))
+        reader
+            .record(&key)
+            .or_else(|| reader.evicted(&key).map(|(record, _)| record))
     };
     let fields = match (then.key == now.key, record(then), record(now)) {
         (true, ..) => Some(Vec::new()),
@@ -104,11 +116,23 @@ fn compare(reader: &Reader, then: &StageEnd, now: &StageEnd) -> Option<StageDiff
     })
 }
 
-fn metrics(then: &[(String, f64)], now: &[(String, f64)]) -> Vec<(String, Option<f64>, Option<f64>)> {
+fn metrics(
+    then: &[(String, f64)],
+    now: &[(String, f64)],
+) -> Vec<(String, Option<f64>, Option<f64>)> {
     let value = |metrics: &[(String, f64)], name: &str| {
-        metrics.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+        metrics
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| *value)
     };
-    let names: BTreeSet<&str> = then.iter().chain(now).map(|(name, _)| name.as_str()).collect();
-    let both = names.into_iter().map(|name| (name.to_owned(), value(then, name), value(now, name)));
+    let names: BTreeSet<&str> = then
+        .iter()
+        .chain(now)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let both = names
+        .into_iter()
+        .map(|name| (name.to_owned(), value(then, name), value(now, name)));
     both.filter(|(_, then, now)| then != now).collect()
 }

@@ -168,7 +168,9 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -178,7 +180,10 @@ mod tests {
 
     #[test]
     fn a_field_cannot_pass_for_two() {
-        assert_ne!(Digest::parts("t", &[b"ab", b"c"]), Digest::parts("t", &[b"a", b"bc"]));
+        assert_ne!(
+            Digest::parts("t", &[b"ab", b"c"]),
+            Digest::parts("t", &[b"a", b"bc"])
+        );
         assert_ne!(Digest::parts("t", &[b"a"]), Digest::parts("u", &[b"a"]));
     }
 
@@ -186,6 +191,9 @@ mod tests {
     fn hex_goes_there_and_back() {
         let digest = Digest::of(b"x");
         assert_eq!(digest.to_string().parse(), Ok(digest));
-        assert_eq!("zz".parse::<Digest>().unwrap_err().to_string(), "`zz` is not a digest: 64 hex digits are due");
+        assert_eq!(
+            "zz".parse::<Digest>().unwrap_err().to_string(),
+            "`zz` is not a digest: 64 hex digits are due"
+        );
     }
 }

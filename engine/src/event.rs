@@ -246,11 +246,15 @@ pub(crate) struct Audience<'l> {
 impl Audience<'_> {
     pub(crate) fn tell(&mut self, event: &Event) {
         let at = self.elapsed_ms();
-        self.listeners.iter_mut().for_each(|listener| listener.event(at, event));
+        self.listeners
+            .iter_mut()
+            .for_each(|listener| listener.event(at, event));
     }
 
     pub(crate) fn idle(&mut self) {
-        self.listeners.iter_mut().for_each(|listener| listener.idle());
+        self.listeners
+            .iter_mut()
+            .for_each(|listener| listener.idle());
     }
 
     pub(crate) fn elapsed_ms(&self) -> u64 {

@@ -35,8 +35,17 @@ struct State {
 impl State {
     /// The files and folders that an export put into the folder of its path.
     fn names(&self) -> BTreeSet<PathBuf> {
-        let first = |path: &PathBuf| path.components().next().map(|part| PathBuf::from(part.as_os_str()));
-        self.files.iter().map(|file| &file.path).chain(&self.stale).filter_map(first).collect()
+        let first = |path: &PathBuf| {
+            path.components()
+                .next()
+                .map(|part| PathBuf::from(part.as_os_str()))
+        };
+        self.files
+            .iter()
+            .map(|file| &file.path)
+            .chain(&self.stale)
+            .filter_map(first)
+            .collect()
     }
 }
 
@@ -60,7 +69,14 @@ pub(crate) struct ExportJob<'a> {
 impl ExportJob<'_> {
     fn input(&self, artifact: &Artifact) -> Digest {
         let version = self.op.version.to_be_bytes();
-        Digest::parts("blip/export/1", &[self.op.format.name.as_bytes(), &version, artifact.digest.as_bytes()])
+        Digest::parts(
+            "blip/export/1",
+            &[
+                self.op.format.name.as_bytes(),
+                &version,
+                artifact.digest.as_bytes(),
+            ],
+        )
     }
 
     /// Waits for others who write the same export: they take moments, and leave nothing to do.
@@ -78,16 +94,26 @@ impl ExportJob<'_> {
         let target = self.base.join(&self.export.path);
         let Some((folder, name)) = split_target(&target) else {
             let what = format!("`{}` is no path for an export", self.export.path);
-            return Err(OpError::failed(what, "name a file, such as \"out/pairs.json\""));
+            return Err(OpError::failed(
+                what,
+                "name a file, such as \"out/pairs.json\"",
+            ));
         };
         let input = self.input(artifact);
-        let place = Digest::parts("blip/export-place/1", &[target.as_os_str().as_encoded_bytes()]);
+        let place = Digest::parts(
+            "blip/export-place/1",
+            &[target.as_os_str().as_encoded_bytes()],
+        );
         let state_path = self.cache.folder().join("exports").join(place.to_string());
         let _turn = self.turn(&place);
-        let old = fs::read(&state_path).ok().and_then(|bytes| sealed::open::<State>(&bytes).ok());
+        let old = fs::read(&state_path)
+            .ok()
+            .and_then(|bytes| sealed::open::<State>(&bytes).ok());
         let current = |state: &State| {
             let gone = |name: &PathBuf| folder.join(name).symlink_metadata().is_err();
-            state.input == input && state.files.iter().all(|file| file.is_there(folder)) && state.stale.iter().all(gone)
+            state.input == input
+                && state.files.iter().all(|file| file.is_there(folder))
+                && state.stale.iter().all(gone)
         };
         let disk = self.cache.disk();
         // Always the same name, so that what a killed run left there goes away.
@@ -100,7 +126,10 @@ impl ExportJob<'_> {
         }
         disk.create_folder(folder)?;
         disk.create_passing_folder(&temporary)?;
-        let place = ExportTarget { folder: temporary.clone(), name };
+        let place = ExportTarget {
+            folder: temporary.clone(),
+            name,
+        };
         let written = (self.op.run)(ctx, artifact, &place)
             .and_then(|_| self.publish(&temporary, folder, input, &state_path, old.as_ref()));
         let _ = fs::remove_dir_all(&temporary);
@@ -118,24 +147,45 @@ impl ExportJob<'_> {
     ) -> Result<(), OpError> {
         let disk = self.cache.disk();
         let ours = old.map_or(BTreeSet::new(), State::names);
-        let mut names: Vec<PathBuf> =
-            fs::read_dir(from).into_iter().flatten().flatten().map(|entry| PathBuf::from(entry.file_name())).collect();
+        let mut names: Vec<PathBuf> = fs::read_dir(from)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| PathBuf::from(entry.file_name()))
+            .collect();
         names.sort();
         let foreign = |name: &&PathBuf| {
             let there = to.join(name);
-            there.symlink_metadata().is_ok() && !ours.contains(*name) && !same_content(&from.join(name), &there)
+            there.symlink_metadata().is_ok()
+                && !ours.contains(*name)
+                && !same_content(&from.join(name), &there)
         };
         if let Some(name) = names.iter().find(foreign) {
-            let what =
-                format!("{} exists and was not written by `export {}`", to.join(name).display(), self.export.name);
-            return Err(OpError::failed(what, "move it away, or export to another path"));
+            let what = format!(
+                "{} exists and was not written by `export {}`",
+                to.join(name).display(),
+                self.export.name
+            );
+            return Err(OpError::failed(
+                what,
+                "move it away, or export to another path",
+            ));
         }
         disk.sync_all(from)?;
         // A rename changes neither length nor time, so this is how they will be.
         let mut files = Vec::new();
-        names.iter().for_each(|name| Written::below(from, name, &mut files));
-        let stale: Vec<PathBuf> = ours.into_iter().filter(|name| !names.contains(name)).collect();
-        let state = State { input, files, stale };
+        names
+            .iter()
+            .for_each(|name| Written::below(from, name, &mut files));
+        let stale: Vec<PathBuf> = ours
+            .into_iter()
+            .filter(|name| !names.contains(name))
+            .collect();
+        let state = State {
+            input,
+            files,
+            stale,
+        };
         disk.write(state_path, &sealed::seal(&state))?;
         for name in &state.stale {
             disk.remove(&to.join(name))?;
@@ -168,16 +218,27 @@ impl Written {
             found.extend(Self::of(folder, path.to_path_buf()));
             return;
         }
-        let mut names: Vec<_> =
-            fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+        let mut names: Vec<_> = fs::read_dir(place)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
         names.sort();
-        names.iter().for_each(|name| Self::below(folder, &path.join(name), found));
+        names
+            .iter()
+            .for_each(|name| Self::below(folder, &path.join(name), found));
     }
 
     fn of(folder: &Path, path: PathBuf) -> Option<Self> {
         let metadata = fs::metadata(folder.join(&path)).ok()?;
-        let mtime_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-        Some(Self { path, len: metadata.len(), mtime_ns })
+        let mtime_ns =
+            i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+        Some(Self {
+            path,
+            len: metadata.len(),
+            mtime_ns,
+        })
     }
 
     fn is_there(&self, folder: &Path) -> bool {

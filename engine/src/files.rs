@@ -41,7 +41,10 @@ pub struct Files<'a> {
 impl<'a> Files<'a> {
     /// Files relative to `base`; digests are looked up in `known` and remembered there.
     pub fn new(base: &Path, known: Option<&'a FileDigests>) -> Self {
-        Self { base: base.to_path_buf(), known }
+        Self {
+            base: base.to_path_buf(),
+            known,
+        }
     }
 
     /// The files that a pattern such as `data/*.tar` names, sorted by name.
@@ -53,7 +56,11 @@ impl<'a> Files<'a> {
             return Ok(vec![self.file(pattern)?]);
         }
         let base = glob::Pattern::escape(&self.base.to_string_lossy());
-        let full = if Path::new(pattern).is_absolute() { pattern.to_owned() } else { format!("{base}/{pattern}") };
+        let full = if Path::new(pattern).is_absolute() {
+            pattern.to_owned()
+        } else {
+            format!("{base}/{pattern}")
+        };
         let paths = glob::glob(&full).map_err(|error| {
             OpError::failed(
                 format!("`{pattern}` is not a pattern of files: {}", error.msg),
@@ -64,7 +71,11 @@ impl<'a> Files<'a> {
         for path in paths {
             let path = path.map_err(|error| {
                 OpError::failed(
-                    format!("could not read {}: {}", error.path().display(), error.error()),
+                    format!(
+                        "could not read {}: {}",
+                        error.path().display(),
+                        error.error()
+                    ),
                     "make the folder readable",
                 )
             })?;
@@ -75,7 +86,10 @@ impl<'a> Files<'a> {
         files.sort_by(|left, right| left.name.cmp(&right.name));
         if files.is_empty() {
             let what = format!("no file matches `{pattern}` in {}", self.base.display());
-            return Err(OpError::failed(what, "check the pattern; it is relative to the workflow's folder"));
+            return Err(OpError::failed(
+                what,
+                "check the pattern; it is relative to the workflow's folder",
+            ));
         }
         Ok(files)
     }
@@ -95,7 +109,9 @@ impl<'a> Files<'a> {
     pub fn folder(&self, name: &str, wanted: &[&str]) -> Result<Vec<SourceFile>, OpError> {
         let folder = self.base.join(name);
         let there = wanted.iter().filter(|file| folder.join(file).exists());
-        there.map(|file| self.digest(format!("{name}/{file}"), folder.join(file))).collect()
+        there
+            .map(|file| self.digest(format!("{name}/{file}"), folder.join(file)))
+            .collect()
     }
 
     /// The bytes of a file, which must be as they were when it was digested.
@@ -104,11 +120,18 @@ impl<'a> Files<'a> {
     /// When it cannot be read or has changed.
     pub fn read(&self, file: &SourceFile) -> Result<Vec<u8>, OpError> {
         let bytes = fs::read(&file.path).map_err(|error| unreadable(&file.path, &error))?;
-        if Digest::of(&bytes) == file.digest { Ok(bytes) } else { Err(changed(&file.path)) }
+        if Digest::of(&bytes) == file.digest {
+            Ok(bytes)
+        } else {
+            Err(changed(&file.path))
+        }
     }
 
     fn name_of(&self, path: &Path) -> String {
-        path.strip_prefix(&self.base).unwrap_or(path).to_string_lossy().into_owned()
+        path.strip_prefix(&self.base)
+            .unwrap_or(path)
+            .to_string_lossy()
+            .into_owned()
     }
 
     fn digest(&self, name: String, path: PathBuf) -> Result<SourceFile, OpError> {
@@ -122,19 +145,34 @@ impl<'a> Files<'a> {
         let stat = stat_key(&path, &before);
         let known = self.known.and_then(|known| known.get(&stat));
         if let Some(digest) = known {
-            return Ok(SourceFile { name, path, digest, len: before.len(), keyed_name: false });
+            return Ok(SourceFile {
+                name,
+                path,
+                digest,
+                len: before.len(),
+                keyed_name: false,
+            });
         }
         let (digest, len) = Digest::of_file(&path).map_err(|error| unreadable(&path, &error))?;
         let after = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
         if stat_key(&path, &after) != stat || len != after.len() {
             return Err(changed(&path));
         }
-        let settled =
-            after.modified().is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > RACY));
+        let settled = after.modified().is_ok_and(|time| {
+            SystemTime::now()
+                .duration_since(time)
+                .is_ok_and(|age| age > RACY)
+        });
         if let (Some(known), true) = (self.known, settled) {
             known.add(&stat, &digest);
         }
-        Ok(SourceFile { name, path, digest, len, keyed_name: false })
+        Ok(SourceFile {
+            name,
+            path,
+            digest,
+            len,
+            keyed_name: false,
+        })
     }
 }
 
@@ -142,13 +180,21 @@ impl SourceFile {
     /// The same file with its name in the key.
     #[must_use]
     pub fn named(self) -> Self {
-        Self { keyed_name: true, ..self }
+        Self {
+            keyed_name: true,
+            ..self
+        }
     }
 
     /// Whether the file still has the content it was digested with, looked up as cheaply as that can be said.
     pub(crate) fn unchanged(&self, known: &FileDigests) -> bool {
-        let files = Files { base: PathBuf::new(), known: Some(known) };
-        files.digest(self.name.clone(), self.path.clone()).is_ok_and(|now| now.digest == self.digest)
+        let files = Files {
+            base: PathBuf::new(),
+            known: Some(known),
+        };
+        files
+            .digest(self.name.clone(), self.path.clone())
+            .is_ok_and(|now| now.digest == self.digest)
     }
 }
 
@@ -163,7 +209,10 @@ fn stat_key(path: &Path, metadata: &Metadata) -> Digest {
         metadata.ctime().cast_unsigned(),
         metadata.ctime_nsec().cast_unsigned(),
     ];
-    let fields: Vec<u8> = fields.iter().flat_map(|field| field.to_be_bytes()).collect();
+    let fields: Vec<u8> = fields
+        .iter()
+        .flat_map(|field| field.to_be_bytes())
+        .collect();
     Digest::parts("blip/stat/1", &[path.as_os_str().as_bytes(), &fields])
 }
 

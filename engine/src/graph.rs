@@ -58,21 +58,31 @@ impl Graph {
         };
         let mut step_names = StepNames::default();
         for stage in &program.stages {
-            let op = ops.op(stage.op).expect("the program was checked against these ops");
+            let op = ops
+                .op(stage.op)
+                .expect("the program was checked against these ops");
             let result = match &op.body {
                 Body::Compose(steps) => {
                     let steps = steps(&stage.args);
                     let last = steps.len().saturating_sub(1);
                     let mut previous = None;
                     for (number, step) in steps.into_iter().enumerate() {
-                        let op = ops.op(step.op).expect("a composed op names ops of its own set");
+                        let op = ops
+                            .op(step.op)
+                            .expect("a composed op names ops of its own set");
                         let name = if number == last {
                             Arc::clone(&stage.name)
                         } else {
                             step_names.next(program, &format!("{}/{}", stage.name, step.op))
                         };
                         let taken = step.previous.zip(previous);
-                        previous = Some(graph.add(name, op, step.args, taken, Arc::clone(&stage.attributes)));
+                        previous = Some(graph.add(
+                            name,
+                            op,
+                            step.args,
+                            taken,
+                            Arc::clone(&stage.attributes),
+                        ));
                     }
                     previous.expect("a composed op has at least one step")
                 }
@@ -88,7 +98,10 @@ impl Graph {
                 graph.names.insert(Arc::clone(name), *node);
             }
         }
-        let defaults = program.default_targets.iter().filter_map(|stage| graph.results.get(stage.0 as usize));
+        let defaults = program
+            .default_targets
+            .iter()
+            .filter_map(|stage| graph.results.get(stage.0 as usize));
         graph.defaults = defaults.copied().collect();
         graph
     }
@@ -103,7 +116,10 @@ impl Graph {
     ) -> NodeIndex {
         let first = self.inputs.len();
         for (arg, value) in args.iter() {
-            value.each_stage(&mut |id| self.inputs.extend(self.results.get(id.0 as usize).map(|node| (arg, *node))));
+            value.each_stage(&mut |id| {
+                self.inputs
+                    .extend(self.results.get(id.0 as usize).map(|node| (arg, *node)))
+            });
         }
         self.inputs.extend(previous);
         let inputs = self.inputs.get_mut(first..).unwrap_or_default();
@@ -111,7 +127,13 @@ impl Graph {
         inputs.sort_by_key(|(arg, _)| *arg);
         let args = Args::new(op.signature.name, args);
         let output = op.signature.output;
-        let node = Node { name: Arc::clone(&name), op: Arc::clone(op), args, attributes, output };
+        let node = Node {
+            name: Arc::clone(&name),
+            op: Arc::clone(op),
+            args,
+            attributes,
+            output,
+        };
         let node = self.nodes.add_node(Arc::new(node));
         self.names.insert(name, node);
         for (_, from) in inputs {
@@ -140,7 +162,10 @@ impl Graph {
 
     /// The stages that take a stage's result, each once.
     pub fn consumers(&self, id: NodeId) -> Vec<NodeId> {
-        let mut consumers: Vec<NodeId> = self.nodes.neighbors_directed(id, Direction::Outgoing).collect();
+        let mut consumers: Vec<NodeId> = self
+            .nodes
+            .neighbors_directed(id, Direction::Outgoing)
+            .collect();
         consumers.sort_unstable();
         consumers.dedup();
         consumers
@@ -148,7 +173,9 @@ impl Graph {
 
     /// The exports of the workflow, with the stage each one writes.
     pub fn exports(&self) -> impl Iterator<Item = (&Export, NodeId)> {
-        self.exports.iter().filter_map(|export| Some((export, *self.results.get(export.stage.0 as usize)?)))
+        self.exports
+            .iter()
+            .filter_map(|export| Some((export, *self.results.get(export.stage.0 as usize)?)))
     }
 
     /// The stage of a name: a binding's, or that of a step.
@@ -173,7 +200,12 @@ impl Graph {
         let mut above = BTreeSet::new();
         let mut stack = vec![id];
         while let Some(id) = stack.pop() {
-            stack.extend(self.inputs(id).iter().map(|(_, input)| *input).filter(|input| above.insert(*input)));
+            stack.extend(
+                self.inputs(id)
+                    .iter()
+                    .map(|(_, input)| *input)
+                    .filter(|input| above.insert(*input)),
+            );
         }
         above.into_iter().collect()
     }
@@ -193,12 +225,16 @@ impl Graph {
         let mut wanted = vec![false; self.nodes.node_count()];
         let mut stack = targets.to_vec();
         while let Some(id) = stack.pop() {
-            let Some(seen) = wanted.get_mut(id.index()) else { continue };
+            let Some(seen) = wanted.get_mut(id.index()) else {
+                continue;
+            };
             if !std::mem::replace(seen, true) {
                 stack.extend(self.inputs(id).iter().map(|(_, input)| *input));
             }
         }
-        self.ids().filter(|id| wanted.get(id.index()) == Some(&true)).collect()
+        self.ids()
+            .filter(|id| wanted.get(id.index()) == Some(&true))
+            .collect()
     }
 }
 
@@ -213,13 +249,16 @@ impl StepNames {
     /// `kept/score`, or `kept/score.2` where that is taken.
     fn next(&mut self, program: &Program, name: &str) -> Arc<str> {
         if self.taken.is_empty() {
-            self.taken.extend(program.stages.iter().map(|stage| Arc::clone(&stage.name)));
+            self.taken
+                .extend(program.stages.iter().map(|stage| Arc::clone(&stage.name)));
             self.taken.extend(program.aliases.keys().cloned());
         }
         let numbered = (2..).map(|number| format!("{name}.{number}"));
         let mut names = std::iter::once(name.to_owned()).chain(numbered);
-        let name: Arc<str> =
-            names.find(|name| !self.taken.contains(name.as_str())).expect("numbers do not run out").into();
+        let name: Arc<str> = names
+            .find(|name| !self.taken.contains(name.as_str()))
+            .expect("numbers do not run out")
+            .into();
         self.taken.insert(Arc::clone(&name));
         name
     }

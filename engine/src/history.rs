@@ -70,13 +70,22 @@ impl Reader {
     pub fn log(&self, run: &str) -> io::Result<RunLog> {
         let path = self.log_path(run);
         let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && path.parent().is_some_and(Path::is_dir) => {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && path.parent().is_some_and(Path::is_dir) =>
+            {
                 String::new()
             }
             text => text?,
         };
-        let events = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Ok(RunLog { run: run.to_owned(), events })
+        let events = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        Ok(RunLog {
+            run: run.to_owned(),
+            events,
+        })
     }
 
     /// Where the log of a run is, for readers that follow it.
@@ -126,7 +135,8 @@ impl Reader {
     /// The newest record of every stage of a workflow that is still there, by the stage's name.
     pub fn last_records(&self, workflow: &str) -> BTreeMap<String, Record> {
         let ledger = self.ledger(workflow);
-        let record = |(name, last): (&str, &Arc<Finished>)| Some((name.to_owned(), self.record(&last.key)?));
+        let record =
+            |(name, last): (&str, &Arc<Finished>)| Some((name.to_owned(), self.record(&last.key)?));
         ledger.iter().filter_map(record).collect()
     }
 }
@@ -146,10 +156,14 @@ impl RunLog {
     /// How each stage ended, by name.
     pub fn ends(&self) -> BTreeMap<&str, &StageEnd> {
         let end = |logged: &Logged| matches!(logged.event, Event::StageFinished(_));
-        let ends = self.events.iter().filter(|logged| end(logged)).filter_map(|logged| match &logged.event {
-            Event::StageFinished(end) => Some((&*end.stage, end.as_ref())),
-            _ => None,
-        });
+        let ends =
+            self.events
+                .iter()
+                .filter(|logged| end(logged))
+                .filter_map(|logged| match &logged.event {
+                    Event::StageFinished(end) => Some((&*end.stage, end.as_ref())),
+                    _ => None,
+                });
         ends.collect()
     }
 }

@@ -62,20 +62,29 @@ pub fn child(ops: &OpSet, job: &Path) -> u8 {
     let over = Arc::new(AtomicBool::new(false));
     listen(stop.clone(), Arc::clone(&over));
     let (events, heard) = channel::bounded::<Event>(256);
-    let printer = std::thread::spawn(move || heard.iter().for_each(|event| say(&Line::Event(event))));
+    let printer =
+        std::thread::spawn(move || heard.iter().for_each(|event| say(&Line::Event(event))));
     let answered = match StageJob::read(job, ops) {
-        Ok((job, folder)) => match Cache::open(&folder, IndexKind::Memory, job.disk(), Access::Run, |_| true) {
-            Ok(opened) => {
-                let cache = Arc::new(opened.cache);
-                let ran = worker::run(job.into_run(Arc::clone(&cache), stop, events));
-                let flushed = cache.objects.flush().map_err(OpError::Disk);
-                Answered::of(Ran { result: ran.result.and_then(|record| flushed.map(|()| record)), ..ran })
+        Ok((job, folder)) => {
+            match Cache::open(&folder, IndexKind::Memory, job.disk(), Access::Run, |_| {
+                true
+            }) {
+                Ok(opened) => {
+                    let cache = Arc::new(opened.cache);
+                    let ran = worker::run(job.into_run(Arc::clone(&cache), stop, events));
+                    let flushed = cache.objects.flush().map_err(OpError::Disk);
+                    Answered::of(Ran {
+                        result: ran.result.and_then(|record| flushed.map(|()| record)),
+                        ..ran
+                    })
+                }
+                Err(error) => Answered::failed(&error.to_string(), &error.help()),
             }
-            Err(error) => Answered::failed(&error.to_string(), &error.help()),
-        },
-        Err(what) => {
-            Answered::failed(&what, "this is a bug in the program that started this process: please report it")
         }
+        Err(what) => Answered::failed(
+            &what,
+            "this is a bug in the program that started this process: please report it",
+        ),
     };
     // The sender is gone with the stage: the printer has said everything before the last line.
     let _ = printer.join();
@@ -114,13 +123,23 @@ fn say(line: &Line) {
 pub(crate) fn run(job: RunJob, isolation: &Isolation) -> Ran {
     let started = Instant::now();
     let timeout = job.node.attributes.timeout_ms.map(Duration::from_millis);
-    let done =
-        |result, timed_out| Ran { result, units: None, grows: None, timed_out, took_ms: worker::elapsed_ms(started) };
+    let done = |result, timed_out| Ran {
+        result,
+        units: None,
+        grows: None,
+        timed_out,
+        took_ms: worker::elapsed_ms(started),
+    };
     let (mut child, input, lines) = match begin(&job, isolation) {
         Ok(begun) => begun,
         Err(error) => return done(Err(error), false),
     };
-    let mut parent = Parent { input, stop: job.parts.stop.clone(), asked: None, timed_out: false };
+    let mut parent = Parent {
+        input,
+        stop: job.parts.stop.clone(),
+        asked: None,
+        timed_out: false,
+    };
     let mut answered = None;
     let mut too_much = None;
     loop {
@@ -172,26 +191,41 @@ impl Parent {
     }
 }
 
-fn begin(job: &RunJob, isolation: &Isolation) -> Result<(Child, Option<ChildStdin>, Receiver<Line>), OpError> {
+fn begin(
+    job: &RunJob,
+    isolation: &Isolation,
+) -> Result<(Child, Option<ChildStdin>, Receiver<Line>), OpError> {
     // What is in this process's memory only, the child cannot read.
     job.parts.cache.objects.flush()?;
     let path = job.parts.scratch.path().join("job.json");
     let failed = |doing: &str, error: &io::Error| {
-        OpError::failed(format!("could not {doing}: {error}"), "check the machine's limits, or remove @isolate")
+        OpError::failed(
+            format!("could not {doing}: {error}"),
+            "check the machine's limits, or remove @isolate",
+        )
     };
-    std::fs::write(&path, StageJob::bytes(job)).map_err(|error| failed("write the job of a process", &error))?;
+    std::fs::write(&path, StageJob::bytes(job))
+        .map_err(|error| failed("write the job of a process", &error))?;
     let mut command = Command::new(&isolation.program);
-    command.args(&isolation.args).arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .args(&isolation.args)
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     // Ctrl-C in a terminal goes to the whole group: the parent hears it and asks the child, which then has its time.
     command.process_group(0);
-    let mut child = command.spawn().map_err(|error| failed("start a process for the stage", &error))?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| failed("start a process for the stage", &error))?;
     let (input, output) = (child.stdin.take(), child.stdout.take());
     let (sender, lines) = channel::bounded(256);
     if let Some(output) = output {
         std::thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
                 // What libraries print is none of ours.
-                let Ok(line) = serde_json::from_slice::<Line>(&line) else { continue };
+                let Ok(line) = serde_json::from_slice::<Line>(&line) else {
+                    continue;
+                };
                 if sender.send(line).is_err() {
                     return;
                 }
@@ -203,9 +237,15 @@ fn begin(job: &RunJob, isolation: &Isolation) -> Result<(Child, Option<ChildStdi
 
 /// A child that ended without a word.
 fn crashed(stage: &str, status: io::Result<ExitStatus>) -> OpError {
-    let how = match status.as_ref().ok().map(|status| (status.signal(), status.code())) {
+    let how = match status
+        .as_ref()
+        .ok()
+        .map(|status| (status.signal(), status.code()))
+    {
         Some((Some(6), _)) => "aborted".to_owned(),
-        Some((Some(9), _)) => "was killed by the system, as it does when memory runs out".to_owned(),
+        Some((Some(9), _)) => {
+            "was killed by the system, as it does when memory runs out".to_owned()
+        }
         Some((Some(11), _)) => "crashed with a segmentation fault".to_owned(),
         Some((Some(signal), _)) => format!("was killed by signal {signal}"),
         Some((None, Some(code))) => format!("ended with code {code} before it had a result"),

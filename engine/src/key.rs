@@ -44,14 +44,27 @@ impl Preimage {
     ) -> Self {
         let mut listed = Vec::new();
         for (name, value) in args.values().iter() {
-            let neutral = op.signature.args.iter().any(|arg| arg.name == name && arg.neutral);
+            let neutral = op
+                .signature
+                .args
+                .iter()
+                .any(|arg| arg.name == name && arg.neutral);
             if let Some(text) = text(value).filter(|_| !neutral) {
                 listed.push((name, text));
             }
         }
         let mut sources: Vec<(String, Digest)> = sources
             .iter()
-            .map(|file| (if file.keyed_name { file.name.clone() } else { String::new() }, file.digest))
+            .map(|file| {
+                (
+                    if file.keyed_name {
+                        file.name.clone()
+                    } else {
+                        String::new()
+                    },
+                    file.digest,
+                )
+            })
             .collect();
         sources.sort();
         Self {
@@ -60,7 +73,11 @@ impl Preimage {
             args: listed,
             inputs,
             sources,
-            env: if op.numeric { env.fields.clone() } else { Vec::new() },
+            env: if op.numeric {
+                env.fields.clone()
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -78,7 +95,10 @@ impl Preimage {
     pub fn without(&self, argument: &str) -> Digest {
         let mut rest = self.clone();
         rest.args.retain(|(name, _)| *name != argument);
-        Digest::parts("blip/growth/1", &[rest.hash().as_bytes(), argument.as_bytes()])
+        Digest::parts(
+            "blip/growth/1",
+            &[rest.hash().as_bytes(), argument.as_bytes()],
+        )
     }
 
     /// The key.
@@ -101,7 +121,14 @@ impl Preimage {
     }
 
     fn each_field(&self, mut each: impl FnMut(&str, &str)) {
-        let Self { op, version, args, inputs, sources, env } = self;
+        let Self {
+            op,
+            version,
+            args,
+            inputs,
+            sources,
+            env,
+        } = self;
         each("op", op);
         let mut buffer = String::with_capacity(64);
         let _ = write!(buffer, "{version}");
@@ -111,16 +138,25 @@ impl Preimage {
             buffer.extend([kind, " ", name]);
             each(buffer.trim_end(), value);
         };
-        args.iter().for_each(|(name, value)| named("argument", name, value));
-        inputs.iter().for_each(|(name, digest)| named("input", name, &digest.hex()));
-        sources.iter().for_each(|(name, digest)| named("file", name, &digest.hex()));
-        env.iter().for_each(|(name, value)| named("machine", name, value));
+        args.iter()
+            .for_each(|(name, value)| named("argument", name, value));
+        inputs
+            .iter()
+            .for_each(|(name, digest)| named("input", name, &digest.hex()));
+        sources
+            .iter()
+            .for_each(|(name, digest)| named("file", name, &digest.hex()));
+        env.iter()
+            .for_each(|(name, value)| named("machine", name, value));
     }
 }
 
 /// The key that these fields are the preimage of.
 pub fn of_fields(fields: &[(String, String)]) -> Digest {
-    let flat: Vec<&[u8]> = fields.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]).collect();
+    let flat: Vec<&[u8]> = fields
+        .iter()
+        .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()])
+        .collect();
     Digest::parts(SCHEMA, &flat)
 }
 
@@ -133,12 +169,23 @@ pub(crate) fn text(value: &Value) -> Option<String> {
         Value::List(values) => {
             let texts: Vec<Option<String>> = values.iter().map(text).collect();
             let said = values.is_empty() || texts.iter().any(Option::is_some);
-            let list = || texts.iter().map(|text| text.as_deref().unwrap_or("_")).collect::<Vec<_>>().join(", ");
+            let list = || {
+                texts
+                    .iter()
+                    .map(|text| text.as_deref().unwrap_or("_"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
             said.then(|| format!("[{}]", list()))
         }
         Value::Config { op, args } => {
-            let arg = |(name, value): (&str, &Value)| format!("{name} = {}", text(value).as_deref().unwrap_or("_"));
-            Some(format!("{op}({})", args.iter().map(arg).collect::<Vec<_>>().join(", ")))
+            let arg = |(name, value): (&str, &Value)| {
+                format!("{name} = {}", text(value).as_deref().unwrap_or("_"))
+            };
+            Some(format!(
+                "{op}({})",
+                args.iter().map(arg).collect::<Vec<_>>().join(", ")
+            ))
         }
         _ => Some(value.to_string()),
     }
@@ -166,12 +213,26 @@ pub fn differences(old: &[(String, String)], new: &[(String, String)]) -> Vec<Di
     }
     let mut found = Vec::new();
     for (field, value) in new.iter().filter(|field| !before.contains(field)) {
-        let old = gone.get_mut(field.as_str()).and_then(VecDeque::pop_front).map(str::to_owned);
-        found.push(Difference { field: field.clone(), old, new: Some(value.clone()) });
+        let old = gone
+            .get_mut(field.as_str())
+            .and_then(VecDeque::pop_front)
+            .map(str::to_owned);
+        found.push(Difference {
+            field: field.clone(),
+            old,
+            new: Some(value.clone()),
+        });
     }
     for (field, _) in old {
-        let values = gone.get_mut(field.as_str()).map(std::mem::take).unwrap_or_default();
-        let gone = |value: &str| Difference { field: field.clone(), old: Some(value.to_owned()), new: None };
+        let values = gone
+            .get_mut(field.as_str())
+            .map(std::mem::take)
+            .unwrap_or_default();
+        let gone = |value: &str| Difference {
+            field: field.clone(),
+            old: Some(value.to_owned()),
+            new: None,
+        };
         found.extend(values.into_iter().map(gone));
     }
     found
@@ -190,7 +251,9 @@ impl std::fmt::Display for Difference {
 
 /// A digest by its first digits, everything else as it is.
 fn brief(value: &str) -> String {
-    value.parse::<Digest>().map_or_else(|_| value.to_owned(), |digest| digest.short())
+    value
+        .parse::<Digest>()
+        .map_or_else(|_| value.to_owned(), |digest| digest.short())
 }
 
 #[cfg(test)]
@@ -200,28 +263,52 @@ mod tests {
     use super::*;
 
     fn fields(fields: &[(&str, &str)]) -> Vec<(String, String)> {
-        fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     fn shown(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
-        differences(&fields(old), &fields(new)).iter().map(ToString::to_string).collect()
+        differences(&fields(old), &fields(new))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
     fn differences_are_named_field_by_field() {
-        let old = [("argument a", "1"), ("argument b", "2"), ("file", "x"), ("file", "y")];
+        let old = [
+            ("argument a", "1"),
+            ("argument b", "2"),
+            ("file", "x"),
+            ("file", "y"),
+        ];
         assert_eq!(shown(&old, &old), [""; 0]);
-        let new = [("argument a", "1"), ("argument c", "3"), ("file", "x"), ("file", "z"), ("file", "w")];
+        let new = [
+            ("argument a", "1"),
+            ("argument c", "3"),
+            ("file", "x"),
+            ("file", "z"),
+            ("file", "w"),
+        ];
         assert_eq!(
             shown(&old, &new),
-            ["argument c: 3 is new", "file: y -> z", "file: w is new", "argument b: 2 is gone"]
+            [
+                "argument c: 3 is new",
+                "file: y -> z",
+                "file: w is new",
+                "argument b: 2 is gone"
+            ]
         );
     }
 
     #[test]
     fn a_hundred_thousand_shards_that_all_changed_are_compared() {
         let shards = |version: &str| -> Vec<(String, String)> {
-            (0..100_000).map(|number| ("file".to_owned(), format!("{version}{number}"))).collect()
+            (0..100_000)
+                .map(|number| ("file".to_owned(), format!("{version}{number}")))
+                .collect()
         };
         assert_eq!(differences(&shards("a"), &shards("b")).len(), 100_000);
     }
@@ -230,13 +317,23 @@ mod tests {
     fn where_a_stage_stands_is_not_in_the_key_and_what_stands_beside_it_is() {
         let config = |stage: u32, size: i64| Value::Config {
             op: "med",
-            args: [("size", Value::Int(size)), ("vocab", Value::Stage(StageId(stage)))].into(),
+            args: [
+                ("size", Value::Int(size)),
+                ("vocab", Value::Stage(StageId(stage))),
+            ]
+            .into(),
         };
-        assert_eq!(text(&config(1, 2)), Some("med(size = 2, vocab = _)".to_owned()));
+        assert_eq!(
+            text(&config(1, 2)),
+            Some("med(size = 2, vocab = _)".to_owned())
+        );
         assert_eq!(text(&config(1, 2)), text(&config(7, 2)));
         assert_ne!(text(&config(1, 2)), text(&config(1, 3)));
         let nested = Value::List(vec![config(1, 2), config(5, 3)]);
-        assert_eq!(text(&nested).unwrap(), "[med(size = 2, vocab = _), med(size = 3, vocab = _)]");
+        assert_eq!(
+            text(&nested).unwrap(),
+            "[med(size = 2, vocab = _), med(size = 3, vocab = _)]"
+        );
         let stages = Value::List(vec![Value::Stage(StageId(1)), Value::Stage(StageId(2))]);
         assert_eq!(text(&stages), None);
         assert_eq!(text(&Value::List(vec![Value::Path("a".to_owned())])), None);

@@ -56,8 +56,8 @@ pub use self::isolate::Isolation;
 pub use self::key::NumericEnv;
 pub use self::lockfile::{Locked, LockedStage, Lockfile, LockfileError};
 pub use self::op::{
-    Artifact, Body, ExportOp, ExportSummary, ExportTarget, MapOp, MapWorker, Op, OpError, OpSet, Output, Step,
-    UnitResult, Work,
+    Artifact, Body, ExportOp, ExportSummary, ExportTarget, MapOp, MapWorker, Op, OpError, OpSet,
+    Output, Step, UnitResult, Work,
 };
 pub use self::plan::{Fate, Planned};
 pub use self::run::Resources;
@@ -150,7 +150,11 @@ impl EngineError {
 impl Engine {
     /// An engine on a cache, which is made by the first run if there is none.
     pub fn new(config: Config) -> Self {
-        Self { config, disk: Disk::default(), isolation: None }
+        Self {
+            config,
+            disk: Disk::default(),
+            isolation: None,
+        }
     }
 
     /// The same on a disk that fails on purpose.
@@ -162,7 +166,10 @@ impl Engine {
     /// The same with a way to run stages marked `@isolate` in processes of their own.
     #[must_use]
     pub fn with_isolation(self, isolation: Isolation) -> Self {
-        Self { isolation: Some(Arc::new(isolation)), ..self }
+        Self {
+            isolation: Some(Arc::new(isolation)),
+            ..self
+        }
     }
 
     /// Reads what earlier runs left, also while one is going.
@@ -174,7 +181,13 @@ impl Engine {
     /// is still there. To be called before the workflow is parsed, and to be handed on in [`RunOptions`].
     pub fn look_ahead(&self, workflow: &str) -> Ahead {
         let (folder, disk) = (self.config.cache.clone(), self.disk.clone());
-        let open = move || Some(Cache::open(&folder, IndexKind::Memory, disk, Access::Read, |_| false).ok()?.cache);
+        let open = move || {
+            Some(
+                Cache::open(&folder, IndexKind::Memory, disk, Access::Read, |_| false)
+                    .ok()?
+                    .cache,
+            )
+        };
         Ahead::begin(&self.config.cache, workflow, open)
     }
 
@@ -182,11 +195,21 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn plan(&self, workflow: &Workflow, targets: &[String]) -> Result<Vec<Planned>, EngineError> {
+    pub fn plan(
+        &self,
+        workflow: &Workflow,
+        targets: &[String],
+    ) -> Result<Vec<Planned>, EngineError> {
         let mut targets = workflow.targets(targets)?;
         targets.extend(self.export_stages(workflow, &targets));
-        let cache =
-            Cache::open(&self.config.cache, self.config.index, self.disk.clone(), Access::Read, |_| true)?.cache;
+        let cache = Cache::open(
+            &self.config.cache,
+            self.config.index,
+            self.disk.clone(),
+            Access::Read,
+            |_| true,
+        )?
+        .cache;
         let planner = plan::Planner {
             graph: &workflow.graph,
             workflow: &workflow.name,
@@ -198,7 +221,11 @@ impl Engine {
     }
 
     fn export_stages(&self, workflow: &Workflow, targets: &[graph::NodeId]) -> Vec<graph::NodeId> {
-        let wanted = workflow.graph.exports().map(|(_, stage)| stage).filter(|stage| targets.contains(stage));
+        let wanted = workflow
+            .graph
+            .exports()
+            .map(|(_, stage)| stage)
+            .filter(|stage| targets.contains(stage));
         wanted.collect()
     }
 
@@ -217,8 +244,15 @@ impl Engine {
         let opened = self.open(options, listeners)?;
         let cache = Arc::new(opened.cache);
         let (run, mut log) = begin_log(cache.disk(), &self.config.cache)?;
-        let mut audience = Audience { started, listeners: vec![&mut log] };
-        audience.listeners.extend(listeners.iter_mut().map(|listener| &mut **listener as &mut dyn Listener));
+        let mut audience = Audience {
+            started,
+            listeners: vec![&mut log],
+        };
+        audience.listeners.extend(
+            listeners
+                .iter_mut()
+                .map(|listener| &mut **listener as &mut dyn Listener),
+        );
         let wanted = workflow.graph.closure(&targets);
         audience.tell(&started_event(workflow, &wanted, &run));
         for text in opened.notes {
@@ -237,7 +271,10 @@ impl Engine {
             isolation: self.isolation.clone(),
             stop: options.stop.clone(),
         };
-        let looked = options.ahead.as_ref().and_then(|ahead| ahead.take(&self.config.cache, &workflow.name));
+        let looked = options
+            .ahead
+            .as_ref()
+            .and_then(|ahead| ahead.take(&self.config.cache, &workflow.name));
         let ended = run::run(&workflow.graph, wanted, setting, looked, &mut audience);
         let mut outcome = ended.outcome;
         if !self.exports(workflow, &targets, &ended, &cache, &mut audience) {
@@ -247,25 +284,52 @@ impl Engine {
         let took_ms = audience.elapsed_ms();
         audience.tell(&Event::RunFinished { outcome, took_ms });
         drop(audience);
-        let result =
-            |id: graph::NodeId| Some((Arc::clone(&workflow.graph.node(id).name), Arc::clone(ended.finished(id)?)));
+        let result = |id: graph::NodeId| {
+            Some((
+                Arc::clone(&workflow.graph.node(id).name),
+                Arc::clone(ended.finished(id)?),
+            ))
+        };
         let mut results = IndexMap::with_capacity(workflow.graph.len());
         results.extend(workflow.graph.ids().filter_map(result));
-        Ok(Summary { run, outcome, results, stages: ended.ends, took_ms })
+        Ok(Summary {
+            run,
+            outcome,
+            results,
+            stages: ended.ends,
+            took_ms,
+        })
     }
 
-    fn open(&self, options: &RunOptions, listeners: &mut [&mut dyn Listener]) -> Result<cache::Opened, EngineError> {
+    fn open(
+        &self,
+        options: &RunOptions,
+        listeners: &mut [&mut dyn Listener],
+    ) -> Result<cache::Opened, EngineError> {
         let mut told = false;
         let waiting = |holder: &Holder| {
             if !told {
                 let Holder { pid, host, since } = holder.clone();
-                let event = Event::Waiting { stage: None, pid, host, since };
-                listeners.iter_mut().for_each(|listener| listener.event(0, &event));
+                let event = Event::Waiting {
+                    stage: None,
+                    pid,
+                    host,
+                    since,
+                };
+                listeners
+                    .iter_mut()
+                    .for_each(|listener| listener.event(0, &event));
                 told = true;
             }
             !options.no_wait && !options.stop.asked()
         };
-        Ok(Cache::open(&self.config.cache, self.config.index, self.disk.clone(), Access::Run, waiting)?)
+        Ok(Cache::open(
+            &self.config.cache,
+            self.config.index,
+            self.disk.clone(),
+            Access::Run,
+            waiting,
+        )?)
     }
 
     /// Writes the exports of the stages that were wanted; false if one failed.
@@ -278,11 +342,22 @@ impl Engine {
         audience: &mut Audience<'_>,
     ) -> bool {
         let mut good = true;
-        for (export, id) in workflow.graph.exports().filter(|(_, id)| targets.contains(id)) {
-            let (Some(finished), Some(op)) = (ended.finished(id), workflow.ops.export(export.format)) else {
+        for (export, id) in workflow
+            .graph
+            .exports()
+            .filter(|(_, id)| targets.contains(id))
+        {
+            let (Some(finished), Some(op)) =
+                (ended.finished(id), workflow.ops.export(export.format))
+            else {
                 continue;
             };
-            let job = export::ExportJob { export, op, base: &self.config.base, cache };
+            let job = export::ExportJob {
+                export,
+                op,
+                base: &self.config.base,
+                cache,
+            };
             let node = workflow.graph.node(id);
             let ctx = run::export_ctx(&workflow.graph, id, ended, cache, &self.config);
             // It may take long: what happened so far is told before.
@@ -291,14 +366,22 @@ impl Engine {
             let stage = Arc::from(export.name.as_str());
             let (format, path) = (export.format.to_owned(), export.path.clone());
             let event = match written {
-                Ok(written) => Event::Exported { stage, format, path, written },
+                Ok(written) => Event::Exported {
+                    stage,
+                    format,
+                    path,
+                    written,
+                },
                 Err(error) => {
                     good = false;
                     Event::ExportFailed {
                         stage,
                         format,
                         path,
-                        error: StageError { what: error.to_string(), help: error.help() },
+                        error: StageError {
+                            what: error.to_string(),
+                            help: error.help(),
+                        },
                     }
                 }
             };
@@ -313,14 +396,22 @@ impl Engine {
     /// [`OpError`] when the run gave none, or it is damaged.
     pub fn read_output(&self, summary: &Summary, stage: &str) -> Result<Vec<u8>, OpError> {
         let finished = summary.results.get(stage).ok_or_else(|| {
-            OpError::failed(format!("the run has no result for `{stage}`"), "name a stage that it ran or reused")
+            OpError::failed(
+                format!("the run has no result for `{stage}`"),
+                "name a stage that it ran or reused",
+            )
         })?;
-        self.reader().object(&finished.output).map_err(ctx::object_error)
+        self.reader()
+            .object(&finished.output)
+            .map_err(ctx::object_error)
     }
 
     /// What a run came to, for a lock file.
     pub fn locked(&self, summary: &Summary) -> Locked {
-        let results = summary.results.iter().map(|(name, finished)| (name.as_ref(), finished.as_ref()));
+        let results = summary
+            .results
+            .iter()
+            .map(|(name, finished)| (name.as_ref(), finished.as_ref()));
         Locked::of(&self.config.env, results)
     }
 
@@ -331,21 +422,40 @@ impl Engine {
 }
 
 fn started_event(workflow: &Workflow, wanted: &[graph::NodeId], run: &str) -> Event {
-    let stages = wanted.iter().map(|id| Arc::clone(&workflow.graph.node(*id).name)).collect();
-    let params = workflow.program.params.iter().map(|param| (param.name.clone(), param.value.to_string())).collect();
-    Event::RunStarted { run: run.to_owned(), workflow: workflow.name.clone(), stages, params, pid: std::process::id() }
+    let stages = wanted
+        .iter()
+        .map(|id| Arc::clone(&workflow.graph.node(*id).name))
+        .collect();
+    let params = workflow
+        .program
+        .params
+        .iter()
+        .map(|param| (param.name.clone(), param.value.to_string()))
+        .collect();
+    Event::RunStarted {
+        run: run.to_owned(),
+        workflow: workflow.name.clone(),
+        stages,
+        params,
+        pid: std::process::id(),
+    }
 }
 
 /// Begins a run: its id, which sorts by time, and its log. The process id keeps two runs of one millisecond apart.
 fn begin_log(disk: &Disk, cache: &Path) -> Result<(String, LogWriter), EngineError> {
-    let mut now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
+    let mut now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_millis());
     loop {
         let run = format!("{now:014}-{}", std::process::id());
         let folder = cache.join("runs").join(&run);
         // Two engines of one process may work in one cache.
         if !folder.exists() {
             disk.create_folder(&folder).map_err(EngineError::Log)?;
-            return Ok((run, LogWriter::create(disk, &folder).map_err(EngineError::Log)?));
+            return Ok((
+                run,
+                LogWriter::create(disk, &folder).map_err(EngineError::Log)?,
+            ));
         }
         now += 1;
     }

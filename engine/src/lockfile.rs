@@ -60,7 +60,10 @@ pub enum LockfileError {
 
 impl Default for Lockfile {
     fn default() -> Self {
-        Self { version: VERSION, workflows: BTreeMap::new() }
+        Self {
+            version: VERSION,
+            workflows: BTreeMap::new(),
+        }
     }
 }
 
@@ -75,7 +78,10 @@ impl Lockfile {
             version: u32,
         }
         let format = |error: serde_json::Error| LockfileError::Format(error.to_string());
-        match serde_json::from_str::<Versioned>(text).map_err(format)?.version {
+        match serde_json::from_str::<Versioned>(text)
+            .map_err(format)?
+            .version
+        {
             VERSION => serde_json::from_str(text).map_err(format),
             other => Err(LockfileError::Version(other)),
         }
@@ -83,7 +89,8 @@ impl Lockfile {
 
     /// Its text: one line for every field, all names sorted.
     pub fn text(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("names, digests and numbers are plain data");
+        let mut text =
+            serde_json::to_string_pretty(self).expect("names, digests and numbers are plain data");
         text.push('\n');
         text
     }
@@ -91,13 +98,24 @@ impl Lockfile {
 
 impl Locked {
     /// What a run came to.
-    pub fn of<'a>(env: &NumericEnv, results: impl Iterator<Item = (&'a str, &'a Finished)>) -> Self {
+    pub fn of<'a>(
+        env: &NumericEnv,
+        results: impl Iterator<Item = (&'a str, &'a Finished)>,
+    ) -> Self {
         let stage = |(name, finished): (&str, &Finished)| {
             let metrics = finished.metrics.iter().cloned().collect();
-            let stage = LockedStage { key: finished.key, output: finished.output, items: finished.count, metrics };
+            let stage = LockedStage {
+                key: finished.key,
+                output: finished.output,
+                items: finished.count,
+                metrics,
+            };
             (name.to_owned(), stage)
         };
-        Self { environment: env.fields.iter().cloned().collect(), stages: results.map(stage).collect() }
+        Self {
+            environment: env.fields.iter().cloned().collect(),
+            stages: results.map(stage).collect(),
+        }
     }
 }
 
@@ -110,14 +128,31 @@ mod tests {
         let mut file = Lockfile::default();
         let digest = Digest::of(b"x");
         let metrics = BTreeMap::from([("auc".to_owned(), 0.93)]);
-        let stage = LockedStage { key: digest, output: digest, items: Some(3), metrics };
+        let stage = LockedStage {
+            key: digest,
+            output: digest,
+            items: Some(3),
+            metrics,
+        };
         let stages = BTreeMap::from([("kept".to_owned(), stage)]);
         let environment = BTreeMap::from([("threads".to_owned(), "2".to_owned())]);
-        file.workflows.insert("demo.blip".to_owned(), Locked { environment, stages });
+        file.workflows.insert(
+            "demo.blip".to_owned(),
+            Locked {
+                environment,
+                stages,
+            },
+        );
         let text = file.text();
         assert_eq!(Lockfile::parse(&text), Ok(file));
-        assert_eq!(Lockfile::parse(&text.replace("\"version\": 1", "\"version\": 9")), Err(LockfileError::Version(9)));
+        assert_eq!(
+            Lockfile::parse(&text.replace("\"version\": 1", "\"version\": 9")),
+            Err(LockfileError::Version(9))
+        );
         let error = Lockfile::parse("not json").unwrap_err();
-        assert_eq!(error.to_string(), "it is not a lock file of blip: expected ident at line 1 column 2");
+        assert_eq!(
+            error.to_string(),
+            "it is not a lock file of blip: expected ident at line 1 column 2"
+        );
     }
 }

@@ -24,8 +24,14 @@ pub(crate) fn run(ctx: &StageCtx, op: &dyn MapOp) -> Result<Output, OpError> {
     let output = worked?;
     if map.counts.total > 0 && map.counts.bad == map.counts.total {
         let reason = ctx.first_reason();
-        let what = format!("none of the {} items could be used; the first: {reason}", map.counts.total);
-        return Err(OpError::failed(what, "the input is not what this op needs: look at a few of its items"));
+        let what = format!(
+            "none of the {} items could be used; the first: {reason}",
+            map.counts.total
+        );
+        return Err(OpError::failed(
+            what,
+            "the input is not what this op needs: look at a few of its items",
+        ));
     }
     Ok(output)
 }
@@ -69,11 +75,23 @@ impl<'a> Map<'a> {
         let template = ctx.preimage().template(Some(op.over()), op.beyond_units());
         let table_name = ctx.preimage().template(Some(op.over()), &[]);
         let table = MapTable::read(ctx.cache().folder(), &table_name);
-        Self { ctx, op, template, table_name, table, counts: UnitCounts::default() }
+        Self {
+            ctx,
+            op,
+            template,
+            table_name,
+            table,
+            counts: UnitCounts::default(),
+        }
     }
 
     fn unit_keys(&self, item: &Item) -> Result<Vec<Digest>, OpError> {
-        Ok(self.op.units(item)?.iter().map(|unit| unit_key(&self.template, unit)).collect())
+        Ok(self
+            .op
+            .units(item)?
+            .iter()
+            .map(|unit| unit_key(&self.template, unit))
+            .collect())
     }
 
     fn survey(&mut self, dataset: &Dataset<'_>) -> Result<Vec<Surveyed>, OpError> {
@@ -81,7 +99,10 @@ impl<'a> Map<'a> {
         let mut refreshed = false;
         for (input, count) in dataset.chunks() {
             self.ctx.check_interrupted()?;
-            let known = self.table.get(&input).filter(|mapped| self.ctx.cache().objects.contains(&mapped.output));
+            let known = self
+                .table
+                .get(&input)
+                .filter(|mapped| self.ctx.cache().objects.contains(&mapped.output));
             let missing = match known {
                 Some(mapped) => {
                     self.counts.total += u64::from(mapped.units);
@@ -95,7 +116,12 @@ impl<'a> Map<'a> {
                     self.missing(&dataset.chunk(&input)?)?
                 }
             };
-            chunks.push(Surveyed { input, count, known, missing });
+            chunks.push(Surveyed {
+                input,
+                count,
+                known,
+                missing,
+            });
         }
         Ok(chunks)
     }
@@ -111,8 +137,12 @@ impl<'a> Map<'a> {
             }
         }
         let known = self.ctx.known_units(&keys);
-        let missing: Vec<(u32, u32)> =
-            places.into_iter().zip(known).filter(|(_, unit)| unit.is_none()).map(|(place, _)| place).collect();
+        let missing: Vec<(u32, u32)> = places
+            .into_iter()
+            .zip(known)
+            .filter(|(_, unit)| unit.is_none())
+            .map(|(place, _)| place)
+            .collect();
         self.counts.total += keys.len() as u64;
         self.counts.reused += (keys.len() - missing.len()) as u64;
         Ok(missing)
@@ -129,11 +159,17 @@ impl<'a> Map<'a> {
         worked?;
         self.ctx.cache().objects.flush()?;
         let (cache, name) = (self.ctx.cache(), &self.table_name);
-        if let Err(error) = self.table.write(cache.disk(), cache.folder(), name, &output.mapped) {
+        if let Err(error) = self
+            .table
+            .write(cache.disk(), cache.folder(), name, &output.mapped)
+        {
             tracing::warn!(%error, "the table of a map stage could not be written: the next run looks every item up");
         }
         let count = Some(output.manifest.len());
-        Ok(Output { count, ..Output::of(self.ctx.put(&output.manifest.encode())?) })
+        Ok(Output {
+            count,
+            ..Output::of(self.ctx.put(&output.manifest.encode())?)
+        })
     }
 
     fn batches(
@@ -208,7 +244,10 @@ impl<'a> Map<'a> {
         if due.eq(results.iter().map(Vec::len)) {
             return Ok(());
         }
-        Err(OpError::Bug(format!("op `{}` gave the wrong number of unit results", self.ctx.args().op())))
+        Err(OpError::Bug(format!(
+            "op `{}` gave the wrong number of unit results",
+            self.ctx.args().op()
+        )))
     }
 
     fn put_all_together(
@@ -218,7 +257,9 @@ impl<'a> Map<'a> {
         fresh: &mut HashMap<Digest, UnitResult>,
         output: &mut Assembly,
     ) -> Result<(), OpError> {
-        chunks.drain(..).try_for_each(|chunk| self.put_together(dataset, chunk, fresh, output))
+        chunks
+            .drain(..)
+            .try_for_each(|chunk| self.put_together(dataset, chunk, fresh, output))
     }
 
     /// A chunk of the output. What its units gave in this run is taken out of `fresh`.
@@ -235,17 +276,33 @@ impl<'a> Map<'a> {
             return Ok(());
         }
         let input = dataset.chunk(&chunk.input)?;
-        let keys = input.items.iter().map(|item| self.unit_keys(item)).collect::<Result<Vec<_>, _>>()?;
-        let old: Vec<Digest> = keys.iter().flatten().copied().filter(|key| !fresh.contains_key(key)).collect();
+        let keys = input
+            .items
+            .iter()
+            .map(|item| self.unit_keys(item))
+            .collect::<Result<Vec<_>, _>>()?;
+        let old: Vec<Digest> = keys
+            .iter()
+            .flatten()
+            .copied()
+            .filter(|key| !fresh.contains_key(key))
+            .collect();
         let mut old = self.ctx.known_units(&old).into_iter();
         let bad_before = self.counts.bad;
         let mut items = Vec::with_capacity(input.items.len());
         for (item, keys) in input.items.into_iter().zip(&keys) {
             let mut results = Vec::with_capacity(keys.len());
             for key in keys {
-                let result = fresh.get(key).cloned().or_else(|| old.next().flatten()).ok_or_else(|| {
-                    OpError::failed("results that were just written are missing", "the cache is damaged: run again")
-                })?;
+                let result = fresh
+                    .get(key)
+                    .cloned()
+                    .or_else(|| old.next().flatten())
+                    .ok_or_else(|| {
+                        OpError::failed(
+                            "results that were just written are missing",
+                            "the cache is damaged: run again",
+                        )
+                    })?;
                 if let UnitResult::Bad(reason) = &result {
                     self.counts.bad += 1;
                     self.ctx.quarantine(&item.id.short(), reason);
@@ -253,12 +310,20 @@ impl<'a> Map<'a> {
                 results.push(result);
             }
             let payload = self.op.assemble(&item, &results)?;
-            items.push(Item { id: item.id, payload });
+            items.push(Item {
+                id: item.id,
+                payload,
+            });
         }
-        keys.iter().flatten().for_each(|key| drop(fresh.remove(key)));
+        keys.iter()
+            .flatten()
+            .for_each(|key| drop(fresh.remove(key)));
         self.check_budget()?;
         let units = u32::try_from(keys.iter().map(Vec::len).sum::<usize>()).unwrap_or(u32::MAX);
-        let mapped = Mapped { output: self.ctx.put(&Chunk { items }.encode())?, units };
+        let mapped = Mapped {
+            output: self.ctx.put(&Chunk { items }.encode())?,
+            units,
+        };
         output.add(chunk, mapped, self.counts.bad == bad_before);
         Ok(())
     }
@@ -281,7 +346,10 @@ fn work_of(dataset: &Dataset<'_>, chunk: &Surveyed) -> Result<Vec<Work>, OpError
             numbers.push(*number as usize);
         }
         if !numbers.is_empty() {
-            found.push(Work { item, missing: numbers });
+            found.push(Work {
+                item,
+                missing: numbers,
+            });
         }
     }
     Ok(found)
@@ -295,7 +363,10 @@ struct Assembly {
 
 impl Default for Assembly {
     fn default() -> Self {
-        Self { manifest: Manifest { chunks: Vec::new() }, mapped: Vec::new() }
+        Self {
+            manifest: Manifest { chunks: Vec::new() },
+            mapped: Vec::new(),
+        }
     }
 }
 

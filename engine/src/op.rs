@@ -32,13 +32,16 @@ pub struct Op {
 }
 
 /// Lists the files a stage reads, when its key is made.
-pub type SourcesFn = Arc<dyn Fn(&Args, &Files<'_>) -> Result<Vec<SourceFile>, OpError> + Send + Sync>;
+pub type SourcesFn =
+    Arc<dyn Fn(&Args, &Files<'_>) -> Result<Vec<SourceFile>, OpError> + Send + Sync>;
 /// The body of an op that runs as a whole.
 pub type RunFn = Arc<dyn Fn(&mut StageCtx) -> Result<Output, OpError> + Send + Sync>;
 /// The body of an op over the items of a dataset.
 pub type MapFn = Arc<dyn Fn(&StageCtx) -> Result<Box<dyn MapOp>, OpError> + Send + Sync>;
 /// The body of an export.
-pub type ExportFn = Arc<dyn Fn(&StageCtx, &Artifact, &ExportTarget) -> Result<ExportSummary, OpError> + Send + Sync>;
+pub type ExportFn = Arc<
+    dyn Fn(&StageCtx, &Artifact, &ExportTarget) -> Result<ExportSummary, OpError> + Send + Sync,
+>;
 
 /// What an op does.
 #[derive(Clone)]
@@ -83,13 +86,22 @@ impl Op {
     }
 
     fn new(signature: Signature, version: u32, body: Body) -> Self {
-        Self { signature, version, numeric: false, sources: None, body }
+        Self {
+            signature,
+            version,
+            numeric: false,
+            sources: None,
+            body,
+        }
     }
 
     /// The same, its bits depending on the machine.
     #[must_use]
     pub fn numeric(self) -> Self {
-        Self { numeric: true, ..self }
+        Self {
+            numeric: true,
+            ..self
+        }
     }
 
     /// The same, reading the files that `sources` lists.
@@ -98,7 +110,10 @@ impl Op {
         self,
         sources: impl Fn(&Args, &Files<'_>) -> Result<Vec<SourceFile>, OpError> + Send + Sync + 'static,
     ) -> Self {
-        Self { sources: Some(Arc::new(sources)), ..self }
+        Self {
+            sources: Some(Arc::new(sources)),
+            ..self
+        }
     }
 }
 
@@ -155,7 +170,12 @@ pub struct Artifact {
 
 impl Artifact {
     pub(crate) fn of(stage: &str, ty: Type, finished: &Finished) -> Self {
-        Self { ty: ty.to_string(), digest: finished.output, stage: stage.to_owned(), count: finished.count }
+        Self {
+            ty: ty.to_string(),
+            digest: finished.output,
+            stage: stage.to_owned(),
+            count: finished.count,
+        }
     }
 }
 
@@ -177,7 +197,13 @@ pub struct Output {
 impl Output {
     /// A result without items, numbers or by-products.
     pub fn of(digest: Digest) -> Self {
-        Self { digest, count: None, metrics: Vec::new(), sides: Vec::new(), notes: Vec::new() }
+        Self {
+            digest,
+            count: None,
+            metrics: Vec::new(),
+            sides: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 }
 
@@ -265,7 +291,10 @@ pub enum OpError {
 impl OpError {
     /// Something the user can mend.
     pub fn failed(what: impl Into<String>, help: impl Into<String>) -> Self {
-        OpError::Failed { what: what.into(), help: help.into() }
+        OpError::Failed {
+            what: what.into(),
+            help: help.into(),
+        }
     }
 
     /// What the user can do about it.
@@ -282,7 +311,9 @@ impl OpError {
 
 impl From<FormatError> for OpError {
     fn from(error: FormatError) -> Self {
-        OpError::Bug(format!("a dataset's object has matching digest but cannot be read: {error}"))
+        OpError::Bug(format!(
+            "a dataset's object has matching digest but cannot be read: {error}"
+        ))
     }
 }
 
@@ -348,7 +379,11 @@ impl OpSet {
     /// A mistake in a declaration.
     pub fn signatures(&self) -> Result<Signatures, SignatureError> {
         let ops = self.ops.values().map(|op| op.signature.clone()).collect();
-        let formats = self.exports.values().map(|export| export.format.clone()).collect();
+        let formats = self
+            .exports
+            .values()
+            .map(|export| export.format.clone())
+            .collect();
         Signatures::new(ops, formats, self.results.clone())
     }
 }
@@ -378,11 +413,17 @@ impl fmt::Debug for ExportOp {
 
 impl fmt::Debug for OpSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpSet").field("ops", &self.ops.keys()).field("exports", &self.exports.keys()).finish()
+        f.debug_struct("OpSet")
+            .field("ops", &self.ops.keys())
+            .field("exports", &self.exports.keys())
+            .finish()
     }
 }
 
 /// The folder part and the name part of an export's path.
 pub(crate) fn split_target(path: &Path) -> Option<(&Path, String)> {
-    Some((path.parent().unwrap_or_else(|| Path::new("")), path.file_name()?.to_str()?.to_owned()))
+    Some((
+        path.parent().unwrap_or_else(|| Path::new("")),
+        path.file_name()?.to_str()?.to_owned(),
+    ))
 }

@@ -73,19 +73,33 @@ impl Planner<'_> {
         let mut known: BTreeMap<NodeId, Arc<Finished>> = BTreeMap::new();
         let mut planned = Vec::new();
         let wanted = self.graph.closure(targets);
-        let is_wanted = |name: &str| self.graph.find(name).is_some_and(|id| wanted.binary_search(&id).is_ok());
+        let is_wanted = |name: &str| {
+            self.graph
+                .find(name)
+                .is_some_and(|id| wanted.binary_search(&id).is_ok())
+        };
         let Found { ledger, there } = Found::look(&self.cache, self.workflow, is_wanted);
         for id in wanted {
             let node = self.graph.node(id);
             let last = ledger.get(&node.name);
             let fate = self
                 .fate(id, &mut known, &there, last.map(Arc::as_ref))
-                .unwrap_or_else(|error| Fate::Fault { what: error.to_string(), help: error.help() });
+                .unwrap_or_else(|error| Fate::Fault {
+                    what: error.to_string(),
+                    help: error.help(),
+                });
             let op = node.op.signature.name.to_owned();
             let key = known.get(&id).map(|finished| finished.key);
             let last_took_ms = last.map(|last| last.took_ms);
             let estimate_ms = last_took_ms.and_then(|took_ms| estimate(&fate, took_ms));
-            planned.push(Planned { stage: node.name.clone(), op, fate, key, last_took_ms, estimate_ms });
+            planned.push(Planned {
+                stage: node.name.clone(),
+                op,
+                fate,
+                key,
+                last_took_ms,
+                estimate_ms,
+            });
         }
         planned
     }
@@ -131,7 +145,12 @@ impl Planner<'_> {
             known.insert(id, Arc::new(Finished::of(probe.key, &record)));
             return Ok(Fate::Reuse);
         }
-        let why = crate::run::why(&self.cache, last.map(|last| &last.key), &probe.preimage, false);
+        let why = crate::run::why(
+            &self.cache,
+            last.map(|last| &last.key),
+            &probe.preimage,
+            false,
+        );
         let units = match &node.op.body {
             Body::Map(map) => {
                 let ctx = self.ctx(id, probe, known);
@@ -146,7 +165,10 @@ impl Planner<'_> {
         let node = self.graph.node(id);
         let artifact = |(arg, input): &(&'static str, NodeId)| {
             let above = self.graph.node(*input);
-            Some((*arg, Artifact::of(&above.name, above.output, known.get(input)?)))
+            Some((
+                *arg,
+                Artifact::of(&above.name, above.output, known.get(input)?),
+            ))
         };
         let inputs = self.graph.inputs(id).iter().filter_map(artifact).collect();
         // Nobody listens to a plan: what its context says is dropped.
@@ -172,7 +194,10 @@ impl Planner<'_> {
 
 fn estimate(fate: &Fate, took_ms: u64) -> Option<u64> {
     match fate {
-        Fate::Run { units: Some((missing, total)), .. } => {
+        Fate::Run {
+            units: Some((missing, total)),
+            ..
+        } => {
             let part = u128::from(took_ms) * u128::from(*missing) / u128::from((*total).max(1));
             u64::try_from(part).ok()
         }

@@ -148,15 +148,23 @@ pub(crate) fn run(
     looked: Option<Looked>,
     audience: &mut Audience<'_>,
 ) -> Ended {
-    let mut stages: Vec<Option<Stage>> = std::iter::repeat_with(|| None).take(graph.len()).collect();
+    let mut stages: Vec<Option<Stage>> =
+        std::iter::repeat_with(|| None).take(graph.len()).collect();
     for id in &wanted {
         if let Some(slot) = stages.get_mut(id.index()) {
             *slot = Some(Stage::new(distinct_inputs(graph, *id)));
         }
     }
-    let is_wanted = |name: &str| graph.find(name).is_some_and(|id| wanted.binary_search(&id).is_ok());
+    let is_wanted = |name: &str| {
+        graph
+            .find(name)
+            .is_some_and(|id| wanted.binary_search(&id).is_ok())
+    };
     let look = || Found::look(&setting.cache, &setting.workflow, is_wanted);
-    let Found { ledger, there: known } = looked.map_or_else(look, |looked| looked.found);
+    let Found {
+        ledger,
+        there: known,
+    } = looked.map_or_else(look, |looked| looked.found);
     let wanted_count = wanted.len();
     let (jobs_in, jobs_out) = channel::bounded::<Job>(QUEUE);
     let (answers_in, answers_out) = channel::bounded::<Answer>(QUEUE);
@@ -237,7 +245,10 @@ impl Run<'_, '_> {
         let events = self.events.1.clone();
         loop {
             self.dispatch();
-            if self.in_flight == 0 && self.committing == 0 && (self.halted() || !self.queues.anything_delayed()) {
+            if self.in_flight == 0
+                && self.committing == 0
+                && (self.halted() || !self.queues.anything_delayed())
+            {
                 break;
             }
             self.audience.idle();
@@ -265,7 +276,9 @@ impl Run<'_, '_> {
                 self.in_flight -= 1;
                 self.ran(id, *ran);
             }
-            Answer::Committed(commits) => commits.into_iter().for_each(|(id, result)| self.committed(id, result)),
+            Answer::Committed(commits) => commits
+                .into_iter()
+                .for_each(|(id, result)| self.committed(id, result)),
         }
     }
 
@@ -333,13 +346,20 @@ impl Run<'_, '_> {
     /// The stage waits for cores, a GPU or memory.
     fn queue(&mut self, id: NodeId) {
         let node = self.graph.node(id);
-        self.queues.queue(id, Resources::of(&node.op, &node.attributes, &self.setting.resources));
+        self.queues.queue(
+            id,
+            Resources::of(&node.op, &node.attributes, &self.setting.resources),
+        );
     }
 
     fn send(&mut self, job: Job) {
         self.in_flight += 1;
-        let (jobs, _) = self.channels.as_ref().expect("jobs are handed out only while the workers live");
-        jobs.send(job).expect("workers live until the owner lets go of the jobs");
+        let (jobs, _) = self
+            .channels
+            .as_ref()
+            .expect("jobs are handed out only while the workers live");
+        jobs.send(job)
+            .expect("workers live until the owner lets go of the jobs");
     }
 
     /// Whether a result is as good as the run wants it.
@@ -357,14 +377,25 @@ impl Run<'_, '_> {
         self.mending.remove(&id);
         let consumers = self.graph.consumers(id);
         for consumer in &consumers {
-            if let Some(stage) = self.stages.get_mut(consumer.index()).and_then(Option::as_mut) {
+            if let Some(stage) = self
+                .stages
+                .get_mut(consumer.index())
+                .and_then(Option::as_mut)
+            {
                 stage.ran_above |= ran;
             }
         }
-        let repaired: Vec<NodeId> =
-            self.repairs.extract_if(.., |(producer, _)| *producer == id).map(|(_, consumer)| consumer).collect();
+        let repaired: Vec<NodeId> = self
+            .repairs
+            .extract_if(.., |(producer, _)| *producer == id)
+            .map(|(_, consumer)| consumer)
+            .collect();
         for consumer in consumers.into_iter().chain(repaired) {
-            if let Some(stage) = self.stages.get_mut(consumer.index()).and_then(Option::as_mut) {
+            if let Some(stage) = self
+                .stages
+                .get_mut(consumer.index())
+                .and_then(Option::as_mut)
+            {
                 stage.inputs_open = stage.inputs_open.saturating_sub(1);
                 self.wake(consumer);
             }
@@ -395,7 +426,11 @@ impl Run<'_, '_> {
             output: finished.map(|finished| finished.output),
             ty,
             count: finished.and_then(|finished| finished.count),
-            units: stage.in_hand.as_ref().and_then(|in_hand| in_hand.units).map(Box::new),
+            units: stage
+                .in_hand
+                .as_ref()
+                .and_then(|in_hand| in_hand.units)
+                .map(Box::new),
             metrics: finished.map_or(Box::default(), |finished| finished.metrics.clone()),
             notes: finished.map_or(Box::default(), |finished| finished.notes.clone()),
             quarantined: finished.map_or(0, |finished| finished.quarantined),
@@ -422,14 +457,27 @@ impl Run<'_, '_> {
             (false, false) => Outcome::Done,
         };
         self.write_ledger();
-        let finished = self.stages.into_iter().map(|stage| stage?.finished).collect();
-        Ended { outcome, finished, ends: self.ends, blobs: self.blobs }
+        let finished = self
+            .stages
+            .into_iter()
+            .map(|stage| stage?.finished)
+            .collect();
+        Ended {
+            outcome,
+            finished,
+            ends: self.ends,
+            blobs: self.blobs,
+        }
     }
 
     fn write_ledger(&mut self) {
         let mut changed = false;
         for id in &self.wanted {
-            if let Some(finished) = self.stages.get(id.index()).and_then(|stage| stage.as_ref()?.finished.as_ref()) {
+            if let Some(finished) = self
+                .stages
+                .get(id.index())
+                .and_then(|stage| stage.as_ref()?.finished.as_ref())
+            {
                 changed |= self.ledger.insert(&self.graph.node(*id).name, finished);
             }
         }
@@ -438,7 +486,11 @@ impl Run<'_, '_> {
         if changed {
             let graph = self.graph;
             // A further name of a stage is none of the ledger's.
-            self.ledger.retain(|name| graph.find(name).is_some_and(|id| *graph.node(id).name == *name));
+            self.ledger.retain(|name| {
+                graph
+                    .find(name)
+                    .is_some_and(|id| *graph.node(id).name == *name)
+            });
         }
         let (cache, workflow) = (&self.setting.cache, &self.setting.workflow);
         if changed && let Err(error) = self.ledger.write(cache.disk(), cache.folder(), workflow) {
@@ -449,14 +501,24 @@ impl Run<'_, '_> {
 
 /// The record of a stage's last result, and when it was removed if it was.
 pub(crate) fn last_record(cache: &Cache, key: &Digest) -> Option<Record> {
-    cache.records.get(key).or_else(|| cache.records.evicted(key).map(|(record, _)| record))
+    cache
+        .records
+        .get(key)
+        .or_else(|| cache.records.evicted(key).map(|(record, _)| record))
 }
 
 /// What makes a stage run, given the key it had last: the fields that differ, then what became of a result that there was.
-pub(crate) fn why(cache: &Cache, last: Option<&Digest>, now: &Preimage, repaired: bool) -> Vec<String> {
+pub(crate) fn why(
+    cache: &Cache,
+    last: Option<&Digest>,
+    now: &Preimage,
+    repaired: bool,
+) -> Vec<String> {
     let mut reasons: Vec<String> = last
         .and_then(|last| last_record(cache, last))
-        .map_or(Vec::new(), |last| differences(&last.preimage, &now.fields()))
+        .map_or(Vec::new(), |last| {
+            differences(&last.preimage, &now.fields())
+        })
         .iter()
         .map(ToString::to_string)
         .collect();
@@ -467,7 +529,11 @@ pub(crate) fn why(cache: &Cache, last: Option<&Digest>, now: &Preimage, repaired
         reasons.push("it never ran".to_owned());
     } else if reasons.is_empty() {
         // Without a record of the last time there is nothing to tell what is new by.
-        let lost = if repaired { "its result was damaged" } else { "its result is no longer in the cache" };
+        let lost = if repaired {
+            "its result was damaged"
+        } else {
+            "its result is no longer in the cache"
+        };
         reasons.push(lost.to_owned());
     }
     reasons

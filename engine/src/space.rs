@@ -57,7 +57,9 @@ pub const PARTS: [(&str, &str); 14] = [
 pub fn disk_use(cache: &Path) -> io::Result<DiskUse> {
     let mut parts = Vec::new();
     for (name, _) in PARTS {
-        let amount = files(&cache.join(name))?.iter().fold(Amount::default(), |sum, file| sum + file.bytes);
+        let amount = files(&cache.join(name))?
+            .iter()
+            .fold(Amount::default(), |sum, file| sum + file.bytes);
         if amount.files > 0 {
             parts.push((name, amount));
         }
@@ -68,10 +70,12 @@ pub fn disk_use(cache: &Path) -> io::Result<DiskUse> {
 impl DiskUse {
     /// All of it.
     pub fn total(&self) -> Amount {
-        self.parts.iter().fold(Amount::default(), |sum, (_, part)| Amount {
-            files: sum.files + part.files,
-            bytes: sum.bytes + part.bytes,
-        })
+        self.parts
+            .iter()
+            .fold(Amount::default(), |sum, (_, part)| Amount {
+                files: sum.files + part.files,
+                bytes: sum.bytes + part.bytes,
+            })
     }
 }
 
@@ -80,7 +84,10 @@ impl std::ops::Add<u64> for Amount {
 
     /// One more file of so many bytes.
     fn add(self, bytes: u64) -> Self {
-        Self { files: self.files + 1, bytes: self.bytes + bytes }
+        Self {
+            files: self.files + 1,
+            bytes: self.bytes + bytes,
+        }
     }
 }
 
@@ -103,7 +110,8 @@ impl Engine {
         if !folder.is_dir() {
             return Ok(Collected::default());
         }
-        let cache = Cache::open(folder, self.config.index, disk, Access::Alone, |_| !no_wait)?.cache;
+        let cache =
+            Cache::open(folder, self.config.index, disk, Access::Alone, |_| !no_wait)?.cache;
         Ok(collect::collect(&cache, options)?)
     }
 
@@ -114,10 +122,18 @@ impl Engine {
     pub fn pin(&self, run: &str, pinned: bool) -> Result<(), EngineError> {
         let folder = self.config.cache.join("runs").join(run);
         if !folder.is_dir() {
-            return Err(CacheError::Io { path: folder, source: io::ErrorKind::NotFound.into() }.into());
+            return Err(CacheError::Io {
+                path: folder,
+                source: io::ErrorKind::NotFound.into(),
+            }
+            .into());
         }
         let path = folder.join(PIN_NAME);
-        let done = if pinned { self.disk.write(&path, b"") } else { self.disk.remove(&path) };
+        let done = if pinned {
+            self.disk.write(&path, b"")
+        } else {
+            self.disk.remove(&path)
+        };
         Ok(done.map_err(CacheError::from)?)
     }
 }
@@ -136,7 +152,8 @@ impl Found {
     }
 
     fn older_than(&self, age: Duration, now: SystemTime) -> bool {
-        now.duration_since(self.modified).is_ok_and(|found| found >= age)
+        now.duration_since(self.modified)
+            .is_ok_and(|found| found >= age)
     }
 }
 
@@ -152,12 +169,18 @@ fn files(folder: &Path) -> io::Result<Vec<Found>> {
         };
         for entry in entries {
             let entry = entry?;
-            let Ok(metadata) = entry.metadata() else { continue };
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
             if metadata.is_dir() {
                 folders.push(entry.path());
             } else {
                 let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                found.push(Found { path: entry.path(), bytes: metadata.len(), modified });
+                found.push(Found {
+                    path: entry.path(),
+                    bytes: metadata.len(),
+                    modified,
+                });
             }
         }
     }
@@ -168,10 +191,17 @@ fn files(folder: &Path) -> io::Result<Vec<Found>> {
 fn entries(folder: &Path) -> io::Result<BTreeMap<PathBuf, (Amount, SystemTime)>> {
     let mut entries: BTreeMap<PathBuf, (Amount, SystemTime)> = BTreeMap::new();
     for file in files(folder)? {
-        let Some(first) = file.path.strip_prefix(folder).ok().and_then(|inner| inner.components().next()) else {
+        let Some(first) = file
+            .path
+            .strip_prefix(folder)
+            .ok()
+            .and_then(|inner| inner.components().next())
+        else {
             continue;
         };
-        let entry = entries.entry(folder.join(first)).or_insert((Amount::default(), SystemTime::UNIX_EPOCH));
+        let entry = entries
+            .entry(folder.join(first))
+            .or_insert((Amount::default(), SystemTime::UNIX_EPOCH));
         *entry = (entry.0 + file.bytes, entry.1.max(file.modified));
     }
     Ok(entries)

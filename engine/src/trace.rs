@@ -26,7 +26,12 @@ impl ChromeTrace {
     /// What making the file gives.
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = BufWriter::new(File::create(path)?);
-        Ok(Self { file, begun: false, running: BTreeMap::new(), failed: None })
+        Ok(Self {
+            file,
+            begun: false,
+            running: BTreeMap::new(),
+            failed: None,
+        })
     }
 
     /// Ends the file.
@@ -42,7 +47,11 @@ impl ChromeTrace {
     }
 
     fn put(&mut self, event: &Value) {
-        let before = if std::mem::replace(&mut self.begun, true) { ",\n" } else { "[\n" };
+        let before = if std::mem::replace(&mut self.begun, true) {
+            ",\n"
+        } else {
+            "[\n"
+        };
         if self.failed.is_none() {
             self.failed = write!(self.file, "{before}{event}").err();
         }
@@ -85,18 +94,40 @@ impl Listener for ChromeTrace {
             Event::StageStarted { stage, .. } => self.started(at_ms, stage),
             Event::StageFinished(end) => self.ended(at_ms, end),
             Event::Metric { stage, values, .. } => {
-                let values: serde_json::Map<String, Value> =
-                    values.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+                let values: serde_json::Map<String, Value> = values
+                    .iter()
+                    .map(|(name, value)| (name.clone(), json!(value)))
+                    .collect();
                 self.put(&json!({ "name": stage, "ph": "C", "pid": 1, "ts": at_ms * 1000, "args": values }));
             }
-            Event::Retrying { stage, what, attempt, .. } => {
-                self.instant(at_ms, stage, &json!({ "retrying": what, "attempt": attempt }));
+            Event::Retrying {
+                stage,
+                what,
+                attempt,
+                ..
+            } => {
+                self.instant(
+                    at_ms,
+                    stage,
+                    &json!({ "retrying": what, "attempt": attempt }),
+                );
             }
-            Event::Waiting { stage, pid, host, .. } => {
+            Event::Waiting {
+                stage, pid, host, ..
+            } => {
                 let name = stage.as_deref().unwrap_or("the cache");
-                self.instant(at_ms, name, &json!({ "waiting for": format!("process {pid} on {host}") }));
+                self.instant(
+                    at_ms,
+                    name,
+                    &json!({ "waiting for": format!("process {pid} on {host}") }),
+                );
             }
-            Event::Exported { stage, path, written: true, .. } => {
+            Event::Exported {
+                stage,
+                path,
+                written: true,
+                ..
+            } => {
                 self.instant(at_ms, stage, &json!({ "exported": path }));
             }
             _ => {}

@@ -118,7 +118,11 @@ pub struct Report {
 impl Report {
     /// All results that are not whole any more, each once.
     pub fn affected(&self) -> Vec<Affected> {
-        let mut affected: Vec<Affected> = self.damage.iter().flat_map(|damage| damage.affected.clone()).collect();
+        let mut affected: Vec<Affected> = self
+            .damage
+            .iter()
+            .flat_map(|damage| damage.affected.clone())
+            .collect();
         affected.sort();
         affected.dedup();
         affected
@@ -143,7 +147,13 @@ impl Engine {
     pub fn verify(&self, level: Level, options: &RunOptions) -> Result<Report, EngineError> {
         let open = |access| {
             let going_on = |_: &Holder| !options.no_wait && !options.stop.asked();
-            Cache::open(&self.config.cache, self.config.index, self.disk.clone(), access, going_on)
+            Cache::open(
+                &self.config.cache,
+                self.config.index,
+                self.disk.clone(),
+                access,
+                going_on,
+            )
         };
         let opened = match open(Access::Run) {
             Err(CacheError::Disk(error)) if cannot_write(&error.source) => open(Access::Read),
@@ -153,9 +163,19 @@ impl Engine {
         let Opened { cache, notes } = opened?;
         let mut report = inspect::inspect(&cache, level);
         report.notes = [notes, cache.take_notes()].concat();
-        if self.config.index == IndexKind::Sled && level != Level::Quick && !report.index && report.notes.is_empty() {
-            let why = if cache.is_written() { "another process has it open" } else { "the cache cannot be written" };
-            report.notes.push(format!("the index was not looked at: {why}"));
+        if self.config.index == IndexKind::Sled
+            && level != Level::Quick
+            && !report.index
+            && report.notes.is_empty()
+        {
+            let why = if cache.is_written() {
+                "another process has it open"
+            } else {
+                "the cache cannot be written"
+            };
+            report
+                .notes
+                .push(format!("the index was not looked at: {why}"));
         }
         self.name_affected(&mut report);
         Ok(report)
@@ -165,10 +185,17 @@ impl Engine {
     fn name_affected(&self, report: &mut Report) {
         let mut unnamed: BTreeMap<Digest, String> = BTreeMap::new();
         let affected = |report: &mut Report, act: &mut dyn FnMut(&mut Affected)| {
-            let affected = report.damage.iter_mut().flat_map(|damage| &mut damage.affected);
-            affected.filter(|affected| affected.stage.is_empty()).for_each(act);
+            let affected = report
+                .damage
+                .iter_mut()
+                .flat_map(|damage| &mut damage.affected);
+            affected
+                .filter(|affected| affected.stage.is_empty())
+                .for_each(act);
         };
-        affected(report, &mut |affected| drop(unnamed.insert(affected.key, String::new())));
+        affected(report, &mut |affected| {
+            drop(unnamed.insert(affected.key, String::new()))
+        });
         if unnamed.is_empty() {
             return;
         }
@@ -199,13 +226,24 @@ impl Engine {
     ) -> Result<Repaired, EngineError> {
         let affected = report.affected();
         let makes = |affected: &&Affected| workflow.graph.find(&affected.stage).is_some();
-        let mut targets: Vec<String> = affected.iter().filter(makes).map(|affected| affected.stage.clone()).collect();
+        let mut targets: Vec<String> = affected
+            .iter()
+            .filter(makes)
+            .map(|affected| affected.stage.clone())
+            .collect();
         targets.dedup();
         let mut failures = BTreeMap::new();
         if !targets.is_empty() {
-            let options = RunOptions { targets, keep_going: true, ahead: None, ..options.clone() };
+            let options = RunOptions {
+                targets,
+                keep_going: true,
+                ahead: None,
+                ..options.clone()
+            };
             let summary = self.run(workflow, &options, listeners)?;
-            let error = |end: &Arc<StageEnd>| Some((end.stage.to_string(), end.error.as_ref()?.what.clone()));
+            let error = |end: &Arc<StageEnd>| {
+                Some((end.stage.to_string(), end.error.as_ref()?.what.clone()))
+            };
             failures = summary.stages.iter().filter_map(error).collect();
         }
         let reader = self.reader();
@@ -217,7 +255,9 @@ impl Engine {
             }
             let why = match failures.get(&affected.stage) {
                 Some(what) => what.clone(),
-                None if workflow.graph.find(&affected.stage).is_none() => "the workflow does not make it".to_owned(),
+                None if workflow.graph.find(&affected.stage).is_none() => {
+                    "the workflow does not make it".to_owned()
+                }
                 None => "the workflow, its params or its files have changed since".to_owned(),
             };
             repaired.lost.push((affected, why));
@@ -227,5 +267,8 @@ impl Engine {
 }
 
 fn cannot_write(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
 }

@@ -35,8 +35,14 @@ impl Workflow {
     ///
     /// # Errors
     /// All diagnostics, errors and warnings, in the order of the file.
-    pub fn parse(source: &Source, ops: &OpSet, settings: &[Setting]) -> Result<Self, Vec<Diagnostic>> {
-        let signatures = ops.signatures().expect("the declarations of ops are right: a test walks them");
+    pub fn parse(
+        source: &Source,
+        ops: &OpSet,
+        settings: &[Setting],
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let signatures = ops
+            .signatures()
+            .expect("the declarations of ops are right: a test walks them");
         let parsed = blip_grammar::parse(source);
         let mut diagnostics = parsed.diagnostics;
         let checked = blip_grammar::check(&parsed.file, source, &signatures, settings);
@@ -44,11 +50,19 @@ impl Workflow {
         diagnostics.extend(checked.diagnostics);
         // Parsing and checking each end with a word on what they do not show, which has no place.
         diagnostics.sort_by_key(|diagnostic| (diagnostic.code == codes::TOO_MANY, diagnostic.span));
-        let broken = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+        let broken = diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error);
         match checked.program {
             Some(program) if !broken => {
                 let graph = Graph::new(&program, ops);
-                Ok(Self { name: source.name().to_owned(), program, graph, diagnostics, ops: ops.clone() })
+                Ok(Self {
+                    name: source.name().to_owned(),
+                    program,
+                    graph,
+                    diagnostics,
+                    ops: ops.clone(),
+                })
             }
             _ => Err(diagnostics),
         }
@@ -64,7 +78,10 @@ impl Workflow {
         }
         let find = |name: &String| {
             let known = || self.graph.names().into_iter().map(str::to_owned).collect();
-            self.graph.find(name).ok_or_else(|| UnknownTarget { name: name.clone(), known: known() })
+            self.graph.find(name).ok_or_else(|| UnknownTarget {
+                name: name.clone(),
+                known: known(),
+            })
         };
         names.iter().map(find).collect()
     }

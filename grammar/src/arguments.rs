@@ -12,7 +12,10 @@ pub struct Arguments(Arc<[(&'static str, Value)]>);
 impl Arguments {
     /// The value of an argument.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        let at = self.0.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
+        let at = self
+            .0
+            .binary_search_by(|(known, _)| (*known).cmp(name))
+            .ok()?;
         self.0.get(at).map(|(_, value)| value)
     }
 
@@ -50,10 +53,17 @@ mod tests {
 
     #[test]
     fn are_found_by_name_and_listed_in_their_order() {
-        let arguments = Arguments::from([("b", Value::Int(1)), ("a", Value::Int(2)), ("b", Value::Int(3))]);
+        let arguments = Arguments::from([
+            ("b", Value::Int(1)),
+            ("a", Value::Int(2)),
+            ("b", Value::Int(3)),
+        ]);
         let listed: Vec<_> = arguments.iter().collect();
         assert_eq!(listed, [("a", &Value::Int(2)), ("b", &Value::Int(3))]);
         assert_eq!(arguments.get("b"), Some(&Value::Int(3)));
-        assert_eq!((arguments.get("c"), Arguments::default().get("a")), (None, None));
+        assert_eq!(
+            (arguments.get("c"), Arguments::default().get("a")),
+            (None, None)
+        );
     }
 }

@@ -83,7 +83,11 @@ pub struct TypeName<'s> {
 impl fmt::Display for TypeName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { word, list, .. } = self;
-        if *list { write!(f, "[{word}]") } else { f.write_str(word) }
+        if *list {
+            write!(f, "[{word}]")
+        } else {
+            f.write_str(word)
+        }
     }
 }
 

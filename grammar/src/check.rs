@@ -56,7 +56,12 @@ pub struct Checked {
 /// Checks a file against the ops there are. Reports everything that is wrong at once.
 ///
 /// Statements that could not be parsed are left out; what uses the names that they bind is not reported.
-pub fn check(file: &File, source: &Source, signatures: &Signatures, settings: &[Setting]) -> Checked {
+pub fn check(
+    file: &File,
+    source: &Source,
+    signatures: &Signatures,
+    settings: &[Setting],
+) -> Checked {
     let mut checker = Checker::new(file, source, signatures);
     checker.settings(settings);
     checker.declare();
@@ -68,7 +73,10 @@ pub fn check(file: &File, source: &Source, signatures: &Signatures, settings: &[
     let mut diagnostics = std::mem::take(&mut checker.diagnostics);
     diagnostics.sort_by_key(|diagnostic| diagnostic.span);
     shorten(&mut diagnostics, checker.dropped);
-    Checked { program: (!checker.broken).then(|| checker.program()), diagnostics }
+    Checked {
+        program: (!checker.broken).then(|| checker.program()),
+        diagnostics,
+    }
 }
 
 /// The value of an argument's default, `text`; none without diagnostics if it needs a default that `signatures` does not have
@@ -80,13 +88,19 @@ pub(crate) fn default_value(
     signatures: &Signatures,
 ) -> Result<Option<Value>, Box<Diagnostic>> {
     let Some(expr) = crate::parser::parse_value(text) else {
-        return Err(Box::new(Diagnostic::error(codes::SYNTAX, format!("`{text}` is no value of the language"))));
+        return Err(Box::new(Diagnostic::error(
+            codes::SYNTAX,
+            format!("`{text}` is no value of the language"),
+        )));
     };
     let (file, source) = (File::default(), Source::new("", text)?);
     let mut checker = Checker::new(&file, &source, signatures);
     let value = checker.argument_value(arg, op, &expr);
     if !checker.stages.is_empty() {
-        return Err(Box::new(Diagnostic::error(codes::TYPE_MISMATCH, format!("`{text}` is a stage"))));
+        return Err(Box::new(Diagnostic::error(
+            codes::TYPE_MISMATCH,
+            format!("`{text}` is a stage"),
+        )));
     }
     match checker.diagnostics.into_iter().next() {
         Some(diagnostic) => Err(Box::new(diagnostic)),
@@ -181,10 +195,17 @@ impl<'a> Checker<'a> {
             return None;
         }
         let signatures = self.signatures;
-        let configs = signatures.ops().filter(|op| op.kind == Kind::Config).map(|op| op.name);
+        let configs = signatures
+            .ops()
+            .filter(|op| op.kind == Kind::Config)
+            .map(|op| op.name);
         let mut bound: Vec<&str> = self.names.keys().copied().collect();
         bound.sort_unstable(); // of names that are equally near the first is meant
-        let names: Vec<&str> = bound.into_iter().chain(configs).chain(["true", "false"]).collect();
+        let names: Vec<&str> = bound
+            .into_iter()
+            .chain(configs)
+            .chain(["true", "false"])
+            .collect();
         self.nearest(name, names.into_iter()).map(str::to_owned)
     }
 
@@ -192,15 +213,26 @@ impl<'a> Checker<'a> {
     fn declare(&mut self) {
         let file = self.file;
         for (at, statement) in file.statements.iter().enumerate() {
-            let Some(name) = bound_name(statement) else { continue };
+            let Some(name) = bound_name(statement) else {
+                continue;
+            };
             match self.names.get(name.text) {
                 Some(Target::Statement(first)) => {
-                    let first = file.statements.get(*first).and_then(bound_name).map_or(name.span, |name| name.span);
+                    let first = file
+                        .statements
+                        .get(*first)
+                        .and_then(bound_name)
+                        .map_or(name.span, |name| name.span);
                     self.report(
-                        Diagnostic::error(codes::BOUND_TWICE, format!("`{}` is bound twice", name.text))
-                            .at(name.span, "the second time")
-                            .note(first, "the first time")
-                            .help("give one of them another name; a name has one value in the whole file"),
+                        Diagnostic::error(
+                            codes::BOUND_TWICE,
+                            format!("`{}` is bound twice", name.text),
+                        )
+                        .at(name.span, "the second time")
+                        .note(first, "the first time")
+                        .help(
+                            "give one of them another name; a name has one value in the whole file",
+                        ),
                     );
                 }
                 _ => {
@@ -215,7 +247,9 @@ impl<'a> Checker<'a> {
 
     /// Works out the statement at a place. What it needs was worked out before, unless there is a cycle.
     fn statement(&mut self, at: usize) {
-        let Some(statement) = self.file.statements.get(at) else { return };
+        let Some(statement) = self.file.statements.get(at) else {
+            return;
+        };
         let typed = match &statement.kind {
             StatementKind::Param { .. } => {
                 self.no_attributes(statement, "a param");
@@ -227,7 +261,10 @@ impl<'a> Checker<'a> {
                 None
             }
         };
-        let bound = typed.map(|typed| Bound { parts: typed.0.parts(), typed });
+        let bound = typed.map(|typed| Bound {
+            parts: typed.0.parts(),
+            typed,
+        });
         if let Some(slot) = self.bound.get_mut(at) {
             *slot = bound;
         }
@@ -237,7 +274,9 @@ impl<'a> Checker<'a> {
         let attributes = self.attributes(&statement.attributes);
         let typed = self.expr(value, Place::value_of(name.text))?;
         match (&value.kind, &typed.0) {
-            (ExprKind::Call { .. }, Value::Stage(id)) => self.bind_stage(name, *id, &attributes, statement),
+            (ExprKind::Call { .. }, Value::Stage(id)) => {
+                self.bind_stage(name, *id, &attributes, statement)
+            }
             (_, Value::Stage(id)) => {
                 self.no_attributes(statement, "another name for a stage");
                 self.bind_stage(name, *id, &Attributes::default(), statement);
@@ -253,7 +292,10 @@ impl<'a> Checker<'a> {
             ExprKind::Name(name) => self.name(name, expr.span, place),
             ExprKind::List(values) => {
                 // All of them first, so that all faults are told.
-                let typed: Vec<Option<Typed>> = values.iter().map(|value| self.expr(value, place.inside())).collect();
+                let typed: Vec<Option<Typed>> = values
+                    .iter()
+                    .map(|value| self.expr(value, place.inside()))
+                    .collect();
                 let typed: Vec<Typed> = typed.into_iter().collect::<Option<_>>()?;
                 let (values, found) = typed.into_iter().unzip();
                 Some((Value::List(values), Found::List(found)))
@@ -272,10 +314,17 @@ impl<'a> Checker<'a> {
                 // None is a fault that was told where it is: in the binding, or in the cycle.
                 let parts = self.bound.get(at)?.as_ref()?.parts;
                 self.copy(parts, span)?;
-                self.bound.get(at)?.as_ref().map(|bound| bound.typed.clone())
+                self.bound
+                    .get(at)?
+                    .as_ref()
+                    .map(|bound| bound.typed.clone())
             }
             Some(Target::Lost) => None,
-            None if self.signatures.op(name).is_some_and(|op| op.kind == Kind::Config) => {
+            None if self
+                .signatures
+                .op(name)
+                .is_some_and(|op| op.kind == Kind::Config) =>
+            {
                 // `text = bert.base`: a config op that needs no arguments needs no brackets either.
                 self.call(span, &Name { text: name, span }, &[], place)
             }
@@ -306,7 +355,8 @@ impl<'a> Checker<'a> {
 
     fn unknown_name(&mut self, name: &str, span: Span) {
         let diagnostic =
-            Diagnostic::error(codes::UNKNOWN_NAME, format!("nothing is called `{name}`")).at(span, "used here");
+            Diagnostic::error(codes::UNKNOWN_NAME, format!("nothing is called `{name}`"))
+                .at(span, "used here");
         let signatures = self.signatures;
         let help = if signatures.op(name).is_some() {
             format!("`{name}` is an op; to run it, call it: `{name}(…)`")
@@ -328,10 +378,19 @@ impl<'a> Checker<'a> {
         }
         let file = self.file;
         let signatures = self.signatures;
-        let any_target = !self.exported.is_empty() || self.stages.outputs().any(|output| signatures.is_result(output));
+        let any_target = !self.exported.is_empty()
+            || self
+                .stages
+                .outputs()
+                .any(|output| signatures.is_result(output));
         for (at, statement) in file.statements.iter().enumerate() {
-            let (Some(name), Some(Some(bound))) = (bound_name(statement), self.bound.get(at)) else { continue };
-            if self.used.get(at) == Some(&true) || self.names.get(name.text) != Some(&Target::Statement(at)) {
+            let (Some(name), Some(Some(bound))) = (bound_name(statement), self.bound.get(at))
+            else {
+                continue;
+            };
+            if self.used.get(at) == Some(&true)
+                || self.names.get(name.text) != Some(&Target::Statement(at))
+            {
                 continue;
             }
             let stage = matches!(bound.typed.0, Value::Stage(_));
@@ -340,12 +399,19 @@ impl<'a> Checker<'a> {
                 continue;
             }
             let (label, help) = if stage {
-                let help = format!("export it, use it, or remove it; `blip run … {}` runs it", name.text);
+                let help = format!(
+                    "export it, use it, or remove it; `blip run … {}` runs it",
+                    name.text
+                );
                 ("it is not run unless it is asked for by name", help)
             } else {
-                ("nothing depends on its value", "use it or remove it".to_owned())
+                (
+                    "nothing depends on its value",
+                    "use it or remove it".to_owned(),
+                )
             };
-            let diagnostic = Diagnostic::warning(codes::UNUSED, format!("`{}` is never used", name.text));
+            let diagnostic =
+                Diagnostic::warning(codes::UNUSED, format!("`{}` is never used", name.text));
             self.report(diagnostic.at(name.span, label).help(help));
         }
     }

@@ -14,7 +14,9 @@ impl fmt::Display for Code {
 
 /// The explanation of the code that is written like this, such as `E020`.
 pub fn explanation(code: &str) -> Option<&'static str> {
-    ALL.iter().find(|(known, _)| known.0.eq_ignore_ascii_case(code)).map(|(_, text)| text.trim())
+    ALL.iter()
+        .find(|(known, _)| known.0.eq_ignore_ascii_case(code))
+        .map(|(_, text)| text.trim())
 }
 
 macro_rules! codes {

@@ -59,7 +59,10 @@ impl Diagnostic {
 
     /// A warning without a place yet.
     pub fn warning(code: Code, message: impl Into<String>) -> Diagnostic {
-        Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, message) }
+        Diagnostic {
+            severity: Severity::Warning,
+            ..Diagnostic::error(code, message)
+        }
     }
 
     /// Marks the place, with the words to write beside it.
@@ -96,7 +99,10 @@ impl Diagnostic {
     ///   help: did you mean `captioner`?
     /// ```
     pub fn display<'a>(&'a self, source: &'a Source) -> impl fmt::Display + 'a {
-        Compact { diagnostic: self, source }
+        Compact {
+            diagnostic: self,
+            source,
+        }
     }
 }
 
@@ -122,7 +128,11 @@ impl fmt::Display for Compact<'_> {
             let at = source.position(span.start());
             write!(f, "{}:{}:", at.line, at.column)?;
         }
-        write!(f, " {}[{}]: {}", diagnostic.severity, diagnostic.code, diagnostic.message)?;
+        write!(
+            f,
+            " {}[{}]: {}",
+            diagnostic.severity, diagnostic.code, diagnostic.message
+        )?;
         if !diagnostic.label.is_empty() {
             write!(f, "\n  here: {}", diagnostic.label)?;
         }

@@ -18,8 +18,13 @@ pub fn format(file: &File, source: &Source) -> String {
     if !file.complete {
         return source.text().to_owned();
     }
-    let mut printer =
-        Printer { source, comments: &file.comments, next: 0, out: String::new(), columns: Columns::default() };
+    let mut printer = Printer {
+        source,
+        comments: &file.comments,
+        next: 0,
+        out: String::new(),
+        columns: Columns::default(),
+    };
     let mut end = 0;
     for statement in &file.statements {
         printer.leading(statement.span.start(), &mut end, 0);
@@ -31,7 +36,11 @@ pub fn format(file: &File, source: &Source) -> String {
     }
     printer.leading(source.text().len(), &mut end, 0);
     let formatted = printer.columns.align(&printer.out);
-    if formatted.len() > SOURCE_BYTES_MAX { source.text().to_owned() } else { formatted }
+    if formatted.len() > SOURCE_BYTES_MAX {
+        source.text().to_owned()
+    } else {
+        formatted
+    }
 }
 
 struct Printer<'a> {
@@ -49,14 +58,22 @@ impl Printer<'_> {
 
     /// Keeps one blank line where there was at least one.
     fn blank_line(&mut self, end: usize, start: usize) {
-        if !self.out.is_empty() && self.line(start) > self.line(end) + 1 && !self.out.ends_with("\n\n") {
+        if !self.out.is_empty()
+            && self.line(start) > self.line(end) + 1
+            && !self.out.ends_with("\n\n")
+        {
             self.out.push('\n');
         }
     }
 
     /// Comments before `start`, each on its line.
     fn leading(&mut self, start: usize, end: &mut usize, indent: usize) {
-        while let Some(comment) = self.comments.get(self.next).copied().filter(|comment| comment.start() < start) {
+        while let Some(comment) = self
+            .comments
+            .get(self.next)
+            .copied()
+            .filter(|comment| comment.start() < start)
+        {
             if indent == 0 {
                 self.blank_line(*end, comment.start());
             }
@@ -70,7 +87,9 @@ impl Printer<'_> {
 
     /// The comment behind what was just printed, on the same line and before `next`, where something else begins.
     fn behind(&mut self, end: &mut usize, next: usize) {
-        let Some(comment) = self.comments.get(self.next).copied() else { return };
+        let Some(comment) = self.comments.get(self.next).copied() else {
+            return;
+        };
         let between = (*end..next).contains(&comment.start());
         if between && self.line(comment.start()) == self.line(*end) {
             self.out.push_str("  ");
@@ -81,8 +100,12 @@ impl Printer<'_> {
     }
 
     fn comments_in(&self, span: Span) -> bool {
-        let at = self.comments.partition_point(|comment| comment.start() < span.start());
-        self.comments.get(at).is_some_and(|comment| span.contains(comment.start()))
+        let at = self
+            .comments
+            .partition_point(|comment| comment.start() < span.start());
+        self.comments
+            .get(at)
+            .is_some_and(|comment| span.contains(comment.start()))
     }
 
     fn statement(&mut self, statement: &Statement) {
@@ -90,7 +113,12 @@ impl Printer<'_> {
         let start = self.out.len();
         let mut stops = Vec::new();
         let form = match &statement.kind {
-            StatementKind::Param { name, ty, default, range } => {
+            StatementKind::Param {
+                name,
+                ty,
+                default,
+                range,
+            } => {
                 self.out.push_str(&format!("param {}", name.text));
                 if let Some(ty) = ty {
                     self.out.push_str(&format!(": {ty}"));
@@ -101,7 +129,8 @@ impl Printer<'_> {
                     self.value(default, start);
                 }
                 if let Some((low, high)) = range.as_deref() {
-                    self.out.push_str(&format!(" in {}..{}", self.flat(low), self.flat(high)));
+                    self.out
+                        .push_str(&format!(" in {}..{}", self.flat(low), self.flat(high)));
                 }
                 Form::Param
             }
@@ -129,17 +158,33 @@ impl Printer<'_> {
 
     /// The attributes of a statement, on one line if they fit there and no comment stands between them.
     fn attributes(&mut self, statement: &Statement) {
-        let Some((first, last)) = statement.attributes.first().zip(statement.attributes.last()) else { return };
-        let texts: Vec<String> = statement.attributes.iter().map(|attribute| self.attribute(attribute)).collect();
+        let Some((first, last)) = statement
+            .attributes
+            .first()
+            .zip(statement.attributes.last())
+        else {
+            return;
+        };
+        let texts: Vec<String> = statement
+            .attributes
+            .iter()
+            .map(|attribute| self.attribute(attribute))
+            .collect();
         let line = texts.join(" ");
         let mut end = first.span.start();
-        if line.chars().count() <= WIDTH && !self.comments_in(Span::new(first.span.start(), last.span.start())) {
+        if line.chars().count() <= WIDTH
+            && !self.comments_in(Span::new(first.span.start(), last.span.start()))
+        {
             self.out.push_str(&line);
             end = last.span.end();
             self.behind(&mut end, name_start(statement));
             self.out.push('\n');
         } else {
-            let nexts = statement.attributes.iter().skip(1).map(|attribute| attribute.span.start());
+            let nexts = statement
+                .attributes
+                .iter()
+                .skip(1)
+                .map(|attribute| attribute.span.start());
             let nexts = nexts.chain([name_start(statement)]);
             for ((attribute, text), next) in statement.attributes.iter().zip(texts).zip(nexts) {
                 self.leading(attribute.span.start(), &mut end, 0);
@@ -173,7 +218,10 @@ impl Printer<'_> {
                 format!("[{}]", values.join(", "))
             }
             ExprKind::Call { op, args } => {
-                let args: Vec<String> = args.iter().map(|argument| self.flat_argument(argument)).collect();
+                let args: Vec<String> = args
+                    .iter()
+                    .map(|argument| self.flat_argument(argument))
+                    .collect();
                 format!("{}({})", op.text, args.join(", "))
             }
             _ => self.source.slice(expr.span).to_owned(),
@@ -192,27 +240,51 @@ impl Printer<'_> {
         let flat = self.flat(expr);
         let broken = self.comments_in(expr.span) || flat.chars().count() > room;
         match &expr.kind {
-            ExprKind::Call { op, args } if broken && (!args.is_empty() || self.comments_in(expr.span)) => {
+            ExprKind::Call { op, args }
+                if broken && (!args.is_empty() || self.comments_in(expr.span)) =>
+            {
                 self.out.push_str(op.text);
-                let parts: Vec<(Span, Option<&str>, &Expr)> =
-                    args.iter().map(|arg| (arg.span, arg.name.as_ref().map(|name| name.text), &arg.value)).collect();
+                let parts: Vec<(Span, Option<&str>, &Expr)> = args
+                    .iter()
+                    .map(|arg| {
+                        (
+                            arg.span,
+                            arg.name.as_ref().map(|name| name.text),
+                            &arg.value,
+                        )
+                    })
+                    .collect();
                 self.broken('(', &parts, ')', expr.span, indent);
             }
-            ExprKind::List(values) if broken && (!values.is_empty() || self.comments_in(expr.span)) => {
-                let parts: Vec<(Span, Option<&str>, &Expr)> =
-                    values.iter().map(|value| (value.span, None, value)).collect();
+            ExprKind::List(values)
+                if broken && (!values.is_empty() || self.comments_in(expr.span)) =>
+            {
+                let parts: Vec<(Span, Option<&str>, &Expr)> = values
+                    .iter()
+                    .map(|value| (value.span, None, value))
+                    .collect();
                 self.broken('[', &parts, ']', expr.span, indent);
             }
             _ => self.out.push_str(&flat),
         }
     }
 
-    fn broken(&mut self, open: char, parts: &[(Span, Option<&str>, &Expr)], close: char, whole: Span, indent: usize) {
+    fn broken(
+        &mut self,
+        open: char,
+        parts: &[(Span, Option<&str>, &Expr)],
+        close: char,
+        whole: Span,
+        indent: usize,
+    ) {
         self.out.push(open);
         let inner = indent + INDENT;
         let mut end = whole.start();
         // Where each part begins, and the closing bracket.
-        let mut starts = parts.iter().map(|(span, ..)| span.start()).chain([whole.end()]);
+        let mut starts = parts
+            .iter()
+            .map(|(span, ..)| span.start())
+            .chain([whole.end()]);
         self.behind(&mut end, starts.next().unwrap_or(whole.end()));
         self.out.push('\n');
         for ((span, name, value), next) in parts.iter().zip(starts) {

@@ -29,7 +29,9 @@ pub use self::diagnostic::{Diagnostic, Severity};
 pub use self::format::format;
 pub use self::parser::{Parsed, parse, parse_duration, parse_size};
 pub use self::program::{Attributes, Export, ParamInfo, Program, Stage, StageId, Value};
-pub use self::signature::{Arg, Default, ExportFormat, Kind, Signature, SignatureError, Signatures};
+pub use self::signature::{
+    Arg, Default, ExportFormat, Kind, Signature, SignatureError, Signatures,
+};
 pub use self::source::{Position, SOURCE_BYTES_MAX, Source};
 pub use self::span::Span;
 pub use self::types::Type;

@@ -15,12 +15,17 @@ pub(crate) struct BadNumber {
 
 impl BadNumber {
     fn new(message: String, help: &str) -> Self {
-        Self { message, help: help.to_owned() }
+        Self {
+            message,
+            help: help.to_owned(),
+        }
     }
 
     /// The diagnostic for it.
     pub(crate) fn into_diagnostic(self, span: Span) -> Diagnostic {
-        Diagnostic::error(codes::BAD_NUMBER, self.message).at(span, "this number").help(self.help)
+        Diagnostic::error(codes::BAD_NUMBER, self.message)
+            .at(span, "this number")
+            .help(self.help)
     }
 }
 
@@ -28,7 +33,10 @@ impl BadNumber {
 const AMOUNT_MAX: f64 = 9e15;
 
 /// `57_600`, `3e-4`, `10min`, `1.5GiB`.
-#[expect(clippy::cast_precision_loss, reason = "the factors of units are small or powers of two")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the factors of units are small or powers of two"
+)]
 pub(crate) fn number(text: &str) -> Result<ExprKind<'static>, BadNumber> {
     let unit_at = unit_start(text);
     let (digits, unit) = text.split_at(unit_at);
@@ -36,18 +44,29 @@ pub(crate) fn number(text: &str) -> Result<ExprKind<'static>, BadNumber> {
     let fraction = plain.contains(['.', 'e', 'E']);
     if unit.is_empty() && !fraction {
         let help = "a whole number lies between -9223372036854775808 and 9223372036854775807";
-        return plain.parse().map(ExprKind::Int).map_err(|_| BadNumber::new(format!("`{text}` is too large"), help));
+        return plain
+            .parse()
+            .map(ExprKind::Int)
+            .map_err(|_| BadNumber::new(format!("`{text}` is too large"), help));
     }
     let value: f64 = plain.parse().unwrap_or(f64::INFINITY);
     if !value.is_finite() {
-        return Err(BadNumber::new(format!("`{text}` is too large"), "a number is at most about 1.8e308"));
+        return Err(BadNumber::new(
+            format!("`{text}` is too large"),
+            "a number is at most about 1.8e308",
+        ));
     }
     // Negative zero would be a second zero with other bytes.
     let value = if value == 0.0 { 0.0 } else { value };
     if unit.is_empty() {
         return Ok(ExprKind::Float(value));
     }
-    let find = |table: &[(&str, u64)]| table.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
+    let find = |table: &[(&str, u64)]| {
+        table
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .map(|(_, factor)| *factor)
+    };
     let whole = |factor: u64| {
         amount(value, factor).ok_or_else(|| {
             let what = if value < 0.0 {
@@ -57,7 +76,8 @@ pub(crate) fn number(text: &str) -> Result<ExprKind<'static>, BadNumber> {
             } else {
                 "is too fine"
             };
-            let help = "a duration is a whole number of milliseconds, a size one of bytes, from 0 to 9e15";
+            let help =
+                "a duration is a whole number of milliseconds, a size one of bytes, from 0 to 9e15";
             BadNumber::new(format!("`{text}` {what}"), help)
         })
     };
@@ -65,10 +85,22 @@ pub(crate) fn number(text: &str) -> Result<ExprKind<'static>, BadNumber> {
         (Some(factor), _) => whole(factor).map(ExprKind::Duration),
         (_, Some(factor)) => whole(factor).map(ExprKind::Size),
         _ => {
-            let names =
-                |table: &[(&'static str, u64)]| table.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" ");
-            let help = format!("the units are {} for time and {} for size", names(&units::TIME), names(&units::SIZE));
-            Err(BadNumber { message: format!("`{unit}` is no unit"), help })
+            let names = |table: &[(&'static str, u64)]| {
+                table
+                    .iter()
+                    .map(|(name, _)| *name)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            };
+            let help = format!(
+                "the units are {} for time and {} for size",
+                names(&units::TIME),
+                names(&units::SIZE)
+            );
+            Err(BadNumber {
+                message: format!("`{unit}` is no unit"),
+                help,
+            })
         }
     }
 }
@@ -132,16 +164,25 @@ impl BadEscape {
 
 /// The text of a string literal, and its bad escapes, which are left out of it.
 pub(crate) fn string(literal: &str) -> (String, Vec<BadEscape>) {
-    let inner = literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or("");
+    let inner = literal
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or("");
     let mut text = String::with_capacity(inner.len());
     let mut bad = Vec::new();
     let mut rest = inner;
     while let Some(c) = rest.chars().next() {
-        let (found, len) = if c == '\\' { escape(rest) } else { (Some(c), c.len_utf8()) };
+        let (found, len) = if c == '\\' {
+            escape(rest)
+        } else {
+            (Some(c), c.len_utf8())
+        };
         match found {
             Some(found) => text.push(found),
-            None => bad
-                .push(BadEscape { at: literal.len() - 1 - rest.len(), text: rest.get(..len).unwrap_or("").to_owned() }),
+            None => bad.push(BadEscape {
+                at: literal.len() - 1 - rest.len(),
+                text: rest.get(..len).unwrap_or("").to_owned(),
+            }),
         }
         rest = rest.get(len..).unwrap_or("");
     }
@@ -150,19 +191,29 @@ pub(crate) fn string(literal: &str) -> (String, Vec<BadEscape>) {
 
 /// The character that the escape at the start of `rest` means, and the escape's length.
 fn escape(rest: &str) -> (Option<char>, usize) {
-    let Some(c) = rest.chars().nth(1) else { return (None, 1) };
+    let Some(c) = rest.chars().nth(1) else {
+        return (None, 1);
+    };
     match c {
         'n' => (Some('\n'), 2),
         'r' => (Some('\r'), 2),
         't' => (Some('\t'), 2),
         '"' | '\\' => (Some(c), 2),
         'u' => {
-            let Some(digits) = rest.get(2..).and_then(|rest| rest.strip_prefix('{')) else { return (None, 2) };
-            let Some(len) = digits.find(|c: char| !c.is_ascii_hexdigit()) else { return (None, 3 + digits.len()) };
+            let Some(digits) = rest.get(2..).and_then(|rest| rest.strip_prefix('{')) else {
+                return (None, 2);
+            };
+            let Some(len) = digits.find(|c: char| !c.is_ascii_hexdigit()) else {
+                return (None, 3 + digits.len());
+            };
             let closed = digits.get(len..).is_some_and(|rest| rest.starts_with('}'));
-            let code = digits.get(..len).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+            let code = digits
+                .get(..len)
+                .and_then(|digits| u32::from_str_radix(digits, 16).ok());
             // No text that is a path or a prompt holds NUL; systems take it for the end.
-            let found = code.and_then(char::from_u32).filter(|found| closed && *found != '\0');
+            let found = code
+                .and_then(char::from_u32)
+                .filter(|found| closed && *found != '\0');
             (found, 3 + len + usize::from(closed))
         }
         _ => (None, 1 + c.len_utf8()),
@@ -175,7 +226,10 @@ mod tests {
 
     #[test]
     fn escapes_become_their_characters() {
-        assert_eq!(string(r#""a\n\t\r\"\\\u{1F600}\u{e9}""#), ("a\n\t\r\"\\\u{1f600}\u{e9}".to_owned(), vec![]));
+        assert_eq!(
+            string(r#""a\n\t\r\"\\\u{1F600}\u{e9}""#),
+            ("a\n\t\r\"\\\u{1f600}\u{e9}".to_owned(), vec![])
+        );
     }
 
     #[test]
@@ -183,7 +237,17 @@ mod tests {
         let (text, bad) = string(r#""ü\q \u12 \u{zz} \u{110000} \u{0} \ü""#);
         assert_eq!(text, "ü 12 zz}   ");
         let bad: Vec<(usize, &str)> = bad.iter().map(|bad| (bad.at, bad.text.as_str())).collect();
-        assert_eq!(bad, [(3, r"\q"), (6, r"\u"), (11, r"\u{"), (18, r"\u{110000}"), (29, r"\u{0}"), (35, r"\ü")]);
+        assert_eq!(
+            bad,
+            [
+                (3, r"\q"),
+                (6, r"\u"),
+                (11, r"\u{"),
+                (18, r"\u{110000}"),
+                (29, r"\u{0}"),
+                (35, r"\ü")
+            ]
+        );
     }
 
     #[test]
@@ -196,9 +260,19 @@ mod tests {
         assert_eq!(good("10min"), ExprKind::Duration(600_000));
         assert_eq!(good("1.5GiB"), ExprKind::Size(3 << 29));
         assert_eq!(good("2e3ms"), ExprKind::Duration(2_000));
-        let ExprKind::Float(zero) = good("-0.0") else { panic!("a float") };
+        let ExprKind::Float(zero) = good("-0.0") else {
+            panic!("a float")
+        };
         assert!(zero.is_sign_positive());
-        for bad in ["9223372036854775808", "1e999", "0.5ms", "-1s", "3parsecs", "1e", "99999999TB"] {
+        for bad in [
+            "9223372036854775808",
+            "1e999",
+            "0.5ms",
+            "-1s",
+            "3parsecs",
+            "1e",
+            "99999999TB",
+        ] {
             assert!(number(bad).is_err(), "{bad}");
         }
     }

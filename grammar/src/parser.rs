@@ -6,7 +6,9 @@ use pest::Parser;
 use pest::error::{ErrorVariant, InputLocation};
 use pest::iterators::Pair;
 
-use crate::ast::{Argument, Attribute, Expr, ExprKind, File, Name, Statement, StatementKind, TypeName};
+use crate::ast::{
+    Argument, Attribute, Expr, ExprKind, File, Name, Statement, StatementKind, TypeName,
+};
 use crate::codes;
 use crate::diagnostic::{Diagnostic, shorten};
 use crate::literal;
@@ -39,7 +41,11 @@ pub struct Parsed<'s> {
 pub fn parse(source: &Source) -> Parsed<'_> {
     let pieces = statements::cut(source);
     let parts = parse_pieces(source, &pieces.statements);
-    let mut file = File { statements: parts.statements, comments: pieces.comments, ..File::default() };
+    let mut file = File {
+        statements: parts.statements,
+        comments: pieces.comments,
+        ..File::default()
+    };
     let mut diagnostics = pieces.diagnostics;
     diagnostics.extend(parts.diagnostics);
     let mut faults = parts.faults.into_iter().peekable();
@@ -50,13 +56,19 @@ pub fn parse(source: &Source) -> Parsed<'_> {
         match faults.next_if(|(at, _)| *at == piece.span) {
             Some(_) if was_cut_short && piece.name.is_none() && piece.indented => {}
             Some((_, error)) => {
-                let mut builder = Builder { offset: piece.span.start(), diagnostics: &mut diagnostics };
+                let mut builder = Builder {
+                    offset: piece.span.start(),
+                    diagnostics: &mut diagnostics,
+                };
                 cut_short = builder.syntax(&error, source.slice(piece.span), &piece);
             }
             None if piece.broken => {}
             None => continue,
         }
-        file.lost.extend(piece.name.map(|span| Name { text: source.slice(span), span }));
+        file.lost.extend(piece.name.map(|span| Name {
+            text: source.slice(span),
+            span,
+        }));
     }
     diagnostics.sort_by_key(|diagnostic| diagnostic.span);
     file.complete = diagnostics.is_empty();
@@ -77,10 +89,16 @@ struct Parts<'s> {
 
 /// Parses the pieces that are not broken. Where one ends and the next begins is known: each can be parsed by itself.
 fn parse_pieces<'s>(source: &'s Source, pieces: &[Piece]) -> Parts<'s> {
-    let mut parts = Parts { statements: Vec::with_capacity(pieces.len()), ..Parts::default() };
+    let mut parts = Parts {
+        statements: Vec::with_capacity(pieces.len()),
+        ..Parts::default()
+    };
     for together in pieces.chunks(TOGETHER) {
         if !parts.add_together(source, together) {
-            together.iter().filter(|piece| !piece.broken).for_each(|piece| parts.add(source, piece));
+            together
+                .iter()
+                .filter(|piece| !piece.broken)
+                .for_each(|piece| parts.add(source, piece));
         }
     }
     parts
@@ -92,25 +110,42 @@ const TOGETHER: usize = 64;
 impl<'s> Parts<'s> {
     /// Parses pieces as one text, which is right if it gives just these; false if it does not, and nothing is added.
     fn add_together(&mut self, source: &'s Source, pieces: &[Piece]) -> bool {
-        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return true };
+        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
+            return true;
+        };
         if pieces.iter().any(|piece| piece.broken) {
             return false;
         }
         let whole = first.span.to(last.span);
-        let Ok(pairs) = Syntax::parse(Rule::statements, source.slice(whole)) else { return false };
-        let mut builder = Builder { offset: whole.start(), diagnostics: &mut self.diagnostics };
+        let Ok(pairs) = Syntax::parse(Rule::statements, source.slice(whole)) else {
+            return false;
+        };
+        let mut builder = Builder {
+            offset: whole.start(),
+            diagnostics: &mut self.diagnostics,
+        };
         let pairs = pairs.filter(|pair| pair.as_rule() == Rule::statement);
-        if !pairs.clone().map(|pair| builder.span(&pair)).eq(pieces.iter().map(|piece| piece.span)) {
+        if !pairs
+            .clone()
+            .map(|pair| builder.span(&pair))
+            .eq(pieces.iter().map(|piece| piece.span))
+        {
             return false;
         }
-        self.statements.extend(pairs.map(|pair| builder.statement(pair)));
+        self.statements
+            .extend(pairs.map(|pair| builder.statement(pair)));
         true
     }
 
     fn add(&mut self, source: &'s Source, piece: &Piece) {
-        let mut builder = Builder { offset: piece.span.start(), diagnostics: &mut self.diagnostics };
+        let mut builder = Builder {
+            offset: piece.span.start(),
+            diagnostics: &mut self.diagnostics,
+        };
         match Syntax::parse(Rule::statement_only, source.slice(piece.span)) {
-            Ok(mut pairs) => self.statements.extend(pairs.next().map(|pair| builder.statement(pair))),
+            Ok(mut pairs) => self
+                .statements
+                .extend(pairs.next().map(|pair| builder.statement(pair))),
             Err(error) => self.faults.push((piece.span, Box::new(error))),
         }
     }
@@ -123,13 +158,28 @@ pub(crate) fn parse_value(text: &str) -> Option<Expr<'_>> {
     let text = text.get(text.len() - source.text().len()..)?;
     let pieces = statements::cut(&source);
     // More than one piece, a comment or a fault: no value of the language.
-    let [Piece { broken: false, span, .. }] = pieces.statements.as_slice() else { return None };
+    let [
+        Piece {
+            broken: false,
+            span,
+            ..
+        },
+    ] = pieces.statements.as_slice()
+    else {
+        return None;
+    };
     if !pieces.comments.is_empty() || !pieces.diagnostics.is_empty() {
         return None;
     }
-    let pair = Syntax::parse(Rule::expr_only, text.get(span.start()..span.end())?).ok()?.next()?;
+    let pair = Syntax::parse(Rule::expr_only, text.get(span.start()..span.end())?)
+        .ok()?
+        .next()?;
     let mut diagnostics = Vec::new();
-    let expr = Builder { offset: span.start(), diagnostics: &mut diagnostics }.expr(pair);
+    let expr = Builder {
+        offset: span.start(),
+        diagnostics: &mut diagnostics,
+    }
+    .expr(pair);
     diagnostics.is_empty().then_some(expr)
 }
 
@@ -161,7 +211,10 @@ impl Builder<'_> {
     }
 
     fn name<'s>(&self, pair: &Pair<'s, Rule>) -> Name<'s> {
-        Name { text: pair.as_str(), span: self.span(pair) }
+        Name {
+            text: pair.as_str(),
+            span: self.span(pair),
+        }
     }
 
     fn statement<'s>(&mut self, pair: Pair<'s, Rule>) -> Statement<'s> {
@@ -178,15 +231,27 @@ impl Builder<'_> {
             }
         }
         let kind = kind.expect("the rule `statement` holds one of the three kinds");
-        Statement { attributes, kind, span }
+        Statement {
+            attributes,
+            kind,
+            span,
+        }
     }
 
     fn attribute<'s>(&mut self, pair: Pair<'s, Rule>) -> Attribute<'s> {
         let span = self.span(&pair);
         let mut parts = pair.into_inner();
-        let name = parts.next().expect("the rule `attribute` begins with a name");
-        let argument = parts.find(|part| part.as_rule() == Rule::argument).map(|part| self.argument(part));
-        Attribute { name: self.name(&name), argument, span }
+        let name = parts
+            .next()
+            .expect("the rule `attribute` begins with a name");
+        let argument = parts
+            .find(|part| part.as_rule() == Rule::argument)
+            .map(|part| self.argument(part));
+        Attribute {
+            name: self.name(&name),
+            argument,
+            span,
+        }
     }
 
     fn argument<'s>(&mut self, pair: Pair<'s, Rule>) -> Argument<'s> {
@@ -200,7 +265,11 @@ impl Builder<'_> {
                 _ => {}
             }
         }
-        Argument { name, value: value.expect("the rule `argument` ends with a value"), span }
+        Argument {
+            name,
+            value: value.expect("the rule `argument` ends with a value"),
+            span,
+        }
     }
 
     fn param<'s>(&mut self, pair: Pair<'s, Rule>) -> StatementKind<'s> {
@@ -219,29 +288,51 @@ impl Builder<'_> {
         }
         let name = name.expect("the rule `param` has a name");
         self.reserved(&name);
-        StatementKind::Param { name, ty, default, range }
+        StatementKind::Param {
+            name,
+            ty,
+            default,
+            range,
+        }
     }
 
     fn type_name<'s>(&self, pair: Pair<'s, Rule>) -> TypeName<'s> {
         let (span, list) = (self.span(&pair), pair.as_str().starts_with('['));
-        let word = pair.into_inner().next().expect("the rule `type_name` holds a word").as_str();
+        let word = pair
+            .into_inner()
+            .next()
+            .expect("the rule `type_name` holds a word")
+            .as_str();
         TypeName { word, list, span }
     }
 
     /// Words of the language are no names: a reader, or the language itself, would take them for the word.
     fn reserved(&mut self, name: &Name<'_>) {
         if RESERVED.contains(&name.text) {
-            let message = format!("`{}` is a word of the language and cannot be a name", name.text);
+            let message = format!(
+                "`{}` is a word of the language and cannot be a name",
+                name.text
+            );
             let help = format!("choose another name, such as `{}_`", name.text);
-            self.diagnostics.push(Diagnostic::error(codes::RESERVED, message).at(name.span, "bound here").help(help));
+            self.diagnostics.push(
+                Diagnostic::error(codes::RESERVED, message)
+                    .at(name.span, "bound here")
+                    .help(help),
+            );
         }
     }
 
     fn export<'s>(&mut self, pair: Pair<'s, Rule>) -> StatementKind<'s> {
-        let mut parts = pair.into_inner().filter(|part| part.as_rule() != Rule::as_word);
+        let mut parts = pair
+            .into_inner()
+            .filter(|part| part.as_rule() != Rule::as_word);
         let mut next = || parts.next().expect("the rule `export` has three parts");
         let (name, format, path) = (next(), next(), next());
-        StatementKind::Export { name: self.name(&name), format: self.name(&format), path: self.expr(path) }
+        StatementKind::Export {
+            name: self.name(&name),
+            format: self.name(&format),
+            path: self.expr(path),
+        }
     }
 
     fn binding<'s>(&mut self, pair: Pair<'s, Rule>) -> StatementKind<'s> {
@@ -250,7 +341,10 @@ impl Builder<'_> {
         let value = parts.last().expect("the rule `binding` ends with a value");
         let name = self.name(&name);
         self.reserved(&name);
-        StatementKind::Binding { name, value: self.expr(value) }
+        StatementKind::Binding {
+            name,
+            value: self.expr(value),
+        }
     }
 
     /// An expression, or one of the fewer kinds that may stand at some places.
@@ -265,7 +359,9 @@ impl Builder<'_> {
                 ExprKind::Fault
             }),
             Rule::list => {
-                let values = inner.into_inner().filter(|part| part.as_rule() == Rule::expr);
+                let values = inner
+                    .into_inner()
+                    .filter(|part| part.as_rule() == Rule::expr);
                 ExprKind::List(values.map(|part| self.expr(part)).collect())
             }
             _ if parts.peek().is_some() => {
@@ -273,7 +369,10 @@ impl Builder<'_> {
                 // There are very many: no more room than they need.
                 let mut args = Vec::with_capacity(parts.clone().count());
                 args.extend(parts.map(|part| self.argument(part)));
-                ExprKind::Call { op: self.name(&inner), args }
+                ExprKind::Call {
+                    op: self.name(&inner),
+                    args,
+                }
             }
             _ => match inner.as_str() {
                 "true" => ExprKind::Bool(true),
@@ -291,7 +390,11 @@ impl Builder<'_> {
         for fault in faults {
             self.diagnostics.push(fault.into_diagnostic(start));
         }
-        if good { ExprKind::Str(text) } else { ExprKind::Fault }
+        if good {
+            ExprKind::Str(text)
+        } else {
+            ExprKind::Fault
+        }
     }
 
     /// Reports a piece that is no statement; whether it ends before the statement does.
@@ -304,7 +407,13 @@ impl Builder<'_> {
             ErrorVariant::CustomError { .. } => Vec::new(),
         };
         let unnamed = !RESERVED.contains(&text) && Syntax::parse(Rule::expr_only, text).is_ok();
-        let fault = Fault { text, at, expected: &expected, unnamed, indented: piece.indented };
+        let fault = Fault {
+            text,
+            at,
+            expected: &expected,
+            unnamed,
+            indented: piece.indented,
+        };
         self.diagnostics.push(fault.into_diagnostic(self.offset));
         fault.cut_short()
     }
@@ -314,7 +423,9 @@ impl Builder<'_> {
 fn expected(rules: &[Rule]) -> Vec<&'static str> {
     let word = |rule: &Rule| match rule {
         Rule::ident => Some("a name"),
-        Rule::path | Rule::expr | Rule::number | Rule::string | Rule::list | Rule::argument => Some("a value"),
+        Rule::path | Rule::expr | Rule::number | Rule::string | Rule::list | Rule::argument => {
+            Some("a value")
+        }
         Rule::attribute => Some("an attribute"),
         Rule::range | Rule::bound => Some("a range such as 0.0..1.0"),
         Rule::type_name => Some("a type"),
@@ -346,8 +457,19 @@ mod tests {
     #[test]
     fn a_value_is_read_from_its_own_text() {
         assert_eq!(parse_size("16GiB"), Some(16 << 30));
-        assert_eq!(parse_size("\u{feff}16GiB"), Some(16 << 30), "a byte order mark");
+        assert_eq!(
+            parse_size("\u{feff}16GiB"),
+            Some(16 << 30),
+            "a byte order mark"
+        );
         assert_eq!(parse_size("\u{feff}\u{feff}   16GiB"), None);
-        assert_eq!((parse_size("16GiB # much"), parse_size("16GiB 1"), parse_size("")), (None, None, None));
+        assert_eq!(
+            (
+                parse_size("16GiB # much"),
+                parse_size("16GiB 1"),
+                parse_size("")
+            ),
+            (None, None, None)
+        );
     }
 }

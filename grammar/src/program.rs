@@ -156,7 +156,9 @@ impl Stage {
     /// The stages whose results this one takes, ascending, each once.
     pub fn inputs(&self) -> Vec<StageId> {
         let mut inputs = Vec::new();
-        self.args.values().for_each(|value| value.each_stage(&mut |id| inputs.push(id)));
+        self.args
+            .values()
+            .for_each(|value| value.each_stage(&mut |id| inputs.push(id)));
         inputs.sort_unstable();
         inputs.dedup();
         inputs
@@ -218,7 +220,10 @@ impl fmt::Display for Value {
                 write!(f, "[{}]", values.join(", "))
             }
             Value::Config { op, args } => {
-                let args: Vec<String> = args.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+                let args: Vec<String> = args
+                    .iter()
+                    .map(|(name, value)| format!("{name} = {value}"))
+                    .collect();
                 write!(f, "{op}({})", args.join(", "))
             }
             Value::Stage(StageId(number)) => write!(f, "%{number}"),

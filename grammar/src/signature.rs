@@ -81,12 +81,22 @@ pub struct ExportFormat {
 impl Signature {
     /// An op whose calls are stages. An example and arguments are added by the methods below.
     pub fn stage(name: &'static str, output: Type, doc: &'static str) -> Self {
-        Self { name, kind: Kind::Stage, doc, example: "", args: Vec::new(), output }
+        Self {
+            name,
+            kind: Kind::Stage,
+            doc,
+            example: "",
+            args: Vec::new(),
+            output,
+        }
     }
 
     /// An op whose calls are values.
     pub fn config(name: &'static str, output: Type, doc: &'static str) -> Self {
-        Self { kind: Kind::Config, ..Self::stage(name, output, doc) }
+        Self {
+            kind: Kind::Config,
+            ..Self::stage(name, output, doc)
+        }
     }
 
     /// The same with a call to show.
@@ -106,35 +116,63 @@ impl Signature {
 impl Arg {
     /// An argument that has to be given.
     pub fn required(name: &'static str, ty: Type, doc: &'static str) -> Self {
-        Self { name, ty, default: Default::Required, range: None, variadic: false, neutral: false, doc }
+        Self {
+            name,
+            ty,
+            default: Default::Required,
+            range: None,
+            variadic: false,
+            neutral: false,
+            doc,
+        }
     }
 
     /// An argument that may be left out, and is absent then.
     pub fn optional(name: &'static str, ty: Type, doc: &'static str) -> Self {
-        Self { default: Default::Optional, ..Self::required(name, ty, doc) }
+        Self {
+            default: Default::Optional,
+            ..Self::required(name, ty, doc)
+        }
     }
 
     /// An argument that is `value`, written as in the language, when it is left out.
-    pub fn with_default(name: &'static str, ty: Type, value: &'static str, doc: &'static str) -> Self {
-        Self { default: Default::Is(value), ..Self::required(name, ty, doc) }
+    pub fn with_default(
+        name: &'static str,
+        ty: Type,
+        value: &'static str,
+        doc: &'static str,
+    ) -> Self {
+        Self {
+            default: Default::Is(value),
+            ..Self::required(name, ty, doc)
+        }
     }
 
     /// The same, allowed from `low` to `high`, both included.
     #[must_use]
     pub fn within(self, low: f64, high: f64) -> Self {
-        Self { range: Some((low, high)), ..self }
+        Self {
+            range: Some((low, high)),
+            ..self
+        }
     }
 
     /// The same, taking all positional arguments from its place on.
     #[must_use]
     pub fn variadic(self) -> Self {
-        Self { variadic: true, ..self }
+        Self {
+            variadic: true,
+            ..self
+        }
     }
 
     /// The same, left out of keys: it changes how the work is done, never what comes out.
     #[must_use]
     pub fn neutral(self) -> Self {
-        Self { neutral: true, ..self }
+        Self {
+            neutral: true,
+            ..self
+        }
     }
 }
 
@@ -159,8 +197,12 @@ impl Signatures {
         formats: Vec<ExportFormat>,
         results: Vec<&'static str>,
     ) -> Result<Signatures, SignatureError> {
-        let mut signatures =
-            Signatures { ops: BTreeMap::new(), formats: BTreeMap::new(), results, defaults: BTreeMap::new() };
+        let mut signatures = Signatures {
+            ops: BTreeMap::new(),
+            formats: BTreeMap::new(),
+            results,
+            defaults: BTreeMap::new(),
+        };
         for op in ops {
             let name = op.name;
             declaration::op(&op)?;
@@ -223,13 +265,20 @@ pub struct SignatureError {
 
 impl SignatureError {
     fn new(name: &str, what: impl Into<String>) -> SignatureError {
-        SignatureError { name: name.to_owned(), what: what.into() }
+        SignatureError {
+            name: name.to_owned(),
+            what: what.into(),
+        }
     }
 }
 
 impl fmt::Display for SignatureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the declaration of `{}` is wrong: {}", self.name, self.what)
+        write!(
+            f,
+            "the declaration of `{}` is wrong: {}",
+            self.name, self.what
+        )
     }
 }
 
@@ -271,7 +320,13 @@ impl Arg {
 
 /// A range as the language writes it, in the units of `ty`: `0.0..1.0`, `1s..1h`, `1..` for an open end.
 pub(crate) fn range_text(ty: Type, (low, high): (f64, f64)) -> String {
-    let end = |bound: f64| if bound.is_finite() { bound_text(ty, bound) } else { String::new() };
+    let end = |bound: f64| {
+        if bound.is_finite() {
+            bound_text(ty, bound)
+        } else {
+            String::new()
+        }
+    };
     format!("{}..{}", end(low), end(high))
 }
 

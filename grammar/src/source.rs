@@ -29,15 +29,26 @@ impl Source {
     ///
     /// # Errors
     /// E001 for a text over [`SOURCE_BYTES_MAX`], E003 for one that holds NUL.
-    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Result<Source, Box<Diagnostic>> {
+    pub fn new(
+        name: impl Into<String>,
+        text: impl Into<String>,
+    ) -> Result<Source, Box<Diagnostic>> {
         let mut text = text.into();
         check_size(text.len())?;
         if text.starts_with('\u{feff}') {
             text.drain(..'\u{feff}'.len_utf8());
         }
-        let line_starts =
-            std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1));
-        let source = Source { name: name.into(), line_starts: line_starts.collect(), text };
+        let line_starts = std::iter::once(0).chain(
+            text.bytes()
+                .enumerate()
+                .filter(|(_, b)| *b == b'\n')
+                .map(|(i, _)| i + 1),
+        );
+        let source = Source {
+            name: name.into(),
+            line_starts: line_starts.collect(),
+            text,
+        };
         match source.text.find('\0') {
             Some(offset) => Err(nul(source.position(offset))),
             None => Ok(source),
@@ -52,7 +63,10 @@ impl Source {
         check_size(bytes.len())?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..valid].iter().filter(|b| **b == b'\n').count();
+            let line = 1 + error.as_bytes()[..valid]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count();
             not_utf8(line, error.as_bytes()[valid])
         })?;
         Source::new(name, text)
@@ -77,8 +91,14 @@ impl Source {
     pub fn position(&self, offset: usize) -> Position {
         let line = self.line_starts.partition_point(|start| *start <= offset);
         let start = self.line_starts[line - 1];
-        let before = self.text.get(start..offset.min(self.text.len())).unwrap_or("");
-        Position { line, column: before.chars().count() + 1 }
+        let before = self
+            .text
+            .get(start..offset.min(self.text.len()))
+            .unwrap_or("");
+        Position {
+            line,
+            column: before.chars().count() + 1,
+        }
     }
 }
 
@@ -86,7 +106,8 @@ fn check_size(bytes: usize) -> Result<(), Box<Diagnostic>> {
     if bytes <= SOURCE_BYTES_MAX {
         return Ok(());
     }
-    let message = format!("the file has {bytes} bytes; a workflow may have at most {SOURCE_BYTES_MAX}");
+    let message =
+        format!("the file has {bytes} bytes; a workflow may have at most {SOURCE_BYTES_MAX}");
     Err(Box::new(
         Diagnostic::error(codes::SOURCE_TOO_LARGE, message)
             .help("check that this is the workflow and not a data file; long lists belong in files that an op reads"),
@@ -94,7 +115,10 @@ fn check_size(bytes: usize) -> Result<(), Box<Diagnostic>> {
 }
 
 fn nul(at: Position) -> Box<Diagnostic> {
-    let message = format!("the file holds a NUL character in line {}, column {}", at.line, at.column);
+    let message = format!(
+        "the file holds a NUL character in line {}, column {}",
+        at.line, at.column
+    );
     Box::new(
         Diagnostic::error(codes::CONTROL_CHARACTER, message)
             .help("save the file as UTF-8; a text in UTF-16 or a binary file looks like this"),

@@ -12,7 +12,10 @@ impl Span {
     /// The range from `start` up to, not including, `end`.
     pub fn new(start: usize, end: usize) -> Span {
         let place = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
-        Span { start: place(start), end: place(end) }
+        Span {
+            start: place(start),
+            end: place(end),
+        }
     }
 
     /// The first byte.
@@ -28,7 +31,10 @@ impl Span {
     /// The smallest range that covers both.
     #[must_use]
     pub fn to(self, other: Span) -> Span {
-        Span { start: self.start.min(other.start), end: self.end.max(other.end) }
+        Span {
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+        }
     }
 
     /// Whether `offset` lies inside.

@@ -97,16 +97,30 @@ impl Cutter<'_> {
     /// Characters that make text look like something else are refused everywhere, comments included.
     fn refuse_hidden(&mut self) {
         let text = self.source.text();
-        let newline_follows = |at: usize| text.get(at + 1..).is_some_and(|rest| rest.starts_with('\n'));
-        let hidden = text.char_indices().filter(|(at, c)| is_hidden(*c) && !(*c == '\r' && newline_follows(*at)));
+        let newline_follows = |at: usize| {
+            text.get(at + 1..)
+                .is_some_and(|rest| rest.starts_with('\n'))
+        };
+        let hidden = text
+            .char_indices()
+            .filter(|(at, c)| is_hidden(*c) && !(*c == '\r' && newline_follows(*at)));
         for (at, c) in hidden.take(HIDDEN_MAX) {
-            let message = format!("the character U+{:04X} is not allowed in a workflow", u32::from(c));
+            let message = format!(
+                "the character U+{:04X} is not allowed in a workflow",
+                u32::from(c)
+            );
             let help = match c {
                 '\r' => "end lines with \\n or \\r\\n; in a string it is written as \\r".to_owned(),
-                c => format!("remove it; in a string it is written as \\u{{{:x}}}", u32::from(c)),
+                c => format!(
+                    "remove it; in a string it is written as \\u{{{:x}}}",
+                    u32::from(c)
+                ),
             };
             let diagnostic = Diagnostic::error(codes::CONTROL_CHARACTER, message)
-                .at(Span::new(at, at + c.len_utf8()), "it hides, or reorders what a reader sees")
+                .at(
+                    Span::new(at, at + c.len_utf8()),
+                    "it hides, or reorders what a reader sees",
+                )
                 .help(help);
             self.pieces.diagnostics.push(diagnostic);
         }
@@ -119,7 +133,9 @@ impl Cutter<'_> {
         match token.kind {
             TokenKind::Comment => return self.pieces.comments.push(token.span),
             TokenKind::Newline => {
-                let ended = matches!(self.head, Head::Body | Head::Sign) && self.open.is_empty() && !self.adrift;
+                let ended = matches!(self.head, Head::Body | Head::Sign)
+                    && self.open.is_empty()
+                    && !self.adrift;
                 if ended {
                     self.finish();
                 }
@@ -159,7 +175,10 @@ impl Cutter<'_> {
     /// Whether `name =` stands at a token.
     fn bound(&self, at: usize) -> bool {
         let kind = |at: usize| self.tokens.get(at).map(|token| token.kind);
-        let text = self.tokens.get(at + 1).map_or("", |token| self.source.slice(token.span));
+        let text = self
+            .tokens
+            .get(at + 1)
+            .map_or("", |token| self.source.slice(token.span));
         kind(at) == Some(TokenKind::Word) && kind(at + 1) == Some(TokenKind::Other) && text == "="
     }
 
@@ -188,18 +207,27 @@ impl Cutter<'_> {
 
     fn closes(&mut self, at: usize, span: Span) {
         let close = self.source.slice(span);
-        if let Some(place) = self.partner(at).and_then(|partner| self.open.iter().rposition(|open| *open == partner)) {
+        if let Some(place) = self
+            .partner(at)
+            .and_then(|partner| self.open.iter().rposition(|open| *open == partner))
+        {
             self.unclosed(place + 1, Some(span));
             return self.shut(place);
         }
         let open = if close == ")" { "(" } else { "[" };
         let diagnostic = Diagnostic::error(codes::UNBALANCED, format!("`{close}` closes nothing"))
             .at(span, format!("no `{open}` is open here"));
-        let innermost = self.open.last().and_then(|open| self.tokens.get(*open)).map(|token| token.span);
+        let innermost = self
+            .open
+            .last()
+            .and_then(|open| self.tokens.get(*open))
+            .map(|token| token.span);
         self.error(match innermost {
             Some(innermost) => {
                 let note = format!("`{}` is open", self.source.slice(innermost));
-                diagnostic.note(innermost, note).help("use the bracket that fits the one opened, or remove this one")
+                diagnostic
+                    .note(innermost, note)
+                    .help("use the bracket that fits the one opened, or remove this one")
             }
             None => diagnostic.help(format!("remove it, or put the `{open}` where it belongs")),
         });
@@ -215,14 +243,31 @@ impl Cutter<'_> {
 
     /// Reports the innermost of the brackets that are open, from `from` on, and that nothing closes.
     fn unclosed(&mut self, from: usize, before: Option<Span>) {
-        let forgotten = self.open.get(from..).unwrap_or(&[]).iter().rev().filter(|open| self.partner(**open).is_none());
-        let forgotten: Vec<Span> =
-            forgotten.filter_map(|open| self.tokens.get(*open)).map(|token| token.span).collect();
-        let Some(innermost) = forgotten.first() else { return };
-        let closing = |span: &Span| if self.source.slice(*span) == "(" { ')' } else { ']' };
+        let forgotten = self
+            .open
+            .get(from..)
+            .unwrap_or(&[])
+            .iter()
+            .rev()
+            .filter(|open| self.partner(**open).is_none());
+        let forgotten: Vec<Span> = forgotten
+            .filter_map(|open| self.tokens.get(*open))
+            .map(|token| token.span)
+            .collect();
+        let Some(innermost) = forgotten.first() else {
+            return;
+        };
+        let closing = |span: &Span| {
+            if self.source.slice(*span) == "(" {
+                ')'
+            } else {
+                ']'
+            }
+        };
         let missing: String = forgotten.iter().map(closing).collect();
         let message = format!("`{}` is never closed", self.source.slice(*innermost));
-        let diagnostic = Diagnostic::error(codes::UNBALANCED, message).at(*innermost, "opened here");
+        let diagnostic =
+            Diagnostic::error(codes::UNBALANCED, message).at(*innermost, "opened here");
         self.error(match before {
             Some(span) => {
                 let close = self.source.slice(span);
@@ -235,9 +280,10 @@ impl Cutter<'_> {
     }
 
     fn unterminated(&mut self, span: Span) {
-        let diagnostic = Diagnostic::error(codes::UNTERMINATED_STRING, "the string has no closing `\"`")
-            .at(span, "its line ends first")
-            .help("close it on the same line; a line break inside a string is written as \\n");
+        let diagnostic =
+            Diagnostic::error(codes::UNTERMINATED_STRING, "the string has no closing `\"`")
+                .at(span, "its line ends first")
+                .help("close it on the same line; a line break inside a string is written as \\n");
         self.error(diagnostic);
         self.adrift = !self.open.is_empty();
         self.shut(0);
@@ -255,10 +301,18 @@ impl Cutter<'_> {
     fn finish(&mut self) {
         self.unclosed(0, None);
         if let Some((first, last)) = self.held.take() {
-            let place = |at: usize| self.tokens.get(at).map_or(Span::new(0, 0), |token| token.span);
+            let place = |at: usize| {
+                self.tokens
+                    .get(at)
+                    .map_or(Span::new(0, 0), |token| token.span)
+            };
             let span = place(first).to(place(last));
-            let piece =
-                Piece { span, name: self.name(first, last), indented: self.indented(first), broken: self.broken };
+            let piece = Piece {
+                span,
+                name: self.name(first, last),
+                indented: self.indented(first),
+                broken: self.broken,
+            };
             self.pieces.statements.push(piece);
         }
         self.broken = false;
@@ -271,20 +325,32 @@ impl Cutter<'_> {
     fn name(&self, first: usize, last: usize) -> Option<Span> {
         let mut at = first;
         // Attributes, each with its bracket.
-        while self.tokens.get(at).is_some_and(|token| token.kind == TokenKind::At) && at < last {
+        while self
+            .tokens
+            .get(at)
+            .is_some_and(|token| token.kind == TokenKind::At)
+            && at < last
+        {
             at += 2;
-            if let (Some(TokenKind::Open), Some(close)) =
-                (self.tokens.get(at).map(|token| token.kind), self.partner(at))
-            {
+            if let (Some(TokenKind::Open), Some(close)) = (
+                self.tokens.get(at).map(|token| token.kind),
+                self.partner(at),
+            ) {
                 at = close + 1;
             }
-            while self.tokens.get(at).is_some_and(|token| matches!(token.kind, TokenKind::Newline | TokenKind::Comment))
+            while self
+                .tokens
+                .get(at)
+                .is_some_and(|token| matches!(token.kind, TokenKind::Newline | TokenKind::Comment))
             {
                 at += 1;
             }
         }
         let span = |at: usize| {
-            self.tokens.get(at).filter(|token| token.kind == TokenKind::Word && at <= last).map(|token| token.span)
+            self.tokens
+                .get(at)
+                .filter(|token| token.kind == TokenKind::Word && at <= last)
+                .map(|token| token.span)
         };
         let word = span(at)?;
         if self.source.slice(word) == "param" && span(at + 1).is_some() {

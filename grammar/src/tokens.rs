@@ -41,7 +41,10 @@ pub(crate) fn is_hidden(c: char) -> bool {
     let layout = matches!(c, '\n' | '\t');
     // Bidirectional controls and marks, line separators, blanks without width, the byte order mark.
     let reorders = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let unseen = matches!(c, '\u{ad}' | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}' | '\u{feff}');
+    let unseen = matches!(
+        c,
+        '\u{ad}' | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}' | '\u{feff}'
+    );
     (c.is_control() && !layout) || reorders || unseen
 }
 
@@ -61,18 +64,28 @@ pub(crate) fn tokens(text: &str) -> Vec<Token> {
                 continue;
             }
             '\n' => (TokenKind::Newline, 1),
-            '#' => {
-                (TokenKind::Comment, rest.find('\n').map_or(rest, |end| rest.get(..end).unwrap_or("")).trim_end().len())
-            }
+            '#' => (
+                TokenKind::Comment,
+                rest.find('\n')
+                    .map_or(rest, |end| rest.get(..end).unwrap_or(""))
+                    .trim_end()
+                    .len(),
+            ),
             '"' => string(rest),
             '(' | '[' => (TokenKind::Open, 1),
             ')' | ']' => (TokenKind::Close, 1),
             '@' => (TokenKind::At, 1),
-            c if is_word(c) => (TokenKind::Word, rest.find(|c| !is_word(c)).unwrap_or(rest.len())),
+            c if is_word(c) => (
+                TokenKind::Word,
+                rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+            ),
             c if is_hidden(c) => (TokenKind::Hidden, c.len_utf8()),
             c => (TokenKind::Other, c.len_utf8()),
         };
-        tokens.push(Token { kind, span: Span::new(at, at + len) });
+        tokens.push(Token {
+            kind,
+            span: Span::new(at, at + len),
+        });
         at += len;
     }
     tokens
@@ -87,7 +100,12 @@ fn string(rest: &str) -> (TokenKind, usize) {
     let mut escaped = false;
     for (at, c) in rest.char_indices().skip(1) {
         match c {
-            '\n' => return (TokenKind::OpenStr, rest.get(..at).unwrap_or("").trim_end().len()),
+            '\n' => {
+                return (
+                    TokenKind::OpenStr,
+                    rest.get(..at).unwrap_or("").trim_end().len(),
+                );
+            }
             _ if escaped => escaped = false,
             '\\' => escaped = true,
             '"' => return (TokenKind::Str, at + 1),
@@ -102,8 +120,12 @@ fn string(rest: &str) -> (TokenKind, usize) {
 /// A line that begins with `@`, `param name` or `export name` cannot stand inside brackets: what is open there was
 /// forgotten. So was an inner bracket when a closing one fits the bracket around it.
 pub(crate) fn partners(text: &str, tokens: &[Token]) -> Vec<Option<usize>> {
-    let bracket =
-        |at: usize| tokens.get(at).and_then(|token| text.get(token.span.start()..token.span.end())).unwrap_or("");
+    let bracket = |at: usize| {
+        tokens
+            .get(at)
+            .and_then(|token| text.get(token.span.start()..token.span.end()))
+            .unwrap_or("")
+    };
     let mut partners = vec![None; tokens.len()];
     let mut open: Vec<usize> = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
@@ -139,15 +161,22 @@ pub(crate) fn partners(text: &str, tokens: &[Token]) -> Vec<Option<usize>> {
 
 /// Whether the token is the first of its line.
 pub(crate) fn begins_line(tokens: &[Token], at: usize) -> bool {
-    at.checked_sub(1).is_none_or(|before| tokens.get(before).is_some_and(|token| token.kind == TokenKind::Newline))
+    at.checked_sub(1).is_none_or(|before| {
+        tokens
+            .get(before)
+            .is_some_and(|token| token.kind == TokenKind::Newline)
+    })
 }
 
 /// Whether a statement begins at the token, whatever is open before it.
 pub(crate) fn begins_surely(text: &str, tokens: &[Token], at: usize) -> bool {
-    let Some(token) = tokens.get(at).filter(|_| begins_line(tokens, at)) else { return false };
+    let Some(token) = tokens.get(at).filter(|_| begins_line(tokens, at)) else {
+        return false;
+    };
     let word = text.get(token.span.start()..token.span.end()).unwrap_or("");
     let next = tokens.get(at + 1).map(|token| token.kind);
-    token.kind == TokenKind::At || (matches!(word, "param" | "export") && next == Some(TokenKind::Word))
+    token.kind == TokenKind::At
+        || (matches!(word, "param" | "export") && next == Some(TokenKind::Word))
 }
 
 #[cfg(test)]
@@ -162,7 +191,10 @@ mod tests {
     fn a_string_ends_at_its_quote_or_its_line() {
         use TokenKind::{Newline, OpenStr, Other, Str, Word};
         assert_eq!(kinds(r#"a = "x \" # y""#), [Word, Other, Str]);
-        assert_eq!(kinds("\"x\n\"y\\\n\""), [OpenStr, Newline, OpenStr, Newline, OpenStr]);
+        assert_eq!(
+            kinds("\"x\n\"y\\\n\""),
+            [OpenStr, Newline, OpenStr, Newline, OpenStr]
+        );
     }
 
     #[test]
@@ -180,7 +212,14 @@ mod tests {
             .collect();
         assert_eq!(
             found,
-            [("(", Some(")")), ("[", None), (")", Some("(")), ("(", Some(")")), (")", Some("(")), (")", None)]
+            [
+                ("(", Some(")")),
+                ("[", None),
+                (")", Some("(")),
+                ("(", Some(")")),
+                (")", Some("(")),
+                (")", None)
+            ]
         );
     }
 }

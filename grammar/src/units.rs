@@ -1,8 +1,13 @@
 //! The units of time and size that can follow a number.
 
 /// Units of time with their milliseconds, smallest first.
-pub(crate) const TIME: [(&str, u64); 5] =
-    [("ms", 1), ("s", 1_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+pub(crate) const TIME: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("min", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 
 /// Units of size with their bytes; within each family smallest first.
 pub(crate) const SIZE: [(&str, u64); 9] = [
@@ -28,7 +33,9 @@ pub fn size_text(bytes: u64) -> String {
 }
 
 fn largest_whole(amount: u64, units: &[(&str, u64)], zero: &str) -> String {
-    let whole = units.iter().filter(|(_, factor)| amount > 0 && amount.is_multiple_of(*factor));
+    let whole = units
+        .iter()
+        .filter(|(_, factor)| amount > 0 && amount.is_multiple_of(*factor));
     match whole.max_by_key(|(_, factor)| *factor) {
         Some((unit, factor)) => format!("{}{unit}", amount / factor),
         None => zero.to_owned(),

@@ -16,13 +16,24 @@ use support::{dump, sound, toy};
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let mut trials = Vec::new();
-    for (kind, run) in [("parse", parse_case as fn(&Case) -> Outcome), ("check", check_case), ("format", format_case)] {
+    for (kind, run) in [
+        ("parse", parse_case as fn(&Case) -> Outcome),
+        ("check", check_case),
+        ("format", format_case),
+    ] {
         for folder in folders(&root.join(kind)) {
-            let name = format!("{kind}/{}", folder.file_name().unwrap_or_default().to_string_lossy());
-            trials.push(Trial::test(name, move || compare(&folder, &run(&Case::read(&folder)))));
+            let name = format!(
+                "{kind}/{}",
+                folder.file_name().unwrap_or_default().to_string_lossy()
+            );
+            trials.push(Trial::test(name, move || {
+                compare(&folder, &run(&Case::read(&folder)))
+            }));
         }
     }
-    trials.push(Trial::test("every code has a case", move || every_code(&root)));
+    trials.push(Trial::test("every code has a case", move || {
+        every_code(&root)
+    }));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
@@ -42,10 +53,16 @@ impl Case {
         let settings = text("settings.txt");
         let settings = settings.lines().map(|line| {
             let (name, value) = line.split_once('=').expect("a setting is name=value");
-            Setting { name: name.to_owned(), value: value.to_owned() }
+            Setting {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            }
         });
         let bytes = fs::read(folder.join("source.blip")).expect("every case has a source.blip");
-        Case { bytes: bytes.repeat(times), settings: settings.collect() }
+        Case {
+            bytes: bytes.repeat(times),
+            settings: settings.collect(),
+        }
     }
 
     fn source(&self) -> Result<Source, String> {
@@ -62,7 +79,10 @@ fn parse_case(case: &Case) -> Outcome {
         Ok(source) => {
             sound::sound(source.text());
             let parsed = parse(&source);
-            vec![("tree.txt", dump::tree(&parsed.file, &source)), ("errors.txt", list(&parsed.diagnostics, &source))]
+            vec![
+                ("tree.txt", dump::tree(&parsed.file, &source)),
+                ("errors.txt", list(&parsed.diagnostics, &source)),
+            ]
         }
     }
 }
@@ -77,7 +97,10 @@ fn check_case(case: &Case) -> Outcome {
             diagnostics.sort_by_key(|diagnostic| diagnostic.span);
             let program = checked.program.filter(|_| parsed.file.complete);
             let program = program.map_or_else(String::new, |program| dump::program(&program));
-            vec![("program.txt", program), ("errors.txt", list(&diagnostics, &source))]
+            vec![
+                ("program.txt", program),
+                ("errors.txt", list(&diagnostics, &source)),
+            ]
         }
     }
 }
@@ -89,7 +112,10 @@ fn format_case(case: &Case) -> Outcome {
 }
 
 fn list(diagnostics: &[Diagnostic], source: &Source) -> String {
-    diagnostics.iter().map(|diagnostic| format!("{}\n", diagnostic.display(source))).collect()
+    diagnostics
+        .iter()
+        .map(|diagnostic| format!("{}\n", diagnostic.display(source)))
+        .collect()
 }
 
 fn compare(folder: &Path, outcome: &Outcome) -> Result<(), Failed> {
@@ -102,14 +128,21 @@ fn compare(folder: &Path, outcome: &Outcome) -> Result<(), Failed> {
             continue;
         }
         if !bless {
-            faults += &format!("{} differs\n--- expected\n{expected}--- found\n{found}", path.display());
+            faults += &format!(
+                "{} differs\n--- expected\n{expected}--- found\n{found}",
+                path.display()
+            );
         } else if found.is_empty() {
             fs::remove_file(&path)?;
         } else {
             fs::write(&path, found)?;
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults.into()) }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(faults.into())
+    }
 }
 
 /// No message without a case that holds its text.
@@ -120,9 +153,14 @@ fn every_code(root: &Path) -> Result<(), Failed> {
         .map(|folder| fs::read_to_string(folder.join("errors.txt")).unwrap_or_default())
         .collect();
     let missing = codes::ALL.iter().map(|(code, _)| code.to_string());
-    let missing: Vec<String> =
-        missing.filter(|code| !all.iter().any(|text| text.contains(&format!("[{code}]")))).collect();
-    if missing.is_empty() { Ok(()) } else { Err(format!("no case shows {}", missing.join(", ")).into()) }
+    let missing: Vec<String> = missing
+        .filter(|code| !all.iter().any(|text| text.contains(&format!("[{code}]"))))
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("no case shows {}", missing.join(", ")).into())
+    }
 }
 
 fn folders(path: &Path) -> Vec<PathBuf> {

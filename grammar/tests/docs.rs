@@ -11,7 +11,9 @@ use blip_grammar::{Source, check, codes, format, parse};
 use support::{sound, toy};
 
 fn document(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "..", "docs", name].iter().collect()
+    [env!("CARGO_MANIFEST_DIR"), "..", "docs", name]
+        .iter()
+        .collect()
 }
 
 /// A fenced block: the words behind its fence, the line it begins in, and its text.
@@ -27,7 +29,11 @@ fn blocks(document: &str) -> Vec<Block> {
     for (at, line) in document.lines().enumerate() {
         match (&mut open, line.strip_prefix("```")) {
             (None, Some(words)) => {
-                open = Some(Block { words: words.to_owned(), line: at + 1, text: String::new() });
+                open = Some(Block {
+                    words: words.to_owned(),
+                    line: at + 1,
+                    text: String::new(),
+                });
             }
             (Some(_), Some(_)) => blocks.extend(open.take()),
             (Some(block), None) => block.text += &format!("{line}\n"),
@@ -43,7 +49,11 @@ fn the_language_reference_holds() {
     let text = fs::read_to_string(document("language.md")).expect("the reference is there");
     let blocks = blocks(&text);
     let mut count = 0;
-    for (at, block) in blocks.iter().enumerate().filter(|(_, block)| block.words.starts_with("blip")) {
+    for (at, block) in blocks
+        .iter()
+        .enumerate()
+        .filter(|(_, block)| block.words.starts_with("blip"))
+    {
         count += 1;
         let place = format!("language.md:{}", block.line);
         let source = Source::new("example.blip", block.text.clone()).expect("an example is text");
@@ -54,8 +64,10 @@ fn the_language_reference_holds() {
         diagnostics.sort_by_key(|diagnostic| diagnostic.span);
         if block.words == "blip error" {
             let expected = blocks.get(at + 1).map_or("", |block| block.text.as_str());
-            let found: String =
-                diagnostics.iter().map(|diagnostic| format!("{}\n", diagnostic.display(&source))).collect();
+            let found: String = diagnostics
+                .iter()
+                .map(|diagnostic| format!("{}\n", diagnostic.display(&source)))
+                .collect();
             assert_eq!(found, expected, "{place}");
             continue;
         }
@@ -65,10 +77,17 @@ fn the_language_reference_holds() {
             .map(|diagnostic| diagnostic.display(&source).to_string())
             .collect();
         assert!(errors.is_empty(), "{place}\n{}", errors.join("\n"));
-        assert_eq!(format(&parsed.file, &source), block.text, "{place} is not in standard layout");
+        assert_eq!(
+            format(&parsed.file, &source),
+            block.text,
+            "{place} is not in standard layout"
+        );
     }
     assert!(count > 8, "the reference shows the language");
-    assert!(text.lines().count() <= 300, "a reference that is longer is read by nobody");
+    assert!(
+        text.lines().count() <= 300,
+        "a reference that is longer is read by nobody"
+    );
 }
 
 #[test]
@@ -84,7 +103,11 @@ fn the_list_of_diagnostics_is_that_of_the_code() {
     if std::env::var_os("BLESS").is_some() {
         fs::write(&path, &text).expect("the document can be written");
     }
-    assert_eq!(fs::read_to_string(&path).unwrap_or_default(), text, "run with BLESS=1");
+    assert_eq!(
+        fs::read_to_string(&path).unwrap_or_default(),
+        text,
+        "run with BLESS=1"
+    );
 }
 
 #[test]

@@ -11,7 +11,9 @@ use support::sound::sound;
 /// The codes of all that is wrong with a text, after it went through everything.
 fn codes_of(text: &str) -> Vec<String> {
     let errors = sound(text).into_iter().filter(Diagnostic::is_error);
-    let mut codes: Vec<String> = errors.map(|diagnostic| diagnostic.code.to_string()).collect();
+    let mut codes: Vec<String> = errors
+        .map(|diagnostic| diagnostic.code.to_string())
+        .collect();
     codes.sort();
     codes.dedup();
     codes
@@ -46,21 +48,38 @@ fn brackets_without_end() {
                 _ => None,
             })
             .collect();
-        assert_eq!(codes_of(&format!("{deep}1{}", close.repeat(10_000))), ["E004"], "{open}");
+        assert_eq!(
+            codes_of(&format!("{deep}1{}", close.repeat(10_000))),
+            ["E004"],
+            "{open}"
+        );
         assert_eq!(codes_of(&filled(open)), ["E004"], "{open}");
     }
     assert_eq!(codes_of(&filled(")")), ["E014"]);
     assert_eq!(codes_of(&filled("(]")), ["E014"]);
     let brackets = "[".repeat(200_000) + &"]".repeat(200_000);
-    assert_eq!(codes_of(&format!("{brackets}\n{}", "a=\n".repeat(200_000))), ["E004", "E005", "E010"]);
-    assert_eq!(codes_of(&format!("{}{}", "(".repeat(200_000), "\na=1".repeat(200_000))), ["E004", "E005", "E030"]);
+    assert_eq!(
+        codes_of(&format!("{brackets}\n{}", "a=\n".repeat(200_000))),
+        ["E004", "E005", "E010"]
+    );
+    assert_eq!(
+        codes_of(&format!(
+            "{}{}",
+            "(".repeat(200_000),
+            "\na=1".repeat(200_000)
+        )),
+        ["E004", "E005", "E030"]
+    );
 }
 
 #[test]
 fn a_line_of_a_megabyte() {
     let values = "1,".repeat(SOURCE_BYTES_MAX / 2 - 10);
     assert_eq!(codes_of(&format!("a = [{values}]")), [""; 0]);
-    assert_eq!(codes_of(&format!("a = read.captions({values})")), ["E005", "E045"]);
+    assert_eq!(
+        codes_of(&format!("a = read.captions({values})")),
+        ["E005", "E045"]
+    );
     let names = "x,".repeat(SOURCE_BYTES_MAX / 2 - 10);
     assert_eq!(codes_of(&format!("a = merge({names})")), ["E005", "E020"]);
     assert_eq!(codes_of(&filled("x ")), ["E010"]);
@@ -69,7 +88,10 @@ fn a_line_of_a_megabyte() {
     assert_eq!(codes_of(&filled(" ")), [""; 0]);
     assert_eq!(codes_of(&filled("@")), ["E010"]);
     assert_eq!(codes_of(&filled("9")), ["E010"]);
-    assert_eq!(codes_of(&format!("a = {}", "9".repeat(1_000_000))), ["E013"]);
+    assert_eq!(
+        codes_of(&format!("a = {}", "9".repeat(1_000_000))),
+        ["E013"]
+    );
     assert_eq!(codes_of(&format!("{} = 1", "a".repeat(1_000_000))), [""; 0]);
 }
 
@@ -77,7 +99,10 @@ fn a_line_of_a_megabyte() {
 fn a_call_of_a_megabyte_with_an_argument_over_and_over() {
     let values = "[],".repeat(SOURCE_BYTES_MAX / 6);
     let again = "dedupe,".repeat(SOURCE_BYTES_MAX / 2 / 7 - 10);
-    assert_eq!(codes_of(&format!("dedupe = true\na = merge({values}{again})")), ["E005", "E044"]);
+    assert_eq!(
+        codes_of(&format!("dedupe = true\na = merge({values}{again})")),
+        ["E005", "E044"]
+    );
 }
 
 #[test]
@@ -94,17 +119,28 @@ fn a_string_of_a_megabyte() {
 
 #[test]
 fn more_than_a_megabyte() {
-    let refused = Source::new("hostile.blip", "x".repeat(SOURCE_BYTES_MAX + 1)).expect_err("too large");
+    let refused =
+        Source::new("hostile.blip", "x".repeat(SOURCE_BYTES_MAX + 1)).expect_err("too large");
     assert_eq!(refused.code, codes::SOURCE_TOO_LARGE);
-    let refused = Source::from_bytes("hostile.blip", vec![0xff; SOURCE_BYTES_MAX + 1]).expect_err("too large");
+    let refused = Source::from_bytes("hostile.blip", vec![0xff; SOURCE_BYTES_MAX + 1])
+        .expect_err("too large");
     assert_eq!(refused.code, codes::SOURCE_TOO_LARGE);
 }
 
 #[test]
 fn characters_that_hide() {
-    assert_eq!(Source::new("hostile.blip", "a\0b").expect_err("NUL").code, codes::CONTROL_CHARACTER);
-    for hidden in ["\u{202e}", "\u{2066}", "\u{200b}", "\u{feff}", "\u{1b}", "\u{85}", "\u{2028}", "\r"] {
-        for text in [format!("a = merge{hidden}(x)"), format!("# {hidden}x\n"), format!("a = \"{hidden}x\"")] {
+    assert_eq!(
+        Source::new("hostile.blip", "a\0b").expect_err("NUL").code,
+        codes::CONTROL_CHARACTER
+    );
+    for hidden in [
+        "\u{202e}", "\u{2066}", "\u{200b}", "\u{feff}", "\u{1b}", "\u{85}", "\u{2028}", "\r",
+    ] {
+        for text in [
+            format!("a = merge{hidden}(x)"),
+            format!("# {hidden}x\n"),
+            format!("a = \"{hidden}x\""),
+        ] {
             assert_eq!(codes_of(&text)[0], "E003", "{text:?}");
         }
         assert_eq!(codes_of(&filled(hidden))[0], "E003");
@@ -122,16 +158,34 @@ fn a_hundred_thousand_statements() {
     assert_eq!(codes_of(&chain), [""; 0], "each needs the next");
     let cycle = chain.replace("aaaa=1", &format!("aaaa={}", name(count - 1)));
     assert_eq!(codes_of(&cycle), ["E031"]);
-    let unknown: String = (0..count).map(|at| format!("{}=zzz{}\n", name(at), at % 10)).collect();
+    let unknown: String = (0..count)
+        .map(|at| format!("{}=zzz{}\n", name(at), at % 10))
+        .collect();
     assert_eq!(codes_of(&unknown), ["E005", "E020"]);
-    let stages: String = (0..50_000).map(|at| format!("{}=merge({})\n", name(at + 1), name(at))).collect();
-    assert_eq!(codes_of(&format!("aaaa=read.captions(\"x\")\n{stages}")), [""; 0]);
-    let calls: String = (0..40_000).map(|at| format!("read.captions(\"{at}\"),")).collect();
-    assert_eq!(codes_of(&format!("a = merge({calls})")), [""; 0], "many calls in one");
-    let params: String = (0..40_000).map(|at| format!("# doc\nparam {}=1 # x\n", name(at))).collect();
+    let stages: String = (0..50_000)
+        .map(|at| format!("{}=merge({})\n", name(at + 1), name(at)))
+        .collect();
+    assert_eq!(
+        codes_of(&format!("aaaa=read.captions(\"x\")\n{stages}")),
+        [""; 0]
+    );
+    let calls: String = (0..40_000)
+        .map(|at| format!("read.captions(\"{at}\"),"))
+        .collect();
+    assert_eq!(
+        codes_of(&format!("a = merge({calls})")),
+        [""; 0],
+        "many calls in one"
+    );
+    let params: String = (0..40_000)
+        .map(|at| format!("# doc\nparam {}=1 # x\n", name(at)))
+        .collect();
     assert_eq!(codes_of(&params), [""; 0]);
     assert_eq!(codes_of(&filled("@gpu(1)\n")), ["E010"]);
-    assert_eq!(codes_of(&format!("{}a=merge(b)", "@gpu(1)\n".repeat(100_000))), ["E005", "E048"]);
+    assert_eq!(
+        codes_of(&format!("{}a=merge(b)", "@gpu(1)\n".repeat(100_000))),
+        ["E005", "E048"]
+    );
     assert_eq!(codes_of(&filled("a=f(\n")), ["E005", "E014"]);
     assert_eq!(codes_of(&filled("a=\n")), ["E005", "E010"]);
     assert_eq!(codes_of(&filled("a\n")), ["E005", "E010"]);
@@ -140,10 +194,14 @@ fn a_hundred_thousand_statements() {
 
 #[test]
 fn values_that_hold_one_another() {
-    let doubled: String = (0..60).map(|at| format!("v{}=[v{at},v{at}]\n", at + 1)).collect();
+    let doubled: String = (0..60)
+        .map(|at| format!("v{}=[v{at},v{at}]\n", at + 1))
+        .collect();
     assert_eq!(codes_of(&format!("v0=1\n{doubled}")), ["E006"]);
     let list = format!("xs=[{}]\n", "1,".repeat(200_000));
-    let uses: String = (0..40_000).map(|at| format!("{}=[xs]\n", name(at))).collect();
+    let uses: String = (0..40_000)
+        .map(|at| format!("{}=[xs]\n", name(at)))
+        .collect();
     assert_eq!(codes_of(&(list + &uses)), ["E006"]);
     let attributes = "@gpu(1)\na=merge(read.captions(\"x\"))\n";
     assert_eq!(codes_of(attributes), [""; 0]);

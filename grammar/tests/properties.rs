@@ -95,35 +95,56 @@ fn expression() -> impl Strategy<Value = String> {
         "f()",
         "a_long_name_that_fills_its_line_and_so_breaks_the_call_around_it",
     ]);
-    leaf.prop_map(str::to_owned).prop_recursive(4, 40, 5, |inner| {
-        let part = (gap(), inner, gap(), prop::option::of("[a-z]{1,8}"));
-        let parts = (vec(part, 0..5), any::<bool>(), gap());
-        (parts, any::<bool>()).prop_map(|((parts, trailing, end), call)| {
-            let parts: Vec<String> = parts
-                .into_iter()
-                .map(|(before, value, after, name)| match name.filter(|_| call) {
-                    Some(name) => format!("{before}{name}{after}={before}{value}{after}"),
-                    None => format!("{before}{value}{after}"),
-                })
-                .collect();
-            let comma = if trailing && !parts.is_empty() { "," } else { "" };
-            let (open, close) = if call { ("f.g (", ")") } else { ("[", "]") };
-            format!("{open}{}{comma}{end}{close}", parts.join(","))
+    leaf.prop_map(str::to_owned)
+        .prop_recursive(4, 40, 5, |inner| {
+            let part = (gap(), inner, gap(), prop::option::of("[a-z]{1,8}"));
+            let parts = (vec(part, 0..5), any::<bool>(), gap());
+            (parts, any::<bool>()).prop_map(|((parts, trailing, end), call)| {
+                let parts: Vec<String> = parts
+                    .into_iter()
+                    .map(|(before, value, after, name)| match name.filter(|_| call) {
+                        Some(name) => format!("{before}{name}{after}={before}{value}{after}"),
+                        None => format!("{before}{value}{after}"),
+                    })
+                    .collect();
+                let comma = if trailing && !parts.is_empty() {
+                    ","
+                } else {
+                    ""
+                };
+                let (open, close) = if call { ("f.g (", ")") } else { ("[", "]") };
+                format!("{open}{}{comma}{end}{close}", parts.join(","))
+            })
         })
-    })
 }
 
 fn statement() -> impl Strategy<Value = String> {
-    let comment = || prop::sample::select(vec!["", "", "", " # behind", "  \n\n# between", "\n  # indented"]);
-    let attribute =
-        prop::sample::select(vec!["", "", "@gpu(1) ", "@a\n", "@a(x = 1) # why\n@b( # in\n 2)\n", "@a @b(3)\n# c\n"]);
+    let comment = || {
+        prop::sample::select(vec![
+            "",
+            "",
+            "",
+            " # behind",
+            "  \n\n# between",
+            "\n  # indented",
+        ])
+    };
+    let attribute = prop::sample::select(vec![
+        "",
+        "",
+        "@gpu(1) ",
+        "@a\n",
+        "@a(x = 1) # why\n@b( # in\n 2)\n",
+        "@a @b(3)\n# c\n",
+    ]);
     let body = prop_oneof![
         (expression(), "[a-z]{1,12}").prop_map(|(value, name)| format!("v_{name}={value}")),
         expression().prop_map(|value| format!("param p : [ int ] = {value}\tin  0 .. 1e3")),
         Just("param q: path".to_owned()),
         "[a-z]{1,12}".prop_map(|name| format!("export v_{name} as  json \"out\"")),
     ];
-    (attribute, body, comment()).prop_map(|(attribute, body, comment)| format!("{attribute}{body}{comment}\n"))
+    (attribute, body, comment())
+        .prop_map(|(attribute, body, comment)| format!("{attribute}{body}{comment}\n"))
 }
 
 /// A workflow over the toy ops that checks, one statement an entry, each after what it uses.
@@ -134,7 +155,12 @@ struct Flow {
 }
 
 fn flow() -> impl Strategy<Value = Flow> {
-    let step = (0_usize..8, any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0_u32..4);
+    let step = (
+        0_usize..8,
+        any::<prop::sample::Index>(),
+        any::<prop::sample::Index>(),
+        0_u32..4,
+    );
     vec(step, 1..20).prop_map(|steps| {
         let mut statements = vec![
             "param seed = 7".to_owned(),
@@ -152,13 +178,22 @@ fn flow() -> impl Strategy<Value = Flow> {
                 0 => format!("read.captions(\"{number}.json\")"),
                 1 => format!("merge({one}, {other})"),
                 2 => format!("merge([{one}], dedupe = {})", number > 1),
-                3 => format!("caption(finetune_captioner({model}, {one}), {other}, per_image = {})", number + 1),
-                4 => format!("filter(finetune_filter({model}, {one}, seed), {other}, threshold = 0.{number})"),
+                3 => format!(
+                    "caption(finetune_captioner({model}, {one}), {other}, per_image = {})",
+                    number + 1
+                ),
+                4 => format!(
+                    "filter(finetune_filter({model}, {one}, seed), {other}, threshold = 0.{number})"
+                ),
                 5 => one.clone(),
                 6 => format!("evaluate({model}, {one}, within = {}min)", number + 1),
                 _ => format!("pretrain(v_net, {one}, epochs = {}, seed)", number + 1),
             };
-            let attribute = if matches!(kind, 5) || number != 3 { "" } else { "@gpu(1)\n" };
+            let attribute = if matches!(kind, 5) || number != 3 {
+                ""
+            } else {
+                "@gpu(1)\n"
+            };
             match kind {
                 6 => {}
                 7 => models.push(name.clone()),
@@ -177,8 +212,14 @@ fn flow() -> impl Strategy<Value = Flow> {
 fn program(text: &str) -> Program {
     let source = Source::new("flow.blip", text).expect("a flow is text");
     let parsed = parse(&source);
-    let Checked { program, diagnostics } = check(&parsed.file, &source, &toy::signatures(), &[]);
-    let shown: Vec<String> = diagnostics.iter().map(|diagnostic| diagnostic.display(&source).to_string()).collect();
+    let Checked {
+        program,
+        diagnostics,
+    } = check(&parsed.file, &source, &toy::signatures(), &[]);
+    let shown: Vec<String> = diagnostics
+        .iter()
+        .map(|diagnostic| diagnostic.display(&source).to_string())
+        .collect();
     program.unwrap_or_else(|| panic!("{text}\n{}", shown.join("\n")))
 }
 
@@ -187,29 +228,59 @@ fn essence(program: &Program) -> Vec<String> {
     let mut known: BTreeMap<u32, String> = BTreeMap::new();
     let mut essence: Vec<String> = Vec::new();
     for (id, stage) in program.stage_ids() {
-        let args: Vec<String> =
-            stage.args.iter().map(|(name, value)| format!("{name}={}", content(value, &known))).collect();
-        let text = format!("{}({}) {}", stage.op, args.join(","), dump::attributes(&stage.attributes));
+        let args: Vec<String> = stage
+            .args
+            .iter()
+            .map(|(name, value)| format!("{name}={}", content(value, &known)))
+            .collect();
+        let text = format!(
+            "{}({}) {}",
+            stage.op,
+            args.join(","),
+            dump::attributes(&stage.attributes)
+        );
         known.insert(id.0, blake(&text));
         essence.push(text);
     }
     let stage = |id: &blip_grammar::StageId| known.get(&id.0).cloned().unwrap_or_default();
     essence.extend(
-        program.exports.iter().map(|export| format!("{} {} {}", stage(&export.stage), export.format, export.path)),
+        program
+            .exports
+            .iter()
+            .map(|export| format!("{} {} {}", stage(&export.stage), export.format, export.path)),
     );
-    essence.extend(program.default_targets.iter().map(|id| format!("run {}", stage(id))));
-    essence.extend(program.params.iter().map(|param| format!("{} {}", param.name, param.value)));
+    essence.extend(
+        program
+            .default_targets
+            .iter()
+            .map(|id| format!("run {}", stage(id))),
+    );
+    essence.extend(
+        program
+            .params
+            .iter()
+            .map(|param| format!("{} {}", param.name, param.value)),
+    );
     essence.sort();
     essence
 }
 
 fn content(value: &Value, known: &BTreeMap<u32, String>) -> String {
     match value {
-        Value::Stage(id) => known.get(&id.0).cloned().expect("an input comes before its consumer"),
-        Value::List(values) => values.iter().map(|value| content(value, known)).collect::<Vec<_>>().join(","),
+        Value::Stage(id) => known
+            .get(&id.0)
+            .cloned()
+            .expect("an input comes before its consumer"),
+        Value::List(values) => values
+            .iter()
+            .map(|value| content(value, known))
+            .collect::<Vec<_>>()
+            .join(","),
         Value::Config { op, args } => {
-            let args: Vec<String> =
-                args.iter().map(|(name, value)| format!("{name}={}", content(value, known))).collect();
+            let args: Vec<String> = args
+                .iter()
+                .map(|(name, value)| format!("{name}={}", content(value, known)))
+                .collect();
             format!("{op}({})", args.join(","))
         }
         value => value.to_string(),
@@ -218,9 +289,9 @@ fn content(value: &Value, known: &BTreeMap<u32, String>) -> String {
 
 /// A short name for a text, so that what is made of much does not grow.
 fn blake(text: &str) -> String {
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
     format!("{hash:016x}")
 }
 

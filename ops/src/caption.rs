@@ -20,7 +20,8 @@ use crate::types::{CAPTIONER, DECODE, PAIRS};
 
 /// The ops of this file.
 pub(crate) fn ops() -> Vec<Op> {
-    let greedy = Signature::config("greedy", DECODE, "The most probable token each time.").example("greedy()");
+    let greedy = Signature::config("greedy", DECODE, "The most probable token each time.")
+        .example("greedy()");
     let beam = Signature::config(
         "beam",
         DECODE,
@@ -60,10 +61,19 @@ pub(crate) fn ops() -> Vec<Op> {
 }
 
 fn limits(signature: Signature, penalty: &'static str) -> Signature {
-    let length = |name, default, doc| Arg::with_default(name, Type::Int, default, doc).within(0.0, 512.0);
+    let length =
+        |name, default, doc| Arg::with_default(name, Type::Int, default, doc).within(0.0, 512.0);
     signature
-        .arg(length("min_length", "5", "Fewest tokens of a text, the prompt included."))
-        .arg(length("max_length", "20", "Most tokens of a text, the prompt included."))
+        .arg(length(
+            "min_length",
+            "5",
+            "Fewest tokens of a text, the prompt included.",
+        ))
+        .arg(length(
+            "max_length",
+            "20",
+            "Most tokens of a text, the prompt included.",
+        ))
         .arg(
             Arg::with_default(
                 "repetition_penalty",
@@ -81,10 +91,21 @@ fn caption() -> Op {
         PAIRS,
         "Writes synthetic texts for the images of pairs. The pairs' own texts are not looked at.",
     )
-    .example("caption(captioner, web_pairs, decode = nucleus(top_p = 0.9), per_image = 1, seed = 42)")
-    .arg(Arg::required("captioner", CAPTIONER, "The model that writes."))
+    .example(
+        "caption(captioner, web_pairs, decode = nucleus(top_p = 0.9), per_image = 1, seed = 42)",
+    )
+    .arg(Arg::required(
+        "captioner",
+        CAPTIONER,
+        "The model that writes.",
+    ))
     .arg(Arg::required("pairs", PAIRS, "The images."))
-    .arg(Arg::with_default("decode", DECODE, "nucleus()", "How it writes."))
+    .arg(Arg::with_default(
+        "decode",
+        DECODE,
+        "nucleus()",
+        "How it writes.",
+    ))
     .arg(
         Arg::with_default(
             "per_image",
@@ -108,7 +129,11 @@ impl Caption {
     fn new(ctx: &StageCtx) -> Result<Self, OpError> {
         let args = ctx.args();
         let per_image = u32::try_from(args.count("per_image")?).expect("its range is small");
-        Ok(Self { captioner: ctx.input("captioner")?.digest, per_image, seed: args.count("seed")? })
+        Ok(Self {
+            captioner: ctx.input("captioner")?.digest,
+            per_image,
+            seed: args.count("seed")?,
+        })
     }
 }
 
@@ -118,7 +143,12 @@ impl MapOp for Caption {
     }
 
     fn units(&self, item: &Item) -> Result<Vec<Digest>, OpError> {
-        let unit = |number: u32| Digest::parts("blip/caption/1", &[item.id.as_bytes(), &number.to_be_bytes()]);
+        let unit = |number: u32| {
+            Digest::parts(
+                "blip/caption/1",
+                &[item.id.as_bytes(), &number.to_be_bytes()],
+            )
+        };
         Ok((0..self.per_image).map(unit).collect())
     }
 
@@ -132,17 +162,36 @@ impl MapOp for Caption {
     }
 
     fn worker(&self, ctx: &StageCtx) -> Result<Box<dyn MapWorker>, OpError> {
-        Ok(Box::new(Writer::new(ctx, "captioner", &ctx.args().config("decode")?, self.seed)?))
+        Ok(Box::new(Writer::new(
+            ctx,
+            "captioner",
+            &ctx.args().config("decode")?,
+            self.seed,
+        )?))
     }
 
     fn assemble(&self, item: &Item, results: &[UnitResult]) -> Result<Vec<u8>, OpError> {
         let mut sample = pairs::decode(item)?;
-        let key = sample.texts.first().map_or_else(|| item.id.short(), |text| text.key.clone());
+        let key = sample
+            .texts
+            .first()
+            .map_or_else(|| item.id.short(), |text| text.key.clone());
         let text = |(number, result): (u32, &UnitResult)| {
-            let UnitResult::Ok(bytes) = result else { return None };
-            let text = Text::read(String::from_utf8_lossy(bytes).into_owned(), TextSource::Synthetic, key.clone());
+            let UnitResult::Ok(bytes) = result else {
+                return None;
+            };
+            let text = Text::read(
+                String::from_utf8_lossy(bytes).into_owned(),
+                TextSource::Synthetic,
+                key.clone(),
+            );
             let (model, seed) = (Some(self.captioner.to_string()), Some(self.seed));
-            Some(Text { model, seed, number: Some(number), ..text })
+            Some(Text {
+                model,
+                seed,
+                number: Some(number),
+                ..text
+            })
         };
         sample.texts = (0..).zip(results).filter_map(text).collect();
         Ok(sample.encode())
@@ -161,14 +210,26 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// The captioner of an argument.
-    pub(crate) fn new(ctx: &StageCtx, arg: &str, decode: &Args, seed: u64) -> Result<Self, OpError> {
+    pub(crate) fn new(
+        ctx: &StageCtx,
+        arg: &str,
+        decode: &Args,
+        seed: u64,
+    ) -> Result<Self, OpError> {
         let stored = Stored::read(ctx, ctx.input(arg)?)?;
         let vocab = stored.vocab()?;
         let prompt = stored.header.prompt.clone().unwrap_or_default();
         let limits = decode_limits(decode, &vocab, &prompt, stored.header.config.text.positions)?;
         let med = stored.load(Role::Captioner, libtorch::best_device()?)?;
         let images = ImageEncoder::new(ctx, &med)?;
-        Ok(Self { med, vocab, images, limits, decoding: decoding(decode)?, seed })
+        Ok(Self {
+            med,
+            vocab,
+            images,
+            limits,
+            decoding: decoding(decode)?,
+            seed,
+        })
     }
 
     /// Texts for images: for each image those of its numbers, or why there are none.
@@ -179,21 +240,48 @@ impl Writer {
     ) -> Result<Vec<Result<Vec<String>, String>>, OpError> {
         let _turn = libtorch::turn()?;
         let encoded = self.images.encode(&self.med, images)?;
-        let good: Vec<usize> = (0..images.len()).filter(|at| encoded[*at].is_ok()).collect();
-        let mut texts: Vec<Result<Vec<String>, String>> =
-            encoded.iter().map(|encoded| encoded.as_ref().map(|_| Vec::new()).map_err(Clone::clone)).collect();
+        let good: Vec<usize> = (0..images.len())
+            .filter(|at| encoded[*at].is_ok())
+            .collect();
+        let mut texts: Vec<Result<Vec<String>, String>> = encoded
+            .iter()
+            .map(|encoded| encoded.as_ref().map(|_| Vec::new()).map_err(Clone::clone))
+            .collect();
         for places in good.chunks(ROWS) {
-            let tokens: Vec<&Tensor> = places.iter().filter_map(|at| encoded[*at].as_ref().ok()).collect();
-            let memory = tch::no_grad(|| self.med.decoder().text.memory(&rows_of(&tokens), Pass::EVAL));
-            let wanted: BTreeSet<usize> = places.iter().flat_map(|at| &numbers[*at]).copied().collect();
+            let tokens: Vec<&Tensor> = places
+                .iter()
+                .filter_map(|at| encoded[*at].as_ref().ok())
+                .collect();
+            let memory = tch::no_grad(|| {
+                self.med
+                    .decoder()
+                    .text
+                    .memory(&rows_of(&tokens), Pass::EVAL)
+            });
+            let wanted: BTreeSet<usize> = places
+                .iter()
+                .flat_map(|at| &numbers[*at])
+                .copied()
+                .collect();
             for number in wanted {
                 let unit = |row: usize, length: usize| {
                     let image = images[places[row.min(places.len() - 1)]];
                     sampling(self.seed, &image, number as u64, length as u64)
                 };
-                let written =
-                    generate(self.med.decoder(), &memory, (ROWS, 1), &self.limits, self.decoding, Pass::EVAL, &unit);
-                for (at, ids) in places.iter().zip(written).filter(|(at, _)| numbers[**at].contains(&number)) {
+                let written = generate(
+                    self.med.decoder(),
+                    &memory,
+                    (ROWS, 1),
+                    &self.limits,
+                    self.decoding,
+                    Pass::EVAL,
+                    &unit,
+                );
+                for (at, ids) in places
+                    .iter()
+                    .zip(written)
+                    .filter(|(at, _)| numbers[**at].contains(&number))
+                {
                     if let Ok(texts) = &mut texts[*at] {
                         texts.push(self.text(&ids));
                     }
@@ -205,14 +293,18 @@ impl Writer {
 
     /// A text without its prompt and special tokens.
     fn text(&self, ids: &[i64]) -> String {
-        self.vocab.decode(ids.get(self.limits.prompt.len()..).unwrap_or_default())
+        self.vocab
+            .decode(ids.get(self.limits.prompt.len()..).unwrap_or_default())
     }
 }
 
 impl MapWorker for Writer {
     fn process(&mut self, _: &StageCtx, work: &[Work]) -> Result<Vec<Vec<UnitResult>>, OpError> {
         let images: Vec<Digest> = work.iter().map(|work| work.item.id).collect();
-        let numbers: Vec<BTreeSet<usize>> = work.iter().map(|work| work.missing.iter().copied().collect()).collect();
+        let numbers: Vec<BTreeSet<usize>> = work
+            .iter()
+            .map(|work| work.missing.iter().copied().collect())
+            .collect();
         let written = self.write(&images, &numbers)?;
         let result = |(work, written): (&Work, Result<Vec<String>, String>)| match written {
             Ok(texts) => texts.into_iter().map(text_result).collect(),
@@ -232,25 +324,44 @@ fn text_result(text: String) -> UnitResult {
 
 /// The random number of a token: a function of seed, image, caption number and place alone.
 fn sampling(seed: u64, image: &Digest, number: u64, length: u64) -> f64 {
-    let words =
-        image.as_bytes().chunks_exact(8).map(|bytes| u64::from_be_bytes(bytes.try_into().expect("eight bytes")));
-    let seeds: Vec<u64> = [seed].into_iter().chain(words).chain([number, length]).collect();
+    let words = image
+        .as_bytes()
+        .chunks_exact(8)
+        .map(|bytes| u64::from_be_bytes(bytes.try_into().expect("eight bytes")));
+    let seeds: Vec<u64> = [seed]
+        .into_iter()
+        .chain(words)
+        .chain([number, length])
+        .collect();
     Random::new(&seeds).unit()
 }
 
-fn decode_limits(decode: &Args, vocab: &Vocab, prompt: &str, positions: i64) -> Result<Limits, OpError> {
+fn decode_limits(
+    decode: &Args,
+    vocab: &Vocab,
+    prompt: &str,
+    positions: i64,
+) -> Result<Limits, OpError> {
     let special = vocab.special();
     let mut ids = vocab.encode(prompt, usize::MAX);
     ids.truncate(prompt_length(vocab, prompt));
     ids[0] = special.dec;
-    let (min_length, max_length) = (decode.count("min_length")? as usize, decode.count("max_length")? as usize);
+    let (min_length, max_length) = (
+        decode.count("min_length")? as usize,
+        decode.count("max_length")? as usize,
+    );
     let fault = |what: String, help: &str| Err(OpError::failed(what, help));
     if max_length <= ids.len() {
-        let what = format!("`max_length` is {max_length}, and the captioner's prompt alone has {} tokens", ids.len());
+        let what = format!(
+            "`max_length` is {max_length}, and the captioner's prompt alone has {} tokens",
+            ids.len()
+        );
         return fault(what, "raise `max_length`: it counts the prompt");
     }
     if max_length > positions as usize {
-        let what = format!("`max_length` is {max_length}, and the captioner reads texts of at most {positions} tokens");
+        let what = format!(
+            "`max_length` is {max_length}, and the captioner reads texts of at most {positions} tokens"
+        );
         return fault(what, "lower `max_length`");
     }
     if min_length > max_length {

@@ -54,7 +54,10 @@ struct Case {
 impl Case {
     /// Whether a text describes the image; by the truth where it is known, else by being one of its own.
     fn matches(&self, text: &str) -> bool {
-        self.scene.as_ref().map_or_else(|| self.texts.iter().any(|own| own == text), |scene| scene.matches(text))
+        self.scene.as_ref().map_or_else(
+            || self.texts.iter().any(|own| own == text),
+            |scene| scene.matches(text),
+        )
     }
 }
 
@@ -64,21 +67,32 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let mut metrics = Vec::new();
     if ty == "Captioner" {
         metrics.extend(accuracy(ctx, &cases)?);
-        metrics.push(("perplexity".to_owned(), perplexity(ctx, Role::Captioner, &cases)?));
+        metrics.push((
+            "perplexity".to_owned(),
+            perplexity(ctx, Role::Captioner, &cases)?,
+        ));
     } else {
         let judge = Judge::new(ctx, "model")?;
         let found = judged(ctx, &judge, &cases)?;
         metrics.extend(found);
         metrics.extend(retrieval(ctx, &judge, &cases)?);
         if ty == "Model" {
-            metrics.push(("perplexity".to_owned(), perplexity(ctx, Role::Pretrained, &cases)?));
+            metrics.push((
+                "perplexity".to_owned(),
+                perplexity(ctx, Role::Pretrained, &cases)?,
+            ));
         }
     }
     metrics.push(("images".to_owned(), cases.len() as f64));
-    let object: serde_json::Map<String, serde_json::Value> =
-        metrics.iter().map(|(name, value)| (name.clone(), (*value).into())).collect();
+    let object: serde_json::Map<String, serde_json::Value> = metrics
+        .iter()
+        .map(|(name, value)| (name.clone(), (*value).into()))
+        .collect();
     let bytes = serde_json::to_vec(&object).expect("numbers under names are plain data");
-    Ok(Output { metrics, ..Output::of(ctx.put(&bytes)?) })
+    Ok(Output {
+        metrics,
+        ..Output::of(ctx.put(&bytes)?)
+    })
 }
 
 fn cases(ctx: &StageCtx) -> Result<Vec<Case>, OpError> {
@@ -87,8 +101,15 @@ fn cases(ctx: &StageCtx) -> Result<Vec<Case>, OpError> {
     for item in ctx.dataset(pairs)?.items() {
         let item = item?;
         let Sample { texts, truth } = pairs::decode(&item)?;
-        let texts = texts.iter().map(|text| clean::caption(&text.text, clean::WORDS_MAX)).collect();
-        cases.push(Case { image: item.id, texts, scene: truth.as_ref().and_then(Scene::of_truth) });
+        let texts = texts
+            .iter()
+            .map(|text| clean::caption(&text.text, clean::WORDS_MAX))
+            .collect();
+        cases.push(Case {
+            image: item.id,
+            texts,
+            scene: truth.as_ref().and_then(Scene::of_truth),
+        });
     }
     if cases.is_empty() {
         let what = format!("`{}` has no pair to measure on", pairs.stage);
@@ -111,11 +132,16 @@ fn accuracy(ctx: &StageCtx, cases: &[Case]) -> Result<Option<(String, f64)>, OpE
         let numbers = vec![BTreeSet::from([0]); images.len()];
         let written = writer.write(&images, &numbers)?;
         let good = |(case, texts): &(&&Case, Result<Vec<String>, String>)| {
-            texts.as_ref().is_ok_and(|texts| texts.iter().any(|text| case.matches(text)))
+            texts
+                .as_ref()
+                .is_ok_and(|texts| texts.iter().any(|text| case.matches(text)))
         };
         right += part.iter().zip(written).filter(good).count();
     }
-    Ok(Some(("accuracy".to_owned(), right as f64 / cases.len() as f64)))
+    Ok(Some((
+        "accuracy".to_owned(),
+        right as f64 / cases.len() as f64,
+    )))
 }
 
 /// Beam search with the settings of the paper's evaluation.
@@ -169,17 +195,29 @@ fn perplexity(ctx: &StageCtx, role: Role, cases: &[Case]) -> Result<f64, OpError
 /// Mean negative log-likelihood of the tokens behind the prompt, and how many there are.
 fn likelihood(med: &Med, vocab: &Vocab, rows: &[(&Tensor, Vec<i64>)], read: i64) -> (f64, f64) {
     let mut texts: Vec<Vec<i64>> = rows.iter().map(|(_, ids)| ids.clone()).collect();
-    texts.iter_mut().for_each(|ids| ids[0] = vocab.special().dec);
+    texts
+        .iter_mut()
+        .for_each(|ids| ids[0] = vocab.special().dec);
     let (ids, mask) = pad(&texts, vocab.special().pad);
     let (ids, mask) = (ids.to_device(med.device()), mask.to_device(med.device()));
     let labels = ids.masked_fill(&mask.logical_not(), IGNORED);
     let _ = labels.narrow(1, 0, read).fill_(IGNORED);
     let tokens: Vec<&Tensor> = rows.iter().map(|(tokens, _)| *tokens).collect();
     let loss = tch::no_grad(|| {
-        let memory = med.decoder().text.memory(&rows_of(&tokens).narrow(0, 0, rows.len() as i64), Pass::EVAL);
-        language(&med.decoder().logits(&ids, &memory, Pass::EVAL), &labels, 0.0)
+        let memory = med.decoder().text.memory(
+            &rows_of(&tokens).narrow(0, 0, rows.len() as i64),
+            Pass::EVAL,
+        );
+        language(
+            &med.decoder().logits(&ids, &memory, Pass::EVAL),
+            &labels,
+            0.0,
+        )
     });
-    (loss.double_value(&[]), labels.ne(IGNORED).sum(Kind::Int64).int64_value(&[]) as f64)
+    (
+        loss.double_value(&[]),
+        labels.ne(IGNORED).sum(Kind::Int64).int64_value(&[]) as f64,
+    )
 }
 
 /// How well the ITM head tells an image's texts from those of other images, and right ones from wrong ones.
@@ -190,8 +228,14 @@ fn judged(ctx: &StageCtx, judge: &Judge, cases: &[Case]) -> Result<Vec<(String, 
         ctx.check_interrupted()?;
         let digests: Vec<Digest> = part.iter().map(|case| case.image).collect();
         let encoded = judge.images.encode(&judge.med, &digests)?;
-        let tokens: Vec<&Tensor> = encoded.iter().filter_map(|encoded| encoded.as_ref().ok()).collect();
-        let good = part.iter().enumerate().filter(|(at, _)| encoded[*at].is_ok());
+        let tokens: Vec<&Tensor> = encoded
+            .iter()
+            .filter_map(|encoded| encoded.as_ref().ok())
+            .collect();
+        let good = part
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| encoded[*at].is_ok());
         let (mut pairs, mut labels) = (Vec::new(), Vec::new());
         for (image, (at, case)) in good.enumerate() {
             for text in case.texts.iter().chain(foreign(cases, start + at)) {
@@ -199,7 +243,11 @@ fn judged(ctx: &StageCtx, judge: &Judge, cases: &[Case]) -> Result<Vec<(String, 
                 labels.push(case.matches(text));
             }
         }
-        scored.extend(match_scores(&judge.med, &judge.vocab, &tokens, &pairs).into_iter().zip(labels));
+        scored.extend(
+            match_scores(&judge.med, &judge.vocab, &tokens, &pairs)
+                .into_iter()
+                .zip(labels),
+        );
     }
     Ok(decisions(&mut scored))
 }
@@ -207,7 +255,10 @@ fn judged(ctx: &StageCtx, judge: &Judge, cases: &[Case]) -> Result<Vec<(String, 
 /// A text of the next image that does not describe this one.
 fn foreign(cases: &[Case], at: usize) -> Option<&String> {
     let others = (1..cases.len()).map(|step| &cases[(at + step) % cases.len()]);
-    others.take(64).flat_map(|other| &other.texts).find(|text| !cases[at].matches(text))
+    others
+        .take(64)
+        .flat_map(|other| &other.texts)
+        .find(|text| !cases[at].matches(text))
 }
 
 /// AUC, and precision and recall at the threshold; what cannot be said is left out.
@@ -215,10 +266,16 @@ fn decisions(scored: &mut [(f64, bool)]) -> Vec<(String, f64)> {
     let mut metrics = Vec::new();
     metrics.extend(auc(scored).map(|auc| ("auc".to_owned(), auc)));
     let count = |wanted: &dyn Fn(f64, bool) -> bool| {
-        scored.iter().filter(|(score, matches)| wanted(*score, *matches)).count() as f64
+        scored
+            .iter()
+            .filter(|(score, matches)| wanted(*score, *matches))
+            .count() as f64
     };
     let both = count(&|score, matches| score >= THRESHOLD && matches);
-    let (kept, matching) = (count(&|score, _| score >= THRESHOLD), count(&|_, matches| matches));
+    let (kept, matching) = (
+        count(&|score, _| score >= THRESHOLD),
+        count(&|_, matches| matches),
+    );
     if kept > 0.0 {
         metrics.push(("precision".to_owned(), both / kept));
     }
@@ -254,11 +311,14 @@ fn retrieval(ctx: &StageCtx, judge: &Judge, cases: &[Case]) -> Result<Vec<(Strin
         let digests: Vec<Digest> = part.iter().map(|case| case.image).collect();
         for (case, encoded) in part.iter().zip(judge.images.encode(&judge.med, &digests)?) {
             let Ok(tokens) = encoded else { continue };
-            images.push(tch::no_grad(|| features.images(&tokens.unsqueeze(0), Pass::EVAL)));
+            images.push(tch::no_grad(|| {
+                features.images(&tokens.unsqueeze(0), Pass::EVAL)
+            }));
             let room = judge.med.config.text.positions.min(35) as usize;
             for text in case.texts.iter().filter(|text| judge.vocab.knows_any(text)) {
-                let ids =
-                    Tensor::from_slice(&judge.vocab.encode(text, room)).unsqueeze(0).to_device(judge.med.device());
+                let ids = Tensor::from_slice(&judge.vocab.encode(text, room))
+                    .unsqueeze(0)
+                    .to_device(judge.med.device());
                 let mask = ids.ones_like().to_kind(Kind::Bool);
                 texts.push(tch::no_grad(|| features.texts(&ids, &mask, Pass::EVAL)));
                 owners.push((known.len(), text.as_str()));
@@ -278,7 +338,10 @@ fn retrieval(ctx: &StageCtx, judge: &Judge, cases: &[Case]) -> Result<Vec<(Strin
     let mut metrics = Vec::new();
     for (name, ranks) in [("text_recall", for_images), ("image_recall", for_texts)] {
         for k in [1, 5, 10] {
-            let hits = ranks.iter().filter(|rank| rank.is_some_and(|rank| rank < k)).count();
+            let hits = ranks
+                .iter()
+                .filter(|rank| rank.is_some_and(|rank| rank < k))
+                .count();
             metrics.push((format!("{name}@{k}"), hits as f64 / ranks.len() as f64));
         }
     }
@@ -309,13 +372,19 @@ mod tests {
         let mut scored = vec![(0.9, true), (0.6, false), (0.2, true), (0.1, false)];
         let found = decisions(&mut scored);
         assert_eq!(found[0], ("auc".to_owned(), 0.75));
-        assert_eq!(found[1..], [("precision".to_owned(), 0.5), ("recall".to_owned(), 0.5)]);
+        assert_eq!(
+            found[1..],
+            [("precision".to_owned(), 0.5), ("recall".to_owned(), 0.5)]
+        );
     }
 
     #[test]
     fn ranks_are_of_the_best_right_one() {
         let similar = Tensor::from_slice2(&[[0.1_f32, 0.9, 0.5], [0.3, 0.3, 0.2]]);
-        assert_eq!(ranks(&similar, |row, column| row == 0 && column != 1), [Some(1), None]);
+        assert_eq!(
+            ranks(&similar, |row, column| row == 0 && column != 1),
+            [Some(1), None]
+        );
         assert_eq!(ranks(&similar, |_, column| column == 1), [Some(0), Some(1)]);
     }
 }

@@ -14,7 +14,12 @@ use blip_engine::{ExportOp, OpError};
 
 /// All of them.
 pub(crate) fn formats() -> [ExportOp; 4] {
-    [huggingface::format(), json::format(), text::format(), webdataset::format()]
+    [
+        huggingface::format(),
+        json::format(),
+        text::format(),
+        webdataset::format(),
+    ]
 }
 
 /// A file that an export writes. Syncing it is up to the engine.
@@ -26,17 +31,24 @@ struct Target {
 impl Target {
     fn create(path: PathBuf) -> Result<Self, OpError> {
         match File::create(&path) {
-            Ok(file) => Ok(Self { path, file: BufWriter::with_capacity(1 << 20, file) }),
+            Ok(file) => Ok(Self {
+                path,
+                file: BufWriter::with_capacity(1 << 20, file),
+            }),
             Err(error) => Err(unwritable(&path, &error)),
         }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), OpError> {
-        self.file.write_all(bytes).map_err(|error| unwritable(&self.path, &error))
+        self.file
+            .write_all(bytes)
+            .map_err(|error| unwritable(&self.path, &error))
     }
 
     fn finish(mut self) -> Result<(), OpError> {
-        self.file.flush().map_err(|error| unwritable(&self.path, &error))
+        self.file
+            .flush()
+            .map_err(|error| unwritable(&self.path, &error))
     }
 }
 
@@ -45,7 +57,9 @@ fn unwritable(path: &Path, error: &io::Error) -> OpError {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let help = match error.kind() {
         io::ErrorKind::StorageFull => "make room on the disk, then run again",
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "make the export's folder writable",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "make the export's folder writable"
+        }
         io::ErrorKind::InvalidFilename => "export to a shorter name",
         _ => "check the disk of the export's folder",
     };
@@ -60,11 +74,22 @@ mod tests {
     fn a_full_disk_says_what_to_do() {
         // Linux has a file that behaves like one on a full disk.
         let mut target = Target::create(PathBuf::from("/dev/full")).unwrap();
-        let error = target.write(b"x").and_then(|()| target.finish()).unwrap_err();
-        assert_eq!(error.to_string(), "could not write full: No space left on device (os error 28)");
+        let error = target
+            .write(b"x")
+            .and_then(|()| target.finish())
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "could not write full: No space left on device (os error 28)"
+        );
         assert_eq!(error.help(), "make room on the disk, then run again");
-        let error = Target::create(PathBuf::from("/nowhere/pairs.json")).map(drop).unwrap_err();
-        assert_eq!(error.to_string(), "could not write pairs.json: No such file or directory (os error 2)");
+        let error = Target::create(PathBuf::from("/nowhere/pairs.json"))
+            .map(drop)
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "could not write pairs.json: No such file or directory (os error 2)"
+        );
         assert_eq!(error.help(), "check the disk of the export's folder");
     }
 }

@@ -8,7 +8,9 @@ use blip_data::decode::decode;
 use blip_data::picture::{Card, contact_sheet};
 use blip_data::vocab::Vocab;
 use blip_data::{Sample, TextSource, clean};
-use blip_engine::{Digest, Item, MapOp, MapWorker, Op, OpError, Output, StageCtx, Step, UnitResult, Work};
+use blip_engine::{
+    Digest, Item, MapOp, MapWorker, Op, OpError, Output, StageCtx, Step, UnitResult, Work,
+};
 use blip_grammar::{Arg, Arguments, Signature, Type};
 use blip_model::{Med, Role};
 use tch::Tensor;
@@ -32,10 +34,21 @@ const BORDERLINE: f64 = 1e-4;
 /// The ops of this file.
 pub(crate) fn ops() -> [Op; 3] {
     let judge = || Arg::required("filter", FILTER, "The model that judges.");
-    let pairs = || Arg::required("pairs", PAIRS, "The pairs; every text is judged for itself.");
+    let pairs = || {
+        Arg::required(
+            "pairs",
+            PAIRS,
+            "The pairs; every text is judged for itself.",
+        )
+    };
     let threshold = || {
-        Arg::with_default("threshold", Type::Float, "0.5", "The lowest probability of a match at which a text is kept.")
-            .within(0.0, 1.0)
+        Arg::with_default(
+            "threshold",
+            Type::Float,
+            "0.5",
+            "The lowest probability of a match at which a text is kept.",
+        )
+        .within(0.0, 1.0)
     };
     let score = Signature::stage(
         "score",
@@ -45,10 +58,14 @@ pub(crate) fn ops() -> [Op; 3] {
     .example("score(judge, web_pairs)")
     .arg(judge())
     .arg(pairs());
-    let select = Signature::stage("select", PAIRS, "Keeps the texts whose score reaches a threshold.")
-        .example("select(scored, threshold = 0.5)")
-        .arg(Arg::required("pairs", PAIRS, "Scored pairs."))
-        .arg(threshold());
+    let select = Signature::stage(
+        "select",
+        PAIRS,
+        "Keeps the texts whose score reaches a threshold.",
+    )
+    .example("select(scored, threshold = 0.5)")
+    .arg(Arg::required("pairs", PAIRS, "Scored pairs."))
+    .arg(threshold());
     let filter = Signature::stage(
         "filter",
         PAIRS,
@@ -59,18 +76,35 @@ pub(crate) fn ops() -> [Op; 3] {
     .arg(pairs())
     .arg(threshold());
     [
-        Op::map(score, 1, |ctx| Ok(Box::new(Score { judge: ctx.input("filter")?.digest }))).numeric(),
+        Op::map(score, 1, |ctx| {
+            Ok(Box::new(Score {
+                judge: ctx.input("filter")?.digest,
+            }))
+        })
+        .numeric(),
         Op::run(select, 1, run_select),
         Op::compose(filter, steps),
     ]
 }
 
 fn steps(args: &Arguments) -> Vec<Step> {
-    let pick =
-        |names: &[&'static str]| names.iter().filter_map(|name| Some((*name, args.get(name)?.clone()))).collect();
+    let pick = |names: &[&'static str]| {
+        names
+            .iter()
+            .filter_map(|name| Some((*name, args.get(name)?.clone())))
+            .collect()
+    };
     vec![
-        Step { op: "score", args: pick(&["filter", "pairs"]), previous: None },
-        Step { op: "select", args: pick(&["threshold"]), previous: Some("pairs") },
+        Step {
+            op: "score",
+            args: pick(&["filter", "pairs"]),
+            previous: None,
+        },
+        Step {
+            op: "select",
+            args: pick(&["threshold"]),
+            previous: Some("pairs"),
+        },
     ]
 }
 
@@ -84,7 +118,8 @@ impl MapOp for Score {
     }
 
     fn units(&self, item: &Item) -> Result<Vec<Digest>, OpError> {
-        let unit = |text: String| Digest::parts("blip/score/1", &[item.id.as_bytes(), text.as_bytes()]);
+        let unit =
+            |text: String| Digest::parts("blip/score/1", &[item.id.as_bytes(), text.as_bytes()]);
         Ok(cleaned(item)?.into_iter().map(unit).collect())
     }
 
@@ -113,11 +148,17 @@ impl MapOp for Score {
 /// The texts of an item as the filter reads them.
 fn cleaned(item: &Item) -> Result<Vec<String>, OpError> {
     let sample = pairs::decode(item)?;
-    Ok(sample.texts.iter().map(|text| clean::caption(&text.text, clean::WORDS_MAX)).collect())
+    Ok(sample
+        .texts
+        .iter()
+        .map(|text| clean::caption(&text.text, clean::WORDS_MAX))
+        .collect())
 }
 
 fn decode_score(bytes: &[u8]) -> Result<f64, OpError> {
-    let bytes = bytes.try_into().map_err(|_| OpError::Bug("a score that is no number".to_owned()))?;
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| OpError::Bug("a score that is no number".to_owned()))?;
     Ok(f64::from_be_bytes(bytes))
 }
 
@@ -134,7 +175,11 @@ impl Judge {
         let artifact = ctx.input(arg)?;
         let stored = Stored::read(ctx, artifact)?;
         let vocab = stored.vocab()?;
-        let role = if artifact.ty == "Filter" { Role::Filter } else { Role::Pretrained };
+        let role = if artifact.ty == "Filter" {
+            Role::Filter
+        } else {
+            Role::Pretrained
+        };
         let med = stored.load(role, libtorch::best_device()?)?;
         let images = ImageEncoder::new(ctx, &med)?;
         Ok(Self { med, vocab, images })
@@ -144,10 +189,16 @@ impl Judge {
 impl MapWorker for Judge {
     fn process(&mut self, _: &StageCtx, work: &[Work]) -> Result<Vec<Vec<UnitResult>>, OpError> {
         let _turn = libtorch::turn()?;
-        let texts = work.iter().map(|work| cleaned(&work.item)).collect::<Result<Vec<_>, _>>()?;
+        let texts = work
+            .iter()
+            .map(|work| cleaned(&work.item))
+            .collect::<Result<Vec<_>, _>>()?;
         let images: Vec<Digest> = work.iter().map(|work| work.item.id).collect();
         let encoded = self.images.encode(&self.med, &images)?;
-        let tokens: Vec<&Tensor> = encoded.iter().filter_map(|encoded| encoded.as_ref().ok()).collect();
+        let tokens: Vec<&Tensor> = encoded
+            .iter()
+            .filter_map(|encoded| encoded.as_ref().ok())
+            .collect();
         let mut results: Vec<Vec<UnitResult>> = Vec::new();
         let mut pairs: Vec<(usize, &str)> = Vec::new();
         let mut slots: Vec<(usize, usize)> = Vec::new();
@@ -164,12 +215,17 @@ impl MapWorker for Judge {
                     pairs.push((good, text));
                     slots.push((at, slot));
                 } else {
-                    results[at][slot] = UnitResult::Bad("its text has no word of the vocabulary".to_owned());
+                    results[at][slot] =
+                        UnitResult::Bad("its text has no word of the vocabulary".to_owned());
                 }
             }
             good += 1;
         }
-        for ((at, slot), score) in slots.into_iter().zip(match_scores(&self.med, &self.vocab, &tokens, &pairs)) {
+        for ((at, slot), score) in
+            slots
+                .into_iter()
+                .zip(match_scores(&self.med, &self.vocab, &tokens, &pairs))
+        {
             results[at][slot] = UnitResult::Ok(score.to_be_bytes().to_vec());
         }
         Ok(results)
@@ -197,16 +253,35 @@ fn run_select(ctx: &mut StageCtx) -> Result<Output, OpError> {
             // What could not be judged is not kept: the point of filtering is to know.
             let keep = text.score.is_some_and(|score| score >= threshold);
             text.kept = Some(keep);
-            counts.borderline += u64::from(text.score.is_some_and(|score| (score - threshold).abs() <= BORDERLINE));
-            let (side, count) = if keep { (&mut good, &mut counts.kept) } else { (&mut bad, &mut counts.rejected) };
+            counts.borderline += u64::from(
+                text.score
+                    .is_some_and(|score| (score - threshold).abs() <= BORDERLINE),
+            );
+            let (side, count) = if keep {
+                (&mut good, &mut counts.kept)
+            } else {
+                (&mut bad, &mut counts.rejected)
+            };
             *count.entry(source_name(text.source)).or_default() += 1;
             let shown = if keep { &mut judged.0 } else { &mut judged.1 };
-            shown.add((text.score.unwrap_or(0.0), item.id, source_name(text.source), text.text.clone()));
+            shown.add((
+                text.score.unwrap_or(0.0),
+                item.id,
+                source_name(text.source),
+                text.text.clone(),
+            ));
             side.push(text);
         }
         for (texts, writer) in [(good, &mut kept), (bad, &mut rejected)] {
             if !texts.is_empty() {
-                writer.add(item.id, Sample { texts, truth: truth.clone() }.encode())?;
+                writer.add(
+                    item.id,
+                    Sample {
+                        texts,
+                        truth: truth.clone(),
+                    }
+                    .encode(),
+                )?;
             }
         }
     }
@@ -214,15 +289,25 @@ fn run_select(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let output = kept.finish()?;
     if counts.kept.is_empty() && !counts.rejected.is_empty() {
         let total: u64 = counts.rejected.values().sum();
-        ctx.warn(format!("none of {total} texts reaches the threshold {threshold}"));
+        ctx.warn(format!(
+            "none of {total} texts reaches the threshold {threshold}"
+        ));
     }
     let mut notes = Vec::new();
     if counts.borderline > 0 {
-        notes.push(format!("{} texts within {BORDERLINE} of the threshold", counts.borderline));
+        notes.push(format!(
+            "{} texts within {BORDERLINE} of the threshold",
+            counts.borderline
+        ));
     }
     let sheet = ctx.put(&sheet(ctx, threshold, judged)?)?;
     let sides = vec![("rejected", rejected.digest), (SHEET, sheet)];
-    Ok(Output { metrics: counts.metrics(), notes, sides, ..output })
+    Ok(Output {
+        metrics: counts.metrics(),
+        notes,
+        sides,
+        ..output
+    })
 }
 
 /// Score, image, source and text.
@@ -238,7 +323,10 @@ struct Few {
 impl Few {
     fn add(&mut self, shown: Shown) {
         self.seen += 1;
-        self.pairs.insert(Digest::parts("blip/shown/1", &[shown.1.as_bytes(), shown.3.as_bytes()]), shown);
+        self.pairs.insert(
+            Digest::parts("blip/shown/1", &[shown.1.as_bytes(), shown.3.as_bytes()]),
+            shown,
+        );
         if self.pairs.len() > FEW {
             self.pairs.pop_last();
         }
@@ -248,17 +336,34 @@ impl Few {
 /// A picture of some kept and some rejected pairs, spread evenly over their scores.
 fn sheet(ctx: &StageCtx, threshold: f64, (kept, rejected): (Few, Few)) -> Result<Vec<u8>, OpError> {
     let images = Images::above(ctx)?;
-    let title = format!("{} kept, {} rejected at {threshold}", kept.seen, rejected.seen);
+    let title = format!(
+        "{} kept, {} rejected at {threshold}",
+        kept.seen, rejected.seen
+    );
     let mut cards = Vec::new();
     for (few, kept) in [(kept, true), (rejected, false)] {
         let mut shown: Vec<Shown> = few.pairs.into_values().collect();
-        shown.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| (one.1, &one.3).cmp(&(other.1, &other.3))));
+        shown.sort_by(|one, other| {
+            other
+                .0
+                .total_cmp(&one.0)
+                .then_with(|| (one.1, &one.3).cmp(&(other.1, &other.3)))
+        });
         let count = SHEET_PAIRS.min(shown.len());
         for place in 0..count {
-            let (score, image, source, text) = &shown[place * (shown.len() - 1) / (count - 1).max(1)];
-            let Ok(picture) = decode(&images.bytes(image)?) else { continue };
+            let (score, image, source, text) =
+                &shown[place * (shown.len() - 1) / (count - 1).max(1)];
+            let Ok(picture) = decode(&images.bytes(image)?) else {
+                continue;
+            };
             let (text, source) = (text.clone(), (*source).to_owned());
-            cards.push(Card { picture, text, source, score: Some(*score), kept });
+            cards.push(Card {
+                picture,
+                text,
+                source,
+                score: Some(*score),
+                kept,
+            });
         }
     }
     Ok(contact_sheet(&title, &cards))
@@ -267,11 +372,17 @@ fn sheet(ctx: &StageCtx, threshold: f64, (kept, rejected): (Few, Few)) -> Result
 impl Counts {
     fn metrics(&self) -> Vec<(String, f64)> {
         let mut metrics = Vec::new();
-        let mut sources: Vec<&str> = self.kept.keys().chain(self.rejected.keys()).copied().collect();
+        let mut sources: Vec<&str> = self
+            .kept
+            .keys()
+            .chain(self.rejected.keys())
+            .copied()
+            .collect();
         sources.sort_unstable();
         sources.dedup();
         for source in sources {
-            let count = |counts: &BTreeMap<&str, u64>| counts.get(source).copied().unwrap_or(0) as f64;
+            let count =
+                |counts: &BTreeMap<&str, u64>| counts.get(source).copied().unwrap_or(0) as f64;
             let (kept, rejected) = (count(&self.kept), count(&self.rejected));
             metrics.push((format!("kept_{source}"), kept));
             metrics.push((format!("rejected_{source}"), rejected));

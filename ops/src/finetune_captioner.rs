@@ -34,10 +34,18 @@ pub(crate) fn op() -> Op {
     .example("finetune_captioner(base, human_pairs, epochs = 5, lr = 1e-5, seed = 42)")
     .arg(Arg::required("model", MODEL, "The pretrained model."))
     .arg(Arg::required("pairs", PAIRS, "Clean pairs."))
-    .arg(Arg::with_default("epochs", Type::Int, "5", "Times that every pair is seen.").within(1.0, 1e6))
+    .arg(
+        Arg::with_default("epochs", Type::Int, "5", "Times that every pair is seen.")
+            .within(1.0, 1e6),
+    )
     .arg(batch("256"))
     .arg(rate("1e-5"))
-    .arg(Arg::with_default("prompt", Type::Str, "\"a picture of \"", "What every caption begins with; not learnt."))
+    .arg(Arg::with_default(
+        "prompt",
+        Type::Str,
+        "\"a picture of \"",
+        "What every caption begins with; not learnt.",
+    ))
     .arg(image());
     Op::run(common(signature, "0.5"), 1, run).numeric()
 }
@@ -46,20 +54,33 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let args = ctx.args().clone();
     let (mut header, vocab, med) = pretrained(ctx, Role::Captioner)?;
     let prompt = args.text("prompt")?.to_owned();
-    let recipe = Recipe::of(&args, LENGTH.min(med.config.text.positions as usize), &prompt)?;
+    let recipe = Recipe::of(
+        &args,
+        LENGTH.min(med.config.text.positions as usize),
+        &prompt,
+    )?;
     let read = prompt_length(&vocab, &prompt);
     if read + 2 > recipe.length {
-        let what =
-            format!("the prompt has {read} tokens, which leaves no room for a caption of at most {}", recipe.length);
+        let what = format!(
+            "the prompt has {read} tokens, which leaves no room for a caption of at most {}",
+            recipe.length
+        );
         return Err(OpError::failed(what, "shorten `prompt`"));
     }
     let pairs = Pairs::read(ctx, ctx.input("pairs")?, &vocab)?;
     let _turn = libtorch::turn()?;
-    let mut learner =
-        Writing { peak: args.float("lr")?, epochs: recipe.epochs, prompt: read as i64, dec: vocab.special().dec };
+    let mut learner = Writing {
+        peak: args.float("lr")?,
+        epochs: recipe.epochs,
+        prompt: read as i64,
+        dec: vocab.special().dec,
+    };
     let metrics = train(ctx, &recipe, &med, &pairs, &vocab, &mut learner)?;
     header.prompt = Some(prompt);
-    Ok(Output { metrics, ..Output::of(model::put(ctx, &header, &med)?) })
+    Ok(Output {
+        metrics,
+        ..Output::of(model::put(ctx, &header, &med)?)
+    })
 }
 
 /// Tokens of the prompt with the one that begins a text: 4 for "a picture of ".
@@ -80,14 +101,25 @@ impl Learner for Writing {
         schedule::finetuning(at, self.peak, self.epochs)
     }
 
-    fn losses(&mut self, med: &Med, batch: &Batch, _: At, _: bool, pass: Pass, _: &mut dyn FnMut() -> f64) -> Losses {
+    fn losses(
+        &mut self,
+        med: &Med,
+        batch: &Batch,
+        _: At,
+        _: bool,
+        pass: Pass,
+        _: &mut dyn FnMut() -> f64,
+    ) -> Losses {
         let images = med.vision.forward(&batch.images, pass);
         let ids = beginning_with(self.dec, &batch.ids);
         let labels = ids.masked_fill(&batch.mask.logical_not(), IGNORED);
         let _ = labels.narrow(1, 0, self.prompt).fill_(IGNORED);
         let memory = med.decoder().text.memory(&images, pass);
         let logits = med.decoder().logits(&ids, &memory, pass);
-        Losses { lm: Some(language(&logits, &labels, SMOOTHING)), ..Losses::default() }
+        Losses {
+            lm: Some(language(&logits, &labels, SMOOTHING)),
+            ..Losses::default()
+        }
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {

@@ -55,8 +55,17 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let recipe = Recipe::of(&args, LENGTH.min(med.config.text.positions as usize), "")?;
     let pairs = Pairs::read(ctx, ctx.input("pairs")?, &vocab)?;
     let _turn = libtorch::turn()?;
-    let objectives = Objectives { itc: true, itm: true, lm: false };
-    let settings = Settings { objectives, queue: args.int("queue")?, aware: true, smoothing: 0.0 };
+    let objectives = Objectives {
+        itc: true,
+        itm: true,
+        lm: false,
+    };
+    let settings = Settings {
+        objectives,
+        queue: args.int("queue")?,
+        aware: true,
+        smoothing: 0.0,
+    };
     tch::manual_seed(start_seed(recipe.seed).cast_signed());
     let (peak, epochs) = (args.float("lr")?, recipe.epochs);
     let mut learner = Contrastive {
@@ -65,7 +74,10 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         alpha: (args.float("alpha")?, ALPHA_EPOCHS),
     };
     let metrics = train(ctx, &recipe, &med, &pairs, &vocab, &mut learner)?;
-    Ok(Output { metrics, ..Output::of(model::put(ctx, &header, &med)?) })
+    Ok(Output {
+        metrics,
+        ..Output::of(model::put(ctx, &header, &med)?)
+    })
 }
 
 /// The pretrained model of a finetuning as the model that comes of it, for images of the size that is asked for.
@@ -74,7 +86,16 @@ pub(crate) fn pretrained(ctx: &StageCtx, role: Role) -> Result<(Header, Vocab, M
     stored.resize(ctx.args().optional("image", Args::int)?)?;
     let vocab = stored.vocab()?;
     let start = finetuning_tensors(&stored.tensors, &stored.header.config, role);
-    let med = Med::load(&stored.header.config, role, &start, libtorch::best_device()?)
-        .map_err(|error| OpError::Bug(format!("a pretrained model lacks parts of what it is finetuned to: {error}")))?;
+    let med = Med::load(
+        &stored.header.config,
+        role,
+        &start,
+        libtorch::best_device()?,
+    )
+    .map_err(|error| {
+        OpError::Bug(format!(
+            "a pretrained model lacks parts of what it is finetuned to: {error}"
+        ))
+    })?;
     Ok((stored.header, vocab, med.with_gradients()))
 }

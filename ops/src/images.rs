@@ -38,7 +38,10 @@ pub(crate) struct Place {
 }
 
 /// Stores the by-product. Of several places of one image the lowest stays, whatever order they come in.
-pub(crate) fn publish(ctx: &StageCtx, mut places: Vec<Place>) -> Result<(&'static str, Digest), OpError> {
+pub(crate) fn publish(
+    ctx: &StageCtx,
+    mut places: Vec<Place>,
+) -> Result<(&'static str, Digest), OpError> {
     places.sort_unstable();
     places.dedup_by_key(|place| place.image);
     let mut bytes = Vec::with_capacity(16 + ENTRY * places.len());
@@ -97,7 +100,10 @@ impl Images {
         for side in ctx.sides(SIDE) {
             let bytes = ctx.read(&side.digest)?;
             let found = entries(&bytes).ok_or_else(|| {
-                OpError::Bug(format!("`{}` published places of images that cannot be read", side.stage))
+                OpError::Bug(format!(
+                    "`{}` published places of images that cannot be read",
+                    side.stage
+                ))
             })?;
             places.extend(found);
         }
@@ -114,14 +120,38 @@ impl Images {
         let mut digests: Vec<Digest> = places.iter().map(|place| place.file).collect();
         digests.sort_unstable();
         digests.dedup();
-        let number = |file: &Digest| digests.binary_search(file).ok().and_then(|at| u32::try_from(at).ok());
+        let number = |file: &Digest| {
+            digests
+                .binary_search(file)
+                .ok()
+                .and_then(|at| u32::try_from(at).ok())
+        };
         let mut entries = Vec::with_capacity(places.len());
-        for Place { image, file, offset, len } in places {
-            let file = number(&file).ok_or_else(|| OpError::Bug("more than 2^32 files of images".to_owned()))?;
-            entries.push(Entry { image, file, offset, len });
+        for Place {
+            image,
+            file,
+            offset,
+            len,
+        } in places
+        {
+            let file = number(&file)
+                .ok_or_else(|| OpError::Bug("more than 2^32 files of images".to_owned()))?;
+            entries.push(Entry {
+                image,
+                file,
+                offset,
+                len,
+            });
         }
-        let files = digests.into_iter().map(|file| Ok((file, path(&file)?))).collect::<Result<_, OpError>>()?;
-        Ok(Self { entries, files, open: Mutex::default() })
+        let files = digests
+            .into_iter()
+            .map(|file| Ok((file, path(&file)?)))
+            .collect::<Result<_, OpError>>()?;
+        Ok(Self {
+            entries,
+            files,
+            open: Mutex::default(),
+        })
     }
 
     /// How many images there are.
@@ -133,7 +163,11 @@ impl Images {
     pub(crate) fn bytes(&self, image: &Digest) -> Result<Vec<u8>, OpError> {
         let entry = self.entry(image)?;
         let bytes = self.read(entry, entry.len)?;
-        if Digest::of(&bytes) == *image { Ok(bytes) } else { Err(self.changed(entry)) }
+        if Digest::of(&bytes) == *image {
+            Ok(bytes)
+        } else {
+            Err(self.changed(entry))
+        }
     }
 
     /// The first bytes of an image, unchecked: enough to tell its format.
@@ -143,10 +177,16 @@ impl Images {
     }
 
     fn entry(&self, image: &Digest) -> Result<&Entry, OpError> {
-        let place = self.entries.binary_search_by(|entry| entry.image.cmp(image)).ok();
-        place
-            .and_then(|at| self.entries.get(at))
-            .ok_or_else(|| OpError::Bug(format!("no stage above says where the image {} is", image.short())))
+        let place = self
+            .entries
+            .binary_search_by(|entry| entry.image.cmp(image))
+            .ok();
+        place.and_then(|at| self.entries.get(at)).ok_or_else(|| {
+            OpError::Bug(format!(
+                "no stage above says where the image {} is",
+                image.short()
+            ))
+        })
     }
 
     fn read(&self, entry: &Entry, len: u64) -> Result<Vec<u8>, OpError> {
@@ -167,7 +207,9 @@ impl Images {
     }
 
     fn place(&self, entry: &Entry) -> &(Digest, PathBuf) {
-        self.files.get(entry.file as usize).expect("every entry names one of the files")
+        self.files
+            .get(entry.file as usize)
+            .expect("every entry names one of the files")
     }
 
     fn changed(&self, entry: &Entry) -> OpError {
@@ -176,7 +218,11 @@ impl Images {
             return OpError::Damaged(*digest);
         }
         OpError::failed(
-            format!("{} changed during the run: the image {} is no longer in it", path.display(), entry.image.short()),
+            format!(
+                "{} changed during the run: the image {} is no longer in it",
+                path.display(),
+                entry.image.short()
+            ),
             "run again when nothing writes to it any more: the file is then read anew",
         )
     }
@@ -198,13 +244,17 @@ impl Images {
 
 impl std::fmt::Debug for Images {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Images").field("images", &self.len()).field("files", &self.files.len()).finish_non_exhaustive()
+        f.debug_struct("Images")
+            .field("images", &self.len())
+            .field("files", &self.files.len())
+            .finish_non_exhaustive()
     }
 }
 
 /// Objects bear their digest as their name; everything else is the user's.
 fn is_object(digest: &Digest, path: &Path) -> bool {
-    path.file_name().is_some_and(|name| *name == *digest.to_string())
+    path.file_name()
+        .is_some_and(|name| *name == *digest.to_string())
 }
 
 fn gone(digest: &Digest, path: &Path) -> OpError {
@@ -237,13 +287,20 @@ mod tests {
     #[test]
     fn bytes_are_found_and_checked() {
         let folder = tempfile::tempdir().unwrap();
-        let images = images(folder.path(), b"onetwothree", &[(3, 3), (0, 3), (6, 5), (0, 3)]);
+        let images = images(
+            folder.path(),
+            b"onetwothree",
+            &[(3, 3), (0, 3), (6, 5), (0, 3)],
+        );
         assert_eq!(images.len(), 3);
         assert_eq!(images.bytes(&Digest::of(b"two")).unwrap(), b"two");
         assert_eq!(images.bytes(&Digest::of(b"three")).unwrap(), b"three");
         assert_eq!(
             images.bytes(&Digest::of(b"four")).unwrap_err().to_string(),
-            format!("no stage above says where the image {} is", Digest::of(b"four").short())
+            format!(
+                "no stage above says where the image {} is",
+                Digest::of(b"four").short()
+            )
         );
     }
 
@@ -264,7 +321,11 @@ mod tests {
         );
         assert_eq!(
             what(&images),
-            (changed.clone(), "run again when nothing writes to it any more: the file is then read anew".to_owned())
+            (
+                changed.clone(),
+                "run again when nothing writes to it any more: the file is then read anew"
+                    .to_owned()
+            )
         );
         std::fs::write(&path, b"one").unwrap();
         assert_eq!(what(&images).0, changed);
@@ -285,7 +346,12 @@ mod tests {
         let file = Digest::of(b"object");
         let path = folder.path().join(file.to_string());
         std::fs::write(&path, b"0bject").unwrap();
-        let place = Place { image: file, file, offset: 0, len: 6 };
+        let place = Place {
+            image: file,
+            file,
+            offset: 0,
+            len: 6,
+        };
         let images = Images::new(vec![place], |_| Ok(path.clone())).unwrap();
         assert!(matches!(images.bytes(&file), Err(OpError::Damaged(damaged)) if damaged == file));
     }
@@ -298,7 +364,12 @@ mod tests {
         for name in &names {
             std::fs::write(path(&Digest::of(name)), name).unwrap();
         }
-        let place = |name: &Vec<u8>| Place { image: Digest::of(name), file: Digest::of(name), offset: 0, len: 5 };
+        let place = |name: &Vec<u8>| Place {
+            image: Digest::of(name),
+            file: Digest::of(name),
+            offset: 0,
+            len: 5,
+        };
         let images = Images::new(names.iter().map(place).collect(), |file| Ok(path(file))).unwrap();
         for name in names.iter().chain(names.iter().rev()) {
             assert_eq!(images.bytes(&Digest::of(name)).unwrap(), *name);

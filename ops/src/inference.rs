@@ -35,14 +35,29 @@ impl ImageEncoder {
         let vision = &med.config.vision;
         let size = u32::try_from(vision.image()).expect("images are at most 4096 pixels wide");
         let small = vision.tokens() * vision.width() <= SMALL_IMAGE;
-        let together = if small || med.device().is_cuda() { ROWS } else { 1 };
-        Ok(Self { loader: Loader::new(Images::above(ctx)?, size), together })
+        let together = if small || med.device().is_cuda() {
+            ROWS
+        } else {
+            1
+        };
+        Ok(Self {
+            loader: Loader::new(Images::above(ctx)?, size),
+            together,
+        })
     }
 
     /// The tokens of these images, in order.
     pub(crate) fn encode(&self, med: &Med, images: &[Digest]) -> Result<Vec<Encoded>, OpError> {
-        let jobs = images.iter().map(|image| Job { image: *image, view: View::Whole });
-        let mut seen = self.loader.load(jobs).collect::<Result<Vec<Seen>, OpError>>()?.into_iter().peekable();
+        let jobs = images.iter().map(|image| Job {
+            image: *image,
+            view: View::Whole,
+        });
+        let mut seen = self
+            .loader
+            .load(jobs)
+            .collect::<Result<Vec<Seen>, OpError>>()?
+            .into_iter()
+            .peekable();
         let mut encoded = Vec::new();
         while seen.peek().is_some() {
             let group: Vec<Seen> = seen.by_ref().take(self.together).collect();
@@ -62,7 +77,9 @@ impl ImageEncoder {
             }
         }
         pixels.resize(self.together * floats, 0.0);
-        let images = Tensor::from_slice(&pixels).view([self.together as i64, 3, size, size]).to_device(med.device());
+        let images = Tensor::from_slice(&pixels)
+            .view([self.together as i64, 3, size, size])
+            .to_device(med.device());
         let tokens = tch::no_grad(|| med.vision.forward(&images, Pass::EVAL)); // (together, tokens, width)
         let encoded = |(row, seen)| match seen {
             Seen::Pixels(_) => Ok(tokens.get(row)),
@@ -74,21 +91,36 @@ impl ImageEncoder {
 
 /// The tokens of images as a batch of [`ROWS`], filled up with the last one: (ROWS, tokens, width)
 pub(crate) fn rows_of(images: &[&Tensor]) -> Tensor {
-    let filled =
-        images.iter().chain(std::iter::repeat_n(images.last().expect("a batch has a row"), ROWS - images.len()));
+    let filled = images.iter().chain(std::iter::repeat_n(
+        images.last().expect("a batch has a row"),
+        ROWS - images.len(),
+    ));
     Tensor::stack(&filled.copied().collect::<Vec<_>>(), 0)
 }
 
 /// Probabilities that texts match images, by a filter or a pretrained model: softmax of ITM, class 1, with `[ENC]`.
 /// `pairs` name an image by its place and give a cleaned text. Rounded to 1e-5, which is what decisions are made on.
-pub(crate) fn match_scores(med: &Med, vocab: &Vocab, images: &[&Tensor], pairs: &[(usize, &str)]) -> Vec<f64> {
+pub(crate) fn match_scores(
+    med: &Med,
+    vocab: &Vocab,
+    images: &[&Tensor],
+    pairs: &[(usize, &str)],
+) -> Vec<f64> {
     let room = med.config.text.positions.min(35) as usize;
-    let mut texts: Vec<(usize, Vec<i64>)> =
-        pairs.iter().map(|(_, text)| vocab.encode(text, room)).enumerate().collect();
-    texts.iter_mut().for_each(|(_, ids)| ids[0] = vocab.special().enc);
+    let mut texts: Vec<(usize, Vec<i64>)> = pairs
+        .iter()
+        .map(|(_, text)| vocab.encode(text, room))
+        .enumerate()
+        .collect();
+    texts
+        .iter_mut()
+        .for_each(|(_, ids)| ids[0] = vocab.special().enc);
     texts.sort_by_key(|(_, ids)| ids.len());
     let mut scores = vec![0.0; pairs.len()];
-    for texts in texts.chunk_by(|one, other| one.1.len() == other.1.len()).flat_map(|same| same.chunks(ROWS)) {
+    for texts in texts
+        .chunk_by(|one, other| one.1.len() == other.1.len())
+        .flat_map(|same| same.chunks(ROWS))
+    {
         let tokens: Vec<&Tensor> = texts.iter().map(|(at, _)| images[pairs[*at].0]).collect();
         for ((at, _), score) in texts.iter().zip(match_rows(med, &tokens, texts)) {
             scores[*at] = score;
@@ -102,15 +134,31 @@ fn match_rows(med: &Med, images: &[&Tensor], texts: &[(usize, Vec<i64>)]) -> Vec
     let device = med.device();
     let length = texts[0].1.len();
     let last = &texts[texts.len() - 1].1;
-    let filled = texts.iter().map(|(_, ids)| ids).chain(std::iter::repeat_n(last, ROWS - texts.len()));
+    let filled = texts
+        .iter()
+        .map(|(_, ids)| ids)
+        .chain(std::iter::repeat_n(last, ROWS - texts.len()));
     let ids: Vec<i64> = filled.flatten().copied().collect();
-    let ids = Tensor::from_slice(&ids).view([ROWS as i64, length as i64]).to_device(device);
+    let ids = Tensor::from_slice(&ids)
+        .view([ROWS as i64, length as i64])
+        .to_device(device);
     let mask = ids.ones_like().to_kind(tch::Kind::Bool);
     let scores = tch::no_grad(|| {
-        let memory = med.encoder().features.text.memory(&rows_of(images), Pass::EVAL);
+        let memory = med
+            .encoder()
+            .features
+            .text
+            .memory(&rows_of(images), Pass::EVAL);
         let logits = med.encoder().match_logits(&ids, &mask, &memory, Pass::EVAL); // (ROWS, 2)
-        logits.softmax(-1, tch::Kind::Double).select(1, 1).to_device(tch::Device::Cpu)
+        logits
+            .softmax(-1, tch::Kind::Double)
+            .select(1, 1)
+            .to_device(tch::Device::Cpu)
     });
     let scores = Vec::<f64>::try_from(&scores).expect("a row of numbers");
-    scores.into_iter().take(texts.len()).map(|score| (score * 1e5).round() / 1e5).collect()
+    scores
+        .into_iter()
+        .take(texts.len())
+        .map(|score| (score * 1e5).round() / 1e5)
+        .collect()
 }

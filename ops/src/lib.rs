@@ -42,11 +42,17 @@ pub fn all() -> OpSet {
         filter::ops().into(),
         vec![evaluate::op()],
     ];
-    let set = ops.into_iter().flatten().fold(OpSet::new(), |set, op: Op| set.with(op)).with_result_type("Metrics");
+    let set = ops
+        .into_iter()
+        .flatten()
+        .fold(OpSet::new(), |set, op: Op| set.with(op))
+        .with_result_type("Metrics");
     export::formats().into_iter().fold(set, OpSet::with_export)
 }
 
 /// What of this machine the bits of numeric results depend on.
 pub fn numeric_env() -> NumericEnv {
-    NumericEnv { fields: blip_model::device::environment() }
+    NumericEnv {
+        fields: blip_model::device::environment(),
+    }
 }

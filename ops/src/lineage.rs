@@ -66,7 +66,12 @@ struct Place {
 ///
 /// # Errors
 /// [`LineageError`].
-pub fn find(reader: &Reader, graph: &Graph, ledger: &Ledger, wanted: &str) -> Result<Vec<Story>, LineageError> {
+pub fn find(
+    reader: &Reader,
+    graph: &Graph,
+    ledger: &Ledger,
+    wanted: &str,
+) -> Result<Vec<Story>, LineageError> {
     let places = places(graph, ledger);
     let mut images = BTreeSet::new();
     for place in &places {
@@ -76,13 +81,17 @@ pub fn find(reader: &Reader, graph: &Graph, ledger: &Ledger, wanted: &str) -> Re
             }
         })?;
     }
-    let mut stories: BTreeMap<Digest, (Option<Value>, BTreeMap<Identity, TextStory>)> = BTreeMap::new();
+    let mut stories: BTreeMap<Digest, (Option<Value>, BTreeMap<Identity, TextStory>)> =
+        BTreeMap::new();
     for place in &places {
         each(reader, place, |image, sample| {
             if images.contains(&image) {
                 let (truth, texts) = stories.entry(image).or_default();
                 *truth = truth.take().or(sample.truth);
-                sample.texts.into_iter().for_each(|text| tell(texts, place, text));
+                sample
+                    .texts
+                    .into_iter()
+                    .for_each(|text| tell(texts, place, text));
             }
         })?;
     }
@@ -100,10 +109,23 @@ fn means(wanted: &str, image: Digest, sample: &Sample) -> bool {
 }
 
 fn tell(texts: &mut BTreeMap<Identity, TextStory>, place: &Place, text: Text) {
-    let identity = (text.source, text.key.clone(), text.number, text.text.clone());
-    let fresh = || TextStory { text: text.clone(), stages: Vec::new(), rejected_by: Vec::new() };
+    let identity = (
+        text.source,
+        text.key.clone(),
+        text.number,
+        text.text.clone(),
+    );
+    let fresh = || TextStory {
+        text: text.clone(),
+        stages: Vec::new(),
+        rejected_by: Vec::new(),
+    };
     let story = texts.entry(identity).or_insert_with(fresh);
-    let stages = if place.rejected { &mut story.rejected_by } else { &mut story.stages };
+    let stages = if place.rejected {
+        &mut story.rejected_by
+    } else {
+        &mut story.stages
+    };
     stages.push(place.stage.clone());
     // Later stages know more; a stage that takes the text from before its judgement does not.
     if text.score.is_some() || story.text.score.is_none() {
@@ -114,24 +136,55 @@ fn tell(texts: &mut BTreeMap<Identity, TextStory>, place: &Place, text: Text) {
 /// The datasets that the stages of a workflow last came to, inputs first.
 fn places(graph: &Graph, ledger: &Ledger) -> Vec<Place> {
     let mut places = Vec::new();
-    for node in graph.ids().map(|id| graph.node(id)).filter(|node| node.output == PAIRS) {
-        let Some(finished) = ledger.get(&node.name) else { continue };
+    for node in graph
+        .ids()
+        .map(|id| graph.node(id))
+        .filter(|node| node.output == PAIRS)
+    {
+        let Some(finished) = ledger.get(&node.name) else {
+            continue;
+        };
         let stage = node.name.clone();
-        let rejected = finished.sides.iter().filter(|(name, _)| name == REJECTED).map(|(_, manifest)| *manifest);
-        places.extend(rejected.map(|manifest| Place { stage: stage.to_string(), rejected: true, manifest }));
-        places.push(Place { stage: stage.to_string(), rejected: false, manifest: finished.output });
+        let rejected = finished
+            .sides
+            .iter()
+            .filter(|(name, _)| name == REJECTED)
+            .map(|(_, manifest)| *manifest);
+        places.extend(rejected.map(|manifest| Place {
+            stage: stage.to_string(),
+            rejected: true,
+            manifest,
+        }));
+        places.push(Place {
+            stage: stage.to_string(),
+            rejected: false,
+            manifest: finished.output,
+        });
     }
     places
 }
 
 /// Every item of a dataset.
-fn each(reader: &Reader, place: &Place, mut look: impl FnMut(Digest, Sample)) -> Result<(), LineageError> {
-    let lost = |error: &dyn std::fmt::Display| LineageError { stage: place.stage.clone(), detail: error.to_string() };
+fn each(
+    reader: &Reader,
+    place: &Place,
+    mut look: impl FnMut(Digest, Sample),
+) -> Result<(), LineageError> {
+    let lost = |error: &dyn std::fmt::Display| LineageError {
+        stage: place.stage.clone(),
+        detail: error.to_string(),
+    };
     let object = |digest: &Digest| reader.object(digest).map_err(|error| lost(&error));
     let manifest = Manifest::decode(&object(&place.manifest)?).map_err(|error| lost(&error))?;
     for (chunk, _) in &manifest.chunks {
-        for item in Chunk::decode(&object(chunk)?).map_err(|error| lost(&error))?.items {
-            look(item.id, Sample::decode(&item.payload).map_err(|error| lost(&error))?);
+        for item in Chunk::decode(&object(chunk)?)
+            .map_err(|error| lost(&error))?
+            .items
+        {
+            look(
+                item.id,
+                Sample::decode(&item.payload).map_err(|error| lost(&error))?,
+            );
         }
     }
     Ok(())

@@ -19,8 +19,14 @@ const PROMPT: &str = "a picture of ";
 const CONFIG: &str = "config.json";
 /// The files of a folder, as far as they matter, in the order in which they are looked for. Weights in several files are
 /// listed by pattern.
-const FILES: [&str; 6] =
-    [CONFIG, "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", VOCAB_FILES[0], VOCAB_FILES[1]];
+const FILES: [&str; 6] = [
+    CONFIG,
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    VOCAB_FILES[0],
+    VOCAB_FILES[1],
+];
 const VOCAB_FILES: [&str; 2] = ["vocab.txt", "tokenizer.json"];
 const SHARDS: &str = "model-*-of-*.safetensors";
 
@@ -105,15 +111,27 @@ fn run(ctx: &mut StageCtx, role: Role) -> Result<Output, OpError> {
             args.op(),
             needed(role)
         );
-        return Err(OpError::failed(what, "load it by the op of its kind: `blip model inspect` shows what it holds"));
+        return Err(OpError::failed(
+            what,
+            "load it by the op of its kind: `blip model inspect` shows what it holds",
+        ));
     }
     let vocab = vocabulary(ctx, &path)?;
     fits(&vocab, &checkpoint).map_err(|what| {
-        OpError::failed(format!("{}: {what}", path.display()), "use the vocabulary that the model was trained with")
+        OpError::failed(
+            format!("{}: {what}", path.display()),
+            "use the vocabulary that the model was trained with",
+        )
     })?;
-    let waived: Vec<String> = args.texts("waive")?.into_iter().map(str::to_owned).collect();
+    let waived: Vec<String> = args
+        .texts("waive")?
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     let _turn = libtorch::turn()?;
-    let mut tensors = checkpoint.tensors_of(role, &waived).map_err(|error| failed(&error))?;
+    let mut tensors = checkpoint
+        .tensors_of(role, &waived)
+        .map_err(|error| failed(&error))?;
     let mut config = checkpoint.config.med.clone();
     if let Some(image) = args.optional("image", Args::int)? {
         vision::resize(&mut config, &mut tensors, image)
@@ -124,7 +142,11 @@ fn run(ctx: &mut StageCtx, role: Role) -> Result<Output, OpError> {
     let prompt = match role {
         Role::Captioner => {
             let given = args.optional("prompt", |args, name| args.text(name).map(str::to_owned))?;
-            Some(given.or(checkpoint.config.prompt.clone()).unwrap_or_else(|| PROMPT.to_owned()))
+            Some(
+                given
+                    .or(checkpoint.config.prompt.clone())
+                    .unwrap_or_else(|| PROMPT.to_owned()),
+            )
         }
         Role::Filter | Role::Pretrained => None,
     };
@@ -132,7 +154,11 @@ fn run(ctx: &mut StageCtx, role: Role) -> Result<Output, OpError> {
     let mut notes = vec![summary(&checkpoint)];
     notes.extend(waived.iter().map(|name| format!("`{name}` was waived")));
     let metrics = vec![("parameters".to_owned(), checkpoint.parameters() as f64)];
-    Ok(Output { metrics, notes, ..Output::of(digest) })
+    Ok(Output {
+        metrics,
+        notes,
+        ..Output::of(digest)
+    })
 }
 
 fn needed(role: Role) -> &'static str {
@@ -145,8 +171,16 @@ fn needed(role: Role) -> &'static str {
 
 /// "BlipForConditionalGeneration, 471 tensors of float32"
 fn summary(checkpoint: &Checkpoint) -> String {
-    let kinds: Vec<String> = checkpoint.kinds.iter().map(|(kind, count)| format!("{count} of {kind}")).collect();
-    format!("a {}, tensors: {}", checkpoint.holds.noun(), kinds.join(", "))
+    let kinds: Vec<String> = checkpoint
+        .kinds
+        .iter()
+        .map(|(kind, count)| format!("{count} of {kind}"))
+        .collect();
+    format!(
+        "a {}, tensors: {}",
+        checkpoint.holds.noun(),
+        kinds.join(", ")
+    )
 }
 
 /// The folder of the sources, or the one file that they are.
@@ -162,24 +196,35 @@ fn place(ctx: &StageCtx) -> Result<PathBuf, OpError> {
 fn vocabulary(ctx: &StageCtx, path: &Path) -> Result<Vocab, OpError> {
     if ctx.args().given("vocab")? {
         let bytes = ctx.read(&ctx.input("vocab")?.digest)?;
-        return Vocab::read(&bytes)
-            .map_err(|error| OpError::Bug(format!("a stored vocabulary that cannot be read: {error}")));
+        return Vocab::read(&bytes).map_err(|error| {
+            OpError::Bug(format!("a stored vocabulary that cannot be read: {error}"))
+        });
     }
     let help = "give the vocabulary: vocab = read.wordpiece(\"vocab.txt\")";
     match own_vocabulary(path) {
         Ok(Some(vocab)) => Ok(vocab),
-        Ok(None) => Err(OpError::failed(format!("{} has no vocabulary beside it", path.display()), help)),
+        Ok(None) => Err(OpError::failed(
+            format!("{} has no vocabulary beside it", path.display()),
+            help,
+        )),
         Err(what) => Err(OpError::failed(what, help)),
     }
 }
 
 /// The vocabulary of a folder, if it has one that can be read.
 pub(crate) fn own_vocabulary(path: &Path) -> Result<Option<Vocab>, String> {
-    let Some(file) = VOCAB_FILES.iter().map(|name| path.join(name)).find(|file| file.is_file()) else {
+    let Some(file) = VOCAB_FILES
+        .iter()
+        .map(|name| path.join(name))
+        .find(|file| file.is_file())
+    else {
         return Ok(None);
     };
-    let bytes = std::fs::read(&file).map_err(|error| format!("could not read {}: {error}", file.display()))?;
-    Vocab::read(&bytes).map(Some).map_err(|error| format!("{} cannot be used: {error}", file.display()))
+    let bytes = std::fs::read(&file)
+        .map_err(|error| format!("could not read {}: {error}", file.display()))?;
+    Vocab::read(&bytes)
+        .map(Some)
+        .map_err(|error| format!("{} cannot be used: {error}", file.display()))
 }
 
 /// Whether the vocabulary is the model's: a token for each embedding, and the special ones where the model has them.
@@ -193,10 +238,15 @@ pub(crate) fn fits(vocab: &Vocab, checkpoint: &Checkpoint) -> Result<(), String>
     }
     let TokenIds { dec, sep, pad } = checkpoint.config.tokens;
     let special = vocab.special();
-    for (name, theirs, ours) in [("[DEC]", dec, special.dec), ("[SEP]", sep, special.sep), ("[PAD]", pad, special.pad)]
-    {
+    for (name, theirs, ours) in [
+        ("[DEC]", dec, special.dec),
+        ("[SEP]", sep, special.sep),
+        ("[PAD]", pad, special.pad),
+    ] {
         if theirs != ours {
-            return Err(format!("{name} is {ours} in the vocabulary and {theirs} in the model"));
+            return Err(format!(
+                "{name} is {ours} in the vocabulary and {theirs} in the model"
+            ));
         }
     }
     Ok(())
@@ -211,7 +261,9 @@ pub(crate) fn help(error: &CheckpointError) -> &'static str {
     match error {
         CheckpointError::None(..) => "name a folder that `save_pretrained` wrote, or a `.pth` file",
         CheckpointError::Io { .. } => "make it readable",
-        CheckpointError::Config { .. } => "mend the field, or load a folder whose config.json is a BLIP's",
+        CheckpointError::Config { .. } => {
+            "mend the field, or load a folder whose config.json is a BLIP's"
+        }
         CheckpointError::Index { .. } | CheckpointError::Store(_) => {
             "fetch or save the checkpoint again: it is not whole"
         }
@@ -223,7 +275,9 @@ pub(crate) fn help(error: &CheckpointError) -> &'static str {
         CheckpointError::Untied { .. } => {
             "save the model anew with tied weights: which of the two is meant cannot be told"
         }
-        CheckpointError::Mismatch { .. } => "name the tensors in `waive` if the model is meant to be so",
+        CheckpointError::Mismatch { .. } => {
+            "name the tensors in `waive` if the model is meant to be so"
+        }
         CheckpointError::Waived { .. } => "take the name out of `waive`",
     }
 }

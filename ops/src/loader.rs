@@ -75,15 +75,30 @@ impl Loader {
     pub(crate) fn new(images: Images, size: u32) -> Self {
         // Half of the cores: the other half computes.
         let threads = (cores() / 2).max(1);
-        Self { shared: Arc::new(Shared { images, size, remembered: None }), threads }
+        Self {
+            shared: Arc::new(Shared {
+                images,
+                size,
+                remembered: None,
+            }),
+            threads,
+        }
     }
 
     /// The same for pictures that are seen many times: small ones are decoded once.
     pub(crate) fn remembering(images: Images, size: u32) -> Self {
         let loader = Self::new(images, size);
-        let Shared { images, size, .. } = Arc::into_inner(loader.shared).expect("nobody else has it yet");
+        let Shared { images, size, .. } =
+            Arc::into_inner(loader.shared).expect("nobody else has it yet");
         let remembered = Some(Mutex::default());
-        Self { shared: Arc::new(Shared { images, size, remembered }), threads: loader.threads }
+        Self {
+            shared: Arc::new(Shared {
+                images,
+                size,
+                remembered,
+            }),
+            threads: loader.threads,
+        }
     }
 
     /// How many floats a picture has.
@@ -95,7 +110,11 @@ impl Loader {
     pub(crate) fn load<J: Iterator<Item = Job>>(&self, jobs: J) -> Pictures<J> {
         let shared = Arc::clone(&self.shared);
         let ahead = (AHEAD_BYTES / (4 * self.floats()).max(1)).clamp(self.threads + 1, AHEAD_MAX);
-        Pictures { jobs, seen: Ordered::new(self.threads, move |job| shared.see(job)), ahead: ahead as u64 }
+        Pictures {
+            jobs,
+            seen: Ordered::new(self.threads, move |job| shared.see(job)),
+            ahead: ahead as u64,
+        }
     }
 }
 
@@ -116,7 +135,9 @@ impl Shared {
         };
         let seen = match job.view {
             View::Whole => square(&picture, whole(&picture), self.size),
-            View::Augmented(augmentation, mut random) => augment(&picture, augmentation, self.size, &mut random),
+            View::Augmented(augmentation, mut random) => {
+                augment(&picture, augmentation, self.size, &mut random)
+            }
         };
         let mut pixels = Vec::with_capacity(seen.rgb.len());
         normalize(&seen, &mut pixels);
@@ -124,8 +145,13 @@ impl Shared {
     }
 
     fn picture(&self, image: &Digest) -> Result<Result<Arc<Picture>, String>, OpError> {
-        let lock = || self.remembered.as_ref().map(|it| it.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(picture) = lock().and_then(|remembered| remembered.pictures.get(image).cloned()) {
+        let lock = || {
+            self.remembered
+                .as_ref()
+                .map(|it| it.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        if let Some(picture) = lock().and_then(|remembered| remembered.pictures.get(image).cloned())
+        {
             return Ok(Ok(picture));
         }
         let picture = match decode(&self.images.bytes(image)?) {
@@ -134,7 +160,10 @@ impl Shared {
         };
         if let Some(mut remembered) = lock()
             && remembered.bytes + picture.rgb.len() <= REMEMBERED_BYTES
-            && remembered.pictures.insert(*image, Arc::clone(&picture)).is_none()
+            && remembered
+                .pictures
+                .insert(*image, Arc::clone(&picture))
+                .is_none()
         {
             remembered.bytes += picture.rgb.len();
         }
@@ -170,8 +199,14 @@ mod tests {
 
     /// A file of pictures, the last one cut off, and where they are.
     fn world(folder: &std::path::Path, count: u64) -> (Vec<Place>, std::path::PathBuf) {
-        let texts = Texts { web: false, mismatched: 0.0, junk: 0.0 };
-        let mut pictures: Vec<Vec<u8>> = (0..count).map(|at| generate(5, "web", at, 16, texts).jpeg).collect();
+        let texts = Texts {
+            web: false,
+            mismatched: 0.0,
+            junk: 0.0,
+        };
+        let mut pictures: Vec<Vec<u8>> = (0..count)
+            .map(|at| generate(5, "web", at, 16, texts).jpeg)
+            .collect();
         pictures.last_mut().unwrap().truncate(300);
         let path = folder.join("pictures");
         std::fs::write(&path, pictures.concat()).unwrap();
@@ -179,7 +214,12 @@ mod tests {
         let mut offset = 0;
         let place = |bytes: Vec<u8>| {
             offset += bytes.len() as u64;
-            Place { image: Digest::of(&bytes), file, offset: offset - bytes.len() as u64, len: bytes.len() as u64 }
+            Place {
+                image: Digest::of(&bytes),
+                file,
+                offset: offset - bytes.len() as u64,
+                len: bytes.len() as u64,
+            }
         };
         (pictures.into_iter().map(place).collect(), path)
     }
@@ -192,14 +232,27 @@ mod tests {
     fn pictures_come_in_order_and_remembering_changes_none() {
         let folder = tempfile::tempdir().unwrap();
         let (places, path) = world(folder.path(), 40);
-        let augmentation = Augmentation { min_scale: 0.3, flip: true, randaugment: false };
+        let augmentation = Augmentation {
+            min_scale: 0.3,
+            flip: true,
+            randaugment: false,
+        };
         let jobs = |epochs: u64| {
             let places = places.clone();
-            (0..epochs).flat_map(move |_| places.clone()).enumerate().map(move |(at, place)| {
-                let view =
-                    if at % 3 == 0 { View::Whole } else { View::Augmented(augmentation, Random::new(&[9, at as u64])) };
-                Job { image: place.image, view }
-            })
+            (0..epochs)
+                .flat_map(move |_| places.clone())
+                .enumerate()
+                .map(move |(at, place)| {
+                    let view = if at % 3 == 0 {
+                        View::Whole
+                    } else {
+                        View::Augmented(augmentation, Random::new(&[9, at as u64]))
+                    };
+                    Job {
+                        image: place.image,
+                        view,
+                    }
+                })
         };
         let once = Loader::new(loader(&places, &path), 8);
         let many = Loader::remembering(loader(&places, &path), 8);
@@ -208,9 +261,23 @@ mod tests {
         assert_eq!(first.len(), 120);
         assert_eq!(first, seen(&many));
         assert_eq!(first, seen(&many));
-        assert_eq!(many.shared.remembered.as_ref().unwrap().lock().unwrap().bytes, 39 * 16 * 16 * 3);
-        assert_eq!(first[39], Seen::Bad("truncated: the file ends before the picture does".to_owned()));
-        let Seen::Pixels(pixels) = &first[0] else { panic!("the first picture decodes") };
+        assert_eq!(
+            many.shared
+                .remembered
+                .as_ref()
+                .unwrap()
+                .lock()
+                .unwrap()
+                .bytes,
+            39 * 16 * 16 * 3
+        );
+        assert_eq!(
+            first[39],
+            Seen::Bad("truncated: the file ends before the picture does".to_owned())
+        );
+        let Seen::Pixels(pixels) = &first[0] else {
+            panic!("the first picture decodes")
+        };
         assert_eq!(pixels.len(), once.floats());
         let bytes = once.shared.images.bytes(&places[0].image).unwrap();
         let picture = decode(&bytes).unwrap();
@@ -226,9 +293,17 @@ mod tests {
         let images = loader(&places, &path);
         std::fs::remove_file(&path).unwrap();
         let loader = Loader::new(images, 8);
-        let jobs = || places.iter().map(|place| Job { image: place.image, view: View::Whole });
+        let jobs = || {
+            places.iter().map(|place| Job {
+                image: place.image,
+                view: View::Whole,
+            })
+        };
         let first = loader.load(jobs()).next().unwrap();
-        assert_eq!(first.unwrap_err().to_string(), format!("{} was removed during the run", path.display()));
+        assert_eq!(
+            first.unwrap_err().to_string(),
+            format!("{} was removed during the run", path.display())
+        );
         assert_eq!(loader.load(jobs()).count(), 10);
     }
 
@@ -240,7 +315,10 @@ mod tests {
         let mut asked = 0;
         let jobs = std::iter::repeat_with(|| {
             asked += 1;
-            Job { image: places[0].image, view: View::Whole }
+            Job {
+                image: places[0].image,
+                view: View::Whole,
+            }
         });
         let mut pictures = loader.load(jobs);
         for _ in 0..3 {

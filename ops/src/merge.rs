@@ -29,6 +29,10 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     }
     let dropped = merged.drop_repeated();
     let output = merged.finish(ctx)?;
-    let notes = if dropped > 0 { vec![format!("{dropped} repeated texts dropped")] } else { Vec::new() };
+    let notes = if dropped > 0 {
+        vec![format!("{dropped} repeated texts dropped")]
+    } else {
+        Vec::new()
+    };
     Ok(Output { notes, ..output })
 }

@@ -30,7 +30,12 @@ pub(crate) struct Header {
 
 impl Header {
     pub(crate) fn new(config: MedConfig, vocab: String, prompt: Option<String>) -> Self {
-        Self { format: FORMAT, config, vocab, prompt }
+        Self {
+            format: FORMAT,
+            config,
+            vocab,
+            prompt,
+        }
     }
 }
 
@@ -45,20 +50,36 @@ pub(crate) struct Stored {
 pub(crate) fn put(ctx: &StageCtx, header: &Header, med: &Med) -> Result<Digest, OpError> {
     let path = ctx.scratch().join("model.safetensors");
     let text = serde_json::to_string(header).expect("a header is plain data with text keys");
-    store::write(&path, med.weights.iter(), Some((KEY, &text)))
-        .map_err(|error| OpError::failed(error.to_string(), "check the disk of the cache: is there room left?"))?;
+    store::write(&path, med.weights.iter(), Some((KEY, &text))).map_err(|error| {
+        OpError::failed(
+            error.to_string(),
+            "check the disk of the cache: is there room left?",
+        )
+    })?;
     ctx.put_file(&path)
 }
 
 impl Stored {
     /// The model of a stage above.
     pub(crate) fn read(ctx: &StageCtx, artifact: &Artifact) -> Result<Self, OpError> {
-        let unreadable =
-            |what: String| OpError::Bug(format!("the model of `{}` cannot be read: {what}", artifact.stage));
-        let stored = store::read(&ctx.object_path(&artifact.digest)?).map_err(|error| unreadable(error.to_string()))?;
-        let header = stored.metadata.get(KEY).ok_or_else(|| unreadable("it has no header".to_owned()))?;
-        let header: Header = serde_json::from_str(header).map_err(|error| unreadable(error.to_string()))?;
-        Ok(Self { header, tensors: stored.tensors })
+        let unreadable = |what: String| {
+            OpError::Bug(format!(
+                "the model of `{}` cannot be read: {what}",
+                artifact.stage
+            ))
+        };
+        let stored = store::read(&ctx.object_path(&artifact.digest)?)
+            .map_err(|error| unreadable(error.to_string()))?;
+        let header = stored
+            .metadata
+            .get(KEY)
+            .ok_or_else(|| unreadable("it has no header".to_owned()))?;
+        let header: Header =
+            serde_json::from_str(header).map_err(|error| unreadable(error.to_string()))?;
+        Ok(Self {
+            header,
+            tensors: stored.tensors,
+        })
     }
 
     /// The same model for images of another size: the table of positions is resampled.
@@ -75,7 +96,10 @@ impl Stored {
 
     /// The model, of the role it was stored in.
     pub(crate) fn load(&self, role: Role, device: Device) -> Result<Med, OpError> {
-        Med::load(&self.header.config, role, &self.tensors, device)
-            .map_err(|error| OpError::Bug(format!("a stored model does not fit its own header: {error}")))
+        Med::load(&self.header.config, role, &self.tensors, device).map_err(|error| {
+            OpError::Bug(format!(
+                "a stored model does not fit its own header: {error}"
+            ))
+        })
     }
 }

@@ -17,8 +17,13 @@ pub(crate) fn ops() -> Vec<Op> {
 }
 
 fn image(default: &'static str) -> Arg {
-    Arg::with_default("image", Type::Int, default, "Side of the images in pixels; a multiple of the patch.")
-        .within(4.0, 4096.0)
+    Arg::with_default(
+        "image",
+        Type::Int,
+        default,
+        "Side of the images in pixels; a multiple of the patch.",
+    )
+    .within(4.0, 4096.0)
 }
 
 fn vision() -> [Signature; 5] {
@@ -30,9 +35,13 @@ fn vision() -> [Signature; 5] {
         )
         .example("vit.base(image = 224)")
         .arg(image("224")),
-        Signature::config("vit.large", VISION, "ViT-L/16: 24 blocks of width 1024, trained with stochastic depth 0.1.")
-            .example("vit.large(image = 224)")
-            .arg(image("224")),
+        Signature::config(
+            "vit.large",
+            VISION,
+            "ViT-L/16: 24 blocks of width 1024, trained with stochastic depth 0.1.",
+        )
+        .example("vit.large(image = 224)")
+        .arg(image("224")),
         Signature::config(
             "vit.tiny",
             VISION,
@@ -43,14 +52,29 @@ fn vision() -> [Signature; 5] {
         Signature::config("vit.custom", VISION, "A vision transformer of any size.")
             .example("vit.custom(image = 64, patch = 8, width = 192, depth = 6, heads = 3)")
             .arg(image("224"))
-            .arg(Arg::with_default("patch", Type::Int, "16", "Side of a patch in pixels.").within(1.0, 512.0))
+            .arg(
+                Arg::with_default("patch", Type::Int, "16", "Side of a patch in pixels.")
+                    .within(1.0, 512.0),
+            )
             .arg(Arg::required("width", Type::Int, "Features of a token.").within(1.0, 16384.0))
             .arg(Arg::required("depth", Type::Int, "Blocks.").within(1.0, 256.0))
-            .arg(Arg::required("heads", Type::Int, "Attention heads; divides the width.").within(1.0, 256.0))
-            .arg(Arg::optional("mlp", Type::Int, "Features inside a block; four times the width when it is left out."))
             .arg(
-                Arg::with_default("drop_path", Type::Float, "0.0", "Stochastic depth of the last block.")
-                    .within(0.0, 0.9),
+                Arg::required("heads", Type::Int, "Attention heads; divides the width.")
+                    .within(1.0, 256.0),
+            )
+            .arg(Arg::optional(
+                "mlp",
+                Type::Int,
+                "Features inside a block; four times the width when it is left out.",
+            ))
+            .arg(
+                Arg::with_default(
+                    "drop_path",
+                    Type::Float,
+                    "0.0",
+                    "Stochastic depth of the last block.",
+                )
+                .within(0.0, 0.9),
             ),
         Signature::config(
             "resnet50",
@@ -80,12 +104,27 @@ fn text() -> [Signature; 3] {
             .example("bert.custom(width = 192, depth = 4, heads = 3)")
             .arg(Arg::required("width", Type::Int, "Features of a token.").within(1.0, 16384.0))
             .arg(Arg::required("depth", Type::Int, "Layers.").within(1.0, 256.0))
-            .arg(Arg::required("heads", Type::Int, "Attention heads; divides the width.").within(1.0, 256.0))
-            .arg(Arg::optional("mlp", Type::Int, "Features inside a layer; four times the width when it is left out."))
-            .arg(Arg::with_default("positions", Type::Int, "512", "Longest text in tokens.").within(4.0, 65536.0))
             .arg(
-                Arg::with_default("dropout", Type::Float, "0.1", "Share of values dropped while training.")
-                    .within(0.0, 0.9),
+                Arg::required("heads", Type::Int, "Attention heads; divides the width.")
+                    .within(1.0, 256.0),
+            )
+            .arg(Arg::optional(
+                "mlp",
+                Type::Int,
+                "Features inside a layer; four times the width when it is left out.",
+            ))
+            .arg(
+                Arg::with_default("positions", Type::Int, "512", "Longest text in tokens.")
+                    .within(4.0, 65536.0),
+            )
+            .arg(
+                Arg::with_default(
+                    "dropout",
+                    Type::Float,
+                    "0.1",
+                    "Share of values dropped while training.",
+                )
+                .within(0.0, 0.9),
             ),
     ]
 }
@@ -121,7 +160,8 @@ impl Net {
     /// The net that an argument holds.
     pub(crate) fn input(ctx: &StageCtx, arg: &str) -> Result<Self, OpError> {
         let bytes = ctx.read(&ctx.input(arg)?.digest)?;
-        serde_json::from_slice(&bytes).map_err(|error| OpError::Bug(format!("a net that cannot be read: {error}")))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| OpError::Bug(format!("a net that cannot be read: {error}")))
     }
 
     /// Its vocabulary.
@@ -145,17 +185,24 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         vocab: stored_vocab(&vocab)?.len() as i64,
         embed: args.int("embed")?,
     };
-    config
-        .check()
-        .map_err(|error| OpError::failed(error.to_string(), "choose sizes that fit together in `vision` and `text`"))?;
+    config.check().map_err(|error| {
+        OpError::failed(
+            error.to_string(),
+            "choose sizes that fit together in `vision` and `text`",
+        )
+    })?;
     let parameters: i64 = tensors::tensors(&config, Role::Pretrained)
         .iter()
         .filter(|spec| spec.trained)
         .map(|spec| spec.shape.iter().product::<i64>())
         .sum();
     let metrics = vec![("parameters".to_owned(), parameters as f64)];
-    let bytes = serde_json::to_vec(&Net { config, vocab }).expect("a net is plain data with text keys");
-    Ok(Output { metrics, ..Output::of(ctx.put(&bytes)?) })
+    let bytes =
+        serde_json::to_vec(&Net { config, vocab }).expect("a net is plain data with text keys");
+    Ok(Output {
+        metrics,
+        ..Output::of(ctx.put(&bytes)?)
+    })
 }
 
 fn vision_config(args: &Args) -> Result<VisionConfig, OpError> {

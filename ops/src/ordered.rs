@@ -24,7 +24,10 @@ pub(crate) struct Ordered<J, R> {
 
 impl<J: Send + 'static, R: Send + 'static> Ordered<J, R> {
     /// Starts the threads.
-    pub(crate) fn new(threads: usize, work: impl Fn(J) -> Result<R, OpError> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        threads: usize,
+        work: impl Fn(J) -> Result<R, OpError> + Send + Sync + 'static,
+    ) -> Self {
         let (todo, taken) = channel::unbounded::<(u64, J)>();
         let (done, results) = channel::unbounded::<Done<R>>();
         let work = Arc::new(work);
@@ -33,15 +36,23 @@ impl<J: Send + 'static, R: Send + 'static> Ordered<J, R> {
             thread::spawn(move || {
                 for (number, job) in taken {
                     // A result that nobody makes any more would be waited for forever.
-                    let result = catch_unwind(AssertUnwindSafe(|| work(job)))
-                        .unwrap_or_else(|_| Err(OpError::Bug("a thread of the stage panicked".to_owned())));
+                    let result =
+                        catch_unwind(AssertUnwindSafe(|| work(job))).unwrap_or_else(|_| {
+                            Err(OpError::Bug("a thread of the stage panicked".to_owned()))
+                        });
                     if done.send((number, result)).is_err() {
                         return;
                     }
                 }
             });
         }
-        Self { todo, results, ready: BTreeMap::new(), pushed: 0, popped: 0 }
+        Self {
+            todo,
+            results,
+            ready: BTreeMap::new(),
+            pushed: 0,
+            popped: 0,
+        }
     }
 
     /// One job more.
@@ -70,7 +81,11 @@ impl<J: Send + 'static, R: Send + 'static> Ordered<J, R> {
             }
             match self.results.recv() {
                 Ok((number, result)) => self.ready.insert(number, result),
-                Err(_) => return Some(Err(OpError::Bug("the threads of the stage are gone".to_owned()))),
+                Err(_) => {
+                    return Some(Err(OpError::Bug(
+                        "the threads of the stage are gone".to_owned(),
+                    )));
+                }
             };
         }
     }
@@ -78,7 +93,10 @@ impl<J: Send + 'static, R: Send + 'static> Ordered<J, R> {
 
 impl<J, R> std::fmt::Debug for Ordered<J, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ordered").field("pushed", &self.pushed).field("popped", &self.popped).finish_non_exhaustive()
+        f.debug_struct("Ordered")
+            .field("pushed", &self.pushed)
+            .field("popped", &self.popped)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,7 +120,10 @@ mod tests {
         for number in 0..100 {
             match ordered.pop().unwrap() {
                 Ok(result) => assert_eq!(result, number),
-                Err(error) => assert_eq!((number, error.to_string().as_str()), (50, "a thread of the stage panicked")),
+                Err(error) => assert_eq!(
+                    (number, error.to_string().as_str()),
+                    (50, "a thread of the stage panicked")
+                ),
             }
         }
         assert!(ordered.pop().is_none());

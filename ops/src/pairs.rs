@@ -15,12 +15,21 @@ pub(crate) struct PairsWriter {
 impl PairsWriter {
     /// Adds a text of an image.
     pub(crate) fn add(&mut self, image: Digest, text: Text, truth: Option<Value>) {
-        self.add_sample(image, Sample { texts: vec![text], truth });
+        self.add_sample(
+            image,
+            Sample {
+                texts: vec![text],
+                truth,
+            },
+        );
     }
 
     /// Adds texts of an image. What a picture shows is said once an image; of several sayings the lowest stays.
     pub(crate) fn add_sample(&mut self, image: Digest, added: Sample) {
-        let empty = || Sample { texts: Vec::new(), truth: None };
+        let empty = || Sample {
+            texts: Vec::new(),
+            truth: None,
+        };
         let sample = self.samples.entry(image).or_insert_with(empty);
         sample.texts.extend(added.texts);
         let words = |truth: &Value| truth.to_string();
@@ -43,10 +52,14 @@ impl PairsWriter {
             let before = sample.texts.len();
             sample.texts.sort_by(|left, right| {
                 let rank = |text: &Text| (trust(text.source), text.score.is_none());
-                rank(left).cmp(&rank(right)).then_with(|| order(left, right))
+                rank(left)
+                    .cmp(&rank(right))
+                    .then_with(|| order(left, right))
             });
             let mut seen = std::collections::BTreeSet::new();
-            sample.texts.retain(|text| seen.insert(blip_data::clean::caption(&text.text, usize::MAX)));
+            sample
+                .texts
+                .retain(|text| seen.insert(blip_data::clean::caption(&text.text, usize::MAX)));
             dropped += (before - sample.texts.len()) as u64;
         }
         dropped
@@ -71,12 +84,27 @@ impl PairsWriter {
 
 /// The order of texts in a sample: by source, key and number, then by everything else, so that equal texts are neighbours.
 fn order(left: &Text, right: &Text) -> std::cmp::Ordering {
-    let key = |text: &Text| (text.source, text.key.clone(), text.number, text.text.clone());
+    let key = |text: &Text| {
+        (
+            text.source,
+            text.key.clone(),
+            text.number,
+            text.text.clone(),
+        )
+    };
     let rest = |text: &Text| {
         let score = text.score.map(f64::to_bits);
-        (text.model.clone(), text.seed, score, text.judge.clone(), text.kept)
+        (
+            text.model.clone(),
+            text.seed,
+            score,
+            text.judge.clone(),
+            text.kept,
+        )
     };
-    key(left).cmp(&key(right)).then_with(|| rest(left).cmp(&rest(right)))
+    key(left)
+        .cmp(&key(right))
+        .then_with(|| rest(left).cmp(&rest(right)))
 }
 
 /// Lower is better.
@@ -104,7 +132,12 @@ pub(crate) fn samples(
 
 /// An item's sample.
 pub(crate) fn decode(item: &blip_engine::Item) -> Result<Sample, OpError> {
-    let bug = |error| OpError::Bug(format!("the sample of the image {} cannot be read: {error}", item.id.short()));
+    let bug = |error| {
+        OpError::Bug(format!(
+            "the sample of the image {} cannot be read: {error}",
+            item.id.short()
+        ))
+    };
     Sample::decode(&item.payload).map_err(bug)
 }
 
@@ -113,7 +146,10 @@ mod tests {
     use super::*;
 
     fn text(text: &str, source: TextSource, score: Option<f64>) -> Text {
-        Text { score, ..Text::read(text.to_owned(), source, "k".to_owned()) }
+        Text {
+            score,
+            ..Text::read(text.to_owned(), source, "k".to_owned())
+        }
     }
 
     #[test]
@@ -131,7 +167,11 @@ mod tests {
             let turned = texts.iter().cycle().skip(turn).take(texts.len());
             turned.for_each(|text| pairs.add(image, text.clone(), None));
             assert_eq!(pairs.drop_repeated(), 3);
-            let left: Vec<&str> = pairs.samples[&image].texts.iter().map(|text| text.text.as_str()).collect();
+            let left: Vec<&str> = pairs.samples[&image]
+                .texts
+                .iter()
+                .map(|text| text.text.as_str())
+                .collect();
             assert_eq!(left, ["a cat", "a dog."]);
         }
     }
@@ -143,7 +183,11 @@ mod tests {
         for turn in 0..3 {
             let mut pairs = PairsWriter::default();
             for saying in sayings.iter().cycle().skip(turn).take(3) {
-                pairs.add(Digest::of(b"x"), text("t", TextSource::Web, None), saying.clone());
+                pairs.add(
+                    Digest::of(b"x"),
+                    text("t", TextSource::Web, None),
+                    saying.clone(),
+                );
             }
             assert_eq!(truth(&pairs), Some(Value::from("a")));
         }

@@ -45,13 +45,25 @@ pub(crate) fn ops() -> [Op; 2] {
 fn signature(name: &'static str, doc: &'static str) -> Signature {
     let signature = Signature::stage(name, MODEL, doc)
         .arg(Arg::required("net", NET, "The shape of the model."))
-        .arg(Arg::required("pairs", PAIRS, "The pairs; every text of an image is a pair of its own."))
-        .arg(Arg::with_default("epochs", Type::Int, "20", "Times that every pair is seen.").within(1.0, 1e6))
+        .arg(Arg::required(
+            "pairs",
+            PAIRS,
+            "The pairs; every text of an image is a pair of its own.",
+        ))
+        .arg(
+            Arg::with_default("epochs", Type::Int, "20", "Times that every pair is seen.")
+                .within(1.0, 1e6),
+        )
         .arg(batch("2400"))
         .arg(rate("3e-4"))
         .arg(
-            Arg::with_default("warmup", Type::Int, "3000", "Steps over which the learning rate grows.")
-                .within(0.0, 1e9),
+            Arg::with_default(
+                "warmup",
+                Type::Int,
+                "3000",
+                "Steps over which the learning rate grows.",
+            )
+            .within(0.0, 1e9),
         )
         .arg(
             Arg::with_default(
@@ -75,8 +87,13 @@ fn signature(name: &'static str, doc: &'static str) -> Signature {
 
 /// Arguments that several training ops declare alike.
 pub(crate) fn batch(default: &'static str) -> Arg {
-    Arg::with_default("batch", Type::Int, default, "Pairs of a step; with fewer pairs in all, all of them.")
-        .within(1.0, 1e6)
+    Arg::with_default(
+        "batch",
+        Type::Int,
+        default,
+        "Pairs of a step; with fewer pairs in all, all of them.",
+    )
+    .within(1.0, 1e6)
 }
 
 pub(crate) fn rate(default: &'static str) -> Arg {
@@ -84,12 +101,23 @@ pub(crate) fn rate(default: &'static str) -> Arg {
 }
 
 pub(crate) fn queue(default: &'static str) -> Arg {
-    Arg::with_default("queue", Type::Int, default, "Features of earlier pairs that ITC compares with.").within(0.0, 1e7)
+    Arg::with_default(
+        "queue",
+        Type::Int,
+        default,
+        "Features of earlier pairs that ITC compares with.",
+    )
+    .within(0.0, 1e7)
 }
 
 pub(crate) fn alpha() -> Arg {
-    Arg::with_default("alpha", Type::Float, "0.4", "Share of the momentum encoders' opinion in the targets of ITC.")
-        .within(0.0, 1.0)
+    Arg::with_default(
+        "alpha",
+        Type::Float,
+        "0.4",
+        "Share of the momentum encoders' opinion in the targets of ITC.",
+    )
+    .within(0.0, 1.0)
 }
 
 /// What every training op declares at its end.
@@ -133,22 +161,43 @@ pub(crate) fn common(signature: Signature, crop: &'static str) -> Signature {
 /// The tokens that the losses put at the beginning of texts.
 pub(crate) fn tokens(vocab: &Vocab) -> Tokens {
     let special = vocab.special();
-    Tokens { enc: special.enc, dec: special.dec, pad: special.pad }
+    Tokens {
+        enc: special.enc,
+        dec: special.dec,
+        pad: special.pad,
+    }
 }
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let args = ctx.args().clone();
     let net = Net::input(ctx, "net")?;
     let vocab = net.vocab()?;
-    let recipe = Recipe { grows: true, ..Recipe::of(&args, LENGTH.min(net.config.text.positions as usize), "")? };
+    let recipe = Recipe {
+        grows: true,
+        ..Recipe::of(&args, LENGTH.min(net.config.text.positions as usize), "")?
+    };
     let objectives = objectives(&args)?;
     let pairs = Pairs::read(ctx, ctx.input("pairs")?, &vocab)?;
     let _turn = libtorch::turn()?;
-    let med =
-        Med::fresh(&net.config, Role::Pretrained, start_seed(recipe.seed), libtorch::best_device()?).with_gradients();
-    let settings = Settings { objectives, queue: args.int("queue")?, aware: false, smoothing: 0.1 };
+    let med = Med::fresh(
+        &net.config,
+        Role::Pretrained,
+        start_seed(recipe.seed),
+        libtorch::best_device()?,
+    )
+    .with_gradients();
+    let settings = Settings {
+        objectives,
+        queue: args.int("queue")?,
+        aware: false,
+        smoothing: 0.1,
+    };
     tch::manual_seed(start_seed(recipe.seed).cast_signed());
-    let (peak, warmup, decay) = (args.float("lr")?, args.count("warmup")?, args.float("decay")?);
+    let (peak, warmup, decay) = (
+        args.float("lr")?,
+        args.count("warmup")?,
+        args.float("decay")?,
+    );
     let mut learner = Contrastive {
         teacher: Teacher::new(&med, settings, tokens(&vocab)),
         rate: Box::new(move |at| schedule::pretraining(at, peak, warmup, decay, LOWEST_RATE)),
@@ -156,7 +205,10 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     };
     let metrics = train(ctx, &recipe, &med, &pairs, &vocab, &mut learner)?;
     let header = Header::new(net.config, net.vocab, None);
-    Ok(Output { metrics, ..Output::of(model::put(ctx, &header, &med)?) })
+    Ok(Output {
+        metrics,
+        ..Output::of(model::put(ctx, &header, &med)?)
+    })
 }
 
 fn objectives(args: &Args) -> Result<Objectives, OpError> {
@@ -168,7 +220,11 @@ fn objectives(args: &Args) -> Result<Objectives, OpError> {
         ));
     }
     let has = |name| wanted.contains(&name);
-    Ok(Objectives { itc: has("itc"), itm: has("itm"), lm: has("lm") })
+    Ok(Objectives {
+        itc: has("itc"),
+        itm: has("itm"),
+        lm: has("lm"),
+    })
 }
 
 /// A learner of contrast, matching or language modelling with a teacher.
@@ -195,7 +251,14 @@ impl Learner for Contrastive {
         unit: &mut dyn FnMut() -> f64,
     ) -> Losses {
         let (full, epochs) = self.alpha;
-        self.teacher.losses(med, batch, schedule::alpha(at, full, epochs), first, pass, unit)
+        self.teacher.losses(
+            med,
+            batch,
+            schedule::alpha(at, full, epochs),
+            first,
+            pass,
+            unit,
+        )
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {

@@ -12,7 +12,12 @@ use blip_grammar::Type;
 
 /// All of them.
 pub(crate) fn ops() -> [Op; 4] {
-    [captions::op(), scenes::op(), webdataset::op(), wordpiece::op()]
+    [
+        captions::op(),
+        scenes::op(),
+        webdataset::op(),
+        wordpiece::op(),
+    ]
 }
 
 /// Who may have written a text, as an argument.

@@ -40,7 +40,9 @@ impl ReportError {
     /// What the user can do about it.
     pub fn help(&self) -> &'static str {
         match self {
-            ReportError::Write { .. } => "make the folder writable, or name another one with --report",
+            ReportError::Write { .. } => {
+                "make the folder writable, or name another one with --report"
+            }
             ReportError::Lost { .. } => "run again: what is damaged is made anew",
         }
     }
@@ -50,36 +52,62 @@ impl ReportError {
 ///
 /// # Errors
 /// [`ReportError`].
-pub fn write(folder: &Path, reader: &Reader, summary: &Summary) -> Result<Vec<PathBuf>, ReportError> {
-    fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: folder.to_path_buf(), source })?;
+pub fn write(
+    folder: &Path,
+    reader: &Reader,
+    summary: &Summary,
+) -> Result<Vec<PathBuf>, ReportError> {
+    fs::create_dir_all(folder).map_err(|source| ReportError::Write {
+        path: folder.to_path_buf(),
+        source,
+    })?;
     let mut written = Vec::new();
     let mut put = |name: String, bytes: &[u8]| {
         let path = folder.join(name);
-        fs::write(&path, bytes).map_err(|source| ReportError::Write { path: path.clone(), source })?;
+        fs::write(&path, bytes).map_err(|source| ReportError::Write {
+            path: path.clone(),
+            source,
+        })?;
         written.push(path);
         Ok(())
     };
     for (stage, finished) in &summary.results {
         if let Some(digest) = side(finished, SHEET) {
-            put(file_name("pairs", stage), &read(reader, SHEET, stage, &digest)?)?;
+            put(
+                file_name("pairs", stage),
+                &read(reader, SHEET, stage, &digest)?,
+            )?;
         }
         if let Some(digest) = side(finished, CURVES) {
             let bytes = read(reader, CURVES, stage, &digest)?;
             put(file_name("curves", stage), &chart(stage, &bytes)?)?;
         }
     }
-    let numbers = serde_json::to_vec_pretty(&numbers(summary)).expect("numbers and names are plain data");
+    let numbers =
+        serde_json::to_vec_pretty(&numbers(summary)).expect("numbers and names are plain data");
     put("report.json".to_owned(), &numbers)?;
     Ok(written)
 }
 
 fn side(finished: &Finished, name: &str) -> Option<Digest> {
-    finished.sides.iter().find(|(side, _)| side == name).map(|(_, digest)| *digest)
+    finished
+        .sides
+        .iter()
+        .find(|(side, _)| side == name)
+        .map(|(_, digest)| *digest)
 }
 
-fn read(reader: &Reader, what: &'static str, stage: &str, digest: &Digest) -> Result<Vec<u8>, ReportError> {
-    let lost =
-        |error: &dyn std::fmt::Display| ReportError::Lost { what, stage: stage.to_owned(), detail: error.to_string() };
+fn read(
+    reader: &Reader,
+    what: &'static str,
+    stage: &str,
+    digest: &Digest,
+) -> Result<Vec<u8>, ReportError> {
+    let lost = |error: &dyn std::fmt::Display| ReportError::Lost {
+        what,
+        stage: stage.to_owned(),
+        detail: error.to_string(),
+    };
     reader.object(digest).map_err(|error| lost(&error))
 }
 
@@ -102,7 +130,10 @@ fn chart(stage: &str, bytes: &[u8]) -> Result<Vec<u8>, ReportError> {
         for (name, value) in values.into_iter().filter(|(name, _)| name != "lr") {
             let known = series.iter().position(|series| series.name == name);
             let at = known.unwrap_or_else(|| {
-                series.push(Series { name, points: Vec::new() });
+                series.push(Series {
+                    name,
+                    points: Vec::new(),
+                });
                 series.len() - 1
             });
             series[at].points.push((step, value));
@@ -113,7 +144,10 @@ fn chart(stage: &str, bytes: &[u8]) -> Result<Vec<u8>, ReportError> {
 
 fn numbers(summary: &Summary) -> Value {
     let object = |metrics: &[(String, f64)]| -> Map<String, Value> {
-        metrics.iter().map(|(name, value)| (name.clone(), (*value).into())).collect()
+        metrics
+            .iter()
+            .map(|(name, value)| (name.clone(), (*value).into()))
+            .collect()
     };
     let stages: Vec<Value> = summary
         .stages

@@ -41,21 +41,71 @@ pub(crate) struct Row {
 impl Row {
     /// The row of a text.
     pub(crate) fn of(image: &blip_engine::Digest, text: &Text, truth: Option<&Value>) -> Self {
-        let Text { text: caption, source, key, model, seed, number, score, judge, kept } = text.clone();
+        let Text {
+            text: caption,
+            source,
+            key,
+            model,
+            seed,
+            number,
+            score,
+            judge,
+            kept,
+        } = text.clone();
         let (format, image, truth) = (FORMAT.to_owned(), image.to_string(), truth.cloned());
-        Self { format, image, caption, source, key, model, seed, number, score, judge, kept, truth }
+        Self {
+            format,
+            image,
+            caption,
+            source,
+            key,
+            model,
+            seed,
+            number,
+            score,
+            judge,
+            kept,
+            truth,
+        }
     }
 
     /// The row in a `.json` member; none for JSON of another kind, a reason for one that only says it is a row.
     pub(crate) fn recognize(json: &Value) -> Option<Result<Self, String>> {
         let ours = json.get("format").and_then(Value::as_str) == Some(FORMAT);
-        ours.then(|| Self::deserialize(json).map_err(|error| format!("its .json says {FORMAT}, but {error}")))
+        ours.then(|| {
+            Self::deserialize(json).map_err(|error| format!("its .json says {FORMAT}, but {error}"))
+        })
     }
 
     /// The text with its story, and what the picture shows.
     pub(crate) fn into_text(self) -> (Text, Option<Value>) {
-        let Self { caption: text, source, key, model, seed, number, score, judge, kept, truth, .. } = self;
-        (Text { text, source, key, model, seed, number, score, judge, kept }, truth)
+        let Self {
+            caption: text,
+            source,
+            key,
+            model,
+            seed,
+            number,
+            score,
+            judge,
+            kept,
+            truth,
+            ..
+        } = self;
+        (
+            Text {
+                text,
+                source,
+                key,
+                model,
+                seed,
+                number,
+                score,
+                judge,
+                kept,
+            },
+            truth,
+        )
     }
 }
 
@@ -71,14 +121,26 @@ mod tests {
             score: Some(0.25),
             kept: Some(true),
             number: Some(3),
-            ..Text::read("a ring".to_owned(), TextSource::Synthetic, "x/y.1".to_owned())
+            ..Text::read(
+                "a ring".to_owned(),
+                TextSource::Synthetic,
+                "x/y.1".to_owned(),
+            )
         };
         let truth = serde_json::json!({"color": "red"});
         let json = serde_json::to_value(Row::of(&Digest::of(b"x"), &text, Some(&truth))).unwrap();
-        assert_eq!(Row::recognize(&json).unwrap().unwrap().into_text(), (text, Some(truth)));
-        assert_eq!(Row::recognize(&serde_json::json!({"caption": "a ring", "kept": false})), None);
         assert_eq!(
-            Row::recognize(&serde_json::json!({"format": FORMAT})).unwrap().unwrap_err(),
+            Row::recognize(&json).unwrap().unwrap().into_text(),
+            (text, Some(truth))
+        );
+        assert_eq!(
+            Row::recognize(&serde_json::json!({"caption": "a ring", "kept": false})),
+            None
+        );
+        assert_eq!(
+            Row::recognize(&serde_json::json!({"format": FORMAT}))
+                .unwrap()
+                .unwrap_err(),
             "its .json says blip/pair/1, but missing field `image`"
         );
     }

@@ -26,7 +26,10 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let (from, to) = (args.float("from")?, args.float("to")?);
     if from >= to {
         let what = format!("nothing lies between from = {from:?} and to = {to:?}");
-        return Err(OpError::failed(what, "a part begins before it ends: from = 0.0, to = 0.9"));
+        return Err(OpError::failed(
+            what,
+            "a part begins before it ends: from = 0.0, to = 0.9",
+        ));
     }
     let seed = args.int("seed")?;
     let whole = ctx.input("pairs")?;
@@ -39,9 +42,14 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         Ok(())
     })?;
     if part.images() == 0 {
-        let what =
-            format!("none of the {} images lies between from = {from:?} and to = {to:?}", whole.count.unwrap_or(0));
-        return Err(OpError::failed(what, "take a larger part, or give it more images"));
+        let what = format!(
+            "none of the {} images lies between from = {from:?} and to = {to:?}",
+            whole.count.unwrap_or(0)
+        );
+        return Err(OpError::failed(
+            what,
+            "take a larger part, or give it more images",
+        ));
     }
     part.finish(ctx)
 }
@@ -50,6 +58,10 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
 #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
 fn place(seed: i64, image: &Digest) -> f64 {
     let digest = Digest::parts("blip/split/1", &[&seed.to_be_bytes(), image.as_bytes()]);
-    let bits = digest.as_bytes().iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let bits = digest
+        .as_bytes()
+        .iter()
+        .take(8)
+        .fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
     (bits >> 11) as f64 / (1_u64 << 53) as f64
 }

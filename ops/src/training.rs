@@ -72,7 +72,10 @@ impl Recipe {
         let accumulate = args.count("accumulate")? as usize;
         if accumulate > batch {
             let what = format!("a batch of {batch} cannot be accumulated from {accumulate} parts");
-            return Err(OpError::failed(what, "make `accumulate` smaller or `batch` larger"));
+            return Err(OpError::failed(
+                what,
+                "make `accumulate` smaller or `batch` larger",
+            ));
         }
         Ok(Self {
             epochs: args.count("epochs")?,
@@ -123,13 +126,20 @@ pub(crate) struct Pairs {
 
 impl Pairs {
     /// The texts of a dataset that can be learnt from. A text without any known word is put aside.
-    pub(crate) fn read(ctx: &StageCtx, artifact: &Artifact, vocab: &Vocab) -> Result<Self, OpError> {
-        let mut pairs = Self { images: Vec::new(), pairs: Vec::new() };
+    pub(crate) fn read(
+        ctx: &StageCtx,
+        artifact: &Artifact,
+        vocab: &Vocab,
+    ) -> Result<Self, OpError> {
+        let mut pairs = Self {
+            images: Vec::new(),
+            pairs: Vec::new(),
+        };
         for item in ctx.dataset(artifact)?.items() {
             let item = item?;
             let sample = pairs::decode(&item)?;
-            let place =
-                u32::try_from(pairs.images.len()).map_err(|_| OpError::Bug("more than 2^32 images".to_owned()))?;
+            let place = u32::try_from(pairs.images.len())
+                .map_err(|_| OpError::Bug("more than 2^32 images".to_owned()))?;
             pairs.images.push(item.id);
             for text in &sample.texts {
                 let cleaned = clean::caption(&text.text, clean::WORDS_MAX);
@@ -167,7 +177,13 @@ pub(crate) fn train(
 ) -> Result<Vec<(String, f64)>, OpError> {
     let batch = recipe.batch.min(pairs.len());
     let steps_per_epoch = (pairs.len() / batch).max(1) as u64;
-    let plan = Plan { recipe, pairs, batch, steps_per_epoch, total: steps_per_epoch * recipe.epochs };
+    let plan = Plan {
+        recipe,
+        pairs,
+        batch,
+        steps_per_epoch,
+        total: steps_per_epoch * recipe.epochs,
+    };
     let mut training = Training {
         ctx,
         plan,
@@ -179,8 +195,14 @@ pub(crate) fn train(
     };
     let start = training.resume(learner)?;
     training.run(start, learner)?;
-    let last = ctx.curves().last().map_or(Vec::new(), |(_, values)| values.clone());
-    let mut metrics = vec![("steps".to_owned(), plan.total as f64), ("pairs".to_owned(), pairs.len() as f64)];
+    let last = ctx
+        .curves()
+        .last()
+        .map_or(Vec::new(), |(_, values)| values.clone());
+    let mut metrics = vec![
+        ("steps".to_owned(), plan.total as f64),
+        ("pairs".to_owned(), pairs.len() as f64),
+    ];
     metrics.extend(last.into_iter().filter(|(name, _)| name != "lr"));
     Ok(metrics)
 }
@@ -226,7 +248,10 @@ const NOTES_FILE: &str = "notes.json";
 
 impl<'a> Plan<'a> {
     fn random(&self, purpose: Purpose, numbers: &[u64]) -> Random {
-        let seeds: Vec<u64> = [self.recipe.seed, purpose as u64].into_iter().chain(numbers.iter().copied()).collect();
+        let seeds: Vec<u64> = [self.recipe.seed, purpose as u64]
+            .into_iter()
+            .chain(numbers.iter().copied())
+            .collect();
         Random::new(&seeds)
     }
 
@@ -246,12 +271,19 @@ impl<'a> Plan<'a> {
         let epochs = start / steps_per_epoch..self.recipe.epochs;
         epochs.flat_map(move |epoch| {
             let skipped = start.saturating_sub(epoch * steps_per_epoch) as usize * batch;
-            let order = self.order(epoch).into_iter().take(steps_per_epoch as usize * batch).skip(skipped);
+            let order = self
+                .order(epoch)
+                .into_iter()
+                .take(steps_per_epoch as usize * batch)
+                .skip(skipped);
             order.map(move |place| {
                 let (image, _) = &self.pairs.pairs[place as usize];
                 let random = self.random(Purpose::View, &[epoch, place.into()]);
                 let view = View::Augmented(self.recipe.augmentation, random);
-                Job { image: self.pairs.images[*image as usize], view }
+                Job {
+                    image: self.pairs.images[*image as usize],
+                    view,
+                }
             })
         })
     }
@@ -259,7 +291,8 @@ impl<'a> Plan<'a> {
 
 impl Training<'_> {
     fn run(&mut self, start: u64, learner: &mut dyn Learner) -> Result<(), OpError> {
-        let size = u32::try_from(self.med.config.vision.image()).expect("images are at most 4096 pixels wide");
+        let size = u32::try_from(self.med.config.vision.image())
+            .expect("images are at most 4096 pixels wide");
         let loader = Loader::remembering(Images::above(self.ctx)?, size);
         let mut pictures = loader.load(self.plan.jobs(start));
         let mut epoch = (u64::MAX, Vec::new());
@@ -268,12 +301,20 @@ impl Training<'_> {
                 self.save(step, learner)?;
                 return Err(OpError::Interrupted);
             }
-            let at = At { step, steps_per_epoch: self.plan.steps_per_epoch };
+            let at = At {
+                step,
+                steps_per_epoch: self.plan.steps_per_epoch,
+            };
             if epoch.0 != at.epoch() {
                 epoch = (at.epoch(), self.plan.order(at.epoch()));
             }
             let first = (step % self.plan.steps_per_epoch) as usize * self.plan.batch;
-            self.step(at, &epoch.1[first..first + self.plan.batch], &mut pictures, learner)?;
+            self.step(
+                at,
+                &epoch.1[first..first + self.plan.batch],
+                &mut pictures,
+                learner,
+            )?;
             self.ctx.progress(step + 1, self.plan.total, "steps");
             if step + 1 < self.plan.total && self.ctx.checkpoints().due(step + 1) {
                 self.save(step + 1, learner)?;
@@ -294,16 +335,27 @@ impl Training<'_> {
         learner: &mut dyn Learner,
     ) -> Result<(), OpError> {
         let part = places.len().div_ceil(self.plan.recipe.accumulate);
-        let pass = Pass { train: true, bf16: self.plan.recipe.bf16 };
+        let pass = Pass {
+            train: true,
+            bf16: self.plan.recipe.bf16,
+        };
         let med = self.med;
         let inputs: Vec<&Tensor> = med.weights.trained().collect();
         let mut gradient: Option<Tensor> = None;
         let mut losses: BTreeMap<&'static str, f64> = BTreeMap::new();
         for (number, places) in places.chunks(part).enumerate() {
             let batch = self.assemble(places, pictures)?;
-            tch::manual_seed(self.plan.random(Purpose::Dropout, &[at.step, number as u64]).bits().cast_signed());
-            let mut negatives = self.plan.random(Purpose::Negatives, &[at.step, number as u64]);
-            let found = learner.losses(med, &batch, at, number == 0, pass, &mut || negatives.unit());
+            tch::manual_seed(
+                self.plan
+                    .random(Purpose::Dropout, &[at.step, number as u64])
+                    .bits()
+                    .cast_signed(),
+            );
+            let mut negatives = self
+                .plan
+                .random(Purpose::Negatives, &[at.step, number as u64]);
+            let found =
+                learner.losses(med, &batch, at, number == 0, pass, &mut || negatives.unit());
             let share = places.len() as f64 / self.plan.batch as f64;
             for (name, value) in found.values() {
                 *losses.entry(name).or_default() += value * share;
@@ -317,7 +369,8 @@ impl Training<'_> {
         }
         let rate = learner.rate(at);
         if let Some(gradient) = gradient {
-            self.adam.step(&mut self.med.weights.flat(), &gradient, rate);
+            self.adam
+                .step(&mut self.med.weights.flat(), &gradient, rate);
         }
         self.record(at, &losses, rate);
         Ok(())
@@ -335,23 +388,44 @@ impl Training<'_> {
         let (mut same_image, mut same_text) = (Vec::new(), Vec::new());
         for place in places {
             let (image, text) = &self.plan.pairs.pairs[*place as usize];
-            match pictures.next().expect("there is a picture for every pair of every step")? {
+            match pictures
+                .next()
+                .expect("there is a picture for every pair of every step")?
+            {
                 Seen::Pixels(seen) => self.pixels.extend(seen),
                 Seen::Bad(reason) => {
                     let image = self.plan.pairs.images[*image as usize].short();
                     let what = format!("the image {image} cannot be used any more: {reason}");
-                    return Err(OpError::failed(what, "it could when it was read: check the disk, then run again"));
+                    return Err(OpError::failed(
+                        what,
+                        "it could when it was read: check the disk, then run again",
+                    ));
                 }
             }
             same_image.push(i64::from(*image));
             let digest = Digest::of(text.as_bytes());
-            same_text.push(i64::from_be_bytes(digest.as_bytes()[..8].try_into().expect("eight of 32 bytes")));
-            texts.push(self.vocab.encode(&format!("{}{text}", self.plan.recipe.prompt), self.plan.recipe.length));
+            same_text.push(i64::from_be_bytes(
+                digest.as_bytes()[..8]
+                    .try_into()
+                    .expect("eight of 32 bytes"),
+            ));
+            texts.push(self.vocab.encode(
+                &format!("{}{text}", self.plan.recipe.prompt),
+                self.plan.recipe.length,
+            ));
         }
         let device = self.med.device();
-        let images = Tensor::from_slice(&self.pixels).view([places.len() as i64, 3, size, size]).to_device(device);
+        let images = Tensor::from_slice(&self.pixels)
+            .view([places.len() as i64, 3, size, size])
+            .to_device(device);
         let (ids, mask) = pad(&texts, self.vocab.special().pad);
-        Ok(Batch { images, ids: ids.to_device(device), mask: mask.to_device(device), same_image, same_text })
+        Ok(Batch {
+            images,
+            ids: ids.to_device(device),
+            mask: mask.to_device(device),
+            same_image,
+            same_text,
+        })
     }
 
     /// A training that came off the rails does not come back.
@@ -359,24 +433,40 @@ impl Training<'_> {
         if losses.values().all(|loss| loss.is_finite()) {
             return Ok(());
         }
-        let listed: Vec<String> = losses.iter().map(|(name, loss)| format!("{name} {loss}")).collect();
-        let what =
-            format!("the training diverged at step {} of {}: {}", at.step + 1, self.plan.total, listed.join(", "));
-        Err(OpError::failed(what, "lower `lr`, or raise `warmup` or `batch`"))
+        let listed: Vec<String> = losses
+            .iter()
+            .map(|(name, loss)| format!("{name} {loss}"))
+            .collect();
+        let what = format!(
+            "the training diverged at step {} of {}: {}",
+            at.step + 1,
+            self.plan.total,
+            listed.join(", ")
+        );
+        Err(OpError::failed(
+            what,
+            "lower `lr`, or raise `warmup` or `batch`",
+        ))
     }
 
     fn record(&mut self, at: At, losses: &BTreeMap<&'static str, f64>, rate: f64) {
         let total: f64 = losses.values().sum();
-        let named = losses.iter().map(|(name, loss)| (*name, *loss)).chain([("loss", total)]);
+        let named = losses
+            .iter()
+            .map(|(name, loss)| (*name, *loss))
+            .chain([("loss", total)]);
         for (name, loss) in named {
             let sum = self.window.sums.entry(name.to_owned()).or_default();
             *sum = (sum.0 + loss, sum.1 + 1);
         }
         let step = at.step + 1;
-        if step.is_multiple_of((self.plan.steps_per_epoch / EPOCH_POINTS).clamp(1, POINT_STEPS_MAX)) {
+        if step.is_multiple_of((self.plan.steps_per_epoch / EPOCH_POINTS).clamp(1, POINT_STEPS_MAX))
+        {
             let means = std::mem::take(&mut self.window).sums;
-            let mut values: Vec<(&str, f64)> =
-                means.iter().map(|(name, (sum, count))| (name.as_str(), sum / *count as f64)).collect();
+            let mut values: Vec<(&str, f64)> = means
+                .iter()
+                .map(|(name, (sum, count))| (name.as_str(), sum / *count as f64))
+                .collect();
             values.push(("lr", rate));
             self.ctx.metric(step, &values);
         }
@@ -389,14 +479,19 @@ impl Training<'_> {
         if checkpoint.is_none() && self.plan.recipe.grows {
             checkpoint = self.ctx.grown(GROWING)?;
         }
-        let Some(checkpoint) = checkpoint else { return Ok(0) };
+        let Some(checkpoint) = checkpoint else {
+            return Ok(0);
+        };
         match self.load(&checkpoint.folder, learner) {
             Ok(()) => {
                 self.adam.steps = checkpoint.step as i64;
                 Ok(checkpoint.step)
             }
             Err(what) => Err(OpError::failed(
-                format!("the checkpoint {} cannot be used: {what}", checkpoint.folder.display()),
+                format!(
+                    "the checkpoint {} cannot be used: {what}",
+                    checkpoint.folder.display()
+                ),
                 "remove that folder: the stage then begins anew",
             )),
         }
@@ -405,7 +500,9 @@ impl Training<'_> {
     fn load(&mut self, folder: &Path, learner: &mut dyn Learner) -> Result<(), String> {
         let notes = std::fs::read(folder.join(NOTES_FILE)).map_err(|error| error.to_string())?;
         let notes: Notes = serde_json::from_slice(&notes).map_err(|error| error.to_string())?;
-        let state = store::read(&folder.join(STATE_FILE)).map_err(|error| error.to_string())?.tensors;
+        let state = store::read(&folder.join(STATE_FILE))
+            .map_err(|error| error.to_string())?
+            .tensors;
         let flat = |name: &str, into: &Tensor| {
             let found = state.get(name).filter(|found| found.size() == into.size());
             let found = found.ok_or_else(|| format!("it has no `{name}` of this model"))?;
@@ -432,12 +529,18 @@ impl Training<'_> {
         for (name, tensor) in self.med.weights.statistics() {
             state.insert(format!("statistics.{name}"), tensor.shallow_clone());
         }
-        let notes = Notes { curves: self.ctx.curves(), window: self.window.clone() };
+        let notes = Notes {
+            curves: self.ctx.curves(),
+            window: self.window.clone(),
+        };
         let notes = serde_json::to_vec(&notes).expect("curves are plain data with text keys");
         self.ctx.checkpoints().save(step, |folder| {
-            let full = |what: String| OpError::failed(what, "check the disk of the cache: is there room left?");
+            let full = |what: String| {
+                OpError::failed(what, "check the disk of the cache: is there room left?")
+            };
             let named = state.iter().map(|(name, tensor)| (name.as_str(), tensor));
-            store::write(&folder.join(STATE_FILE), named, None).map_err(|error| full(error.to_string()))?;
+            store::write(&folder.join(STATE_FILE), named, None)
+                .map_err(|error| full(error.to_string()))?;
             std::fs::write(folder.join(NOTES_FILE), &notes)
                 .map_err(|error| full(format!("could not write the checkpoint's notes: {error}")))
         })
@@ -449,11 +552,21 @@ pub(crate) fn pad(texts: &[Vec<i64>], pad: i64) -> (Tensor, Tensor) {
     let length = texts.iter().map(Vec::len).max().unwrap_or(0);
     let flat: Vec<i64> = texts
         .iter()
-        .flat_map(|text| text.iter().copied().chain(std::iter::repeat_n(pad, length - text.len())))
+        .flat_map(|text| {
+            text.iter()
+                .copied()
+                .chain(std::iter::repeat_n(pad, length - text.len()))
+        })
         .collect();
-    let real: Vec<bool> = texts.iter().flat_map(|text| (0..length).map(|at| at < text.len())).collect();
+    let real: Vec<bool> = texts
+        .iter()
+        .flat_map(|text| (0..length).map(|at| at < text.len()))
+        .collect();
     let shape = [texts.len() as i64, length as i64];
-    (Tensor::from_slice(&flat).view(shape), Tensor::from_slice(&real).to_kind(Kind::Bool).view(shape))
+    (
+        Tensor::from_slice(&flat).view(shape),
+        Tensor::from_slice(&real).to_kind(Kind::Bool).view(shape),
+    )
 }
 
 /// The seed of a model's first values.

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use blip_engine::{
-    Config, Engine, Event, IndexKind, Listener, NumericEnv, Outcome, Resources, RunOptions, Stop, Summary, Workflow,
+    Config, Engine, Event, IndexKind, Listener, NumericEnv, Outcome, Resources, RunOptions, Stop,
+    Summary, Workflow,
 };
 use blip_grammar::Source;
 
@@ -51,14 +52,31 @@ fn run_text(text: &str, cache: &Path, stop: Option<(&'static str, u64)>) -> Summ
         cache: cache.to_path_buf(),
         base: cache.to_path_buf(),
         index: IndexKind::Memory,
-        resources: Resources { cpu: 1, gpu: 0, memory: 1 << 30 },
+        resources: Resources {
+            cpu: 1,
+            gpu: 0,
+            memory: 1 << 30,
+        },
         env: NumericEnv { fields: Vec::new() },
     };
-    let options = RunOptions { stop: Stop::default(), ..RunOptions::default() };
-    let mut listener = stop.map(|(stage, steps)| StopAfter { stage, steps, stop: options.stop.clone() });
+    let options = RunOptions {
+        stop: Stop::default(),
+        ..RunOptions::default()
+    };
+    let mut listener = stop.map(|(stage, steps)| StopAfter {
+        stage,
+        steps,
+        stop: options.stop.clone(),
+    });
     let mut listeners: Vec<&mut dyn Listener> = Vec::new();
-    listeners.extend(listener.as_mut().map(|listener| listener as &mut dyn Listener));
-    Engine::new(config).run(&workflow, &options, &mut listeners).unwrap()
+    listeners.extend(
+        listener
+            .as_mut()
+            .map(|listener| listener as &mut dyn Listener),
+    );
+    Engine::new(config)
+        .run(&workflow, &options, &mut listeners)
+        .unwrap()
 }
 
 #[test]
@@ -67,18 +85,32 @@ fn a_training_that_was_stopped_ends_in_the_same_bytes() {
     let straight = run(&folder.path().join("straight"), None);
     assert_eq!(straight.outcome, Outcome::Done);
     let outputs = |summary: &Summary| {
-        let outputs = summary.results.iter().map(|(stage, finished)| (stage.clone(), finished.output));
+        let outputs = summary
+            .results
+            .iter()
+            .map(|(stage, finished)| (stage.clone(), finished.output));
         outputs.collect::<Vec<_>>()
     };
-    assert_eq!(outputs(&run(&folder.path().join("again"), None)), outputs(&straight), "twice the same");
+    assert_eq!(
+        outputs(&run(&folder.path().join("again"), None)),
+        outputs(&straight),
+        "twice the same"
+    );
     let mut stopped = 0;
     for (stage, steps) in [("base", 20), ("writer", 4), ("judge", 4)] {
         for step in 1..steps {
             let cache = folder.path().join(format!("{stage}-{step}"));
             stopped += u32::from(run(&cache, Some((stage, step))).outcome == Outcome::Interrupted);
             let resumed = run(&cache, None);
-            assert_eq!(outputs(&resumed), outputs(&straight), "{stage} stopped at step {step}");
-            assert_eq!(curves(&cache, &resumed, stage), curves(&folder.path().join("straight"), &straight, stage));
+            assert_eq!(
+                outputs(&resumed),
+                outputs(&straight),
+                "{stage} stopped at step {step}"
+            );
+            assert_eq!(
+                curves(&cache, &resumed, stage),
+                curves(&folder.path().join("straight"), &straight, stage)
+            );
         }
     }
     assert!(stopped > 0, "no run was stopped in the middle");
@@ -86,38 +118,70 @@ fn a_training_that_was_stopped_ends_in_the_same_bytes() {
 
 /// The curves that the engine keeps beside a model.
 fn curves(cache: &Path, summary: &Summary, stage: &str) -> Vec<u8> {
-    let (_, digest) = summary.results[stage].sides.iter().find(|(name, _)| name == "curves").unwrap();
+    let (_, digest) = summary.results[stage]
+        .sides
+        .iter()
+        .find(|(name, _)| name == "curves")
+        .unwrap();
     blip_engine::Reader::new(cache).object(digest).unwrap()
 }
 
 #[test]
 fn more_epochs_go_on_where_fewer_ended() {
     let folder = tempfile::tempdir().unwrap();
-    let shorter =
-        WORKFLOW.replace("base   = pretrain(net, pairs, epochs = 4", "base   = pretrain(net, pairs, epochs = 1");
+    let shorter = WORKFLOW.replace(
+        "base   = pretrain(net, pairs, epochs = 4",
+        "base   = pretrain(net, pairs, epochs = 1",
+    );
     let (grown, straight) = (folder.path().join("grown"), folder.path().join("straight"));
     run_text(&shorter, &grown, None);
     let longer = run(&grown, None);
-    let end = longer.stages.iter().find(|end| &*end.stage == "base").unwrap();
+    let end = longer
+        .stages
+        .iter()
+        .find(|end| &*end.stage == "base")
+        .unwrap();
     assert_eq!(*end.notes, ["went on from epochs = 1"]);
     let at_once = run(&straight, None);
-    assert_eq!(longer.results["base"].output, at_once.results["base"].output);
-    assert_eq!(curves(&grown, &longer, "base"), curves(&straight, &at_once, "base"));
+    assert_eq!(
+        longer.results["base"].output,
+        at_once.results["base"].output
+    );
+    assert_eq!(
+        curves(&grown, &longer, "base"),
+        curves(&straight, &at_once, "base")
+    );
 }
 
 #[test]
 fn more_captions_of_an_image_cost_the_new_ones() {
     let folder = tempfile::tempdir().unwrap();
     let text = |count: u32| {
-        format!("{WORKFLOW}texts = caption(writer, pairs, per_image = {count}, decode = nucleus(max_length = 20))\n")
+        format!(
+            "{WORKFLOW}texts = caption(writer, pairs, per_image = {count}, decode = nucleus(max_length = 20))\n"
+        )
     };
     let target = |text: &str, cache: &str| {
-        run_text(&format!("{text}both = merge(texts, pairs)\n"), &folder.path().join(cache), None)
+        run_text(
+            &format!("{text}both = merge(texts, pairs)\n"),
+            &folder.path().join(cache),
+            None,
+        )
     };
     target(&text(1), "grown");
     let grown = target(&text(3), "grown");
-    let units = grown.stages.iter().find(|end| &*end.stage == "texts").unwrap().units.as_ref().unwrap();
+    let units = grown
+        .stages
+        .iter()
+        .find(|end| &*end.stage == "texts")
+        .unwrap()
+        .units
+        .as_ref()
+        .unwrap();
     assert_eq!((units.total, units.computed), (120, 80));
     let at_once = target(&text(3), "at-once");
-    assert_eq!(grown.results["texts"].output, at_once.results["texts"].output);
+    assert_eq!(
+        grown.results["texts"].output,
+        at_once.results["texts"].output
+    );
 }

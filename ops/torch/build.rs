@@ -21,20 +21,33 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={OURS}");
     let libtorch = libtorch();
-    println!("cargo:rerun-if-changed={}", libtorch.join("build-version").display());
+    println!(
+        "cargo:rerun-if-changed={}",
+        libtorch.join("build-version").display()
+    );
     println!("cargo:rustc-env=BLIP_LIBTORCH_HOME={}", libtorch.display());
-    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_else(|| fail("OUT_DIR is not set", "build with cargo")));
+    let out = PathBuf::from(
+        env::var_os("OUT_DIR").unwrap_or_else(|| fail("OUT_DIR is not set", "build with cargo")),
+    );
     let torch_sys = torch_sys();
-    write(&out.join("declarations.rs"), &forwards(&torch_sys.join("src")));
+    write(
+        &out.join("declarations.rs"),
+        &forwards(&torch_sys.join("src")),
+    );
     build(&torch_sys.join("libtch"), &libtorch, &out);
 }
 
 /// The folder of libtorch, with links resolved, so that a program works when it is moved.
 fn libtorch() -> PathBuf {
-    let home = env::var_os("LIBTORCH").map(PathBuf::from).unwrap_or_default();
+    let home = env::var_os("LIBTORCH")
+        .map(PathBuf::from)
+        .unwrap_or_default();
     let library = home.join("lib/libtorch_cpu.so");
     if !library.exists() {
-        fail(&format!("{} is missing", library.display()), "run `make libtorch`, or set LIBTORCH to a libtorch 2.11.0");
+        fail(
+            &format!("{} is missing", library.display()),
+            "run `make libtorch`, or set LIBTORCH to a libtorch 2.11.0",
+        );
     }
     home.canonicalize().unwrap_or(home)
 }
@@ -44,20 +57,44 @@ fn torch_sys() -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let target = env::var("TARGET").unwrap_or_default();
     let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &target])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--filter-platform",
+            &target,
+        ])
         .current_dir(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default())
         .output()
         .unwrap_or_else(|error| {
-            fail(&format!("cargo metadata does not start: {error}"), "check the Rust installation")
+            fail(
+                &format!("cargo metadata does not start: {error}"),
+                "check the Rust installation",
+            )
         });
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
-        fail(&format!("cargo metadata fails: {}", String::from_utf8_lossy(&output.stderr)), "run it by hand to see why")
+        fail(
+            &format!(
+                "cargo metadata fails: {}",
+                String::from_utf8_lossy(&output.stderr)
+            ),
+            "run it by hand to see why",
+        )
     });
-    let packages = metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
-    let manifest =
-        packages.iter().find(|package| package["name"] == "torch-sys").and_then(|p| p["manifest_path"].as_str());
-    let manifest = manifest.unwrap_or_else(|| fail("cargo metadata does not name torch-sys", "see Cargo.toml"));
-    Path::new(manifest).parent().map(Path::to_owned).unwrap_or_default()
+    let packages = metadata["packages"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    let manifest = packages
+        .iter()
+        .find(|package| package["name"] == "torch-sys")
+        .and_then(|p| p["manifest_path"].as_str());
+    let manifest = manifest
+        .unwrap_or_else(|| fail("cargo metadata does not name torch-sys", "see Cargo.toml"));
+    Path::new(manifest)
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default()
 }
 
 /// `forward! { fn name(arg: type, ...) -> type }` for every function that torch-sys declares.
@@ -65,11 +102,18 @@ fn forwards(sources: &Path) -> String {
     let mut forwards = String::new();
     for file in DECLARATIONS {
         let path = sources.join(file);
-        let text = std::fs::read_to_string(&path)
-            .unwrap_or_else(|error| fail(&format!("{}: {error}", path.display()), "run `cargo fetch`"));
-        let blocks = text.split("extern \"C\" {\n").skip(1).filter_map(|rest| rest.split("\n}").next());
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+            fail(&format!("{}: {error}", path.display()), "run `cargo fetch`")
+        });
+        let blocks = text
+            .split("extern \"C\" {\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("\n}").next());
         for declaration in blocks.flat_map(|block| block.split(';')) {
-            let lines = declaration.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+            let lines = declaration
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.starts_with("//"));
             let declaration = lines.collect::<Vec<_>>().join(" ");
             if let Some(declaration) = declaration.trim().strip_prefix("pub ") {
                 let _ = writeln!(forwards, "forward! {{ {declaration} }}");
@@ -98,18 +142,31 @@ fn build(sources: &Path, libtorch: &Path, out: &Path) {
         .file(OURS);
     let objects = build.compile_intermediates();
     let mut link = build.get_compiler().to_command();
-    link.args(["-shared", "-s", "-Wl,-z,lazy", "-o"]).arg(out.join("libtch.so")).args(objects);
-    link.arg("-L").arg(libtorch.join("lib")).args(["-Wl,--no-as-needed", "-ltorch_cpu", "-lc10"]);
+    link.args(["-shared", "-s", "-Wl,-z,lazy", "-o"])
+        .arg(out.join("libtch.so"))
+        .args(objects);
+    link.arg("-L")
+        .arg(libtorch.join("lib"))
+        .args(["-Wl,--no-as-needed", "-ltorch_cpu", "-lc10"]);
     match link.status() {
         Ok(status) if status.success() => {}
-        Ok(status) => fail(&format!("linking torch-sys's C++ half failed: {status}"), "the compiler says why above"),
-        Err(error) => fail(&format!("the C++ compiler does not start: {error}"), "install g++ or set CXX"),
+        Ok(status) => fail(
+            &format!("linking torch-sys's C++ half failed: {status}"),
+            "the compiler says why above",
+        ),
+        Err(error) => fail(
+            &format!("the C++ compiler does not start: {error}"),
+            "install g++ or set CXX",
+        ),
     }
 }
 
 fn write(path: &Path, text: &str) {
     if let Err(error) = std::fs::write(path, text) {
-        fail(&format!("{}: {error}", path.display()), "check that there is room on the disk");
+        fail(
+            &format!("{}: {error}", path.display()),
+            "check that there is room on the disk",
+        );
     }
 }
 

@@ -41,7 +41,10 @@ impl Shape {
 
 #[expect(clippy::print_stdout, reason = "a benchmark shows its table")]
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .collect();
     if args.first().is_some_and(|arg| arg == "child") {
         return ours::child(&args);
     }
@@ -53,7 +56,9 @@ fn main() -> ExitCode {
         for &size in sizes {
             table.add(ours::stages(shape, size));
             if !alone {
-                peers::all(shape, size).into_iter().for_each(|row| table.add(row));
+                peers::all(shape, size)
+                    .into_iter()
+                    .for_each(|row| table.add(row));
             }
         }
     }

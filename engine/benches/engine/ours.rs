@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use blip_engine::digest::Digest;
 use blip_engine::{
-    Config, Engine, Fate, Graph, IndexKind, Item, MapOp, MapWorker, NumericEnv, Op, OpError, OpSet, Outcome, Output,
-    Resources, RunOptions, StageCtx, UnitResult, Work, Workflow,
+    Config, Engine, Fate, Graph, IndexKind, Item, MapOp, MapWorker, NumericEnv, Op, OpError, OpSet,
+    Outcome, Output, Resources, RunOptions, StageCtx, UnitResult, Work, Workflow,
 };
-use blip_grammar::{Arg, Arguments, Attributes, Program, Signature, Source, Span, Stage, StageId, Type, Value};
+use blip_grammar::{
+    Arg, Arguments, Attributes, Program, Signature, Source, Span, Stage, StageId, Type, Value,
+};
 
 use crate::Shape;
 use crate::table::Row;
@@ -48,9 +50,19 @@ fn built(shape: Shape, size: usize, edit: usize) -> Workflow {
             (_, Shape::Fan) => Value::Stage(StageId(0)),
         };
         let value = if at + 1 == size { edit } else { at };
-        let args = Arguments::from([("value", Value::Int(i64::from(number(value)))), ("from", from)]);
+        let args = Arguments::from([
+            ("value", Value::Int(i64::from(number(value)))),
+            ("from", from),
+        ]);
         let (args, op, attributes, span) = (args, "step", Arc::clone(&none), Span::new(0, 0));
-        Stage { name: format!("s{at}").into(), op, args, attributes, output: TEXT, span }
+        Stage {
+            name: format!("s{at}").into(),
+            op,
+            args,
+            attributes,
+            output: TEXT,
+            span,
+        }
     };
     let program = Program {
         params: Vec::new(),
@@ -61,33 +73,64 @@ fn built(shape: Shape, size: usize, edit: usize) -> Workflow {
     };
     let ops = ops();
     let graph = Graph::new(&program, &ops);
-    Workflow { name: NAME.to_owned(), program, graph, diagnostics: Vec::new(), ops }
+    Workflow {
+        name: NAME.to_owned(),
+        program,
+        graph,
+        diagnostics: Vec::new(),
+        ops,
+    }
 }
 
 /// Cold, no-op, changed and the plan of nothing to do for one graph.
 pub(crate) fn stages(shape: Shape, size: usize) -> Row {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let run = |edit: usize| child_time(&[shape.name(), &size.to_string(), &edit.to_string()], folder.path());
+    let run = |edit: usize| {
+        child_time(
+            &[shape.name(), &size.to_string(), &edit.to_string()],
+            folder.path(),
+        )
+    };
     let (cold, cold_note) = run(size);
     let (_, _) = run(size);
     let (noop, note) = best(|| run(size));
-    let (plan, _) = child_time(&[shape.name(), &size.to_string(), &size.to_string(), "plan"], folder.path());
+    let (plan, _) = child_time(
+        &[shape.name(), &size.to_string(), &size.to_string(), "plan"],
+        folder.path(),
+    );
     let (changed, _) = run(size + 1);
-    let times = vec![("cold", Some(cold)), ("no-op", Some(noop)), ("plan", Some(plan)), ("changed", Some(changed))];
+    let times = vec![
+        ("cold", Some(cold)),
+        ("no-op", Some(noop)),
+        ("plan", Some(plan)),
+        ("changed", Some(changed)),
+    ];
     let note = format!("cold: {cold_note}; no-op: {note}");
-    Row { engine: "blip", graph: format!("{} {size}", shape.name()), times, note }
+    Row {
+        engine: "blip",
+        graph: format!("{} {size}", shape.name()),
+        times,
+        note,
+    }
 }
 
 /// A map over many items: cold, with nothing changed, one item changed, and re-sharded.
 pub(crate) fn map(items: usize) -> Vec<Row> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let run = |edit: &str, shards: &str| child_time(&["map", &items.to_string(), edit, shards], folder.path());
+    let run = |edit: &str, shards: &str| {
+        child_time(&["map", &items.to_string(), edit, shards], folder.path())
+    };
     let (cold, cold_note) = run("0", "1000");
     let (_, _) = run("0", "1000");
     let (noop, note) = best(|| run("0", "1000"));
     let (changed, changed_note) = run("1", "1000");
     let (sharded, sharded_note) = run("1", "777");
-    let row = |name, time, note| Row { engine: "blip", graph: format!("map {items}"), times: vec![(name, time)], note };
+    let row = |name, time, note| Row {
+        engine: "blip",
+        graph: format!("map {items}"),
+        times: vec![(name, time)],
+        note,
+    };
     vec![
         row("cold", Some(cold), cold_note),
         row("no-op", Some(noop), note),
@@ -98,53 +141,96 @@ pub(crate) fn map(items: usize) -> Vec<Row> {
 
 /// The quickest of some runs that find nothing to do, where noise counts most: it only adds.
 fn best(run: impl Fn() -> (Duration, String)) -> (Duration, String) {
-    (0..crate::NOOPS).map(|_| run()).min().expect("at least one run")
+    (0..crate::NOOPS)
+        .map(|_| run())
+        .min()
+        .expect("at least one run")
 }
 
 fn child_time(args: &[&str], folder: &Path) -> (Duration, String) {
     let program = std::env::current_exe().expect("the benchmark's own program");
     let started = Instant::now();
-    let output = Command::new(program).arg("child").args(args).current_dir(folder).output().expect("a child process");
+    let output = Command::new(program)
+        .arg("child")
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .expect("a child process");
     let took = started.elapsed();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    (took, String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (
+        took,
+        String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
 }
 
 /// `child chain|fan SIZE EDIT [plan]` or `child map ITEMS EDIT SHARDS`, in the folder that holds the cache.
 #[expect(clippy::print_stdout, reason = "the parent process reads it")]
 pub(crate) fn child(args: &[String]) -> ExitCode {
-    let number = |at: usize| args.get(at).and_then(|arg| arg.parse::<usize>().ok()).expect("a number");
+    let number = |at: usize| {
+        args.get(at)
+            .and_then(|arg| arg.parse::<usize>().ok())
+            .expect("a number")
+    };
     let started = Instant::now();
     let config = Config {
         cache: "cache".into(),
         base: ".".into(),
         index: IndexKind::Sled,
-        resources: Resources { cpu: 2, gpu: 0, memory: 1 << 30 },
+        resources: Resources {
+            cpu: 2,
+            gpu: 0,
+            memory: 1 << 30,
+        },
         env: NumericEnv { fields: Vec::new() },
     };
     let engine = Engine::new(config);
-    let options = RunOptions { ahead: Some(engine.look_ahead(NAME)), ..RunOptions::default() };
+    let options = RunOptions {
+        ahead: Some(engine.look_ahead(NAME)),
+        ..RunOptions::default()
+    };
     let text = match args.get(1).map(String::as_str) {
         Some("chain") => text(Shape::Chain, number(2), number(3)),
         Some("fan") => text(Shape::Fan, number(2), number(3)),
-        _ => format!("in = items({}, {}, shards = {})\nout = twice(in)\n", number(2), number(3), number(4)),
+        _ => format!(
+            "in = items({}, {}, shards = {})\nout = twice(in)\n",
+            number(2),
+            number(3),
+            number(4)
+        ),
     };
     let workflow = if text.len() < TEXT_BYTES_MAX {
         let source = Source::new(NAME, text).expect("a text");
         Workflow::parse(&source, &ops(), &[]).expect("a right workflow")
     } else {
-        let shape = if args.get(1).is_some_and(|arg| arg == "chain") { Shape::Chain } else { Shape::Fan };
+        let shape = if args.get(1).is_some_and(|arg| arg == "chain") {
+            Shape::Chain
+        } else {
+            Shape::Fan
+        };
         built(shape, number(2), number(3))
     };
     let parsed = started.elapsed();
     let before = resident_kb();
     if args.get(4).is_some_and(|arg| arg == "plan") {
         let plan = engine.plan(&workflow, &[]).expect("a plan");
-        assert!(plan.iter().all(|planned| planned.fate == Fate::Reuse), "the run before did everything");
+        assert!(
+            plan.iter().all(|planned| planned.fate == Fate::Reuse),
+            "the run before did everything"
+        );
         return ExitCode::SUCCESS;
     }
     let summary = engine.run(&workflow, &options, &mut []).expect("a run");
-    assert_eq!(summary.outcome, Outcome::Done, "{:?}", summary.stages.iter().find(|end| end.error.is_some()));
+    assert_eq!(
+        summary.outcome,
+        Outcome::Done,
+        "{:?}",
+        summary.stages.iter().find(|end| end.error.is_some())
+    );
     let ran = started.elapsed() - parsed;
     let peak = peak_kb();
     println!(
@@ -161,8 +247,13 @@ pub(crate) fn child(args: &[String]) -> ExitCode {
 
 fn status_kb(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
-    line.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or(0)
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .unwrap_or_default();
+    line.split_whitespace()
+        .find_map(|word| word.parse().ok())
+        .unwrap_or(0)
 }
 
 fn peak_kb() -> u64 {
@@ -179,15 +270,20 @@ fn ops() -> OpSet {
         .arg(Arg::optional("from", TEXT, "after what"));
     let step = Op::run(step, 1, |ctx| {
         let value = ctx.args().int("value")?;
-        Ok(Output::of(ctx.put(format!("result of {value}").as_bytes())?))
+        Ok(Output::of(
+            ctx.put(format!("result of {value}").as_bytes())?,
+        ))
     });
     let items = Signature::stage("items", ITEMS, "Items in shards.")
         .arg(Arg::required("count", Type::Int, "how many"))
         .arg(Arg::required("edit", Type::Int, "what the first one is"))
         .arg(Arg::required("shards", Type::Int, "how many"));
     let items = Op::run(items, 1, |ctx| {
-        let (count, edit, shards) =
-            (ctx.args().count("count")?, ctx.args().count("edit")?, ctx.args().count("shards")?);
+        let (count, edit, shards) = (
+            ctx.args().count("count")?,
+            ctx.args().count("edit")?,
+            ctx.args().count("shards")?,
+        );
         let mut writer = ctx.dataset_writer();
         for shard in 0..shards {
             for number in (shard..count).step_by(usize::try_from(shards).unwrap_or(1)) {
@@ -198,7 +294,8 @@ fn ops() -> OpSet {
         }
         writer.finish()
     });
-    let twice = Signature::stage("twice", ITEMS, "Twice.").arg(Arg::required("items", ITEMS, "of what"));
+    let twice =
+        Signature::stage("twice", ITEMS, "Twice.").arg(Arg::required("items", ITEMS, "of what"));
     let twice = Op::map(twice, 1, |_| Ok(Box::new(Twice)));
     OpSet::new().with(step).with(items).with(twice)
 }
@@ -232,6 +329,9 @@ impl MapOp for Twice {
 
 impl MapWorker for Twice {
     fn process(&mut self, _: &StageCtx, work: &[Work]) -> Result<Vec<Vec<UnitResult>>, OpError> {
-        Ok(work.iter().map(|work| vec![UnitResult::Ok(work.item.payload.repeat(2))]).collect())
+        Ok(work
+            .iter()
+            .map(|work| vec![UnitResult::Ok(work.item.payload.repeat(2))])
+            .collect())
     }
 }

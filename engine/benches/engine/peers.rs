@@ -20,8 +20,22 @@ struct Peer {
 }
 
 const PEERS: [Peer; 4] = [
-    Peer { name: "ninja", program: "ninja", args: &["--quiet"], file: "build.ninja", write: ninja, size_max: 100_000 },
-    Peer { name: "make", program: "make", args: &["-s", "-j2"], file: "Makefile", write: make, size_max: 100_000 },
+    Peer {
+        name: "ninja",
+        program: "ninja",
+        args: &["--quiet"],
+        file: "build.ninja",
+        write: ninja,
+        size_max: 100_000,
+    },
+    Peer {
+        name: "make",
+        program: "make",
+        args: &["-s", "-j2"],
+        file: "Makefile",
+        write: make,
+        size_max: 100_000,
+    },
     Peer {
         name: "snakemake",
         program: "snakemake",
@@ -30,22 +44,39 @@ const PEERS: [Peer; 4] = [
         write: snakemake,
         size_max: 100,
     },
-    Peer { name: "dvc", program: "dvc", args: &["repro", "-q"], file: "dvc.yaml", write: dvc, size_max: 100 },
+    Peer {
+        name: "dvc",
+        program: "dvc",
+        args: &["repro", "-q"],
+        file: "dvc.yaml",
+        write: dvc,
+        size_max: 100,
+    },
 ];
 
 fn installed(peer: &Peer) -> bool {
-    let found = Command::new(peer.program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let found = Command::new(peer.program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     found.is_ok_and(|status| status.success())
 }
 
 /// The peers that are not there.
 pub(crate) fn missing() -> Vec<&'static str> {
-    PEERS.iter().filter(|peer| !installed(peer)).map(|peer| peer.name).collect()
+    PEERS
+        .iter()
+        .filter(|peer| !installed(peer))
+        .map(|peer| peer.name)
+        .collect()
 }
 
 /// A row for every peer that is there and can be asked for so many stages.
 pub(crate) fn all(shape: Shape, size: usize) -> Vec<Row> {
-    let able = PEERS.iter().filter(|peer| size <= peer.size_max && installed(peer));
+    let able = PEERS
+        .iter()
+        .filter(|peer| size <= peer.size_max && installed(peer));
     able.map(|peer| measure(peer, shape, size)).collect()
 }
 
@@ -60,18 +91,31 @@ fn measure(peer: &Peer, shape: Shape, size: usize) -> Row {
     }
     let cold = run(path, peer.program, peer.args);
     run(path, peer.program, peer.args);
-    let noop = (0..crate::NOOPS).filter_map(|_| run(path, peer.program, peer.args)).min();
+    let noop = (0..crate::NOOPS)
+        .filter_map(|_| run(path, peer.program, peer.args))
+        .min();
     // The last stage has to run again: its result is gone.
     let _ = fs::remove_file(path.join(format!("s{}", size - 1)));
     let changed = run(path, peer.program, peer.args);
     let times = vec![("cold", cold), ("no-op", noop), ("changed", changed)];
-    Row { engine: peer.name, graph: format!("{} {size}", shape.name()), times, note: String::new() }
+    Row {
+        engine: peer.name,
+        graph: format!("{} {size}", shape.name()),
+        times,
+        note: String::new(),
+    }
 }
 
 fn run(folder: &Path, program: &str, args: &[&str]) -> Option<Duration> {
     let started = Instant::now();
     let mut command = Command::new(program);
-    let status = command.args(args).current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
+    let status = command
+        .args(args)
+        .current_dir(folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .ok()?;
     status.success().then(|| started.elapsed())
 }
 

@@ -24,7 +24,13 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Row { engine, graph, times, note } in &self.0 {
+        for Row {
+            engine,
+            graph,
+            times,
+            note,
+        } in &self.0
+        {
             write!(f, "{engine:<10} {graph:<16}")?;
             for (name, time) in times {
                 match time {

@@ -53,18 +53,26 @@ pub enum CheckpointError<E> {
 impl Checkpoints {
     /// The checkpoints of the stage with this key.
     pub fn new(cache: &Path, key: &Digest, disk: Disk, damaged: Damaged) -> Self {
-        Self { folder: cache.join("checkpoints").join(key.to_string()), disk, damaged }
+        Self {
+            folder: cache.join("checkpoints").join(key.to_string()),
+            disk,
+            damaged,
+        }
     }
 
     /// The newest checkpoint whose files are all as they were written. Newer ones that are not are set aside.
     pub fn latest(&self) -> Option<Checkpoint> {
-        let found = self.steps().into_iter().rev().map(|step| Checkpoint { step, folder: self.place(step) });
+        let found = self.steps().into_iter().rev().map(|step| Checkpoint {
+            step,
+            folder: self.place(step),
+        });
         for checkpoint in found {
             match wrong(&checkpoint.folder) {
                 None => return Some(checkpoint),
-                Some(what) => {
-                    self.damaged.set_aside_quietly(&checkpoint.folder, &format!("a damaged checkpoint: {what}"))
-                }
+                Some(what) => self.damaged.set_aside_quietly(
+                    &checkpoint.folder,
+                    &format!("a damaged checkpoint: {what}"),
+                ),
             };
         }
         None
@@ -74,7 +82,11 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`CheckpointError`]; the checkpoints taken before stay as they are.
-    pub fn save<E>(&self, step: u64, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), CheckpointError<E>> {
+    pub fn save<E>(
+        &self,
+        step: u64,
+        write: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), CheckpointError<E>> {
         self.disk.create_folder(&self.folder)?;
         let temporary = self.disk.temporary_for(&self.folder);
         self.disk.create_passing_folder(&temporary)?;
@@ -95,12 +107,15 @@ impl Checkpoints {
         let mut manifest = Vec::new();
         for name in names(temporary) {
             let path = temporary.join(&name);
-            let (digest, _) =
-                Digest::of_file(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
+            let (digest, _) = Digest::of_file(&path).map_err(|source| CheckpointError::Read {
+                path: path.clone(),
+                source,
+            })?;
             self.disk.sync_all(&path)?;
             manifest.push((name, digest));
         }
-        self.disk.write_synced(&temporary.join(MANIFEST), &sealed::seal(&manifest))?;
+        self.disk
+            .write_synced(&temporary.join(MANIFEST), &sealed::seal(&manifest))?;
         self.disk.sync_folder(temporary)?;
         let place = self.place(step);
         self.disk.remove(&place)?;
@@ -113,13 +128,26 @@ impl Checkpoints {
     }
 
     /// The final states of stages that differ in one growing argument only: `growth/<digest of the rest>/<value>`.
-    pub(crate) fn of_growth(cache: &Path, rest: &Digest, value: u64, disk: Disk, damaged: Damaged) -> Self {
-        Self { folder: growth(cache, rest).join(format!("{value:012}")), disk, damaged }
+    pub(crate) fn of_growth(
+        cache: &Path,
+        rest: &Digest,
+        value: u64,
+        disk: Disk,
+        damaged: Damaged,
+    ) -> Self {
+        Self {
+            folder: growth(cache, rest).join(format!("{value:012}")),
+            disk,
+            damaged,
+        }
     }
 
     /// The values of the growing argument that a final state is there for, ascending.
     pub(crate) fn grown(cache: &Path, rest: &Digest) -> Vec<u64> {
-        names(&growth(cache, rest)).iter().filter_map(|name| name.parse().ok()).collect()
+        names(&growth(cache, rest))
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect()
     }
 
     /// Moves the newest checkpoint to another place, replacing what is there.
@@ -127,7 +155,9 @@ impl Checkpoints {
     /// # Errors
     /// [`DiskError`].
     pub(crate) fn hand_over(&self, to: &Checkpoints) -> Result<(), DiskError> {
-        let Some(newest) = self.latest() else { return Ok(()) };
+        let Some(newest) = self.latest() else {
+            return Ok(());
+        };
         self.disk.create_folder(&to.folder)?;
         let place = to.place(newest.step);
         self.disk.remove(&place)?;
@@ -147,7 +177,10 @@ impl Checkpoints {
     }
 
     fn steps(&self) -> Vec<u64> {
-        let mut steps: Vec<u64> = names(&self.folder).iter().filter_map(|name| name.parse().ok()).collect();
+        let mut steps: Vec<u64> = names(&self.folder)
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
         steps.sort_unstable();
         steps
     }
@@ -164,7 +197,11 @@ pub(crate) fn wrong(folder: &Path) -> Option<String> {
 
 /// The same, reading only files that were changed after the manifest was written.
 pub(crate) fn incomplete(folder: &Path) -> Option<String> {
-    let written = folder.join(MANIFEST).metadata().and_then(|manifest| manifest.modified()).ok();
+    let written = folder
+        .join(MANIFEST)
+        .metadata()
+        .and_then(|manifest| manifest.modified())
+        .ok();
     look(folder, |path, digest| match path.metadata() {
         Ok(file) if file.len() == 0 && *digest != Digest::of(b"") => Some("it is empty".to_owned()),
         Ok(file) if file.modified().ok() > written => wrong_bytes(path, digest),
@@ -183,13 +220,16 @@ fn wrong_bytes(path: &Path, digest: &Digest) -> Option<String> {
 
 fn look(folder: &Path, wrong: impl Fn(&Path, &Digest) -> Option<String>) -> Option<String> {
     let manifest = match fs::read(folder.join(MANIFEST)) {
-        Ok(bytes) => sealed::open::<Vec<(String, Digest)>>(&bytes).map_err(|error| error.to_string()),
+        Ok(bytes) => {
+            sealed::open::<Vec<(String, Digest)>>(&bytes).map_err(|error| error.to_string())
+        }
         Err(error) => Err(error.to_string()),
     };
     match manifest {
         Ok(files) => {
-            let file =
-                |(name, digest): &(String, Digest)| Some(format!("{name}: {}", wrong(&folder.join(name), digest)?));
+            let file = |(name, digest): &(String, Digest)| {
+                Some(format!("{name}: {}", wrong(&folder.join(name), digest)?))
+            };
             files.iter().find_map(file)
         }
         Err(error) => Some(format!("{MANIFEST}: {error}")),
@@ -199,7 +239,9 @@ fn look(folder: &Path, wrong: impl Fn(&Path, &Digest) -> Option<String>) -> Opti
 /// What lies in a folder, sorted; nothing when there is no such folder.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
     names.sort();
     names
 }
@@ -209,11 +251,20 @@ mod tests {
     use super::*;
 
     fn checkpoints(cache: &Path) -> Checkpoints {
-        Checkpoints::new(cache, &Digest::of(b"key"), Disk::default(), Damaged::new(cache, Disk::default()))
+        Checkpoints::new(
+            cache,
+            &Digest::of(b"key"),
+            Disk::default(),
+            Damaged::new(cache, Disk::default()),
+        )
     }
 
     fn save(checkpoints: &Checkpoints, step: u64) {
-        checkpoints.save(step, |folder| fs::write(folder.join("state"), step.to_string())).unwrap();
+        checkpoints
+            .save(step, |folder| {
+                fs::write(folder.join("state"), step.to_string())
+            })
+            .unwrap();
     }
 
     #[test]

@@ -16,12 +16,18 @@ pub struct Damaged {
 impl Damaged {
     /// The folder below `cache`.
     pub fn new(cache: &Path, disk: Disk) -> Self {
-        Self { cache: cache.to_path_buf(), disk: Some(disk) }
+        Self {
+            cache: cache.to_path_buf(),
+            disk: Some(disk),
+        }
     }
 
     /// For readers: damaged files are left where they are.
     pub fn untouched(cache: &Path) -> Self {
-        Self { cache: cache.to_path_buf(), disk: None }
+        Self {
+            cache: cache.to_path_buf(),
+            disk: None,
+        }
     }
 
     /// Moves a file or folder of the cache out of the way, and says where it is now; nothing when it was left or is gone.
@@ -29,15 +35,22 @@ impl Damaged {
     /// # Errors
     /// [`DiskError`].
     pub fn set_aside(&self, path: &Path) -> Result<Option<PathBuf>, DiskError> {
-        let Some(disk) = &self.disk else { return Ok(None) };
+        let Some(disk) = &self.disk else {
+            return Ok(None);
+        };
         let folder = self.cache.join("damaged");
         disk.create_folder(&folder)?;
         let inner = path.strip_prefix(&self.cache).unwrap_or(path);
-        let parts: Vec<_> = inner.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        let parts: Vec<_> = inner
+            .components()
+            .map(|part| part.as_os_str().to_string_lossy().into_owned())
+            .collect();
         let name = parts.join("-");
         let numbered = (2..).map(|number| folder.join(format!("{name}.{number}")));
         let mut places = std::iter::once(folder.join(&name)).chain(numbered);
-        let place = places.find(|place| place.symlink_metadata().is_err()).expect("numbers do not run out");
+        let place = places
+            .find(|place| place.symlink_metadata().is_err())
+            .expect("numbers do not run out");
         match disk.rename(path, &place) {
             Ok(()) => Ok(Some(place)),
             // Somebody else was faster.

@@ -111,7 +111,10 @@ pub struct Disk {
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Disk").field("hooked", &self.hook.is_some()).field("temporary", &self.temporary).finish()
+        f.debug_struct("Disk")
+            .field("hooked", &self.hook.is_some())
+            .field("temporary", &self.temporary)
+            .finish()
     }
 }
 
@@ -126,18 +129,27 @@ const INTERRUPTIONS_MAX: u32 = 100;
 impl Disk {
     /// A disk that asks `hook` before every call and tells it afterwards.
     pub fn with_hook(hook: Arc<dyn Hook>) -> Self {
-        Self { hook: Some(hook), ..Self::default() }
+        Self {
+            hook: Some(hook),
+            ..Self::default()
+        }
     }
 
     /// The same disk with temporary files in this folder, which is on the file system of whatever is written.
     #[must_use]
     pub fn with_temporary(self, folder: &Path) -> Self {
-        Self { temporary: Some(Arc::new(folder.to_path_buf())), ..self }
+        Self {
+            temporary: Some(Arc::new(folder.to_path_buf())),
+            ..self
+        }
     }
 
     /// The kind of file system a folder is on.
     pub fn file_system(&self, folder: &Path) -> FileSystem {
-        self.hook.as_ref().and_then(|hook| hook.file_system()).unwrap_or_else(|| FileSystem::of(folder))
+        self.hook
+            .as_ref()
+            .and_then(|hook| hook.file_system())
+            .unwrap_or_else(|| FileSystem::of(folder))
     }
 
     /// Makes one call; `act` heeds the verdict, which is not to fail.
@@ -149,7 +161,11 @@ impl Disk {
     ) -> Result<T, DiskError> {
         let mut interruptions = 0;
         loop {
-            let made = match self.hook.as_ref().map_or(Verdict::Make, |hook| hook.before(call, path)) {
+            let made = match self
+                .hook
+                .as_ref()
+                .map_or(Verdict::Make, |hook| hook.before(call, path))
+            {
                 Verdict::Fail(error) => Err(error),
                 verdict => act(&verdict),
             };
@@ -160,10 +176,19 @@ impl Disk {
                     }
                     return Ok(value);
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted && interruptions < INTERRUPTIONS_MAX => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::Interrupted
+                        && interruptions < INTERRUPTIONS_MAX =>
+                {
                     interruptions += 1;
                 }
-                Err(source) => return Err(DiskError { call, path: path.to_path_buf(), source }),
+                Err(source) => {
+                    return Err(DiskError {
+                        call,
+                        path: path.to_path_buf(),
+                        source,
+                    });
+                }
             }
         }
     }
@@ -194,7 +219,10 @@ impl Disk {
         let known = |path: &Path| self.durable().contains(path) && path.is_dir();
         let new: Vec<&Path> = paths.iter().copied().filter(|path| !known(path)).collect();
         let parents: BTreeSet<&Path> = new.iter().map(|path| folder_of(path)).collect();
-        for parent in parents.iter().filter(|parent| !parent.as_os_str().is_empty()) {
+        for parent in parents
+            .iter()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             self.create_folder(parent)?;
         }
         for path in new.iter().filter(|path| !path.is_dir()) {
@@ -203,7 +231,8 @@ impl Disk {
         for parent in parents {
             self.sync_folder(parent)?;
         }
-        self.durable().extend(new.iter().map(|path| path.to_path_buf()));
+        self.durable()
+            .extend(new.iter().map(|path| path.to_path_buf()));
         Ok(())
     }
 
@@ -217,7 +246,9 @@ impl Disk {
         let folder = folder_of(path);
         self.create_folder(folder)?;
         let temporary = self.temporary_for(folder);
-        let written = self.write_synced(&temporary, bytes).and_then(|()| self.rename(&temporary, path));
+        let written = self
+            .write_synced(&temporary, bytes)
+            .and_then(|()| self.rename(&temporary, path));
         if written.is_err() {
             // It holds nothing anybody needs; if removing fails as well, the next one to open the cache does it.
             let _ = fs::remove_file(&temporary);
@@ -235,16 +266,27 @@ impl Disk {
     /// Makes an empty file, or empties one that is there.
     pub fn create(&self, path: &Path) -> Result<DiskFile, DiskError> {
         let file = self.attempt(Call::Create, path, |_| File::create(path))?;
-        Ok(DiskFile { file, path: path.to_path_buf(), disk: self.clone() })
+        Ok(DiskFile {
+            file,
+            path: path.to_path_buf(),
+            disk: self.clone(),
+        })
     }
 
     /// Syncs a file that somebody else wrote, or a folder with everything in it.
     pub fn sync_all(&self, path: &Path) -> Result<(), DiskError> {
         if !path.is_dir() {
-            return self.attempt(Call::SyncFile, path, |verdict| sync(verdict, || File::open(path)?.sync_all()));
+            return self.attempt(Call::SyncFile, path, |verdict| {
+                sync(verdict, || File::open(path)?.sync_all())
+            });
         }
-        let entries = fs::read_dir(path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
-        let entries = entries.map_err(|source| DiskError { call: Call::SyncFolder, path: path.to_path_buf(), source });
+        let entries =
+            fs::read_dir(path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+        let entries = entries.map_err(|source| DiskError {
+            call: Call::SyncFolder,
+            path: path.to_path_buf(),
+            source,
+        });
         for entry in entries? {
             self.sync_all(&entry.path())?;
         }
@@ -264,8 +306,14 @@ impl Disk {
 
     /// Syncs a folder, so that renames in it outlive a power cut.
     pub fn sync_folder(&self, path: &Path) -> Result<(), DiskError> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        self.attempt(Call::SyncFolder, path, |verdict| sync(verdict, || File::open(path)?.sync_all()))
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        self.attempt(Call::SyncFolder, path, |verdict| {
+            sync(verdict, || File::open(path)?.sync_all())
+        })
     }
 
     /// Removes a file, or a folder with everything in it; one that is not there is fine. A folder is first moved to where
@@ -275,7 +323,8 @@ impl Disk {
         let inside = self.temporary.as_ref().is_some_and(|temporary| {
             // `<cache>/tmp/<session>`: what lies elsewhere may lie on another file system.
             let cache = temporary.ancestors().nth(2);
-            cache.is_some_and(|cache| path.starts_with(cache)) && !path.starts_with(temporary.as_path())
+            cache.is_some_and(|cache| path.starts_with(cache))
+                && !path.starts_with(temporary.as_path())
         });
         if !(folder && inside) {
             return self.attempt(Call::Remove, path, |_| removed(path, folder));
@@ -301,17 +350,37 @@ impl Disk {
 }
 
 fn removed(path: &Path, folder: bool) -> io::Result<()> {
-    let removed = if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    let removed = if folder {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    removed.or_else(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    })
 }
 
 /// A folder that somebody else made in the meantime is as good.
 fn made(created: io::Result<()>) -> io::Result<()> {
-    created.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+    created.or_else(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    })
 }
 
 fn sync(verdict: &Verdict, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    if matches!(verdict, Verdict::SkipSync) { Ok(()) } else { act() }
+    if matches!(verdict, Verdict::SkipSync) {
+        Ok(())
+    } else {
+        act()
+    }
 }
 
 /// A file that is being written.
@@ -332,12 +401,20 @@ impl DiskFile {
         let mut rest = bytes;
         while !rest.is_empty() {
             let written = self.disk.attempt(Call::Write, &self.path, |verdict| {
-                let len = if matches!(verdict, Verdict::Short) { rest.len().div_ceil(2) } else { rest.len() };
+                let len = if matches!(verdict, Verdict::Short) {
+                    rest.len().div_ceil(2)
+                } else {
+                    rest.len()
+                };
                 file.write(rest.get(..len).unwrap_or_default())
             })?;
             if written == 0 {
                 let source = io::Error::from(io::ErrorKind::WriteZero);
-                return Err(DiskError { call: Call::Write, path: self.path.clone(), source });
+                return Err(DiskError {
+                    call: Call::Write,
+                    path: self.path.clone(),
+                    source,
+                });
             }
             rest = rest.get(written..).unwrap_or_default();
         }
@@ -349,7 +426,9 @@ impl DiskFile {
     /// # Errors
     /// [`DiskError`].
     pub fn sync(&self) -> Result<(), DiskError> {
-        self.disk.attempt(Call::SyncFile, &self.path, |verdict| sync(verdict, || self.file.sync_all()))
+        self.disk.attempt(Call::SyncFile, &self.path, |verdict| {
+            sync(verdict, || self.file.sync_all())
+        })
     }
 }
 

@@ -21,7 +21,10 @@ pub struct FileDigests {
 
 impl FileDigests {
     pub(crate) fn new(lookup: Arc<Lookup>) -> Self {
-        Self { lookup, pending: Mutex::default() }
+        Self {
+            lookup,
+            pending: Mutex::default(),
+        }
     }
 
     /// The digest of a file, by the digest of what `stat` says of it.
@@ -46,12 +49,16 @@ impl FileDigests {
     /// # Errors
     /// [`DiskError`].
     pub fn commit(&self) -> Result<(), DiskError> {
-        let mut pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut pending =
+            std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
         if pending.is_empty() {
             return Ok(());
         }
         pending.sort_unstable();
-        let items = pending.iter().map(|(stat, digest)| (*stat, digest.as_bytes().to_vec())).collect();
+        let items = pending
+            .iter()
+            .map(|(stat, digest)| (*stat, digest.as_bytes().to_vec()))
+            .collect();
         let group = self.lookup.files.put(items)?;
         self.lookup.add_files(Some(&group), &[]);
         Ok(())

@@ -63,7 +63,12 @@ mod tests {
         for (name, magic) in network {
             assert_eq!(FileSystem::from_magic(magic), FileSystem::Network(name));
         }
-        let local = [("ext4", 0xef53), ("tmpfs", 0x0102_1994), ("xfs", 0x5846_5342), ("overlay", 0x794c_7630)];
+        let local = [
+            ("ext4", 0xef53),
+            ("tmpfs", 0x0102_1994),
+            ("xfs", 0x5846_5342),
+            ("overlay", 0x794c_7630),
+        ];
         for (name, magic) in local {
             assert_eq!(FileSystem::from_magic(magic), FileSystem::Local, "{name}");
         }

@@ -22,7 +22,11 @@ pub(crate) struct Groups {
 
 impl Groups {
     pub(crate) fn new(folder: PathBuf, disk: Disk, damaged: Damaged) -> Self {
-        Self { folder, disk, damaged }
+        Self {
+            folder,
+            disk,
+            damaged,
+        }
     }
 
     /// Stores a group; it is on the disk when this returns.
@@ -30,13 +34,17 @@ impl Groups {
     /// # Errors
     /// [`DiskError`].
     pub(crate) fn put(&self, items: Vec<(Digest, Vec<u8>)>) -> Result<Digest, DiskError> {
-        let items = items.into_iter().map(|(id, payload)| Item { id, payload }).collect();
+        let items = items
+            .into_iter()
+            .map(|(id, payload)| Item { id, payload })
+            .collect();
         let bytes = Chunk { items }.encode();
         let group = Digest::of(&bytes);
         let path = self.place(&group);
         if fs::read(&path).is_ok_and(|there| there == bytes) {
             // Whoever wrote it may not have come to syncing the folder.
-            path.parent().map_or(Ok(()), |folder| self.disk.sync_folder(folder))?;
+            path.parent()
+                .map_or(Ok(()), |folder| self.disk.sync_folder(folder))?;
         } else {
             if path.symlink_metadata().is_ok() {
                 self.damaged.set_aside(&path)?;
@@ -53,11 +61,14 @@ impl Groups {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(_) => {
-                self.damaged.set_aside_quietly(&path, "a group that cannot be read");
+                self.damaged
+                    .set_aside_quietly(&path, "a group that cannot be read");
                 return None;
             }
         };
-        let chunk = (Digest::of(&bytes) == *group).then(|| Chunk::decode(&bytes).ok()).flatten();
+        let chunk = (Digest::of(&bytes) == *group)
+            .then(|| Chunk::decode(&bytes).ok())
+            .flatten();
         if chunk.is_none() {
             self.damaged.set_aside_quietly(&path, "a damaged group");
         }
@@ -74,7 +85,9 @@ impl Groups {
         let mut groups: Vec<Digest> = Vec::new();
         for folder in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let entries = fs::read_dir(folder.path()).into_iter().flatten().flatten();
-            groups.extend(entries.filter_map(|entry| entry.file_name().to_str()?.parse::<Digest>().ok()));
+            groups.extend(
+                entries.filter_map(|entry| entry.file_name().to_str()?.parse::<Digest>().ok()),
+            );
         }
         groups.sort_unstable();
         groups

@@ -34,7 +34,11 @@ pub trait Index: Send + Sync + fmt::Debug {
     /// The digest of a user's file, by the digest of what `stat` says of it.
     fn file(&self, stat: &Digest) -> Result<Option<Digest>, IndexError>;
     /// Remembers digests of user's files, and then that it has seen the group they are in if they are in one.
-    fn add_files(&self, group: Option<&Digest>, files: &[(Digest, Digest)]) -> Result<(), IndexError>;
+    fn add_files(
+        &self,
+        group: Option<&Digest>,
+        files: &[(Digest, Digest)],
+    ) -> Result<(), IndexError>;
     /// Whether it has seen a group.
     fn has_group(&self, group: &Digest) -> Result<bool, IndexError>;
     /// Hands everything to the operating system.
@@ -69,7 +73,9 @@ pub(crate) fn contract(index: &dyn Index) {
     assert_eq!(index.file(&keys[0]).unwrap(), Some(keys[1]));
     assert_eq!(index.file(&keys[1]).unwrap(), None);
     assert!(!index.has_group(&other).unwrap());
-    index.add_files(Some(&other), &[(keys[1], keys[2])]).unwrap();
+    index
+        .add_files(Some(&other), &[(keys[1], keys[2])])
+        .unwrap();
     assert_eq!(index.file(&keys[1]).unwrap(), Some(keys[2]));
     assert!(index.has_group(&other).unwrap());
     assert_eq!(index.units(&[other]).unwrap(), [None], "a group is no unit");

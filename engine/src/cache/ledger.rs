@@ -85,7 +85,17 @@ impl Finished {
     #[cfg(test)]
     pub(crate) fn bare(key: Digest, output: Digest) -> Self {
         let (sides, objects, metrics, notes) = Default::default();
-        Self { key, output, count: None, sides, objects, metrics, notes, quarantined: 0, took_ms: 0 }
+        Self {
+            key,
+            output,
+            count: None,
+            sides,
+            objects,
+            metrics,
+            notes,
+            quarantined: 0,
+            took_ms: 0,
+        }
     }
 
     /// Whether it needs this object.
@@ -94,16 +104,32 @@ impl Finished {
     }
 
     fn encode(&self, bytes: &mut Vec<u8>) {
-        let Self { key, output, count, sides, objects, metrics, notes, quarantined, took_ms } = self;
+        let Self {
+            key,
+            output,
+            count,
+            sides,
+            objects,
+            metrics,
+            notes,
+            quarantined,
+            took_ms,
+        } = self;
         bytes.extend(key.as_bytes());
         bytes.extend(output.as_bytes());
         for number in [count.unwrap_or(NO_COUNT), *quarantined, *took_ms] {
             bytes.extend(number.to_be_bytes());
         }
-        let plain = sides.is_empty() && objects.is_empty() && metrics.is_empty() && notes.is_empty();
+        let plain =
+            sides.is_empty() && objects.is_empty() && metrics.is_empty() && notes.is_empty();
         let rest = || {
             let (sides, objects) = (sides.clone(), objects.clone());
-            let rest = Rest { sides, objects, metrics: metrics.clone(), notes: notes.clone() };
+            let rest = Rest {
+                sides,
+                objects,
+                metrics: metrics.clone(),
+                notes: notes.clone(),
+            };
             serde_json::to_vec(&rest).expect("names, digests and numbers are plain data")
         };
         encode_text(bytes, &if plain { Vec::new() } else { rest() });
@@ -115,16 +141,36 @@ impl Finished {
         let rest = reader.text()?;
         let rest = match rest {
             [] => Rest::default(),
-            json => serde_json::from_slice(json).map_err(|_| reader.error("an entry that is no JSON"))?,
+            json => serde_json::from_slice(json)
+                .map_err(|_| reader.error("an entry that is no JSON"))?,
         };
-        let Rest { sides, objects, metrics, notes } = rest;
+        let Rest {
+            sides,
+            objects,
+            metrics,
+            notes,
+        } = rest;
         let count = (count != NO_COUNT).then_some(count);
-        Ok(Self { key, output, count, sides, objects, metrics, notes, quarantined, took_ms })
+        Ok(Self {
+            key,
+            output,
+            count,
+            sides,
+            objects,
+            metrics,
+            notes,
+            quarantined,
+            took_ms,
+        })
     }
 }
 
 fn encode_text(bytes: &mut Vec<u8>, text: &[u8]) {
-    bytes.extend(u32::try_from(text.len()).expect("names and notes are short").to_be_bytes());
+    bytes.extend(
+        u32::try_from(text.len())
+            .expect("names and notes are short")
+            .to_be_bytes(),
+    );
     bytes.extend(text);
 }
 
@@ -138,7 +184,9 @@ impl Ledger {
     /// The ledger of a workflow; an empty one when there is none, or it is damaged.
     pub fn read(cache: &Path, workflow: &str) -> Self {
         let path = place(cache, workflow);
-        let Ok(bytes) = fs::read(&path) else { return Self::default() };
+        let Ok(bytes) = fs::read(&path) else {
+            return Self::default();
+        };
         Self::decode(&bytes).unwrap_or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "taken for an empty one");
             Self::default()
@@ -170,7 +218,9 @@ impl Ledger {
 
     /// Everything in it, in no order.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Arc<Finished>)> {
-        self.stages.iter().map(|(name, finished)| (name.as_ref(), finished))
+        self.stages
+            .iter()
+            .map(|(name, finished)| (name.as_ref(), finished))
     }
 
     /// Everything in it, by name.
@@ -186,7 +236,10 @@ impl Ledger {
                 *known = Arc::clone(finished);
                 true
             }
-            None => self.stages.insert(Arc::clone(stage), Arc::clone(finished)).is_none(),
+            None => self
+                .stages
+                .insert(Arc::clone(stage), Arc::clone(finished))
+                .is_none(),
         }
     }
 
@@ -197,7 +250,11 @@ impl Ledger {
 
     fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(u32::try_from(self.stages.len()).expect("a workflow has fewer stages").to_be_bytes());
+        bytes.extend(
+            u32::try_from(self.stages.len())
+                .expect("a workflow has fewer stages")
+                .to_be_bytes(),
+        );
         for (name, finished) in self.iter() {
             encode_text(&mut bytes, name.as_bytes());
             finished.encode(&mut bytes);
@@ -210,7 +267,8 @@ impl Ledger {
         let count = reader.u32()?;
         let mut stages = HashMap::with_capacity(count as usize);
         for _ in 0..count {
-            let name = std::str::from_utf8(reader.text()?).map_err(|_| reader.error("a name that is no text"))?;
+            let name = std::str::from_utf8(reader.text()?)
+                .map_err(|_| reader.error("a name that is no text"))?;
             stages.insert(name.into(), Arc::new(Finished::decode(&mut reader)?));
         }
         reader.end()?;
@@ -219,7 +277,9 @@ impl Ledger {
 }
 
 fn place(cache: &Path, workflow: &str) -> PathBuf {
-    cache.join("ledgers").join(Digest::of(workflow.as_bytes()).to_string())
+    cache
+        .join("ledgers")
+        .join(Digest::of(workflow.as_bytes()).to_string())
 }
 
 #[cfg(test)]
@@ -233,10 +293,22 @@ mod tests {
             key: digest,
             output: Digest::of(digest.as_bytes()),
             count: odd.then_some(7),
-            sides: if odd { [("curves".to_owned(), digest)].into() } else { Box::default() },
+            sides: if odd {
+                [("curves".to_owned(), digest)].into()
+            } else {
+                Box::default()
+            },
             objects: if odd { [digest].into() } else { Box::default() },
-            metrics: if odd { [("auc".to_owned(), 0.9)].into() } else { Box::default() },
-            notes: if odd { ["17 duplicates".to_owned()].into() } else { Box::default() },
+            metrics: if odd {
+                [("auc".to_owned(), 0.9)].into()
+            } else {
+                Box::default()
+            },
+            notes: if odd {
+                ["17 duplicates".to_owned()].into()
+            } else {
+                Box::default()
+            },
             quarantined: u64::from(number),
             took_ms: 5,
         })

@@ -25,12 +25,20 @@ pub struct Holder {
 impl Holder {
     /// This process, from now on.
     pub fn this() -> Self {
-        Self { pid: std::process::id(), host: host(), since: now() }
+        Self {
+            pid: std::process::id(),
+            host: host(),
+            since: now(),
+        }
     }
 
     /// Somebody of whom nothing is known.
     pub fn unknown() -> Self {
-        Self { pid: 0, host: "unknown".to_owned(), since: 0 }
+        Self {
+            pid: 0,
+            host: "unknown".to_owned(),
+            since: 0,
+        }
     }
 
     /// Whether it is this very process.
@@ -41,7 +49,9 @@ impl Holder {
     fn read(file: &mut File) -> Self {
         let mut text = String::new();
         // A holder that has not written yet reads as unknown; the next try sees more.
-        let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text));
+        let _ = file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| file.read_to_string(&mut text));
         let mut words = text.split_whitespace();
         Self {
             pid: words.next().and_then(|word| word.parse().ok()).unwrap_or(0),
@@ -68,13 +78,19 @@ impl fmt::Display for Holder {
             return f.write_str("another process");
         }
         let Self { pid, host, since } = self;
-        write!(f, "process {pid} on {host}, for {} s", now().saturating_sub(*since))
+        write!(
+            f,
+            "process {pid} on {host}, for {} s",
+            now().saturating_sub(*since)
+        )
     }
 }
 
 /// Seconds since 1970.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }
 
 /// How a cache is locked.
@@ -104,7 +120,12 @@ impl Lock {
         sharers: impl Fn() -> Option<Holder>,
         mut waiting: impl FnMut(&Holder) -> bool,
     ) -> io::Result<Option<Self>> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         loop {
             let tried = match share {
                 Share::Shared => file.try_lock_shared(),
@@ -115,7 +136,9 @@ impl Lock {
                 Err(TryLockError::Error(error)) => return Err(error),
                 Err(TryLockError::WouldBlock) => {}
             }
-            let holder = sharers().filter(|_| share == Share::Alone).unwrap_or_else(|| Holder::read(&mut file));
+            let holder = sharers()
+                .filter(|_| share == Share::Alone)
+                .unwrap_or_else(|| Holder::read(&mut file));
             if !waiting(&holder) {
                 return Ok(None);
             }
@@ -159,7 +182,12 @@ impl LockFile {
     /// What opening or locking gives: file systems without locks give `Unsupported` and the like.
     pub fn take(path: &Path) -> io::Result<Taken> {
         loop {
-            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(Taken::Theirs(Holder::read(&mut file))),
@@ -168,7 +196,10 @@ impl LockFile {
             // The holder before may have removed the file between our opening and our locking: then we hold nothing.
             if is_at(&file, path) {
                 Holder::this().write(&mut file);
-                return Ok(Taken::Ours(Self { path: path.to_path_buf(), _file: file }));
+                return Ok(Taken::Ours(Self {
+                    path: path.to_path_buf(),
+                    _file: file,
+                }));
             }
         }
     }
@@ -192,14 +223,16 @@ impl Drop for LockFile {
 
 fn is_at(file: &File, path: &Path) -> bool {
     let same = |there: std::fs::Metadata| {
-        file.metadata().is_ok_and(|ours| (ours.ino(), ours.dev()) == (there.ino(), there.dev()))
+        file.metadata()
+            .is_ok_and(|ours| (ours.ino(), ours.dev()) == (there.ino(), there.dev()))
     };
     std::fs::metadata(path).is_ok_and(same)
 }
 
 /// The name of this machine.
 pub(crate) fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or("unknown".to_owned(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or("unknown".to_owned(), |name| name.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -210,9 +243,19 @@ mod tests {
     fn runs_share_and_who_wants_it_alone_is_told_of_them() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
-        let sharer = || Some(Holder { pid: 7, host: "here".to_owned(), since: 1 });
-        let first = Lock::acquire(&path, Share::Shared, || None, |_| false).unwrap().unwrap();
-        let second = Lock::acquire(&path, Share::Shared, || None, |_| false).unwrap().unwrap();
+        let sharer = || {
+            Some(Holder {
+                pid: 7,
+                host: "here".to_owned(),
+                since: 1,
+            })
+        };
+        let first = Lock::acquire(&path, Share::Shared, || None, |_| false)
+            .unwrap()
+            .unwrap();
+        let second = Lock::acquire(&path, Share::Shared, || None, |_| false)
+            .unwrap()
+            .unwrap();
         let mut seen = None;
         let alone = Lock::acquire(&path, Share::Alone, sharer, |holder| {
             seen = Some(holder.clone());
@@ -221,7 +264,9 @@ mod tests {
         assert!(alone.unwrap().is_none());
         assert_eq!(seen, sharer());
         drop((first, second));
-        let alone = Lock::acquire(&path, Share::Alone, sharer, |_| false).unwrap().unwrap();
+        let alone = Lock::acquire(&path, Share::Alone, sharer, |_| false)
+            .unwrap()
+            .unwrap();
         let mut seen = None;
         let third = Lock::acquire(
             &path,
@@ -243,8 +288,12 @@ mod tests {
     fn a_lock_file_has_one_holder_and_goes_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        let Taken::Ours(first) = LockFile::take(&path).unwrap() else { panic!("nobody has it") };
-        let Taken::Theirs(holder) = LockFile::take(&path).unwrap() else { panic!("the first has it") };
+        let Taken::Ours(first) = LockFile::take(&path).unwrap() else {
+            panic!("nobody has it")
+        };
+        let Taken::Theirs(holder) = LockFile::take(&path).unwrap() else {
+            panic!("the first has it")
+        };
         assert!(holder.is_this());
         assert_eq!(LockFile::holder(&path), Some(holder));
         drop(first);

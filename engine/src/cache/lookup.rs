@@ -63,9 +63,15 @@ impl Lookup {
     }
 
     fn open(&self) -> Arc<dyn Index> {
-        let Some(SledPlace { folder, damaged }) = &self.sled else { return Arc::new(MemoryIndex::default()) };
+        let Some(SledPlace { folder, damaged }) = &self.sled else {
+            return Arc::new(MemoryIndex::default());
+        };
         match SledIndex::open(folder, damaged) {
-            Opening::Open { index, fresh, aside } => {
+            Opening::Open {
+                index,
+                fresh,
+                aside,
+            } => {
                 self.remember_aside(aside);
                 match fresh.then(|| self.fill(&index)) {
                     Some(Err(error)) => self.instead_of(&index, &error),
@@ -75,7 +81,10 @@ impl Lookup {
             Opening::Taken => Arc::new(MemoryIndex::default()),
             Opening::Unusable { error, aside } => {
                 self.remember_aside(aside);
-                self.note(format!("{error}; one in memory takes its place until that is mended{}", self.old_one()));
+                self.note(format!(
+                    "{error}; one in memory takes its place until that is mended{}",
+                    self.old_one()
+                ));
                 Arc::new(MemoryIndex::default())
             }
         }
@@ -88,7 +97,11 @@ impl Lookup {
         self.files_seen.store(true, Ordering::Release);
         let old_one = self.old_one();
         if count > 0 || !old_one.is_empty() {
-            let was = if old_one.is_empty() { "missing" } else { "damaged" };
+            let was = if old_one.is_empty() {
+                "missing"
+            } else {
+                "damaged"
+            };
             let s = if count == 1 { "" } else { "s" };
             self.note(format!(
                 "the index was {was}: it was built again from the {count} result{s} in the cache{old_one}"
@@ -104,7 +117,9 @@ impl Lookup {
     /// Where the index is that was damaged when it was opened, to be said at the end of a note.
     fn old_one(&self) -> String {
         let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
-        aside.as_ref().map_or(String::new(), |aside| format!("; the old one is in {}", aside.display()))
+        aside.as_ref().map_or(String::new(), |aside| {
+            format!("; the old one is in {}", aside.display())
+        })
     }
 
     /// Opens the index if it is not yet. That may take long where it has to be built again.
@@ -115,7 +130,10 @@ impl Lookup {
     /// Where a damaged index is that this one replaced.
     pub(crate) fn aside(&self) -> Option<PathBuf> {
         self.index();
-        self.aside.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.aside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// What a user should hear about the index since it was last asked.
@@ -124,7 +142,10 @@ impl Lookup {
     }
 
     fn note(&self, text: String) {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        self.notes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(text);
     }
 
     /// Takes in the groups of units that the index has not seen.
@@ -149,7 +170,12 @@ impl Lookup {
 
     fn add_all_files(&self, index: &dyn Index) -> Result<usize, IndexError> {
         add_all(index, &self.files, |group, chunk| {
-            let entry = |item: &Item| Some((item.id, Digest::from_bytes(item.payload.as_slice().try_into().ok()?)));
+            let entry = |item: &Item| {
+                Some((
+                    item.id,
+                    Digest::from_bytes(item.payload.as_slice().try_into().ok()?),
+                ))
+            };
             let files: Vec<(Digest, Digest)> = chunk.items.iter().filter_map(entry).collect();
             index.add_files(Some(group), &files)
         })
@@ -199,14 +225,21 @@ impl Lookup {
 
     /// Hands everything to the operating system. Nothing to do for one that nobody asked.
     pub(crate) fn flush(&self) {
-        if self.index.read().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if self
+            .index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+        {
             self.ask(|index| index.flush());
         }
     }
 
     /// The index said something that is not so.
     pub(crate) fn caught_lying(&self) {
-        self.replace(&IndexError("it points at results that are not there".to_owned()));
+        self.replace(&IndexError(
+            "it points at results that are not there".to_owned(),
+        ));
     }
 
     /// Asks the index; one that fails is replaced, and the new one does not.
@@ -221,7 +254,9 @@ impl Lookup {
 
     fn replace(&self, error: &IndexError) {
         let mut slot = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        let index = slot.take().unwrap_or_else(|| Arc::new(MemoryIndex::default()));
+        let index = slot
+            .take()
+            .unwrap_or_else(|| Arc::new(MemoryIndex::default()));
         *slot = Some(self.instead_of(index.as_ref(), error));
     }
 
@@ -231,7 +266,9 @@ impl Lookup {
         self.units_seen.store(false, Ordering::Release);
         self.files_seen.store(false, Ordering::Release);
         let old_one = self.old_one();
-        self.note(format!("{error}; this run goes on without it, and the next one builds it again{old_one}"));
+        self.note(format!(
+            "{error}; this run goes on without it, and the next one builds it again{old_one}"
+        ));
         Arc::new(MemoryIndex::default())
     }
 }
@@ -274,7 +311,11 @@ mod tests {
     impl Tired {
         fn work(&self) -> Result<(), IndexError> {
             let left = self.patience.fetch_sub(1, Ordering::SeqCst);
-            if left > 0 { Ok(()) } else { Err(IndexError("tired".to_owned())) }
+            if left > 0 {
+                Ok(())
+            } else {
+                Err(IndexError("tired".to_owned()))
+            }
         }
     }
 
@@ -283,13 +324,19 @@ mod tests {
             self.work().and_then(|()| self.memory.units(keys))
         }
         fn add_units(&self, group: &Digest, keys: &[Digest]) -> Result<(), IndexError> {
-            self.work().and_then(|()| self.memory.add_units(group, keys))
+            self.work()
+                .and_then(|()| self.memory.add_units(group, keys))
         }
         fn file(&self, stat: &Digest) -> Result<Option<Digest>, IndexError> {
             self.work().and_then(|()| self.memory.file(stat))
         }
-        fn add_files(&self, group: Option<&Digest>, files: &[(Digest, Digest)]) -> Result<(), IndexError> {
-            self.work().and_then(|()| self.memory.add_files(group, files))
+        fn add_files(
+            &self,
+            group: Option<&Digest>,
+            files: &[(Digest, Digest)],
+        ) -> Result<(), IndexError> {
+            self.work()
+                .and_then(|()| self.memory.add_files(group, files))
         }
         fn has_group(&self, group: &Digest) -> Result<bool, IndexError> {
             self.memory.has_group(group)
@@ -306,7 +353,11 @@ mod tests {
     }
 
     fn groups(cache: &Path, name: &str) -> Groups {
-        Groups::new(cache.join(name), Disk::default(), Damaged::new(cache, Disk::default()))
+        Groups::new(
+            cache.join(name),
+            Disk::default(),
+            Damaged::new(cache, Disk::default()),
+        )
     }
 
     #[test]
@@ -314,9 +365,17 @@ mod tests {
         for patience in 0..10 {
             let cache = tempfile::tempdir().unwrap();
             let condemned = AtomicBool::new(false);
-            let tired = Arc::new(Tired { memory: MemoryIndex::default(), patience: patience.into(), condemned });
+            let tired = Arc::new(Tired {
+                memory: MemoryIndex::default(),
+                patience: patience.into(),
+                condemned,
+            });
             let index: Arc<dyn Index> = tired.clone();
-            let lookup = Lookup::new(None, groups(cache.path(), "units"), groups(cache.path(), "files"));
+            let lookup = Lookup::new(
+                None,
+                groups(cache.path(), "units"),
+                groups(cache.path(), "files"),
+            );
             *lookup.index.write().unwrap() = Some(index);
             lookup.remember_aside(Some("damaged/index".into()));
             let key = |number: u8| Digest::of(&[number]);
@@ -325,10 +384,16 @@ mod tests {
                 lookup.add_units(&group, &[key(number)]);
             }
             let file = (key(7), key(8));
-            lookup.files.put(vec![(file.0, file.1.as_bytes().to_vec())]).unwrap();
+            lookup
+                .files
+                .put(vec![(file.0, file.1.as_bytes().to_vec())])
+                .unwrap();
             let keys: Vec<Digest> = (0..5).map(key).collect();
             let places = lookup.unit_places(&keys);
-            assert!(places[..4].iter().all(Option::is_some), "{patience}: {places:?}");
+            assert!(
+                places[..4].iter().all(Option::is_some),
+                "{patience}: {places:?}"
+            );
             assert_eq!(places[4], None);
             assert_eq!(lookup.file(&file.0), Some(file.1), "{patience}");
             let failed = patience < 7;

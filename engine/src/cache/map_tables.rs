@@ -42,7 +42,9 @@ impl MapTable {
     /// The table of this name; an empty one when there is none, or it is damaged.
     pub(crate) fn read(cache: &Path, name: &Digest) -> Self {
         let path = place(cache, name);
-        let Ok(bytes) = fs::read(&path) else { return Self::default() };
+        let Ok(bytes) = fs::read(&path) else {
+            return Self::default();
+        };
         Self::decode(&bytes).unwrap_or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "taken for an empty one");
             Self::default()
@@ -69,17 +71,29 @@ impl MapTable {
         name: &Digest,
         chunks: &[(Digest, Mapped)],
     ) -> Result<(), DiskError> {
-        let older = if self.chunks.len() <= chunks.len() + OLDER_MAX { self.chunks.clone() } else { HashMap::new() };
+        let older = if self.chunks.len() <= chunks.len() + OLDER_MAX {
+            self.chunks.clone()
+        } else {
+            HashMap::new()
+        };
         let mut all = Self { chunks: older };
         all.chunks.extend(chunks.iter().copied());
-        if all == *self { Ok(()) } else { disk.write(&place(cache, name), &all.encode()) }
+        if all == *self {
+            Ok(())
+        } else {
+            disk.write(&place(cache, name), &all.encode())
+        }
     }
 
     fn encode(&self) -> Vec<u8> {
         let mut chunks: Vec<(&Digest, &Mapped)> = self.chunks.iter().collect();
         chunks.sort_unstable_by_key(|(input, _)| **input);
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(u32::try_from(chunks.len()).expect("a dataset has fewer chunks").to_be_bytes());
+        bytes.extend(
+            u32::try_from(chunks.len())
+                .expect("a dataset has fewer chunks")
+                .to_be_bytes(),
+        );
         for (input, Mapped { output, units }) in chunks {
             bytes.extend(input.as_bytes());
             bytes.extend(output.as_bytes());
@@ -93,7 +107,13 @@ impl MapTable {
         let mut chunks = HashMap::new();
         for _ in 0..reader.u32()? {
             let (input, output) = (reader.digest()?, reader.digest()?);
-            chunks.insert(input, Mapped { output, units: reader.u32()? });
+            chunks.insert(
+                input,
+                Mapped {
+                    output,
+                    units: reader.u32()?,
+                },
+            );
         }
         reader.end()?;
         Ok(Self { chunks })
@@ -114,14 +134,28 @@ mod tests {
         let (disk, name) = (Disk::default(), Digest::of(b"name"));
         let chunk = |number: u32| {
             let digest = Digest::of(&number.to_be_bytes());
-            (digest, Mapped { output: Digest::of(digest.as_bytes()), units: number })
+            (
+                digest,
+                Mapped {
+                    output: Digest::of(digest.as_bytes()),
+                    units: number,
+                },
+            )
         };
         let chunks: Vec<(Digest, Mapped)> = (0..5).map(chunk).collect();
-        MapTable::default().write(&disk, cache.path(), &name, &chunks[..3]).unwrap();
+        MapTable::default()
+            .write(&disk, cache.path(), &name, &chunks[..3])
+            .unwrap();
         let table = MapTable::read(cache.path(), &name);
-        table.write(&disk, cache.path(), &name, &chunks[2..]).unwrap();
+        table
+            .write(&disk, cache.path(), &name, &chunks[2..])
+            .unwrap();
         let table = MapTable::read(cache.path(), &name);
-        assert!(chunks.iter().all(|(input, mapped)| table.get(input) == Some(*mapped)));
+        assert!(
+            chunks
+                .iter()
+                .all(|(input, mapped)| table.get(input) == Some(*mapped))
+        );
         let mut bytes = table.encode();
         bytes[40] ^= 1;
         fs::write(place(cache.path(), &name), bytes).unwrap();

@@ -26,11 +26,17 @@ impl MemoryIndex {
 impl Index for MemoryIndex {
     fn units(&self, keys: &[Digest]) -> Result<Vec<Option<Place>>, IndexError> {
         let maps = self.maps();
-        Ok(keys.iter().map(|key| maps.units.get(key).copied()).collect())
+        Ok(keys
+            .iter()
+            .map(|key| maps.units.get(key).copied())
+            .collect())
     }
 
     fn add_units(&self, group: &Digest, keys: &[Digest]) -> Result<(), IndexError> {
-        let places = (0..).map(|slot| Place { group: *group, slot });
+        let places = (0..).map(|slot| Place {
+            group: *group,
+            slot,
+        });
         let mut maps = self.maps();
         maps.units.extend(keys.iter().copied().zip(places));
         maps.groups.insert(*group);
@@ -41,7 +47,11 @@ impl Index for MemoryIndex {
         Ok(self.maps().files.get(stat).copied())
     }
 
-    fn add_files(&self, group: Option<&Digest>, files: &[(Digest, Digest)]) -> Result<(), IndexError> {
+    fn add_files(
+        &self,
+        group: Option<&Digest>,
+        files: &[(Digest, Digest)],
+    ) -> Result<(), IndexError> {
         let mut maps = self.maps();
         maps.files.extend(files.iter().copied());
         maps.groups.extend(group.copied());

@@ -77,8 +77,10 @@ impl Objects {
     /// Whether an object of that name is there. Its bytes are not looked at, but one without any, as a disk that was full
     /// or a file system that was repaired leaves it, is none.
     pub fn contains(&self, digest: &Digest) -> bool {
-        let filled = |file: fs::Metadata| file.is_file() && (file.len() > 0 || *digest == Digest::of(b""));
-        self.pending().objects.contains_key(digest) || fs::metadata(self.place(digest)).is_ok_and(filled)
+        let filled =
+            |file: fs::Metadata| file.is_file() && (file.len() > 0 || *digest == Digest::of(b""));
+        self.pending().objects.contains_key(digest)
+            || fs::metadata(self.place(digest)).is_ok_and(filled)
     }
 
     /// Stores bytes under their digest. Small objects can be read at once, and are on the disk after [`Objects::flush`].
@@ -117,23 +119,31 @@ impl Objects {
         let _turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let (objects, folders) = {
             let mut pending = self.pending();
-            let mut objects: Vec<(Digest, Arc<[u8]>)> =
-                pending.objects.iter().map(|(digest, bytes)| (*digest, Arc::clone(bytes))).collect();
+            let mut objects: Vec<(Digest, Arc<[u8]>)> = pending
+                .objects
+                .iter()
+                .map(|(digest, bytes)| (*digest, Arc::clone(bytes)))
+                .collect();
             objects.sort_unstable_by_key(|(digest, _)| *digest);
             (objects, std::mem::take(&mut pending.folders))
         };
-        let files: Vec<(PathBuf, Arc<[u8]>)> =
-            objects.iter().map(|(digest, bytes)| (self.place(digest), Arc::clone(bytes))).collect();
+        let files: Vec<(PathBuf, Arc<[u8]>)> = objects
+            .iter()
+            .map(|(digest, bytes)| (self.place(digest), Arc::clone(bytes)))
+            .collect();
         if files.is_empty() && folders.is_empty() {
             return Ok(());
         }
         let written = self.disk.write_together(&files, folders.clone());
         if written.is_err() {
-            files.iter().for_each(|(place, _)| drop(fs::remove_file(place)));
+            files
+                .iter()
+                .for_each(|(place, _)| drop(fs::remove_file(place)));
             self.pending().folders.extend(folders);
             return written;
         }
-        self.lock_verified().extend(objects.iter().map(|(digest, _)| *digest));
+        self.lock_verified()
+            .extend(objects.iter().map(|(digest, _)| *digest));
         let mut pending = self.pending();
         for (digest, bytes) in &objects {
             if pending.objects.remove(digest).is_some() {
@@ -152,7 +162,10 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::Read`] when the file cannot be read, else [`DiskError`].
     pub fn put_file(&self, path: &Path) -> Result<Digest, ObjectError> {
-        let read = |source| ObjectError::Read { path: path.to_path_buf(), source };
+        let read = |source| ObjectError::Read {
+            path: path.to_path_buf(),
+            source,
+        };
         let (digest, _) = Digest::of_file(path).map_err(read)?;
         if self.keeps(&digest)? {
             return Ok(digest);
@@ -177,7 +190,9 @@ impl Objects {
         match Digest::of_file(&place) {
             Ok((found, _)) if found == *digest => {
                 // Whoever wrote it may not have come to syncing the folder.
-                self.pending().folders.extend(place.parent().map(Path::to_path_buf));
+                self.pending()
+                    .folders
+                    .extend(place.parent().map(Path::to_path_buf));
                 self.lock_verified().insert(*digest);
                 Ok(true)
             }
@@ -209,11 +224,17 @@ impl Objects {
         let path = self.place(digest);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ObjectError::Missing(*digest)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ObjectError::Missing(*digest));
+            }
             Err(_) if path.is_dir() => return Err(self.set_aside(digest)),
             Err(source) => return Err(ObjectError::Read { path, source }),
         };
-        if Digest::of(&bytes) == *digest { Ok(bytes) } else { Err(self.set_aside(digest)) }
+        if Digest::of(&bytes) == *digest {
+            Ok(bytes)
+        } else {
+            Err(self.set_aside(digest))
+        }
     }
 
     /// The file of an object, for readers that stream; its bytes are checked once a process.
@@ -233,23 +254,30 @@ impl Objects {
                 self.lock_verified().insert(*digest);
                 Ok(path)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ObjectError::Missing(*digest)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(ObjectError::Missing(*digest))
+            }
             Err(source) if !path.is_dir() => Err(ObjectError::Read { path, source }),
             _ => Err(self.set_aside(digest)),
         }
     }
 
     fn lock_verified(&self) -> std::sync::MutexGuard<'_, BTreeSet<Digest>> {
-        self.verified.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.verified
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Moves wrong bytes out of the way, for whoever wants to look at them.
     fn set_aside(&self, digest: &Digest) -> ObjectError {
         self.lock_verified().remove(digest);
         let place = self.place(digest);
-        let aside = self.damaged.set_aside_quietly(&place, "its bytes do not match its name");
+        let aside = self
+            .damaged
+            .set_aside_quietly(&place, "its bytes do not match its name");
         // Between our reading it and our moving it, another process may have put it right.
-        if let Some(aside) = aside.filter(|aside| Digest::of_file(aside).is_ok_and(|(found, _)| found == *digest))
+        if let Some(aside) =
+            aside.filter(|aside| Digest::of_file(aside).is_ok_and(|(found, _)| found == *digest))
             && let Err(error) = self.disk.rename(&aside, &place)
         {
             tracing::warn!(%error, "an object that is right could not be moved back: it will be made again");

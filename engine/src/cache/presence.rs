@@ -21,13 +21,25 @@ pub(crate) struct Presence {
 impl Presence {
     /// Opens the folders. Nothing where they are not there, and so no result is.
     pub(super) fn open(records: &Path, objects: &Path) -> Option<Self> {
-        let folder = |path| open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
-        Some(Self { records: folder(records)?, objects: folder(objects)?, empty: Digest::of(b"") })
+        let folder = |path| {
+            open(
+                path,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .ok()
+        };
+        Some(Self {
+            records: folder(records)?,
+            objects: folder(objects)?,
+            empty: Digest::of(b""),
+        })
     }
 
     /// Whether the record of a result is there, and all its objects. Bytes are not looked at, but that there are some.
     pub(crate) fn has(&self, finished: &Finished) -> bool {
-        let object = |digest| len(&self.objects, digest).is_some_and(|len| len > 0 || *digest == self.empty);
+        let object =
+            |digest| len(&self.objects, digest).is_some_and(|len| len > 0 || *digest == self.empty);
         len(&self.records, &finished.key).is_some_and(|len| len > 0)
             && object(&finished.output)
             && finished.objects.iter().all(object)
@@ -41,7 +53,12 @@ fn len(folder: &OwnedFd, digest: &Digest) -> Option<i64> {
     let [first, second, slash, name @ .., _] = &mut path;
     *name = *digest.hex().as_bytes();
     [*first, *second, *slash] = [name[0], name[1], b'/'];
-    let file = statat(folder, CStr::from_bytes_with_nul(&path).ok()?, AtFlags::empty()).ok()?;
+    let file = statat(
+        folder,
+        CStr::from_bytes_with_nul(&path).ok()?,
+        AtFlags::empty(),
+    )
+    .ok()?;
     (FileType::from_raw_mode(file.st_mode) == FileType::RegularFile).then_some(file.st_size)
 }
 
@@ -69,18 +86,39 @@ mod tests {
         write(&objects, &output, b"out");
         write(&objects, &part, b"one");
         write(&objects, &empty, b"");
-        let finished = Finished { objects: [part, empty].into(), ..Finished::bare(key, output) };
+        let finished = Finished {
+            objects: [part, empty].into(),
+            ..Finished::bare(key, output)
+        };
         assert!(open().unwrap().has(&finished));
-        for (folder, digest) in [(&records, &key), (&objects, &output), (&objects, &part), (&objects, &empty)] {
+        for (folder, digest) in [
+            (&records, &key),
+            (&objects, &output),
+            (&objects, &part),
+            (&objects, &empty),
+        ] {
             let path = sharded(folder, digest);
             let bytes = fs::read(&path).unwrap();
             fs::remove_file(&path).unwrap();
-            assert!(!open().unwrap().has(&finished), "{} is gone", path.display());
+            assert!(
+                !open().unwrap().has(&finished),
+                "{} is gone",
+                path.display()
+            );
             fs::create_dir(&path).unwrap();
-            assert!(!open().unwrap().has(&finished), "{} is a folder", path.display());
+            assert!(
+                !open().unwrap().has(&finished),
+                "{} is a folder",
+                path.display()
+            );
             fs::remove_dir(&path).unwrap();
             fs::write(&path, "").unwrap();
-            assert_eq!(open().unwrap().has(&finished), *digest == empty, "{} has no bytes", path.display());
+            assert_eq!(
+                open().unwrap().has(&finished),
+                *digest == empty,
+                "{} has no bytes",
+                path.display()
+            );
             fs::write(&path, bytes).unwrap();
         }
         assert!(open().unwrap().has(&finished));

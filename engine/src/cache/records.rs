@@ -77,7 +77,10 @@ impl Record {
 
     /// Every object that it names; some more than once.
     pub fn needs(&self) -> impl Iterator<Item = &Digest> {
-        self.objects.iter().chain(self.sides.iter().map(|(_, digest)| digest)).chain([&self.output])
+        self.objects
+            .iter()
+            .chain(self.sides.iter().map(|(_, digest)| digest))
+            .chain([&self.output])
     }
 
     /// The record of these bytes; nothing when another version wrote them.
@@ -97,7 +100,12 @@ impl Record {
 impl Records {
     /// The records below `cache`.
     pub fn new(cache: &Path, disk: Disk, damaged: Damaged) -> Self {
-        Self { folder: cache.join("results"), evicted: cache.join("evicted"), disk, damaged }
+        Self {
+            folder: cache.join("results"),
+            evicted: cache.join("evicted"),
+            disk,
+            damaged,
+        }
     }
 
     /// The record of a key. One that cannot be read, or is of another version, is a miss: the stage runs again and
@@ -108,14 +116,16 @@ impl Records {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(_) => {
-                self.damaged.set_aside_quietly(&path, "a record that cannot be read");
+                self.damaged
+                    .set_aside_quietly(&path, "a record that cannot be read");
                 return None;
             }
         };
         match Record::open(&bytes) {
             Ok(record) => record,
             Err(error) => {
-                self.damaged.set_aside_quietly(&path, &format!("a damaged record: {error}"));
+                self.damaged
+                    .set_aside_quietly(&path, &format!("a damaged record: {error}"));
                 None
             }
         }
@@ -156,7 +166,8 @@ impl Records {
         self.disk.create_folder(folder_of(&aside))?;
         self.disk.rename(&place, &aside)?;
         // The time is only for people: it is not worth a failure.
-        if let Err(error) = File::open(&aside).and_then(|file| file.set_modified(SystemTime::now())) {
+        if let Err(error) = File::open(&aside).and_then(|file| file.set_modified(SystemTime::now()))
+        {
             tracing::warn!(%error, "the time of a removal could not be noted");
         }
         Ok(())

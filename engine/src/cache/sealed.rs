@@ -47,8 +47,14 @@ pub(crate) fn seal_bytes(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// What lies between a magic number and the digest of it all; `what` is what the bytes should be, for messages.
-pub(crate) fn open_bytes<'a>(bytes: &'a [u8], magic: &[u8; 8], what: &'static str) -> Result<Reader<'a>, FormatError> {
-    let (body, digest) = bytes.split_at_checked(bytes.len().saturating_sub(32)).unwrap_or_default();
+pub(crate) fn open_bytes<'a>(
+    bytes: &'a [u8],
+    magic: &[u8; 8],
+    what: &'static str,
+) -> Result<Reader<'a>, FormatError> {
+    let (body, digest) = bytes
+        .split_at_checked(bytes.len().saturating_sub(32))
+        .unwrap_or_default();
     let mut reader = Reader::new(body, what);
     if Digest::of(body).as_bytes().as_slice() != digest {
         return Err(reader.error("its bytes do not match its digest"));
@@ -72,14 +78,25 @@ mod tests {
             for bit in 0..8 {
                 let mut flipped = bytes.clone();
                 flipped[place] ^= 1 << bit;
-                assert_eq!(open::<Vec<(String, f64)>>(&flipped), Err(SealError::Checksum), "{place} {bit}");
+                assert_eq!(
+                    open::<Vec<(String, f64)>>(&flipped),
+                    Err(SealError::Checksum),
+                    "{place} {bit}"
+                );
             }
-            assert_eq!(open::<Vec<(String, f64)>>(&bytes[..place]), Err(SealError::Checksum), "{place}");
+            assert_eq!(
+                open::<Vec<(String, f64)>>(&bytes[..place]),
+                Err(SealError::Checksum),
+                "{place}"
+            );
         }
     }
 
     #[test]
     fn another_layout_is_no_damage() {
-        assert!(matches!(open::<u32>(&seal(&"text")), Err(SealError::Layout(_))));
+        assert!(matches!(
+            open::<u32>(&seal(&"text")),
+            Err(SealError::Layout(_))
+        ));
     }
 }

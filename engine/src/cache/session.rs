@@ -40,7 +40,9 @@ impl Session {
         let tmp = cache.join("tmp");
         disk.create_passing_folder(&tmp)?;
         sweep(&tmp);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_nanos());
         let pid = std::process::id();
         loop {
             // Two machines, or two containers, may share a cache: a process id alone names nobody.
@@ -56,7 +58,10 @@ impl Session {
                 }
             };
             disk.create_passing_folder(&folder)?;
-            return Ok(Self { folder, _lock: lock });
+            return Ok(Self {
+                folder,
+                _lock: lock,
+            });
         }
     }
 
@@ -74,14 +79,21 @@ impl Drop for Session {
 
 /// The processes that are at work in a cache, the longest one first.
 pub(crate) fn at_work(cache: &Path) -> Vec<Holder> {
-    let mut holders: Vec<Holder> = locks(&cache.join("tmp")).iter().filter_map(|path| LockFile::holder(path)).collect();
+    let mut holders: Vec<Holder> = locks(&cache.join("tmp"))
+        .iter()
+        .filter_map(|path| LockFile::holder(path))
+        .collect();
     holders.sort_by_key(|holder| holder.since);
     holders
 }
 
 /// The lock of every session, also where only its folder is left of it.
 fn locks(tmp: &Path) -> BTreeSet<PathBuf> {
-    let paths = fs::read_dir(tmp).into_iter().flatten().flatten().map(|entry| entry.path());
+    let paths = fs::read_dir(tmp)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
     paths.map(|path| path.with_extension("lock")).collect()
 }
 
@@ -96,7 +108,11 @@ fn sweep(tmp: &Path) {
 
 impl Scratch {
     pub(crate) fn new(parent: Option<&Path>, disk: &Disk) -> Self {
-        Self { parent: parent.map(Path::to_path_buf), made: OnceLock::new(), disk: disk.clone() }
+        Self {
+            parent: parent.map(Path::to_path_buf),
+            made: OnceLock::new(),
+            disk: disk.clone(),
+        }
     }
 
     /// Where it is. If it cannot be made, whoever writes into it hears of that.

@@ -78,16 +78,34 @@ impl SledIndex {
         match Self::open_locked(folder, damaged, &mut aside) {
             Ok((db, units, files)) => {
                 let fresh = !db.was_recovered() || aside.is_some();
-                let index = Self { folder: folder.to_path_buf(), db, units, files, _lock: lock };
-                Opening::Open { index, fresh, aside }
+                let index = Self {
+                    folder: folder.to_path_buf(),
+                    db,
+                    units,
+                    files,
+                    _lock: lock,
+                };
+                Opening::Open {
+                    index,
+                    fresh,
+                    aside,
+                }
             }
             Err(error) => Opening::Unusable { error, aside },
         }
     }
 
-    fn open_locked(folder: &Path, damaged: &Damaged, aside: &mut Option<PathBuf>) -> Result<Trees, IndexError> {
+    fn open_locked(
+        folder: &Path,
+        damaged: &Damaged,
+        aside: &mut Option<PathBuf>,
+    ) -> Result<Trees, IndexError> {
         if folder.join(CONDEMNED).exists() {
-            *aside = set_aside(folder, damaged, &IndexError("it was found damaged".to_owned()))?;
+            *aside = set_aside(
+                folder,
+                damaged,
+                &IndexError("it was found damaged".to_owned()),
+            )?;
         }
         remove_generating(folder);
         match try_open(folder) {
@@ -108,19 +126,29 @@ fn try_open(folder: &Path) -> Result<Trees, IndexError> {
     let path = folder.to_path_buf();
     let opener = move || {
         let opened = catch_unwind(AssertUnwindSafe(|| open_patiently(&path)));
-        let _ = done.send(opened.unwrap_or_else(|_| Err(IndexError("sled panicked while opening it".to_owned()))));
+        let _ = done.send(
+            opened.unwrap_or_else(|_| Err(IndexError("sled panicked while opening it".to_owned()))),
+        );
     };
-    let spawned = std::thread::Builder::new().name("index".to_owned()).spawn(opener);
+    let spawned = std::thread::Builder::new()
+        .name("index".to_owned())
+        .spawn(opener);
     spawned.map_err(|error| IndexError(error.to_string()))?;
-    opened
-        .recv_timeout(OPEN_TIMEOUT)
-        .unwrap_or_else(|_| Err(IndexError("sled does not come back from opening it".to_owned())))
+    opened.recv_timeout(OPEN_TIMEOUT).unwrap_or_else(|_| {
+        Err(IndexError(
+            "sled does not come back from opening it".to_owned(),
+        ))
+    })
 }
 
 fn open_patiently(folder: &Path) -> Result<Trees, IndexError> {
     let mut last = IndexError(String::new());
     for _ in 0..OPEN_TRIES {
-        let db = match sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open() {
+        let db = match sled::Config::new()
+            .path(folder)
+            .cache_capacity(CACHE_BYTES)
+            .open()
+        {
             Ok(db) => db,
             Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
                 last = IndexError(error.to_string());
@@ -144,19 +172,31 @@ impl From<sled::Error> for IndexError {
 /// A kill while sled opens leaves `snap.X.generating`, which it later takes for a snapshot.
 fn remove_generating(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "generating") {
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "generating")
+        {
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-fn set_aside(folder: &Path, damaged: &Damaged, why: &IndexError) -> Result<Option<PathBuf>, IndexError> {
+fn set_aside(
+    folder: &Path,
+    damaged: &Damaged,
+    why: &IndexError,
+) -> Result<Option<PathBuf>, IndexError> {
     tracing::warn!(%why, "the index is set aside");
-    damaged.set_aside(folder).map_err(|error| IndexError(format!("{why}; setting it aside failed: {error}")))
+    damaged
+        .set_aside(folder)
+        .map_err(|error| IndexError(format!("{why}; setting it aside failed: {error}")))
 }
 
 fn digest(value: &[u8]) -> Result<Digest, IndexError> {
-    let bytes: [u8; 32] = value.try_into().map_err(|_| IndexError("a digest of the wrong length".to_owned()))?;
+    let bytes: [u8; 32] = value
+        .try_into()
+        .map_err(|_| IndexError("a digest of the wrong length".to_owned()))?;
     Ok(Digest::from_bytes(bytes))
 }
 
@@ -166,7 +206,8 @@ fn group_key(group: &Digest) -> Vec<u8> {
 
 /// sled may panic on damage that it meets while it works.
 fn guarded<T>(ask: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
-    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(IndexError("sled panicked".to_owned())))
+    catch_unwind(AssertUnwindSafe(ask))
+        .unwrap_or_else(|_| Err(IndexError("sled panicked".to_owned())))
 }
 
 impl Index for SledIndex {
@@ -176,13 +217,22 @@ impl Index for SledIndex {
         let mut places = vec![None; keys.len()];
         guarded(|| {
             for at in order {
-                let (Some(key), Some(place)) = (keys.get(at), places.get_mut(at)) else { continue };
-                let Some(value) = self.units.get(key.as_bytes())? else { continue };
+                let (Some(key), Some(place)) = (keys.get(at), places.get_mut(at)) else {
+                    continue;
+                };
+                let Some(value) = self.units.get(key.as_bytes())? else {
+                    continue;
+                };
                 let Some((group, slot)) = value.split_at_checked(32) else {
                     return Err(IndexError("a place of the wrong length".to_owned()));
                 };
-                let slot = slot.try_into().map_err(|_| IndexError("a place of the wrong length".to_owned()))?;
-                *place = Some(Place { group: digest(group)?, slot: u32::from_be_bytes(slot) });
+                let slot = slot
+                    .try_into()
+                    .map_err(|_| IndexError("a place of the wrong length".to_owned()))?;
+                *place = Some(Place {
+                    group: digest(group)?,
+                    slot: u32::from_be_bytes(slot),
+                });
             }
             Ok(())
         })?;
@@ -204,10 +254,19 @@ impl Index for SledIndex {
     }
 
     fn file(&self, stat: &Digest) -> Result<Option<Digest>, IndexError> {
-        guarded(|| self.files.get(stat.as_bytes())?.map(|value| digest(&value)).transpose())
+        guarded(|| {
+            self.files
+                .get(stat.as_bytes())?
+                .map(|value| digest(&value))
+                .transpose()
+        })
     }
 
-    fn add_files(&self, group: Option<&Digest>, files: &[(Digest, Digest)]) -> Result<(), IndexError> {
+    fn add_files(
+        &self,
+        group: Option<&Digest>,
+        files: &[(Digest, Digest)],
+    ) -> Result<(), IndexError> {
         guarded(|| {
             for (stat, digest) in files {
                 self.files.insert(stat.as_bytes(), digest.as_bytes())?;
@@ -235,7 +294,10 @@ impl Index for SledIndex {
     }
 
     fn condemn(&self) {
-        if let Err(error) = fs::write(self.folder.join(CONDEMNED), "found damaged while it was open\n") {
+        if let Err(error) = fs::write(
+            self.folder.join(CONDEMNED),
+            "found damaged while it was open\n",
+        ) {
             tracing::warn!(%error, "a damaged index could not be marked");
         }
     }
@@ -248,7 +310,11 @@ mod tests {
 
     fn open(cache: &Path) -> (SledIndex, bool, Option<PathBuf>) {
         match SledIndex::open(&cache.join("index"), &Damaged::new(cache, Disk::default())) {
-            Opening::Open { index, fresh, aside } => (index, fresh, aside),
+            Opening::Open {
+                index,
+                fresh,
+                aside,
+            } => (index, fresh, aside),
             Opening::Taken => panic!("nobody else has it"),
             Opening::Unusable { error, .. } => panic!("{error}"),
         }
@@ -275,7 +341,10 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let damaged = Damaged::new(cache.path(), Disk::default());
         let first = open(cache.path());
-        assert!(matches!(SledIndex::open(&cache.path().join("index"), &damaged), Opening::Taken));
+        assert!(matches!(
+            SledIndex::open(&cache.path().join("index"), &damaged),
+            Opening::Taken
+        ));
         drop(first);
         open(cache.path());
     }
@@ -293,7 +362,11 @@ mod tests {
     fn survives_what_a_kill_while_opening_leaves() {
         for len in [0, 40, 524_288] {
             let cache = filled();
-            fs::write(cache.path().join("index/snap.00000000000000FF.generating"), vec![0; len]).unwrap();
+            fs::write(
+                cache.path().join("index/snap.00000000000000FF.generating"),
+                vec![0; len],
+            )
+            .unwrap();
             let (_, fresh, aside) = open(cache.path());
             assert_eq!((fresh, aside), (false, None), "{len}");
         }
@@ -301,11 +374,19 @@ mod tests {
 
     #[test]
     fn a_damaged_one_is_set_aside_and_an_empty_one_made() {
-        for (file, bytes) in [("conf", b"not a configuration".as_slice()), ("conf", &[0; 62]), ("condemned", b"")] {
+        for (file, bytes) in [
+            ("conf", b"not a configuration".as_slice()),
+            ("conf", &[0; 62]),
+            ("condemned", b""),
+        ] {
             let cache = filled();
             fs::write(cache.path().join("index").join(file), bytes).unwrap();
             let (index, fresh, aside) = open(cache.path());
-            assert_eq!((fresh, aside), (true, Some(cache.path().join("damaged/index"))), "{file}");
+            assert_eq!(
+                (fresh, aside),
+                (true, Some(cache.path().join("damaged/index"))),
+                "{file}"
+            );
             assert!(!index.has_group(&Digest::of(b"group")).unwrap());
         }
     }

@@ -32,23 +32,38 @@ impl Disk {
         self.create_folders(&targets)?;
         let jobs: Vec<(PathBuf, &Path, &[u8])> = files
             .iter()
-            .map(|(path, bytes)| (self.temporary_for(folder_of(path)), path.as_path(), bytes.as_ref()))
+            .map(|(path, bytes)| {
+                (
+                    self.temporary_for(folder_of(path)),
+                    path.as_path(),
+                    bytes.as_ref(),
+                )
+            })
             .collect();
-        let written = at_once(&jobs, |(temporary, _, bytes)| self.write_synced(temporary, bytes))
-            .and_then(|()| jobs.iter().try_for_each(|(temporary, path, _)| self.rename_unsynced(temporary, path)));
+        let written = at_once(&jobs, |(temporary, _, bytes)| {
+            self.write_synced(temporary, bytes)
+        })
+        .and_then(|()| {
+            jobs.iter()
+                .try_for_each(|(temporary, path, _)| self.rename_unsynced(temporary, path))
+        });
         let mut folders = folders;
         folders.extend(targets.into_iter().map(Path::to_path_buf));
         let folders: Vec<PathBuf> = folders.into_iter().collect();
         let written = written.and_then(|()| at_once(&folders, |folder| self.sync_folder(folder)));
         if written.is_err() {
-            jobs.iter().for_each(|(temporary, ..)| drop(fs::remove_file(temporary)));
+            jobs.iter()
+                .for_each(|(temporary, ..)| drop(fs::remove_file(temporary)));
         }
         written
     }
 }
 
 /// Does every job, several at a time; the first error is the answer, and no job is begun after it.
-fn at_once<T: Sync>(jobs: &[T], act: impl Fn(&T) -> Result<(), DiskError> + Sync) -> Result<(), DiskError> {
+fn at_once<T: Sync>(
+    jobs: &[T],
+    act: impl Fn(&T) -> Result<(), DiskError> + Sync,
+) -> Result<(), DiskError> {
     if jobs.len() < 3 {
         return jobs.iter().try_for_each(act);
     }
@@ -67,7 +82,10 @@ fn at_once<T: Sync>(jobs: &[T], act: impl Fn(&T) -> Result<(), DiskError> + Sync
             });
         }
     });
-    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    failed
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -82,11 +100,19 @@ mod tests {
             (path, Arc::from(number.to_string().into_bytes()))
         };
         let files: Vec<(PathBuf, Arc<[u8]>)> = (0..100).map(file).collect();
-        Disk::default().write_together(&files, BTreeSet::new()).unwrap();
+        Disk::default()
+            .write_together(&files, BTreeSet::new())
+            .unwrap();
         for (path, bytes) in &files {
             assert_eq!(fs::read(path).unwrap(), bytes.as_ref());
         }
-        let found: usize = (0..7).map(|part| fs::read_dir(folder.path().join(part.to_string())).unwrap().count()).sum();
+        let found: usize = (0..7)
+            .map(|part| {
+                fs::read_dir(folder.path().join(part.to_string()))
+                    .unwrap()
+                    .count()
+            })
+            .sum();
         assert_eq!(found, 100, "no temporary file is left");
     }
 }

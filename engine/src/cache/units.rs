@@ -24,7 +24,10 @@ const RECENT_MAX: usize = 8;
 
 impl Units {
     pub(crate) fn new(lookup: Arc<Lookup>) -> Self {
-        Self { lookup, recent: Mutex::default() }
+        Self {
+            lookup,
+            recent: Mutex::default(),
+        }
     }
 
     /// The results of these units, in the order asked; `None` for what is not known. A group that is missing or damaged
@@ -44,16 +47,23 @@ impl Units {
         let places = self.lookup.unit_places(keys);
         let mut groups: BTreeMap<Digest, Option<Arc<Chunk>>> = BTreeMap::new();
         for place in places.iter().flatten() {
-            groups.entry(place.group).or_insert_with(|| self.group(&place.group));
+            groups
+                .entry(place.group)
+                .or_insert_with(|| self.group(&place.group));
         }
         let mut results = Vec::with_capacity(keys.len());
         for (key, place) in keys.iter().zip(&places) {
-            let group = place.as_ref().and_then(|place| Some((place.slot, groups.get(&place.group)?.as_deref()?)));
+            let group = place
+                .as_ref()
+                .and_then(|place| Some((place.slot, groups.get(&place.group)?.as_deref()?)));
             let Some((slot, chunk)) = group else {
                 results.push(None);
                 continue;
             };
-            let item = chunk.items.get(slot as usize).filter(|item| item.id == *key)?;
+            let item = chunk
+                .items
+                .get(slot as usize)
+                .filter(|item| item.id == *key)?;
             results.push(Some(item.payload.clone()));
         }
         Some(results)

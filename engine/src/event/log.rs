@@ -35,9 +35,18 @@ impl LogWriter {
         let path = folder.join(LOG_NAME);
         let file = disk.create(&path)?;
         let (events_in, events_out) = channel::bounded(WAITING_MAX);
-        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || write(file, &events_out));
-        let thread = thread.map_err(|source| DiskError { call: Call::Create, path, source })?;
-        Ok(Self { held: Vec::new(), thread: Some((events_in, thread)) })
+        let thread = std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write(file, &events_out));
+        let thread = thread.map_err(|source| DiskError {
+            call: Call::Create,
+            path,
+            source,
+        })?;
+        Ok(Self {
+            held: Vec::new(),
+            thread: Some((events_in, thread)),
+        })
     }
 }
 
@@ -84,7 +93,14 @@ fn write(mut file: DiskFile, events: &Receiver<Vec<Timed>>) {
     let mut lines: Vec<u8> = Vec::new();
     for held in events {
         for (at_ms, event) in &held {
-            serde_json::to_writer(&mut lines, &LoggedRef { at_ms: *at_ms, event }).expect("events are plain data");
+            serde_json::to_writer(
+                &mut lines,
+                &LoggedRef {
+                    at_ms: *at_ms,
+                    event,
+                },
+            )
+            .expect("events are plain data");
             lines.push(b'\n');
         }
         // Whole lines in one write: a reader, or a kill, sees at most one that is cut short.
@@ -109,7 +125,10 @@ mod tests {
     use crate::cache::disk::{Hook, Verdict};
 
     fn numbered(number: usize) -> Event {
-        Event::Warning { stage: None, text: number.to_string() }
+        Event::Warning {
+            stage: None,
+            text: number.to_string(),
+        }
     }
 
     /// The numbers in a log; lines that are cut short are left out.
@@ -147,7 +166,11 @@ mod tests {
 
     impl Hook for Full {
         fn before(&self, call: Call, _: &Path) -> Verdict {
-            match (call, self.0.fetch_add(usize::from(call == Call::Write), Ordering::SeqCst)) {
+            match (
+                call,
+                self.0
+                    .fetch_add(usize::from(call == Call::Write), Ordering::SeqCst),
+            ) {
                 (Call::Write, 1) => Verdict::Short,
                 (Call::Write, 2) => Verdict::Fail(io::ErrorKind::StorageFull.into()),
                 _ => Verdict::Make,

@@ -54,8 +54,18 @@ impl StageJob {
     /// The bytes of a job file.
     pub(super) fn bytes(job: &RunJob) -> Vec<u8> {
         let (node, parts) = (&job.node, &job.parts);
-        let Attributes { timeout_ms, checkpoint_every_ms, checkpoint_every_steps, max_bad_ppm, .. } = *node.attributes;
-        let inputs = parts.inputs.iter().map(|(arg, artifact)| ((*arg).to_owned(), artifact.clone())).collect();
+        let Attributes {
+            timeout_ms,
+            checkpoint_every_ms,
+            checkpoint_every_steps,
+            max_bad_ppm,
+            ..
+        } = *node.attributes;
+        let inputs = parts
+            .inputs
+            .iter()
+            .map(|(arg, artifact)| ((*arg).to_owned(), artifact.clone()))
+            .collect();
         let file = JobFile {
             cache: parts.cache.folder().to_path_buf(),
             stage: node.name.clone(),
@@ -77,19 +87,36 @@ impl StageJob {
 
     /// Reads a job file; the cache's folder is told apart, since it is opened first.
     pub(super) fn read(path: &Path, ops: &OpSet) -> Result<(Self, PathBuf), String> {
-        let bytes = fs::read(path).map_err(|error| format!("could not read {}: {error}", path.display()))?;
-        let file: JobFile =
-            serde_json::from_slice(&bytes).map_err(|error| format!("{} is no job: {error}", path.display()))?;
+        let bytes = fs::read(path)
+            .map_err(|error| format!("could not read {}: {error}", path.display()))?;
+        let file: JobFile = serde_json::from_slice(&bytes)
+            .map_err(|error| format!("{} is no job: {error}", path.display()))?;
         let unknown = || format!("this program has no op `{}` with these arguments", file.op);
         let op = ops.op(&file.op).ok_or_else(unknown)?;
-        let args = Args::new(op.signature.name, decode_args(&file.op, &file.args, ops).ok_or_else(unknown)?);
+        let args = Args::new(
+            op.signature.name,
+            decode_args(&file.op, &file.args, ops).ok_or_else(unknown)?,
+        );
         let input = |(name, artifact): &(String, Artifact)| {
             let known = op.signature.args.iter().find(|arg| arg.name == name)?;
             Some((known.name, artifact.clone()))
         };
-        let inputs = file.inputs.iter().map(input).collect::<Option<_>>().ok_or_else(unknown)?;
+        let inputs = file
+            .inputs
+            .iter()
+            .map(input)
+            .collect::<Option<_>>()
+            .ok_or_else(unknown)?;
         let folder = file.cache.clone();
-        Ok((Self { op: Arc::clone(op), args, inputs, file }, folder))
+        Ok((
+            Self {
+                op: Arc::clone(op),
+                args,
+                inputs,
+                file,
+            },
+            folder,
+        ))
     }
 
     pub(super) fn disk(&self) -> Disk {
@@ -98,8 +125,19 @@ impl StageJob {
 
     /// The job as a worker takes it.
     pub(super) fn into_run(self, cache: Arc<Cache>, stop: Stop, events: Sender<Event>) -> RunJob {
-        let Self { file, op, args, inputs } = self;
-        let JobFile { timeout_ms, checkpoint_every_ms, checkpoint_every_steps, max_bad_ppm, .. } = file;
+        let Self {
+            file,
+            op,
+            args,
+            inputs,
+        } = self;
+        let JobFile {
+            timeout_ms,
+            checkpoint_every_ms,
+            checkpoint_every_steps,
+            max_bad_ppm,
+            ..
+        } = file;
         let attributes = Arc::new(Attributes {
             timeout_ms,
             checkpoint_every_ms,
@@ -108,11 +146,19 @@ impl StageJob {
             ..Attributes::default()
         });
         let env = Arc::new(NumericEnv { fields: file.env });
-        let digests = inputs.iter().map(|(name, artifact)| (*name, artifact.digest)).collect();
+        let digests = inputs
+            .iter()
+            .map(|(name, artifact)| (*name, artifact.digest))
+            .collect();
         let preimage = Preimage::new(&op, &args, digests, &file.sources, &env);
         let output = op.signature.output;
-        let node =
-            Node { name: file.stage.clone(), op, args: args.clone(), attributes: Arc::clone(&attributes), output };
+        let node = Node {
+            name: file.stage.clone(),
+            op,
+            args: args.clone(),
+            attributes: Arc::clone(&attributes),
+            output,
+        };
         let parts = StageParts {
             stage: file.stage,
             args,
@@ -129,7 +175,12 @@ impl StageJob {
             events,
             retry_bad: file.retry_bad,
         };
-        RunJob { id: NodeId::default(), node: Arc::new(node), parts, isolation: None }
+        RunJob {
+            id: NodeId::default(),
+            node: Arc::new(node),
+            parts,
+            isolation: None,
+        }
     }
 }
 
@@ -157,27 +208,58 @@ impl Answered {
             OpError::Interrupted => Trouble::Interrupted,
             OpError::Damaged(digest) => Trouble::Damaged(digest),
             OpError::Bug(what) => Trouble::Bug(what),
-            OpError::Failed { .. } | OpError::Disk(_) => {
-                Trouble::Failed { what: error.to_string(), help: error.help() }
-            }
+            OpError::Failed { .. } | OpError::Disk(_) => Trouble::Failed {
+                what: error.to_string(),
+                help: error.help(),
+            },
         };
-        let Ran { result, units, grows, timed_out, .. } = ran;
-        Self { result: result.map_err(trouble), units, grows, timed_out }
+        let Ran {
+            result,
+            units,
+            grows,
+            timed_out,
+            ..
+        } = ran;
+        Self {
+            result: result.map_err(trouble),
+            units,
+            grows,
+            timed_out,
+        }
     }
 
     pub(super) fn failed(what: &str, help: &str) -> Self {
-        let result = Err(Trouble::Failed { what: what.to_owned(), help: help.to_owned() });
-        Self { result, units: None, grows: None, timed_out: false }
+        let result = Err(Trouble::Failed {
+            what: what.to_owned(),
+            help: help.to_owned(),
+        });
+        Self {
+            result,
+            units: None,
+            grows: None,
+            timed_out: false,
+        }
     }
 
     pub(super) fn into_ran(self, took_ms: u64) -> Ran {
-        let Self { result, units, grows, timed_out } = self;
+        let Self {
+            result,
+            units,
+            grows,
+            timed_out,
+        } = self;
         let result = result.map_err(|trouble| match trouble {
             Trouble::Failed { what, help } => OpError::Failed { what, help },
             Trouble::Interrupted => OpError::Interrupted,
             Trouble::Damaged(digest) => OpError::Damaged(digest),
             Trouble::Bug(what) => OpError::Bug(what),
         });
-        Ran { result, units, grows, timed_out, took_ms }
+        Ran {
+            result,
+            units,
+            grows,
+            timed_out,
+            took_ms,
+        }
     }
 }

@@ -11,7 +11,10 @@ use crate::op::OpError;
 /// back by the system. Nothing where the system does not say.
 pub(super) fn own_bytes(process: u32) -> Option<u64> {
     let pages = fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
-    let mut pages = pages.split_whitespace().skip(1).map_while(|number| number.parse::<u64>().ok());
+    let mut pages = pages
+        .split_whitespace()
+        .skip(1)
+        .map_while(|number| number.parse::<u64>().ok());
     let (resident, shared) = (pages.next()?, pages.next()?);
     Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
 }
@@ -19,7 +22,10 @@ pub(super) fn own_bytes(process: u32) -> Option<u64> {
 /// The failure of a stage that takes more than its `@memory`.
 pub(super) fn takes_too_much(own: u64, limit: u64) -> Option<OpError> {
     let took = blip_grammar::size_text(own.next_multiple_of(1 << 20));
-    let what = format!("it took {took} of memory, more than its @memory({})", blip_grammar::size_text(limit));
+    let what = format!(
+        "it took {took} of memory, more than its @memory({})",
+        blip_grammar::size_text(limit)
+    );
     (own > limit).then(|| OpError::failed(what, "raise @memory, or give it less work at a time"))
 }
 
@@ -41,7 +47,13 @@ mod tests {
     fn the_limit_itself_is_fine() {
         assert!(takes_too_much(1 << 20, 1 << 20).is_none());
         let error = takes_too_much((1 << 30) + 1, 1 << 30).unwrap();
-        assert_eq!(error.to_string(), "it took 1025MiB of memory, more than its @memory(1GiB)");
-        assert_eq!(error.help(), "raise @memory, or give it less work at a time");
+        assert_eq!(
+            error.to_string(),
+            "it took 1025MiB of memory, more than its @memory(1GiB)"
+        );
+        assert_eq!(
+            error.help(),
+            "raise @memory, or give it less work at a time"
+        );
     }
 }

@@ -24,7 +24,10 @@ pub(super) fn encode(value: &Value) -> Json {
 
 /// Arguments as JSON.
 pub(super) fn encode_args(args: &Arguments) -> Json {
-    args.iter().map(|(name, value)| (name.to_owned(), encode(value))).collect::<serde_json::Map<_, _>>().into()
+    args.iter()
+        .map(|(name, value)| (name.to_owned(), encode(value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// The value of JSON; nothing when it is none, or names an op that is not there.
@@ -41,10 +44,19 @@ pub(super) fn decode(json: &Json, ops: &OpSet) -> Option<Value> {
         "duration" => Value::Duration(inner.as_u64()?),
         "size" => Value::Size(inner.as_u64()?),
         "path" => Value::Path(inner.as_str()?.to_owned()),
-        "list" => Value::List(inner.as_array()?.iter().map(|value| decode(value, ops)).collect::<Option<_>>()?),
+        "list" => Value::List(
+            inner
+                .as_array()?
+                .iter()
+                .map(|value| decode(value, ops))
+                .collect::<Option<_>>()?,
+        ),
         "config" => {
             let op = ops.op(inner.get(0)?.as_str()?)?.signature.name;
-            Value::Config { op, args: decode_args(op, inner.get(1)?, ops)? }
+            Value::Config {
+                op,
+                args: decode_args(op, inner.get(1)?, ops)?,
+            }
         }
         "stage" => Value::Stage(StageId(u32::try_from(inner.as_u64()?).ok()?)),
         _ => return None,
@@ -71,10 +83,27 @@ mod tests {
     #[test]
     fn every_kind_of_value_comes_back() {
         let signature = Signature::config("nucleus", Type::Named("Decode"), "x");
-        let ops = OpSet::new().with(Op::config(signature.arg(Arg::required("top_p", Type::Float, "x"))));
-        let config = Value::Config { op: "nucleus", args: Arguments::from([("top_p", Value::Float(0.1 + 0.2))]) };
-        let plain = [Value::Absent, Value::Int(-3), Value::Float(f64::MIN_POSITIVE), Value::Str("\"é\n".to_owned())];
-        let others = [Value::Bool(true), Value::Duration(7), Value::Size(9), Value::Path("a/*.tar".to_owned())];
+        let ops = OpSet::new().with(Op::config(signature.arg(Arg::required(
+            "top_p",
+            Type::Float,
+            "x",
+        ))));
+        let config = Value::Config {
+            op: "nucleus",
+            args: Arguments::from([("top_p", Value::Float(0.1 + 0.2))]),
+        };
+        let plain = [
+            Value::Absent,
+            Value::Int(-3),
+            Value::Float(f64::MIN_POSITIVE),
+            Value::Str("\"é\n".to_owned()),
+        ];
+        let others = [
+            Value::Bool(true),
+            Value::Duration(7),
+            Value::Size(9),
+            Value::Path("a/*.tar".to_owned()),
+        ];
         let list = Value::List(vec![Value::Stage(StageId(4)), config.clone()]);
         for value in plain.into_iter().chain(others).chain([config, list]) {
             assert_eq!(decode(&encode(&value), &ops), Some(value));

@@ -38,8 +38,17 @@ pub(crate) fn work(cache: &Cache, commits: &Receiver<Commit>, answers: &Sender<A
         group.extend(commits.try_iter().take(COMMITTING_MAX));
         // Where a group cannot be written, each is tried by itself: one must not take the others with it.
         let together = group.len() > 1 && write(cache, &group).is_ok();
-        let done = |commit: &Commit| if together { Ok(clear(commit)) } else { alone(cache, commit) };
-        let results = group.iter().map(|commit| (commit.id, done(commit))).collect();
+        let done = |commit: &Commit| {
+            if together {
+                Ok(clear(commit))
+            } else {
+                alone(cache, commit)
+            }
+        };
+        let results = group
+            .iter()
+            .map(|commit| (commit.id, done(commit)))
+            .collect();
         if answers.send(Answer::Committed(results)).is_err() {
             return;
         }
@@ -48,7 +57,10 @@ pub(crate) fn work(cache: &Cache, commits: &Receiver<Commit>, answers: &Sender<A
 
 fn write(cache: &Cache, group: &[Commit]) -> Result<(), DiskError> {
     cache.objects.flush()?;
-    let records: Vec<(Digest, &Record)> = group.iter().map(|commit| (commit.key, &commit.record)).collect();
+    let records: Vec<(Digest, &Record)> = group
+        .iter()
+        .map(|commit| (commit.key, &commit.record))
+        .collect();
     cache.records.put(&records)
 }
 
@@ -61,10 +73,18 @@ fn alone(cache: &Cache, commit: &Commit) -> Result<Option<String>, OpError> {
 
 /// The stage is known, whatever becomes of its training state. What there is to say about that is the answer.
 fn clear(commit: &Commit) -> Option<String> {
-    if let Some(Err(error)) = commit.growth.as_ref().map(|growth| commit.checkpoints.hand_over(growth)) {
+    if let Some(Err(error)) = commit
+        .growth
+        .as_ref()
+        .map(|growth| commit.checkpoints.hand_over(growth))
+    {
         tracing::warn!(%error, "a final training state could not be kept");
     }
-    commit.checkpoints.clear().err().map(|error| format!("its checkpoints could not be removed: {error}"))
+    commit
+        .checkpoints
+        .clear()
+        .err()
+        .map(|error| format!("its checkpoints could not be removed: {error}"))
 }
 
 impl Run<'_, '_> {
@@ -82,7 +102,10 @@ impl Run<'_, '_> {
         if self.deviates_in(id, &record.output) {
             return;
         }
-        let key = self.stage(id).key.expect("a stage that ran has been probed");
+        let key = self
+            .stage(id)
+            .key
+            .expect("a stage that ran has been probed");
         let finished = Arc::new(Finished::of(key, &record));
         self.any_sides |= !finished.sides.is_empty();
         let stage = self.stage(id);
@@ -92,9 +115,18 @@ impl Run<'_, '_> {
         let cache = &self.setting.cache;
         let checkpoints = cache.checkpoints(&key);
         let growth = ran.grows.map(|(rest, value)| cache.growth(&rest, value));
-        let (_, commits) = self.channels.as_ref().expect("commits are handed out only while their thread lives");
+        let (_, commits) = self
+            .channels
+            .as_ref()
+            .expect("commits are handed out only while their thread lives");
         commits
-            .send(Commit { id, key, record, checkpoints, growth })
+            .send(Commit {
+                id,
+                key,
+                record,
+                checkpoints,
+                growth,
+            })
             .expect("the thread lives until the owner lets go of it");
         self.tell_below(id, true);
     }

@@ -20,8 +20,14 @@ impl Run<'_, '_> {
         match error {
             OpError::Interrupted if timed_out && !self.setting.stop.asked() => {
                 let limit = self.graph.node(id).attributes.timeout_ms.unwrap_or(0);
-                let what = format!("it took longer than its timeout of {}", blip_grammar::duration_text(limit));
-                self.attempt_again(id, &OpError::failed(what, "raise @timeout, or look why it is slow"));
+                let what = format!(
+                    "it took longer than its timeout of {}",
+                    blip_grammar::duration_text(limit)
+                );
+                self.attempt_again(
+                    id,
+                    &OpError::failed(what, "raise @timeout, or look why it is slow"),
+                );
             }
             OpError::Interrupted => self.end_stage(id, Status::Interrupted, None),
             OpError::Damaged(object) => self.repair(id, object),
@@ -43,13 +49,20 @@ impl Run<'_, '_> {
         let attempt = stage.attempt;
         self.queues.delay(id, Instant::now() + wait);
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        self.emit(Event::Retrying { stage: name, what: error.to_string(), attempt, wait_ms });
+        self.emit(Event::Retrying {
+            stage: name,
+            what: error.to_string(),
+            attempt,
+            wait_ms,
+        });
     }
 
     /// An object that a stage needs is damaged: whoever made it makes it again, then the stage has its turn.
     fn repair(&mut self, id: NodeId, object: Digest) {
         let made_it = |producer: &&NodeId| {
-            self.finished(**producer).or_else(|| self.mending.get(*producer)).is_some_and(|made| made.needs(&object))
+            self.finished(**producer)
+                .or_else(|| self.mending.get(*producer))
+                .is_some_and(|made| made.needs(&object))
         };
         let producer = self.wanted.iter().find(made_it).copied();
         if let Some(producer) = producer.filter(|producer| self.mending.contains_key(producer)) {
@@ -57,7 +70,10 @@ impl Run<'_, '_> {
             self.await_repair(id, producer);
             return;
         }
-        if producer.is_some() && self.setting.cache.objects.contains(&object) && self.stage(id).repairs < REPAIRS_MAX {
+        if producer.is_some()
+            && self.setting.cache.objects.contains(&object)
+            && self.stage(id).repairs < REPAIRS_MAX
+        {
             // Another stage complained first, and it has been made again since this one read it.
             let stage = self.stage(id);
             stage.repairs += 1;
@@ -65,14 +81,27 @@ impl Run<'_, '_> {
             self.wake(id);
             return;
         }
-        let able = |stage: &Stage| stage.repairs < REPAIRS_MAX && matches!(stage.state, State::Ended(_));
+        let able =
+            |stage: &Stage| stage.repairs < REPAIRS_MAX && matches!(stage.state, State::Ended(_));
         let Some(producer) = producer.filter(|producer| able(self.stage(*producer))) else {
-            let what = format!("the object {} is missing or damaged and could not be made again", object.short());
-            return self.fail(id, &OpError::failed(what, "check the disk of the cache, then run again"));
+            let what = format!(
+                "the object {} is missing or damaged and could not be made again",
+                object.short()
+            );
+            return self.fail(
+                id,
+                &OpError::failed(what, "check the disk of the cache, then run again"),
+            );
         };
-        let text =
-            format!("the object {} was damaged: `{}` makes it again", object.short(), self.graph.node(producer).name);
-        self.emit(Event::Warning { stage: Some(self.graph.node(id).name.clone()), text });
+        let text = format!(
+            "the object {} was damaged: `{}` makes it again",
+            object.short(),
+            self.graph.node(producer).name
+        );
+        self.emit(Event::Warning {
+            stage: Some(self.graph.node(id).name.clone()),
+            text,
+        });
         let stage = self.stage(producer);
         stage.repairs += 1;
         stage.told = false;
@@ -81,7 +110,11 @@ impl Run<'_, '_> {
         self.queues.ready(producer);
         self.mending.extend(made.map(|made| (producer, made)));
         for consumer in self.graph.consumers(producer) {
-            if let Some(stage) = self.stages.get_mut(consumer.index()).and_then(Option::as_mut) {
+            if let Some(stage) = self
+                .stages
+                .get_mut(consumer.index())
+                .and_then(Option::as_mut)
+            {
                 stage.inputs_open += 1;
             }
         }
@@ -106,7 +139,10 @@ impl Run<'_, '_> {
     pub(super) fn fail(&mut self, id: NodeId, error: &OpError) {
         self.failed = true;
         self.mending.remove(&id);
-        let error = StageError { what: error.to_string(), help: error.help() };
+        let error = StageError {
+            what: error.to_string(),
+            help: error.help(),
+        };
         self.stage(id).finished = None;
         self.end_stage(id, Status::Failed, Some(error));
         self.skip_below(id);
@@ -116,11 +152,16 @@ impl Run<'_, '_> {
     /// turned out to have none after all.
     pub(super) fn lacks_input(&mut self, id: NodeId) -> bool {
         let inputs = self.graph.inputs(id).iter().map(|(_, input)| *input);
-        let lacking: Vec<NodeId> = inputs.filter(|input| self.finished(*input).is_none()).collect();
+        let lacking: Vec<NodeId> = inputs
+            .filter(|input| self.finished(*input).is_none())
+            .collect();
         if lacking.is_empty() {
             return false;
         }
-        match lacking.iter().find(|input| !self.mending.contains_key(*input)) {
+        match lacking
+            .iter()
+            .find(|input| !self.mending.contains_key(*input))
+        {
             Some(input) => {
                 let because = self.graph.node(*input).name.clone();
                 self.end_stage(id, Status::Skipped, Some(skipped(&because)));
@@ -150,5 +191,8 @@ impl Run<'_, '_> {
 
 fn skipped(because: &str) -> StageError {
     let what = format!("`{because}`, which it needs, has no result");
-    StageError { what, help: format!("mend `{because}` and run again") }
+    StageError {
+        what,
+        help: format!("mend `{because}` and run again"),
+    }
 }

@@ -33,8 +33,9 @@ impl Queues {
     /// The first stage in the order of the graph for which there is enough, which is then taken.
     pub(crate) fn next_queued(&mut self, free: &mut Resources) -> Option<(NodeId, Resources)> {
         let heads = self.queued.iter().filter(|(amount, _)| free.has(amount));
-        let (id, amount) =
-            heads.filter_map(|(amount, ids)| Some((*ids.first()?, *amount))).min_by_key(|(id, _)| *id)?;
+        let (id, amount) = heads
+            .filter_map(|(amount, ids)| Some((*ids.first()?, *amount)))
+            .min_by_key(|(id, _)| *id)?;
         if let Some(ids) = self.queued.get_mut(&amount) {
             ids.remove(&id);
             if ids.is_empty() {
@@ -69,7 +70,11 @@ mod tests {
 
     #[test]
     fn the_first_for_which_there_is_enough_comes_first() {
-        let amount = |cpu, gpu| Resources { cpu, gpu, memory: 0 };
+        let amount = |cpu, gpu| Resources {
+            cpu,
+            gpu,
+            memory: 0,
+        };
         let mut queues = Queues::default();
         let id = NodeId::new;
         queues.queue(id(1), amount(4, 0));

@@ -31,7 +31,12 @@ pub(crate) fn sides<'r>(
 
 fn add(sides: &mut BTreeMap<String, Vec<Artifact>>, stage: &str, finished: &Finished) {
     for (name, digest) in &finished.sides {
-        let artifact = Artifact { ty: name.clone(), digest: *digest, stage: stage.to_owned(), count: None };
+        let artifact = Artifact {
+            ty: name.clone(),
+            digest: *digest,
+            stage: stage.to_owned(),
+            count: None,
+        };
         sides.entry(name.clone()).or_default().push(artifact);
     }
 }
@@ -88,5 +93,10 @@ fn lineage(graph: &Graph, id: NodeId, ended: &Ended) -> Vec<Ancestor> {
             metrics: finished.metrics.to_vec(),
         })
     };
-    graph.above(id).into_iter().chain([id]).filter_map(ancestor).collect()
+    graph
+        .above(id)
+        .into_iter()
+        .chain([id])
+        .filter_map(ancestor)
+        .collect()
 }

@@ -26,11 +26,16 @@ impl Run<'_, '_> {
             let node = self.graph.node(input);
             Some(Artifact::of(&node.name, node.output, self.finished(input)?))
         };
-        self.graph.inputs(id).iter().filter_map(|(arg, input)| Some((*arg, artifact(*input)?))).collect()
+        self.graph
+            .inputs(id)
+            .iter()
+            .filter_map(|(arg, input)| Some((*arg, artifact(*input)?)))
+            .collect()
     }
 
     fn input_digests(&self, id: NodeId) -> Vec<(&'static str, Digest)> {
-        let digest = |(arg, input): &(&'static str, NodeId)| Some((*arg, self.finished(*input)?.output));
+        let digest =
+            |(arg, input): &(&'static str, NodeId)| Some((*arg, self.finished(*input)?.output));
         self.graph.inputs(id).iter().filter_map(digest).collect()
     }
 
@@ -44,12 +49,18 @@ impl Run<'_, '_> {
         let node = Arc::clone(self.graph.node(id));
         let inputs = self.input_digests(id);
         if node.op.sources.is_none() {
-            let preimage = Preimage::new(&node.op, &node.args, inputs.clone(), &[], &self.setting.env);
+            let preimage =
+                Preimage::new(&node.op, &node.args, inputs.clone(), &[], &self.setting.env);
             let key = preimage.hash();
             if self.deviates(id, &key, &preimage) {
                 return;
             }
-            if let Some(finished) = self.known.get(&key).filter(|finished| self.suffices(finished)).cloned() {
+            if let Some(finished) = self
+                .known
+                .get(&key)
+                .filter(|finished| self.suffices(finished))
+                .cloned()
+            {
                 self.stage(id).key = Some(key);
                 return self.found(id, finished);
             }
@@ -70,9 +81,18 @@ impl Run<'_, '_> {
             Ok(probe) => *probe,
             Err(error) => return self.fail(id, &error),
         };
-        if probe.sources.iter().any(|file| !self.blobs.contains_key(&file.digest)) {
+        if probe
+            .sources
+            .iter()
+            .any(|file| !self.blobs.contains_key(&file.digest))
+        {
             let blobs = Arc::make_mut(&mut self.blobs);
-            blobs.extend(probe.sources.iter().map(|file| (file.digest, file.path.clone())));
+            blobs.extend(
+                probe
+                    .sources
+                    .iter()
+                    .map(|file| (file.digest, file.path.clone())),
+            );
         }
         if self.deviates(id, &probe.key, &probe.preimage) {
             return;
@@ -80,11 +100,16 @@ impl Run<'_, '_> {
         let stage = self.stage(id);
         stage.key = Some(probe.key);
         stage.took_ms = probe.took_ms;
-        let record = probe.record.map(|record| Arc::new(Finished::of(probe.key, &record)));
+        let record = probe
+            .record
+            .map(|record| Arc::new(Finished::of(probe.key, &record)));
         if let Some(finished) = &record {
             self.known.insert(Arc::clone(finished));
         }
-        match record.or_else(|| self.known.get(&probe.key).cloned()).filter(|finished| self.suffices(finished)) {
+        match record
+            .or_else(|| self.known.get(&probe.key).cloned())
+            .filter(|finished| self.suffices(finished))
+        {
             Some(finished) => self.found(id, finished),
             None => {
                 // Most stages read no files, and very many may wait: those have nothing in hand yet.
@@ -102,7 +127,11 @@ impl Run<'_, '_> {
         if self.deviates_in(id, &finished.output) {
             return;
         }
-        let status = if self.stage(id).ran_above { Status::CutOff } else { Status::Reused };
+        let status = if self.stage(id).ran_above {
+            Status::CutOff
+        } else {
+            Status::Reused
+        };
         self.remember(id, finished);
         self.end_stage(id, status, None);
         self.tell_below(id, false);
@@ -129,23 +158,39 @@ impl Run<'_, '_> {
         let first = stage.attempt == 1;
         self.in_hand(id).taken = Some(amount);
         if first {
-            let (stage, op, why) = (node.name.clone(), node.op.signature.name.into(), self.why(id, &preimage));
+            let (stage, op, why) = (
+                node.name.clone(),
+                node.op.signature.name.into(),
+                self.why(id, &preimage),
+            );
             self.emit(Event::StageStarted { stage, op, why });
         }
         let wanted = node.attributes.isolate.is_some();
         let isolation = self.setting.isolation.clone().filter(|_| wanted);
         if wanted && isolation.is_none() {
-            let text = "@isolate has no effect: this program cannot start a process for a stage".to_owned();
-            self.emit(Event::Warning { stage: Some(node.name.clone()), text });
+            let text = "@isolate has no effect: this program cannot start a process for a stage"
+                .to_owned();
+            self.emit(Event::Warning {
+                stage: Some(node.name.clone()),
+                text,
+            });
         }
         let parts = self.parts(id, preimage);
-        self.send(Job::Run(Box::new(RunJob { id, node, parts, isolation })));
+        self.send(Job::Run(Box::new(RunJob {
+            id,
+            node,
+            parts,
+            isolation,
+        })));
     }
 
     /// Whether the stage may run now. If somebody else runs one of the same key, it waits for that one's result, and
     /// takes the result when it is there.
     fn lease(&mut self, id: NodeId) -> bool {
-        let key = self.stage(id).key.expect("a stage that starts has been probed");
+        let key = self
+            .stage(id)
+            .key
+            .expect("a stage that starts has been probed");
         let theirs = match self.setting.cache.lease(&key) {
             Lease::Ours(lease) => {
                 self.in_hand(id).lease = lease;
@@ -155,7 +200,10 @@ impl Run<'_, '_> {
         };
         if self.setting.no_wait && !theirs.is_this() {
             let what = format!("its result is being made by {theirs}");
-            self.fail(id, &OpError::failed(what, "wait for that process to end, then run again"));
+            self.fail(
+                id,
+                &OpError::failed(what, "wait for that process to end, then run again"),
+            );
             return false;
         }
         let name = self.graph.node(id).name.clone();
@@ -166,15 +214,26 @@ impl Run<'_, '_> {
         if !theirs.is_this() && theirs.pid != 0 && in_hand.elsewhere.as_ref() != Some(&theirs) {
             in_hand.elsewhere = Some(theirs.clone());
             let Holder { pid, host, since } = theirs;
-            self.emit(Event::Waiting { stage: Some(name), pid, host, since });
+            self.emit(Event::Waiting {
+                stage: Some(name),
+                pid,
+                host,
+                since,
+            });
         }
         false
     }
 
     /// Takes the result if somebody else has made it since this stage was probed.
     fn shares(&mut self, id: NodeId, key: &Digest) -> bool {
-        let found = self.setting.cache.hit(key).map(|record| Arc::new(Finished::of(*key, &record)));
-        let Some(finished) = found.filter(|finished| self.suffices(finished)) else { return false };
+        let found = self
+            .setting
+            .cache
+            .hit(key)
+            .map(|record| Arc::new(Finished::of(*key, &record)));
+        let Some(finished) = found.filter(|finished| self.suffices(finished)) else {
+            return false;
+        };
         self.known.insert(Arc::clone(&finished));
         self.found(id, finished);
         true
@@ -185,7 +244,13 @@ impl Run<'_, '_> {
         let node = Arc::clone(self.graph.node(id));
         let inputs = self.input_digests(id);
         let env = Arc::clone(&self.setting.env);
-        Preimage::new(&node.op, &node.args, inputs, &self.in_hand(id).sources, &env)
+        Preimage::new(
+            &node.op,
+            &node.args,
+            inputs,
+            &self.in_hand(id).sources,
+            &env,
+        )
     }
 
     fn parts(&mut self, id: NodeId, preimage: Preimage) -> StageParts {
@@ -219,12 +284,17 @@ impl Run<'_, '_> {
         if !self.any_sides {
             return BTreeMap::new();
         }
-        sides(self.graph, id, |above| self.finished(above).map(Arc::as_ref))
+        sides(self.graph, id, |above| {
+            self.finished(above).map(Arc::as_ref)
+        })
     }
 
     /// What makes a stage run: what differs from its last result, by field.
     fn why(&mut self, id: NodeId, now: &Preimage) -> Vec<String> {
-        let last = self.ledger.get(&self.graph.node(id).name).map(|last| last.key);
+        let last = self
+            .ledger
+            .get(&self.graph.node(id).name)
+            .map(|last| last.key);
         let cache = Arc::clone(&self.setting.cache);
         let repaired = self.stage(id).repairs > 0;
         why(&cache, last.as_ref(), now, repaired)

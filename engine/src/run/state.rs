@@ -31,13 +31,20 @@ impl State {
     /// # Panics
     /// When there is no such move: the run would be wrong from here on.
     pub(crate) fn go(&mut self, next: State) {
-        use State::{Committing, Delayed, Elsewhere, Ended, Probing, Queued, Ready, Running, Waiting};
+        use State::{
+            Committing, Delayed, Elsewhere, Ended, Probing, Queued, Ready, Running, Waiting,
+        };
         let legal = match (*self, next) {
             (Waiting, Ready | Ended(Status::Skipped | Status::Interrupted))
-            | (Ready, Probing | Waiting | Ended(Status::Failed | Status::Skipped | Status::Interrupted))
+            | (
+                Ready,
+                Probing | Waiting | Ended(Status::Failed | Status::Skipped | Status::Interrupted),
+            )
             | (
                 Probing,
-                Queued | Waiting | Ended(Status::Reused | Status::CutOff | Status::Failed | Status::Interrupted),
+                Queued
+                | Waiting
+                | Ended(Status::Reused | Status::CutOff | Status::Failed | Status::Interrupted),
             )
             | (
                 Queued,
@@ -45,11 +52,20 @@ impl State {
                 | Elsewhere
                 | Ready
                 | Waiting
-                | Ended(Status::Reused | Status::CutOff | Status::Failed | Status::Skipped | Status::Interrupted),
+                | Ended(
+                    Status::Reused
+                    | Status::CutOff
+                    | Status::Failed
+                    | Status::Skipped
+                    | Status::Interrupted,
+                ),
             )
             | (Elsewhere, Queued | Ended(Status::Interrupted))
             | (Delayed, Queued | Ended(Status::Interrupted))
-            | (Running, Committing | Delayed | Waiting | Ended(Status::Failed | Status::Interrupted))
+            | (
+                Running,
+                Committing | Delayed | Waiting | Ended(Status::Failed | Status::Interrupted),
+            )
             | (Committing, Delayed | Ended(Status::Ran | Status::Failed)) => true,
             // A result that turned out to be damaged is made again.
             (Ended(Status::Ran | Status::Reused | Status::CutOff), Ready) => true,

@@ -81,7 +81,11 @@ pub(crate) fn work(jobs: &Receiver<Job>, answers: &Sender<Answer>) {
                 let probed = catch_unwind(AssertUnwindSafe(|| probe(&job)));
                 Answer::Probed(
                     id,
-                    probed.unwrap_or_else(|panic| Err(bug(job.node.op.signature.name, panic.as_ref()))).map(Box::new),
+                    probed
+                        .unwrap_or_else(|panic| {
+                            Err(bug(job.node.op.signature.name, panic.as_ref()))
+                        })
+                        .map(Box::new),
                 )
             }
             Job::Run(job) => {
@@ -114,33 +118,67 @@ pub(crate) fn probe(job: &ProbeJob) -> Result<Probe, OpError> {
     let started = Instant::now();
     let files = Files::new(&job.base, Some(&job.cache.files));
     let sources = sources(&job.node, &files)?;
-    let preimage = Preimage::new(&job.node.op, &job.node.args, job.inputs.clone(), &sources, &job.env);
+    let preimage = Preimage::new(
+        &job.node.op,
+        &job.node.args,
+        job.inputs.clone(),
+        &sources,
+        &job.env,
+    );
     let key = preimage.hash();
     let record = job.cache.hit(&key);
-    Ok(Probe { key, preimage, sources, record, took_ms: elapsed_ms(started) })
+    Ok(Probe {
+        key,
+        preimage,
+        sources,
+        record,
+        took_ms: elapsed_ms(started),
+    })
 }
 
 /// The user's files that a stage reads.
 pub(crate) fn sources(node: &Node, files: &Files<'_>) -> Result<Vec<SourceFile>, OpError> {
-    node.op.sources.as_ref().map_or(Ok(Vec::new()), |sources| sources(&node.args, files))
+    node.op
+        .sources
+        .as_ref()
+        .map_or(Ok(Vec::new()), |sources| sources(&node.args, files))
 }
 
 /// Runs a stage in this process.
 pub(crate) fn run(job: RunJob) -> Ran {
     let started = Instant::now();
-    let started_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+    let started_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_millis() as u64);
     let mut ctx = StageCtx::new(job.parts);
     let ran = catch_unwind(AssertUnwindSafe(|| execute(&job.node, &mut ctx)));
     let result = ran.unwrap_or_else(|panic| Err(bug(job.node.op.signature.name, panic.as_ref())));
     let result = result.and_then(|output| {
-        if let Some(file) = ctx.sources().iter().find(|file| !file.unchanged(&ctx.cache().files)) {
-            let what = format!("{} changed while `{}` read it", file.path.display(), job.node.name);
-            return Err(OpError::failed(what, "run again when nothing writes to it any more"));
+        if let Some(file) = ctx
+            .sources()
+            .iter()
+            .find(|file| !file.unchanged(&ctx.cache().files))
+        {
+            let what = format!(
+                "{} changed while `{}` read it",
+                file.path.display(),
+                job.node.name
+            );
+            return Err(OpError::failed(
+                what,
+                "run again when nothing writes to it any more",
+            ));
         }
         record(&job.node, &ctx, output, started_ms, elapsed_ms(started))
     });
     let traces = ctx.traces();
-    Ran { result, units: traces.units, grows: traces.grows, timed_out: ctx.timed_out(), took_ms: elapsed_ms(started) }
+    Ran {
+        result,
+        units: traces.units,
+        grows: traces.grows,
+        timed_out: ctx.timed_out(),
+        took_ms: elapsed_ms(started),
+    }
 }
 
 fn execute(node: &Node, ctx: &mut StageCtx) -> Result<crate::op::Output, OpError> {
@@ -157,9 +195,10 @@ fn execute(node: &Node, ctx: &mut StageCtx) -> Result<crate::op::Output, OpError
             let op = map(ctx)?;
             map::run(ctx, op.as_ref())
         }
-        Body::Config | Body::Compose(_) => {
-            Err(OpError::Bug(format!("op `{}` has no body to run", node.op.signature.name)))
-        }
+        Body::Config | Body::Compose(_) => Err(OpError::Bug(format!(
+            "op `{}` has no body to run",
+            node.op.signature.name
+        ))),
     }
 }
 
@@ -172,8 +211,11 @@ fn record(
     took_ms: u64,
 ) -> Result<Record, OpError> {
     let curves = ctx.curves();
-    let mut sides: Vec<(String, Digest)> =
-        output.sides.iter().map(|(name, digest)| ((*name).to_owned(), *digest)).collect();
+    let mut sides: Vec<(String, Digest)> = output
+        .sides
+        .iter()
+        .map(|(name, digest)| ((*name).to_owned(), *digest))
+        .collect();
     if !curves.is_empty() {
         let bytes = serde_json::to_vec(&curves).expect("steps and numbers are plain data");
         sides.push(("curves".to_owned(), ctx.put(&bytes)?));
@@ -194,7 +236,11 @@ fn record(
         sides,
         objects,
         metrics: output.metrics,
-        notes: output.notes.into_iter().chain(traces.notes.iter().cloned()).collect(),
+        notes: output
+            .notes
+            .into_iter()
+            .chain(traces.notes.iter().cloned())
+            .collect(),
         quarantined: traces.quarantined.clone(),
         started_ms,
         took_ms,
@@ -203,8 +249,14 @@ fn record(
 
 /// A panic is a mistake in an op, not the end of the run.
 fn bug(op: &str, panic: &(dyn Any + Send)) -> OpError {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    OpError::Bug(format!("op `{op}` panicked: {}", text.unwrap_or("no message")))
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    OpError::Bug(format!(
+        "op `{op}` panicked: {}",
+        text.unwrap_or("no message")
+    ))
 }
 
 pub(crate) fn elapsed_ms(since: Instant) -> u64 {

@@ -86,14 +86,32 @@ struct Collector<'a> {
 /// # Errors
 /// When a folder cannot be listed or a file cannot be removed.
 pub(super) fn collect(cache: &Cache, options: &Collect) -> Result<Collected, CacheError> {
-    let listed = |source| CacheError::Io { path: cache.folder().to_path_buf(), source };
+    let listed = |source| CacheError::Io {
+        path: cache.folder().to_path_buf(),
+        source,
+    };
     let roots = Roots::find(&Reader::new(cache.folder()), options.keep_runs).map_err(listed)?;
     let before = disk_use(cache.folder()).map_err(listed)?.total().bytes;
-    let collected = Collected { bytes_before: before, bytes_after: before, ..Collected::default() };
+    let collected = Collected {
+        bytes_before: before,
+        bytes_after: before,
+        ..Collected::default()
+    };
     let objects = files(&cache.folder().join("objects")).map_err(listed)?;
-    let sizes = objects.iter().filter_map(|file| Some((file.digest()?, file.bytes))).collect();
+    let sizes = objects
+        .iter()
+        .filter_map(|file| Some((file.digest()?, file.bytes)))
+        .collect();
     let now = SystemTime::now();
-    let mut collector = Collector { cache, options, roots, now, sizes, needed: BTreeMap::new(), collected };
+    let mut collector = Collector {
+        cache,
+        options,
+        roots,
+        now,
+        sizes,
+        needed: BTreeMap::new(),
+        collected,
+    };
     let candidates = collector.candidates().map_err(listed)?;
     collector.orphans()?;
     for part in ["damaged", "checkpoints", "runs"] {
@@ -102,7 +120,10 @@ pub(super) fn collect(cache: &Cache, options: &Collect) -> Result<Collected, Cac
     collector.results(candidates)?;
     // What takes long to make and little room goes last, the oldest first, and only where age or room ask for it.
     for part in ["growth", "units"] {
-        collector.oldest(part, files_or_entries(cache.folder(), part).map_err(listed)?)?;
+        collector.oldest(
+            part,
+            files_or_entries(cache.folder(), part).map_err(listed)?,
+        )?;
     }
     collector.tombstones(files(&cache.folder().join("evicted")).map_err(listed)?)?;
     Ok(collector.collected)
@@ -112,9 +133,14 @@ fn files_or_entries(cache: &Path, part: &str) -> io::Result<Vec<(PathBuf, u64, S
     let folder = cache.join(part);
     if part == "growth" {
         let entries = entries(&folder)?.into_iter();
-        return Ok(entries.map(|(path, (amount, modified))| (path, amount.bytes, modified)).collect());
+        return Ok(entries
+            .map(|(path, (amount, modified))| (path, amount.bytes, modified))
+            .collect());
     }
-    Ok(files(&folder)?.into_iter().map(|file| (file.path, file.bytes, file.modified)).collect())
+    Ok(files(&folder)?
+        .into_iter()
+        .map(|file| (file.path, file.bytes, file.modified))
+        .collect())
 }
 
 impl Collector<'_> {
@@ -123,15 +149,35 @@ impl Collector<'_> {
         let mut candidates = Vec::new();
         for file in files(&self.cache.folder().join("results"))? {
             let Some(key) = file.digest() else { continue };
-            let Some(record) = self.cache.records.get(&key) else { continue };
-            let objects: BTreeSet<Digest> = record.objects.iter().copied().chain([record.output]).collect();
-            objects.iter().for_each(|object| *self.needed.entry(*object).or_default() += 1);
-            let old = self.options.min_age.is_none_or(|age| file.older_than(age, self.now));
+            let Some(record) = self.cache.records.get(&key) else {
+                continue;
+            };
+            let objects: BTreeSet<Digest> = record
+                .objects
+                .iter()
+                .copied()
+                .chain([record.output])
+                .collect();
+            objects
+                .iter()
+                .for_each(|object| *self.needed.entry(*object).or_default() += 1);
+            let old = self
+                .options
+                .min_age
+                .is_none_or(|age| file.older_than(age, self.now));
             if self.roots.keys.contains(&key) {
                 self.collected.rooted += 1;
             } else if old {
-                let bytes = objects.iter().filter_map(|object| self.sizes.get(object)).sum();
-                candidates.push(Candidate { key, record, objects: objects.into_iter().collect(), bytes });
+                let bytes = objects
+                    .iter()
+                    .filter_map(|object| self.sizes.get(object))
+                    .sum();
+                candidates.push(Candidate {
+                    key,
+                    record,
+                    objects: objects.into_iter().collect(),
+                    bytes,
+                });
             }
         }
         candidates.sort_by(cheapest_first);
@@ -140,11 +186,19 @@ impl Collector<'_> {
 
     /// Whether the budget asks for more.
     fn wants_more(&self) -> bool {
-        self.options.max_bytes.is_none_or(|max| self.collected.bytes_after > max)
+        self.options
+            .max_bytes
+            .is_none_or(|max| self.collected.bytes_after > max)
     }
 
     fn results(&mut self, candidates: Vec<Candidate>) -> Result<(), CacheError> {
-        for Candidate { key, record, objects, .. } in candidates {
+        for Candidate {
+            key,
+            record,
+            objects,
+            ..
+        } in candidates
+        {
             if !self.wants_more() {
                 break;
             }
@@ -159,13 +213,20 @@ impl Collector<'_> {
                     bytes += self.object(&object)?;
                 }
             }
-            self.collected.results.push(Evicted { key, stage: record.stage, took_ms: record.took_ms, bytes });
+            self.collected.results.push(Evicted {
+                key,
+                stage: record.stage,
+                took_ms: record.took_ms,
+                bytes,
+            });
         }
         Ok(())
     }
 
     fn object(&mut self, object: &Digest) -> Result<u64, CacheError> {
-        let Some(bytes) = self.sizes.remove(object) else { return Ok(0) };
+        let Some(bytes) = self.sizes.remove(object) else {
+            return Ok(0);
+        };
         let place = self.cache.objects.place(object);
         self.remove("objects", &place, Amount { files: 1, bytes })?;
         Ok(bytes)
@@ -173,7 +234,11 @@ impl Collector<'_> {
 
     /// Objects that no record needs: of stages that failed, or of a collection that was killed.
     fn orphans(&mut self) -> Result<(), CacheError> {
-        let orphans = self.sizes.keys().filter(|object| !self.needed.contains_key(object)).copied();
+        let orphans = self
+            .sizes
+            .keys()
+            .filter(|object| !self.needed.contains_key(object))
+            .copied();
         for object in orphans.collect::<Vec<_>>() {
             self.object(&object)?;
         }
@@ -187,9 +252,14 @@ impl Collector<'_> {
         found: &BTreeMap<PathBuf, (Amount, SystemTime)>,
     ) -> Result<(), CacheError> {
         for (path, (amount, modified)) in found {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             let rooted = self.roots.runs.contains(name)
-                || name.parse::<Digest>().is_ok_and(|key| self.roots.keys.contains(&key));
+                || name
+                    .parse::<Digest>()
+                    .is_ok_and(|key| self.roots.keys.contains(&key));
             let age = self.now.duration_since(*modified).unwrap_or_default();
             if !rooted && self.options.min_age.is_none_or(|min| age >= min) {
                 self.remove(part, path, *amount)?;
@@ -198,8 +268,14 @@ impl Collector<'_> {
         Ok(())
     }
 
-    fn oldest(&mut self, part: &'static str, mut found: Vec<(PathBuf, u64, SystemTime)>) -> Result<(), CacheError> {
-        let Collect { min_age, max_bytes, .. } = self.options;
+    fn oldest(
+        &mut self,
+        part: &'static str,
+        mut found: Vec<(PathBuf, u64, SystemTime)>,
+    ) -> Result<(), CacheError> {
+        let Collect {
+            min_age, max_bytes, ..
+        } = self.options;
         found.sort_by_key(|(_, _, modified)| *modified);
         for (path, bytes, modified) in found {
             let age = self.now.duration_since(modified).unwrap_or_default();
@@ -213,18 +289,36 @@ impl Collector<'_> {
 
     fn tombstones(&mut self, found: Vec<super::Found>) -> Result<(), CacheError> {
         let now = self.now;
-        for file in found.into_iter().filter(|file| file.older_than(EVICTED_AGE, now)) {
-            self.remove("evicted", &file.path, Amount { files: 1, bytes: file.bytes })?;
+        for file in found
+            .into_iter()
+            .filter(|file| file.older_than(EVICTED_AGE, now))
+        {
+            self.remove(
+                "evicted",
+                &file.path,
+                Amount {
+                    files: 1,
+                    bytes: file.bytes,
+                },
+            )?;
         }
         Ok(())
     }
 
-    fn remove(&mut self, part: &'static str, path: &Path, amount: Amount) -> Result<(), CacheError> {
+    fn remove(
+        &mut self,
+        part: &'static str,
+        path: &Path,
+        amount: Amount,
+    ) -> Result<(), CacheError> {
         if !self.options.dry_run {
             self.cache.disk().remove(path)?;
         }
         let sum = self.collected.parts.entry(part).or_default();
-        *sum = Amount { files: sum.files + amount.files, bytes: sum.bytes + amount.bytes };
+        *sum = Amount {
+            files: sum.files + amount.files,
+            bytes: sum.bytes + amount.bytes,
+        };
         self.collected.bytes_after = self.collected.bytes_after.saturating_sub(amount.bytes);
         Ok(())
     }
@@ -232,6 +326,10 @@ impl Collector<'_> {
 
 /// Time to make it again per byte, least first; compared without dividing.
 fn cheapest_first(left: &Candidate, right: &Candidate) -> Ordering {
-    let cost = |one: &Candidate, other: &Candidate| u128::from(one.record.took_ms) * u128::from(other.bytes.max(1));
-    cost(left, right).cmp(&cost(right, left)).then_with(|| left.key.cmp(&right.key))
+    let cost = |one: &Candidate, other: &Candidate| {
+        u128::from(one.record.took_ms) * u128::from(other.bytes.max(1))
+    };
+    cost(left, right)
+        .cmp(&cost(right, left))
+        .then_with(|| left.key.cmp(&right.key))
 }

@@ -25,7 +25,9 @@ impl Roots {
         for run in reader.runs()?.into_iter().rev() {
             // A run whose log is gone or cannot be read says nothing.
             let Ok(log) = reader.log(&run) else { continue };
-            let count = kept.entry(log.workflow().unwrap_or_default().to_owned()).or_default();
+            let count = kept
+                .entry(log.workflow().unwrap_or_default().to_owned())
+                .or_default();
             *count += 1;
             let keep = *count <= keep_runs || reader.is_pinned(&run);
             let ends = log.ends();
@@ -35,9 +37,13 @@ impl Roots {
             }
             // The newest run that wrote a place is the one whose result is there.
             for logged in &log.events {
-                let Event::Exported { stage, path, .. } = &logged.event else { continue };
+                let Event::Exported { stage, path, .. } = &logged.event else {
+                    continue;
+                };
                 if exported.insert(path.clone()) {
-                    roots.keys.extend(ends.get(&**stage).and_then(|end| end.key));
+                    roots
+                        .keys
+                        .extend(ends.get(&**stage).and_then(|end| end.key));
                     roots.runs.insert(run.clone());
                 }
             }

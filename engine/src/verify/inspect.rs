@@ -19,8 +19,16 @@ use crate::key;
 
 /// Looks over an open cache.
 pub(crate) fn inspect(cache: &Cache, level: Level) -> Report {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
-    let mut look = Look { cache, level, salt: now.to_be_bytes(), needed: BTreeMap::new(), report: Report::default() };
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos());
+    let mut look = Look {
+        cache,
+        level,
+        salt: now.to_be_bytes(),
+        needed: BTreeMap::new(),
+        report: Report::default(),
+    };
     if let Some(aside) = cache.index_aside() {
         look.report.damage.push(Damage {
             path: look.cache.folder().join("index"),
@@ -39,12 +47,22 @@ pub(crate) fn inspect(cache: &Cache, level: Level) -> Report {
         look.checkpoints(&stage);
     }
     for training in list(&look.cache.folder().join("growth")) {
-        list(&training).iter().for_each(|value| look.checkpoints(value));
+        list(&training)
+            .iter()
+            .for_each(|value| look.checkpoints(value));
     }
-    look.small_files("exports", |bytes| sealed::open::<serde_json::Value>(bytes).err().map(|error| error.to_string()));
+    look.small_files("exports", |bytes| {
+        sealed::open::<serde_json::Value>(bytes)
+            .err()
+            .map(|error| error.to_string())
+    });
     // What these two name may be gone: whoever uses them looks. Their digests are what can be wrong.
-    look.small_files("ledgers", |bytes| Ledger::wrong(bytes).map(|error| error.to_string()));
-    look.small_files("maps", |bytes| MapTable::wrong(bytes).map(|error| error.to_string()));
+    look.small_files("ledgers", |bytes| {
+        Ledger::wrong(bytes).map(|error| error.to_string())
+    });
+    look.small_files("maps", |bytes| {
+        MapTable::wrong(bytes).map(|error| error.to_string())
+    });
     look.report
 }
 
@@ -86,7 +104,12 @@ impl Look<'_> {
             return;
         }
         let aside = self.cache.set_aside(path);
-        self.report.damage.push(Damage { path: path.to_path_buf(), wrong, aside, affected });
+        self.report.damage.push(Damage {
+            path: path.to_path_buf(),
+            wrong,
+            aside,
+            affected,
+        });
     }
 
     /// The files of a folder of digests, with the digests that their names are.
@@ -94,10 +117,18 @@ impl Look<'_> {
         let mut files = Vec::new();
         for inner in list(&self.cache.folder().join(folder)) {
             for path in list(&inner) {
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                let shard = inner.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let name = path
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .unwrap_or_default();
+                let shard = inner
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .unwrap_or_default();
                 match name.parse::<Digest>() {
-                    Ok(digest) if !shard.is_empty() && digest.to_string().get(..2) == Some(shard) => {
+                    Ok(digest)
+                        if !shard.is_empty() && digest.to_string().get(..2) == Some(shard) =>
+                    {
                         files.push((path, digest));
                     }
                     _ => self.report.strangers.push(path),
@@ -109,11 +140,19 @@ impl Look<'_> {
 
     fn records(&mut self) {
         for (path, key) in self.named("results") {
-            let Some(record) = self.record(&path, &key, true) else { continue };
+            let Some(record) = self.record(&path, &key, true) else {
+                continue;
+            };
             let recorded = modified(fs::metadata(&path));
-            let affected = Affected { stage: record.stage.clone(), key };
+            let affected = Affected {
+                stage: record.stage.clone(),
+                key,
+            };
             for object in record.needs() {
-                let new = || Needed { by: BTreeSet::new(), recorded };
+                let new = || Needed {
+                    by: BTreeSet::new(),
+                    recorded,
+                };
                 let needed = self.needed.entry(*object).or_insert_with(new);
                 needed.by.insert(affected.clone());
                 needed.recorded = needed.recorded.max(recorded);
@@ -130,7 +169,13 @@ impl Look<'_> {
 
     /// The record in a file, if it is whole and of this version. A result goes with a record that `stands` for one.
     fn record(&mut self, path: &Path, key: &Digest, stands: bool) -> Option<Record> {
-        let affected = |stage: String| if stands { vec![Affected { stage, key: *key }] } else { Vec::new() };
+        let affected = |stage: String| {
+            if stands {
+                vec![Affected { stage, key: *key }]
+            } else {
+                Vec::new()
+            }
+        };
         let bytes = match read(path) {
             Ok(bytes) => bytes,
             Err(wrong) => {
@@ -151,7 +196,11 @@ impl Look<'_> {
                 None
             }
             Err(error) => {
-                self.found(path, Wrong::Record(error.to_string()), affected(String::new()));
+                self.found(
+                    path,
+                    Wrong::Record(error.to_string()),
+                    affected(String::new()),
+                );
                 None
             }
         }
@@ -166,13 +215,22 @@ impl Look<'_> {
             }
             let recorded = needed.as_ref().map(|needed| needed.recorded);
             if let Some(wrong) = self.wrong_content(&path, &digest, recorded) {
-                self.found(&path, wrong, needed.into_iter().flat_map(|needed| needed.by).collect());
+                self.found(
+                    &path,
+                    wrong,
+                    needed.into_iter().flat_map(|needed| needed.by).collect(),
+                );
             }
         }
     }
 
     /// What is wrong with a file that is named by its digest, and that was there when something was recorded of it.
-    fn wrong_content(&mut self, path: &Path, digest: &Digest, recorded: Option<SystemTime>) -> Option<Wrong> {
+    fn wrong_content(
+        &mut self,
+        path: &Path,
+        digest: &Digest,
+        recorded: Option<SystemTime>,
+    ) -> Option<Wrong> {
         let metadata = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata,
             Err(error) => return Some(Wrong::Unreadable(error.to_string())),
@@ -204,7 +262,12 @@ impl Look<'_> {
             if !self.cache.objects.contains(&digest) {
                 let path = self.cache.objects.place(&digest);
                 let affected = needed.by.into_iter().collect();
-                self.report.damage.push(Damage { path, wrong: Wrong::Missing, aside: None, affected });
+                self.report.damage.push(Damage {
+                    path,
+                    wrong: Wrong::Missing,
+                    aside: None,
+                    affected,
+                });
             }
         }
     }
@@ -224,10 +287,16 @@ impl Look<'_> {
             if lying && self.cache.has_index() {
                 self.cache.condemn_index();
                 let wrong = Wrong::Index(
-                    "the index does not say what the results say; the next run builds it again".to_owned(),
+                    "the index does not say what the results say; the next run builds it again"
+                        .to_owned(),
                 );
                 let path = self.cache.folder().join("index");
-                self.report.damage.push(Damage { path, wrong, aside: None, affected: Vec::new() });
+                self.report.damage.push(Damage {
+                    path,
+                    wrong,
+                    aside: None,
+                    affected: Vec::new(),
+                });
             }
         }
     }
@@ -236,9 +305,16 @@ impl Look<'_> {
     fn checkpoints(&mut self, of: &Path) {
         for folder in list(of) {
             self.report.checkpoints += 1;
-            let name = folder.strip_prefix(self.cache.folder()).unwrap_or(&folder).to_string_lossy().into_owned();
+            let name = folder
+                .strip_prefix(self.cache.folder())
+                .unwrap_or(&folder)
+                .to_string_lossy()
+                .into_owned();
             let wrong = if self.looks_inside(&name) {
-                let sizes = list(&folder).into_iter().filter_map(|path| path.metadata().ok()).map(|file| file.len());
+                let sizes = list(&folder)
+                    .into_iter()
+                    .filter_map(|path| path.metadata().ok())
+                    .map(|file| file.len());
                 self.report.bytes += sizes.sum::<u64>();
                 checkpoints::wrong(&folder)
             } else {
@@ -253,7 +329,11 @@ impl Look<'_> {
     /// Small files that say by themselves whether they are whole.
     fn small_files(&mut self, folder: &str, wrong: impl Fn(&[u8]) -> Option<String>) {
         for path in list(&self.cache.folder().join(folder)) {
-            if path.file_name().and_then(|name| name.to_str()?.parse::<Digest>().ok()).is_none() {
+            if path
+                .file_name()
+                .and_then(|name| name.to_str()?.parse::<Digest>().ok())
+                .is_none()
+            {
                 self.report.strangers.push(path);
                 continue;
             }
@@ -270,7 +350,9 @@ impl Look<'_> {
 
 /// When a file was last written; one that does not say counts as old.
 fn modified(metadata: io::Result<fs::Metadata>) -> SystemTime {
-    metadata.and_then(|metadata| metadata.modified()).unwrap_or(UNIX_EPOCH)
+    metadata
+        .and_then(|metadata| metadata.modified())
+        .unwrap_or(UNIX_EPOCH)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Wrong> {
@@ -285,8 +367,12 @@ fn read(path: &Path) -> Result<Vec<u8>, Wrong> {
 
 /// What is in a folder, sorted; nothing when it is no folder.
 fn list(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     paths.sort();
     paths
 }

@@ -27,7 +27,14 @@ pub(crate) enum Way {
     Edited,
 }
 
-const WAYS: [Way; 6] = [Way::Flipped, Way::Truncated, Way::Emptied, Way::Deleted, Way::Folder, Way::Edited];
+const WAYS: [Way; 6] = [
+    Way::Flipped,
+    Way::Truncated,
+    Way::Emptied,
+    Way::Deleted,
+    Way::Folder,
+    Way::Edited,
+];
 
 pub(crate) fn damage(path: &Path, way: Way) {
     let mut bytes = fs::read(path).unwrap();
@@ -57,14 +64,22 @@ pub(crate) fn damage(path: &Path, way: Way) {
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.path().is_dir() { found.extend(files(&entry.path())) } else { found.push(entry.path()) }
+        if entry.path().is_dir() {
+            found.extend(files(&entry.path()))
+        } else {
+            found.push(entry.path())
+        }
     }
     found.sort();
     found
 }
 
 fn ran(stages: &[Arc<blip_engine::StageEnd>]) -> BTreeSet<&str> {
-    stages.iter().filter(|end| end.status == Status::Ran).map(|end| &*end.stage).collect()
+    stages
+        .iter()
+        .filter(|end| end.status == Status::Ran)
+        .map(|end| &*end.stage)
+        .collect()
 }
 
 /// Damages every file of a folder in every way: each time it alone is found, and what it affects alone runs again.
@@ -86,41 +101,65 @@ fn every_file_of(folder: &str, deletion_is_damage: bool) {
             if way == Way::Deleted && !deletion_is_damage {
                 assert_eq!(report.damage, [], "{what}");
             } else {
-                let [found] = report.damage.as_slice() else { panic!("{what}: {:#?}", report.damage) };
+                let [found] = report.damage.as_slice() else {
+                    panic!("{what}: {:#?}", report.damage)
+                };
                 assert_eq!(found.path, path, "{what}");
                 match (&found.wrong, way) {
                     (Wrong::Missing, Way::Deleted) => assert_eq!(found.aside, None),
                     (_, Way::Deleted) => panic!("{what}: {found:?}"),
                     (wrong, Way::Folder) => assert_eq!(*wrong, Wrong::NotAFile, "{what}"),
-                    _ => assert!(found.aside.as_ref().is_some_and(|aside| aside.exists()), "{what}"),
+                    _ => assert!(
+                        found.aside.as_ref().is_some_and(|aside| aside.exists()),
+                        "{what}"
+                    ),
                 }
                 assert!(!path.exists(), "{what}");
             }
-            assert_eq!(scene::verify(&world).damage.len(), usize::from(still_missing(&report)), "{what}: found once");
+            assert_eq!(
+                scene::verify(&world).damage.len(),
+                usize::from(still_missing(&report)),
+                "{what}: found once"
+            );
             let affected = report.affected();
             let summary = scene::run(&world, scene::unsynced());
             assert_eq!(summary.outcome, Outcome::Done, "{what}");
             assert_eq!(scene::outcome(&world, &summary), expected, "{what}");
-            let names: BTreeSet<&str> = affected.iter().map(|affected| affected.stage.as_str()).collect();
+            let names: BTreeSet<&str> = affected
+                .iter()
+                .map(|affected| affected.stage.as_str())
+                .collect();
             let ran = ran(&summary.stages);
             // Of stages with equal bytes, one makes them for all.
             if way != Way::Deleted || deletion_is_damage {
-                assert!(ran.is_subset(&names) && ran.is_empty() == names.is_empty(), "{what}: {ran:?} of {names:?}");
+                assert!(
+                    ran.is_subset(&names) && ran.is_empty() == names.is_empty(),
+                    "{what}: {ran:?} of {names:?}"
+                );
             }
-            assert_eq!(world.calls.take().get("unit"), None, "{what}: results of units are kept apart");
+            assert_eq!(
+                world.calls.take().get("unit"),
+                None,
+                "{what}: results of units are kept apart"
+            );
             assert_eq!(scene::verify(&world).damage, [], "{what}");
         }
     }
-    let aside = fs::read_dir(world.config.cache.join("damaged")).unwrap().count();
+    let aside = fs::read_dir(world.config.cache.join("damaged"))
+        .unwrap()
+        .count();
     assert!(aside >= 5, "nothing was deleted: {aside}");
 }
 
 /// What a record misses stays missed until it is made.
 fn still_missing(report: &blip_engine::Report) -> bool {
-    report
-        .damage
-        .iter()
-        .any(|damage| !damage.affected.is_empty() && damage.path.components().any(|part| part.as_os_str() == "objects"))
+    report.damage.iter().any(|damage| {
+        !damage.affected.is_empty()
+            && damage
+                .path
+                .components()
+                .any(|part| part.as_os_str() == "objects")
+    })
 }
 
 #[test]
@@ -150,7 +189,8 @@ fn ledgers() {
 
 #[test]
 fn checkpoints() {
-    const TRAIN: &str = "@checkpoint(every = 10) t = train(text(\"data\"), steps = 100, pause = 2)\n";
+    const TRAIN: &str =
+        "@checkpoint(every = 10) t = train(text(\"data\"), steps = 100, pause = 2)\n";
     let clean = World::in_memory();
     let undisturbed = clean.run(TRAIN);
     for way in WAYS {
@@ -158,21 +198,33 @@ fn checkpoints() {
             let world = World::in_memory();
             let options = RunOptions::default();
             let mut stop = StopAt(50, options.stop.clone());
-            let summary = world.engine().run(&world.workflow(TRAIN), &options, &mut [&mut stop]).unwrap();
+            let summary = world
+                .engine()
+                .run(&world.workflow(TRAIN), &options, &mut [&mut stop])
+                .unwrap();
             assert_eq!(summary.outcome, Outcome::Interrupted);
             let taken = files(&world.config.cache.join("checkpoints"));
             let newest = taken.iter().rfind(|path| path.ends_with(name)).unwrap();
             damage(newest, way);
             let report = scene::verify(&world);
             let what = format!("{way:?} {name}");
-            let [found] = report.damage.as_slice() else { panic!("{what}: {:#?}", report.damage) };
+            let [found] = report.damage.as_slice() else {
+                panic!("{what}: {:#?}", report.damage)
+            };
             assert_eq!(Some(found.path.as_path()), newest.parent(), "{what}");
             assert!(matches!(found.wrong, Wrong::Checkpoint(_)), "{what}");
             world.calls.take();
             let summary = world.run(TRAIN);
             let steps = world.calls.take().get("step").copied().unwrap_or(0);
-            assert!((1..=90).contains(&steps), "{what}: it goes on from the one before: {steps}");
-            assert_eq!(world.text(&summary, "t"), clean.text(&undisturbed, "t"), "{what}");
+            assert!(
+                (1..=90).contains(&steps),
+                "{what}: it goes on from the one before: {steps}"
+            );
+            assert_eq!(
+                world.text(&summary, "t"),
+                clean.text(&undisturbed, "t"),
+                "{what}"
+            );
         }
     }
 }
@@ -183,25 +235,59 @@ fn what_is_damaged_is_repaired_by_name_and_nothing_else_runs() {
     let summary = scene::run(&world, scene::unsynced());
     world.calls.take();
     let damaged = summary.results["t"].output;
-    let place = world.config.cache.join("objects").join(&damaged.to_string()[..2]).join(damaged.to_string());
+    let place = world
+        .config
+        .cache
+        .join("objects")
+        .join(&damaged.to_string()[..2])
+        .join(damaged.to_string());
     damage(&place, Way::Flipped);
     let report = scene::verify(&world);
-    let [found] = report.damage.as_slice() else { panic!("{:#?}", report.damage) };
-    assert_eq!(found.affected.iter().map(|affected| affected.stage.as_str()).collect::<Vec<_>>(), ["t"]);
-    assert_eq!(found.wrong.to_string(), "its bytes are not those that its name says");
+    let [found] = report.damage.as_slice() else {
+        panic!("{:#?}", report.damage)
+    };
+    assert_eq!(
+        found
+            .affected
+            .iter()
+            .map(|affected| affected.stage.as_str())
+            .collect::<Vec<_>>(),
+        ["t"]
+    );
+    assert_eq!(
+        found.wrong.to_string(),
+        "its bytes are not those that its name says"
+    );
     let engine = scene::engine(&world);
     let other = world.workflow("z = text(\"z\")\n");
-    let repaired = engine.repair(&report, &other, &RunOptions::default(), &mut []).unwrap();
+    let repaired = engine
+        .repair(&report, &other, &RunOptions::default(), &mut [])
+        .unwrap();
     assert_eq!(repaired.whole, []);
     assert_eq!(repaired.lost[0].1, "the workflow does not make it");
-    let repaired = engine.repair(&report, &world.workflow(SCENE), &RunOptions::default(), &mut []).unwrap();
-    assert_eq!((repaired.whole, repaired.lost), (report.affected(), Vec::new()));
+    let repaired = engine
+        .repair(
+            &report,
+            &world.workflow(SCENE),
+            &RunOptions::default(),
+            &mut [],
+        )
+        .unwrap();
+    assert_eq!(
+        (repaired.whole, repaired.lost),
+        (report.affected(), Vec::new())
+    );
     assert!(world.calls.take().keys().eq(["step"]), "training alone ran");
     let changed = world.workflow(&SCENE.replace("alpha", "beta"));
     damage(&place, Way::Deleted);
     let report = scene::verify(&world);
-    let repaired = engine.repair(&report, &changed, &RunOptions::default(), &mut []).unwrap();
-    assert_eq!(repaired.lost[0].1, "the workflow, its params or its files have changed since");
+    let repaired = engine
+        .repair(&report, &changed, &RunOptions::default(), &mut [])
+        .unwrap();
+    assert_eq!(
+        repaired.lost[0].1,
+        "the workflow, its params or its files have changed since"
+    );
 }
 
 #[test]
@@ -211,12 +297,32 @@ fn all_who_need_a_damaged_result_wait_until_it_is_made_again() {
         world.config.resources.cpu = cpu;
         let base = "a = text(\"hello\")\nb = upper(a)\n";
         let object = world.run(base).results["b"].output.to_string();
-        damage(&world.config.cache.join("objects").join(&object[..2]).join(&object), Way::Flipped);
+        damage(
+            &world
+                .config
+                .cache
+                .join("objects")
+                .join(&object[..2])
+                .join(&object),
+            Way::Flipped,
+        );
         let more = "c = join(b, a)\nd = join(b, b)\ne = join(b, a, a)\nf = join(a, b)\ng = length(b)\nh = length(c)\n";
         let summary = world.run(&format!("{base}{more}"));
         assert_eq!(summary.outcome, Outcome::Done, "{cpu}");
         let texts = ["b", "c", "d", "e", "f", "g", "h"].map(|stage| world.text(&summary, stage));
-        assert_eq!(texts, ["HELLO", "HELLOhello", "HELLOHELLO", "HELLOhellohello", "helloHELLO", "5", "10"], "{cpu}");
+        assert_eq!(
+            texts,
+            [
+                "HELLO",
+                "HELLOhello",
+                "HELLOHELLO",
+                "HELLOhellohello",
+                "helloHELLO",
+                "5",
+                "10"
+            ],
+            "{cpu}"
+        );
         // Once, but for who moves what was just made again out of the way, and back.
         assert!(world.calls.take()["upper"] <= 2, "{cpu}");
     }
@@ -226,8 +332,18 @@ fn all_who_need_a_damaged_result_wait_until_it_is_made_again() {
 fn a_stage_whose_input_comes_out_different_while_it_waits_is_another_one() {
     let world = World::in_memory();
     let base = "a = counted()\n";
-    let object = world.run_with(base, &RunOptions::default()).0.results["a"].output.to_string();
-    damage(&world.config.cache.join("objects").join(&object[..2]).join(&object), Way::Flipped);
+    let object = world.run_with(base, &RunOptions::default()).0.results["a"]
+        .output
+        .to_string();
+    damage(
+        &world
+            .config
+            .cache
+            .join("objects")
+            .join(&object[..2])
+            .join(&object),
+        Way::Flipped,
+    );
     // While `late` waits for its second attempt, `b` finds `a` damaged.
     let text = format!("{base}@retries(1) late = flaky(1, a)\nb = upper(a)\n");
     let (summary, _) = world.run_with(&text, &RunOptions::default());
@@ -235,7 +351,11 @@ fn a_stage_whose_input_comes_out_different_while_it_waits_is_another_one() {
     assert_ne!(summary.results["a"].output.to_string(), object);
     assert_eq!(scene::verify(&world).damage, []);
     let again = world.run_with(&text, &RunOptions::default()).0;
-    assert!(again.stages.iter().all(|end| end.status == Status::Reused), "{:#?}", again.stages);
+    assert!(
+        again.stages.iter().all(|end| end.status == Status::Reused),
+        "{:#?}",
+        again.stages
+    );
 }
 
 #[test]
@@ -243,7 +363,15 @@ fn a_stage_that_writes_what_is_there_damaged_writes_it_right() {
     let world = World::in_memory();
     let summary = world.run("a = text(\"HELLO\")\n");
     let digest = summary.results["a"].output.to_string();
-    damage(&world.config.cache.join("objects").join(&digest[..2]).join(&digest), Way::Flipped);
+    damage(
+        &world
+            .config
+            .cache
+            .join("objects")
+            .join(&digest[..2])
+            .join(&digest),
+        Way::Flipped,
+    );
     let summary = world.run("b = upper(text(\"hello\"))\n");
     assert_eq!(world.text(&summary, "b"), "HELLO");
     assert_eq!(scene::verify(&world).damage, []);
@@ -257,13 +385,30 @@ fn versions() {
     let version = world.config.cache.join("version");
     for way in [Way::Emptied, Way::Deleted, Way::Folder] {
         damage(&version, way);
-        assert_eq!(world.run("a = text(\"a\")\n").stages[0].status, Status::Reused, "{way:?}");
+        assert_eq!(
+            world.run("a = text(\"a\")\n").stages[0].status,
+            Status::Reused,
+            "{way:?}"
+        );
     }
     fs::write(&version, "7").unwrap();
-    let error = world.engine().run(&world.workflow("a = text(\"a\")\n"), &RunOptions::default(), &mut []).unwrap_err();
+    let error = world
+        .engine()
+        .run(
+            &world.workflow("a = text(\"a\")\n"),
+            &RunOptions::default(),
+            &mut [],
+        )
+        .unwrap_err();
     let cache = world.config.cache.display();
-    assert_eq!(error.to_string(), format!("the cache {cache} has layout 7, this program knows layout 1"));
-    assert_eq!(error.help(), "use the program that wrote it, or name another folder with --cache");
+    assert_eq!(
+        error.to_string(),
+        format!("the cache {cache} has layout 7, this program knows layout 1")
+    );
+    assert_eq!(
+        error.help(),
+        "use the program that wrote it, or name another folder with --cache"
+    );
 }
 
 /// sled's folder damaged in every way that is known to stop it: one line, built again, and nothing is worked out twice.
@@ -296,12 +441,30 @@ mod sled {
             let mut world = scene::world();
             world.config.index = IndexKind::Sled;
             let old = SystemTime::now() - Duration::from_secs(60);
-            let file = fs::File::options().write(true).open(world.folder.path().join("lines.txt")).unwrap();
+            let file = fs::File::options()
+                .write(true)
+                .open(world.folder.path().join("lines.txt"))
+                .unwrap();
             file.set_modified(old).unwrap();
             assert_eq!(world.run(MAP).outcome, Outcome::Done);
             // The map stage itself is forgotten: what it is made of are the units.
-            let digest = world.engine().reader().ledger("toy.blip").get("s").unwrap().key.to_string();
-            fs::remove_file(world.config.cache.join("results").join(&digest[..2]).join(&digest)).unwrap();
+            let digest = world
+                .engine()
+                .reader()
+                .ledger("toy.blip")
+                .get("s")
+                .unwrap()
+                .key
+                .to_string();
+            fs::remove_file(
+                world
+                    .config
+                    .cache
+                    .join("results")
+                    .join(&digest[..2])
+                    .join(&digest),
+            )
+            .unwrap();
             let pristine = tempfile::tempdir_in(world.folder.path()).unwrap();
             std::thread::sleep(Duration::from_millis(300));
             copy(&world.config.cache, pristine.path());
@@ -317,26 +480,41 @@ mod sled {
             assert_eq!(summary.outcome, Outcome::Done, "{what}");
             let calls = self.world.calls.take();
             assert_eq!(calls.get("unit"), None, "{what}: everything is known");
-            let warning = |event| if let Event::Warning { text, .. } = event { Some(text) } else { None };
+            let warning = |event| {
+                if let Event::Warning { text, .. } = event {
+                    Some(text)
+                } else {
+                    None
+                }
+            };
             let warnings: Vec<String> = events.into_iter().filter_map(warning).collect();
             assert!(warnings.len() <= 1, "{what}: {warnings:?}");
             let again = self.world.run_with(MAP, &RunOptions::default());
-            assert!(again.1.iter().all(|event| !matches!(event, Event::Warning { .. })), "{what}: said once");
+            assert!(
+                again
+                    .1
+                    .iter()
+                    .all(|event| !matches!(event, Event::Warning { .. })),
+                "{what}: said once"
+            );
             warnings
         }
 
         fn rebuilt(&self, what: &str, damage: impl FnOnce(&Path)) {
             let warnings = self.after(what, damage);
-            let [warning] = warnings.as_slice() else { panic!("{what}: {warnings:?}") };
+            let [warning] = warnings.as_slice() else {
+                panic!("{what}: {warnings:?}")
+            };
             let start = "the index was damaged: it was built again from the ";
             assert!(warning.starts_with(start), "{what}: {warning}");
+            assert!(warning.ends_with(&format!(
+                "the old one is in {}",
+                self.world.config.cache.join("damaged/index").display()
+            )));
             assert!(
-                warning.ends_with(&format!(
-                    "the old one is in {}",
-                    self.world.config.cache.join("damaged/index").display()
-                ))
+                self.world.config.cache.join("damaged/index").exists(),
+                "{what}"
             );
-            assert!(self.world.config.cache.join("damaged/index").exists(), "{what}");
         }
     }
 
@@ -351,15 +529,28 @@ mod sled {
         let warnings = bricks.after("deleted", |index| fs::remove_dir_all(index).unwrap());
         assert_eq!(warnings.len(), 1);
         assert!(
-            warnings[0].starts_with("the index was missing: it was built again from the 31 results in the cache"),
+            warnings[0].starts_with(
+                "the index was missing: it was built again from the 31 results in the cache"
+            ),
             "{warnings:?}"
         );
         for len in [0, 40, 524_288] {
             let name = "snap.00000000000000FF.generating";
-            assert_eq!(bricks.after("generating", |index| fs::write(index.join(name), vec![0; len]).unwrap()), [""; 0]);
+            assert_eq!(
+                bricks.after("generating", |index| fs::write(
+                    index.join(name),
+                    vec![0; len]
+                )
+                .unwrap()),
+                [""; 0]
+            );
         }
-        bricks.rebuilt("conf of zeros", |index| fs::write(index.join("conf"), [0; 62]).unwrap());
-        bricks.rebuilt("conf of garbage", |index| fs::write(index.join("conf"), "not a configuration").unwrap());
+        bricks.rebuilt("conf of zeros", |index| {
+            fs::write(index.join("conf"), [0; 62]).unwrap()
+        });
+        bricks.rebuilt("conf of garbage", |index| {
+            fs::write(index.join("conf"), "not a configuration").unwrap()
+        });
         bricks.rebuilt("a file", |index| {
             fs::remove_dir_all(index).unwrap();
             fs::write(index, "no folder").unwrap();
@@ -375,8 +566,18 @@ mod sled {
         bricks.world.calls.take();
         let (summary, events) = bricks.world.run_with(MAP, &RunOptions::default());
         assert_eq!(summary.outcome, Outcome::Done);
-        assert_eq!(bricks.world.calls.take().get("unit"), None, "everything is known");
-        let warning = |event| if let Event::Warning { text, .. } = event { Some(text) } else { None };
+        assert_eq!(
+            bricks.world.calls.take().get("unit"),
+            None,
+            "everything is known"
+        );
+        let warning = |event| {
+            if let Event::Warning { text, .. } = event {
+                Some(text)
+            } else {
+                None
+            }
+        };
         let warnings: Vec<String> = events.into_iter().filter_map(warning).collect();
         let said = format!(
             "the index is unusable: {} cannot be locked: Is a directory (os error 21); one in memory takes its place \
@@ -384,18 +585,42 @@ mod sled {
             bricks.world.config.cache.join("index.lock").display()
         );
         assert_eq!(warnings, [said.as_str()]);
-        let report = bricks.world.engine().verify(Level::Full, &RunOptions::default()).unwrap();
-        assert_eq!((report.damage, report.index, report.notes), (Vec::new(), false, vec![said]));
+        let report = bricks
+            .world
+            .engine()
+            .verify(Level::Full, &RunOptions::default())
+            .unwrap();
+        assert_eq!(
+            (report.damage, report.index, report.notes),
+            (Vec::new(), false, vec![said])
+        );
     }
 
     #[test]
     fn one_that_somebody_else_has_open_is_not_looked_at() {
         let bricks = Bricks::new();
-        let open = |access| Cache::open(&bricks.world.config.cache, IndexKind::Sled, Disk::default(), access, |_| true);
+        let open = |access| {
+            Cache::open(
+                &bricks.world.config.cache,
+                IndexKind::Sled,
+                Disk::default(),
+                access,
+                |_| true,
+            )
+        };
         let other = open(Access::Run).unwrap().cache;
         other.units.get(&[Digest::of(b"asked")]);
-        let verify = |level| bricks.world.engine().verify(level, &RunOptions::default()).unwrap();
-        assert_eq!(verify(Level::Full).notes, ["the index was not looked at: another process has it open"]);
+        let verify = |level| {
+            bricks
+                .world
+                .engine()
+                .verify(level, &RunOptions::default())
+                .unwrap()
+        };
+        assert_eq!(
+            verify(Level::Full).notes,
+            ["the index was not looked at: another process has it open"]
+        );
         assert_eq!(verify(Level::Quick).notes, [""; 0]);
         drop(other);
         let report = verify(Level::Full);
@@ -410,26 +635,53 @@ mod sled {
         let mut world = scene::world();
         world.config.index = IndexKind::Sled;
         let text = "l = lines(\"many.txt\")\ns = shout(l, copies = 100)\n";
-        world.write("many.txt", &(0..100).map(|number| format!("line {number}\n")).collect::<String>());
+        world.write(
+            "many.txt",
+            &(0..100)
+                .map(|number| format!("line {number}\n"))
+                .collect::<String>(),
+        );
         assert_eq!(world.calls_of(text).get("unit"), Some(&10_000));
         for folder in ["results", "ledgers", "maps", "index"] {
             fs::remove_dir_all(world.config.cache.join(folder)).unwrap();
         }
         let started = std::time::Instant::now();
         let (summary, events) = world.run_with(text, &RunOptions::default());
-        println!("an index of 10,000 results was built again and used within {:.2} s", started.elapsed().as_secs_f64());
+        println!(
+            "an index of 10,000 results was built again and used within {:.2} s",
+            started.elapsed().as_secs_f64()
+        );
         assert_eq!(summary.outcome, Outcome::Done);
-        let warning = |event| if let Event::Warning { text, .. } = event { Some(text) } else { None };
+        let warning = |event| {
+            if let Event::Warning { text, .. } = event {
+                Some(text)
+            } else {
+                None
+            }
+        };
         let warnings: Vec<String> = events.into_iter().filter_map(warning).collect();
-        assert_eq!(warnings, ["the index was missing: it was built again from the 10000 results in the cache"]);
-        assert_eq!(world.calls.take().get("unit"), None, "all of them are known");
+        assert_eq!(
+            warnings,
+            ["the index was missing: it was built again from the 10000 results in the cache"]
+        );
+        assert_eq!(
+            world.calls.take().get("unit"),
+            None,
+            "all of them are known"
+        );
     }
 
     #[test]
     fn flipped_and_truncated() {
         let bricks = Bricks::new();
-        let (flips, cuts) = if std::env::var_os("BLIP_SOAK").is_some() { (100, 20) } else { (12, 5) };
-        let len = fs::metadata(db(&bricks.pristine.path().join("index"))).unwrap().len();
+        let (flips, cuts) = if std::env::var_os("BLIP_SOAK").is_some() {
+            (100, 20)
+        } else {
+            (12, 5)
+        };
+        let len = fs::metadata(db(&bricks.pristine.path().join("index")))
+            .unwrap()
+            .len();
         for number in 0..flips {
             let at = usize::try_from(len * number / flips).unwrap();
             bricks.after(&format!("flip at {at}"), |index| {
@@ -441,7 +693,12 @@ mod sled {
         for number in 0..cuts {
             let cut = len * number / cuts;
             bricks.after(&format!("cut at {cut}"), |index| {
-                fs::File::options().write(true).open(db(index)).unwrap().set_len(cut).unwrap();
+                fs::File::options()
+                    .write(true)
+                    .open(db(index))
+                    .unwrap()
+                    .set_len(cut)
+                    .unwrap();
             });
         }
     }

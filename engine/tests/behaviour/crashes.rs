@@ -64,7 +64,13 @@ fn sweep(fault: Fault, sticky: bool, step: usize) {
     for at in (1..).step_by(if soak() { 1 } else { step }) {
         assert!(at < 2000, "a run makes fewer calls");
         let world = scene::world();
-        let hook = Arc::new(Faulty { fault, at, sticky, calls: 0.into(), fired: 0.into() });
+        let hook = Arc::new(Faulty {
+            fault,
+            at,
+            sticky,
+            calls: 0.into(),
+            fired: 0.into(),
+        });
         let engine = world.engine().with_disk(Disk::with_hook(hook.clone()));
         let what = format!("{fault:?}, sticky {sticky}, call {at}");
         match engine.run(&world.workflow(SCENE), &RunOptions::default(), &mut []) {
@@ -72,7 +78,9 @@ fn sweep(fault: Fault, sticky: bool, step: usize) {
                 assert_eq!(outcome(&world, &summary), expected, "{what}");
             }
             Ok(_) => assert!(!harmless(fault, sticky), "{what}"),
-            Err(EngineError::Cache(_) | EngineError::Log(_)) => assert!(!harmless(fault, sticky), "{what}"),
+            Err(EngineError::Cache(_) | EngineError::Log(_)) => {
+                assert!(!harmless(fault, sticky), "{what}")
+            }
             Err(error) => panic!("{what}: {error}"),
         }
         assert_sound(&world, &expected, &what);
@@ -89,7 +97,10 @@ fn soak() -> bool {
 
 /// What a run is not even to notice.
 fn harmless(fault: Fault, sticky: bool) -> bool {
-    matches!((fault, sticky), (Fault::Short, _) | (Fault::Error(EINTR), false))
+    matches!(
+        (fault, sticky),
+        (Fault::Short, _) | (Fault::Error(EINTR), false)
+    )
 }
 
 #[test]
@@ -143,8 +154,17 @@ struct Small(AtomicU64);
 impl Hook for Small {
     fn before(&self, call: Call, _: &Path) -> Verdict {
         let room = call != Call::Write
-            || self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| room.checked_sub(1)).is_ok();
-        if room { Verdict::SkipSync } else { Verdict::Fail(io::Error::from_raw_os_error(ENOSPC)) }
+            || self
+                .0
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| {
+                    room.checked_sub(1)
+                })
+                .is_ok();
+        if room {
+            Verdict::SkipSync
+        } else {
+            Verdict::Fail(io::Error::from_raw_os_error(ENOSPC))
+        }
     }
 
     fn after(&self, _: Call, _: &Path) {}
@@ -156,10 +176,27 @@ fn a_full_disk_is_named_and_when_there_is_room_the_run_goes_on() {
     let disk = Disk::with_hook(Arc::new(Small(20.into())));
     let summary = scene::run(&world, disk);
     assert_eq!(summary.outcome, Outcome::Failed);
-    let error = summary.stages.iter().find_map(|end| end.error.clone()).unwrap();
+    let error = summary
+        .stages
+        .iter()
+        .find_map(|end| end.error.clone())
+        .unwrap();
     let place = world.config.cache.join("tmp").display().to_string();
-    assert!(error.what.starts_with(&format!("could not write {place}")), "{}", error.what);
-    assert!(error.what.ends_with(": No space left on device (os error 28)"), "{}", error.what);
-    assert_eq!(error.help, "the disk is full: free some space and run again, nothing that was finished is lost");
+    assert!(
+        error.what.starts_with(&format!("could not write {place}")),
+        "{}",
+        error.what
+    );
+    assert!(
+        error
+            .what
+            .ends_with(": No space left on device (os error 28)"),
+        "{}",
+        error.what
+    );
+    assert_eq!(
+        error.help,
+        "the disk is full: free some space and run again, nothing that was finished is lost"
+    );
     assert_sound(&world, &scene::undisturbed(), "room again");
 }

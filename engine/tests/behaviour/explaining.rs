@@ -10,7 +10,9 @@ use crate::world::{World, status};
 fn why(world: &World, text: &str, stage: &str) -> Vec<String> {
     let (_, events) = world.run_with(text, &RunOptions::default());
     let found = events.into_iter().find_map(|event| match event {
-        Event::StageStarted { stage: name, why, .. } if *name == *stage => Some(why),
+        Event::StageStarted {
+            stage: name, why, ..
+        } if *name == *stage => Some(why),
         _ => None,
     });
     found.unwrap_or_else(|| panic!("{stage} did not run"))
@@ -27,10 +29,17 @@ fn every_field_of_a_key_is_named_when_it_changes() {
     let text = "a = text(\"world\", size = 2.0)\nm = machine(a)\nf = file(\"f.txt\")\n";
     let reasons = why(&world, text, "m");
     assert_eq!(reasons.len(), 1);
-    assert!(reasons[0].starts_with("input from: ea8f163db386 -> "), "{reasons:?}");
+    assert!(
+        reasons[0].starts_with("input from: ea8f163db386 -> "),
+        "{reasons:?}"
+    );
     world.config.env.fields = vec![("threads".to_owned(), "4".to_owned())];
     assert_eq!(why(&world, text, "m"), ["machine threads: 2 -> 4"]);
-    world.config.env.fields.push(("device".to_owned(), "cpu".to_owned()));
+    world
+        .config
+        .env
+        .fields
+        .push(("device".to_owned(), "cpu".to_owned()));
     assert_eq!(why(&world, text, "m"), ["machine device: cpu is new"]);
     world.config.env.fields.remove(0);
     assert_eq!(why(&world, text, "m"), ["machine threads: 4 is gone"]);
@@ -44,7 +53,10 @@ fn every_field_of_a_key_is_named_when_it_changes() {
     assert_eq!(why(&world, text, "a"), ["op version: 1 -> 2"]);
     let text = "a = flaky(0)\nm = machine(a)\nf = file(\"f.txt\")\n";
     let reasons = why(&world, text, "a");
-    assert!(reasons.contains(&"op: text -> flaky".to_owned()), "{reasons:?}");
+    assert!(
+        reasons.contains(&"op: text -> flaky".to_owned()),
+        "{reasons:?}"
+    );
 }
 
 #[test]
@@ -53,16 +65,24 @@ fn a_result_that_was_removed_is_said_to_be() {
     let text = "a = text(\"hello\")\n";
     world.run(text);
     std::fs::remove_dir_all(world.config.cache.join("objects")).unwrap();
-    assert_eq!(why(&world, text, "a"), ["its result is no longer in the cache"]);
+    assert_eq!(
+        why(&world, text, "a"),
+        ["its result is no longer in the cache"]
+    );
     std::fs::remove_dir_all(world.config.cache.join("results")).unwrap();
-    assert_eq!(why(&world, text, "a"), ["its result is no longer in the cache"]);
+    assert_eq!(
+        why(&world, text, "a"),
+        ["its result is no longer in the cache"]
+    );
 }
 
 #[test]
 fn the_plan_is_what_the_run_does() {
     let world = World::new();
     let text = |first: &str, second: &str| {
-        format!("a = text(\"{first}\")\nb = text(\"{second}\")\nc = join(a, b)\nd = length(c)\ne = upper(b)\n")
+        format!(
+            "a = text(\"{first}\")\nb = text(\"{second}\")\nc = join(a, b)\nd = length(c)\ne = upper(b)\n"
+        )
     };
     world.run(&text("1", "2"));
     for (first, second) in [("1", "2"), ("3", "2"), ("3", "4"), ("5", "6")] {
@@ -83,7 +103,11 @@ fn the_plan_is_what_the_run_does() {
                 Status::CutOff => "cut off",
                 other => panic!("{} is {other:?}", planned.stage),
             };
-            assert!(fitting.contains(word), "{} was planned as {fitting:?} and {word}", planned.stage);
+            assert!(
+                fitting.contains(word),
+                "{} was planned as {fitting:?} and {word}",
+                planned.stage
+            );
         }
     }
 }
@@ -94,12 +118,31 @@ fn the_plan_takes_the_ledgers_word_as_the_run_does() {
     let world = World::new();
     let text = "a = text(\"hello\")\nb = upper(a)\nc = length(b)\n";
     let key = world.run(text).results["b"].key.to_string();
-    let record = world.config.cache.join("results").join(&key[..2]).join(&key);
+    let record = world
+        .config
+        .cache
+        .join("results")
+        .join(&key[..2])
+        .join(&key);
     std::fs::write(&record, "damaged").unwrap();
-    assert!(world.plan(text).iter().all(|planned| planned.fate == Fate::Reuse && planned.key.is_some()));
+    assert!(
+        world
+            .plan(text)
+            .iter()
+            .all(|planned| planned.fate == Fate::Reuse && planned.key.is_some())
+    );
     assert_eq!(status(&world.run(text), "b"), Status::Reused);
     std::fs::remove_file(&record).unwrap();
     let plan = world.plan(text);
-    assert!(matches!(plan[1].fate, Fate::Run { .. }), "{:?}", plan[1].fate);
-    assert_eq!(plan[2].fate, Fate::Unknown { after: vec!["b".into()] });
+    assert!(
+        matches!(plan[1].fate, Fate::Run { .. }),
+        "{:?}",
+        plan[1].fate
+    );
+    assert_eq!(
+        plan[2].fate,
+        Fate::Unknown {
+            after: vec!["b".into()]
+        }
+    );
 }

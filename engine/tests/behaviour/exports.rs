@@ -13,12 +13,23 @@ fn written_once_and_again_only_when_needed() {
     assert_eq!(world.read("out/b.txt"), "HELLO");
     assert_eq!(world.calls_of(EXPORT), counts([]), "it is there");
     world.write("out/b.txt", "somebody's");
-    assert_eq!(world.calls_of(EXPORT), counts([("export", 1)]), "its bytes were changed");
+    assert_eq!(
+        world.calls_of(EXPORT),
+        counts([("export", 1)]),
+        "its bytes were changed"
+    );
     assert_eq!(world.read("out/b.txt"), "HELLO");
     std::fs::remove_file(world.folder.path().join("out/b.txt")).unwrap();
-    assert_eq!(world.calls_of(EXPORT), counts([("export", 1)]), "it was removed");
+    assert_eq!(
+        world.calls_of(EXPORT),
+        counts([("export", 1)]),
+        "it was removed"
+    );
     let changed = EXPORT.replace("hello", "world");
-    assert_eq!(world.calls_of(&changed), counts([("text", 1), ("upper", 1), ("export", 1)]));
+    assert_eq!(
+        world.calls_of(&changed),
+        counts([("text", 1), ("upper", 1), ("export", 1)])
+    );
     assert_eq!(world.read("out/b.txt"), "WORLD");
 }
 
@@ -36,7 +47,13 @@ fn a_file_of_somebody_else_stays() {
     });
     let error = error.unwrap();
     let path = world.folder.path().join("out/b.txt");
-    assert_eq!(error.what, format!("{} exists and was not written by `export b`", path.display()));
+    assert_eq!(
+        error.what,
+        format!(
+            "{} exists and was not written by `export b`",
+            path.display()
+        )
+    );
     assert_eq!(error.help, "move it away, or export to another path");
 }
 
@@ -45,7 +62,16 @@ fn a_damaged_result_is_noticed_before_it_is_written_and_the_next_run_makes_it_ag
     let world = World::new();
     let first = world.run(EXPORT);
     let object = first.results.get("b").unwrap().output.to_string();
-    std::fs::write(world.config.cache.join("objects").join(&object[..2]).join(&object), "HELLO?").unwrap();
+    std::fs::write(
+        world
+            .config
+            .cache
+            .join("objects")
+            .join(&object[..2])
+            .join(&object),
+        "HELLO?",
+    )
+    .unwrap();
     assert_eq!(world.calls_of(EXPORT), counts([]), "nothing reads it");
     std::fs::remove_file(world.folder.path().join("out/b.txt")).unwrap();
     let (summary, events) = world.run_with(EXPORT, &RunOptions::default());
@@ -55,9 +81,15 @@ fn a_damaged_result_is_noticed_before_it_is_written_and_the_next_run_makes_it_ag
         _ => None,
     });
     let error = error.unwrap();
-    assert_eq!(error.what, format!("the object {} is missing or damaged", &object[..12]));
+    assert_eq!(
+        error.what,
+        format!("the object {} is missing or damaged", &object[..12])
+    );
     assert_eq!(error.help, "run again: it is made anew");
     assert!(!world.folder.path().join("out/b.txt").exists());
-    assert_eq!(world.calls_of(EXPORT), counts([("upper", 1), ("export", 1)]));
+    assert_eq!(
+        world.calls_of(EXPORT),
+        counts([("upper", 1), ("export", 1)])
+    );
     assert_eq!(world.read("out/b.txt"), "HELLO");
 }

@@ -10,7 +10,10 @@ fn a_failure_names_itself_and_what_it_holds_up() {
     let summary = world.run("a = flaky(5)\nb = upper(a)\nc = length(b)\n");
     assert_eq!(summary.outcome, Outcome::Failed);
     let error = end(&summary, "a").error.clone().unwrap();
-    assert_eq!((error.what.as_str(), error.help.as_str()), ("it does not work yet", "try once more"));
+    assert_eq!(
+        (error.what.as_str(), error.help.as_str()),
+        ("it does not work yet", "try once more")
+    );
     let error = end(&summary, "c").error.clone().unwrap();
     assert_eq!(error.what, "`b`, which it needs, has no result");
     assert_eq!(error.help, "mend `b` and run again");
@@ -23,10 +26,18 @@ fn retries_go_on_until_it_works() {
     let (summary, events) = world.run_with("@retries(2) a = flaky(1)\n", &RunOptions::default());
     assert_eq!(summary.outcome, Outcome::Done);
     let again = events.iter().filter_map(|event| match event {
-        Event::Retrying { what, attempt, wait_ms, .. } => Some((what.as_str(), *attempt, *wait_ms)),
+        Event::Retrying {
+            what,
+            attempt,
+            wait_ms,
+            ..
+        } => Some((what.as_str(), *attempt, *wait_ms)),
         _ => None,
     });
-    assert_eq!(again.collect::<Vec<_>>(), [("it does not work yet", 2, 1000)]);
+    assert_eq!(
+        again.collect::<Vec<_>>(),
+        [("it does not work yet", 2, 1000)]
+    );
     assert_eq!(world.calls.take(), counts([("flaky", 2)]));
 }
 
@@ -34,22 +45,35 @@ fn retries_go_on_until_it_works() {
 fn keep_going_runs_what_does_not_need_it() {
     let world = World::new();
     let text = "a = flaky(9)\nb = upper(a)\nc = text(\"c\")\nd = upper(c)\ne = length(d)\n";
-    let options = RunOptions { keep_going: true, ..RunOptions::default() };
+    let options = RunOptions {
+        keep_going: true,
+        ..RunOptions::default()
+    };
     let (summary, _) = world.run_with(text, &options);
     assert_eq!(summary.outcome, Outcome::Failed);
     assert_eq!(status(&summary, "e"), Status::Ran);
     assert_eq!(status(&summary, "b"), Status::Skipped);
     let again = world.run(text);
-    assert!(["c", "d", "e"].iter().all(|stage| matches!(status(&again, stage), Status::Reused | Status::Interrupted)));
+    assert!(
+        ["c", "d", "e"]
+            .iter()
+            .all(|stage| matches!(status(&again, stage), Status::Reused | Status::Interrupted))
+    );
 }
 
 #[test]
 fn a_panic_is_a_bug_report_and_not_a_lost_run() {
     let world = World::new();
-    let options = RunOptions { keep_going: true, ..RunOptions::default() };
+    let options = RunOptions {
+        keep_going: true,
+        ..RunOptions::default()
+    };
     let (summary, _) = world.run_with("a = panicking()\nb = text(\"b\")\n", &options);
     let error = end(&summary, "a").error.clone().unwrap();
-    assert_eq!(error.what, "op `panicking` panicked: an index is out of bounds");
+    assert_eq!(
+        error.what,
+        "op `panicking` panicked: an index is out of bounds"
+    );
     assert_eq!(error.help, "this is a bug in the op: please report it");
     assert_eq!(status(&summary, "b"), Status::Ran);
 }
@@ -76,7 +100,9 @@ fn asked_to_stop_it_says_what_is_left() {
             }
             stop.ask();
         });
-        world.run_with("a = text(\"a\")\nw = waiting()\nz = upper(w)\n", &options).0
+        world
+            .run_with("a = text(\"a\")\nw = waiting()\nz = upper(w)\n", &options)
+            .0
     });
     assert_eq!(summary.outcome, Outcome::Interrupted);
     assert_eq!(status(&summary, "w"), Status::Interrupted);
@@ -89,8 +115,17 @@ fn a_missing_file_is_named() {
     let world = World::new();
     let summary = world.run("a = file(\"gone.txt\")\n");
     let error = end(&summary, "a").error.clone().unwrap();
-    assert_eq!(error.what, format!("there is no file {}", world.folder.path().join("gone.txt").display()));
-    assert_eq!(error.help, "check the path; it is relative to the workflow's folder");
+    assert_eq!(
+        error.what,
+        format!(
+            "there is no file {}",
+            world.folder.path().join("gone.txt").display()
+        )
+    );
+    assert_eq!(
+        error.help,
+        "check the path; it is relative to the workflow's folder"
+    );
 }
 
 #[test]
@@ -106,9 +141,16 @@ fn a_budget_for_bad_items_is_kept() {
         error.what,
         "1 of 10 items could not be used, more than @max_bad(0.09) allows; the first: `bad` cannot be shouted"
     );
-    assert_eq!(error.help, "mend the items, or raise @max_bad if so many may be left out");
+    assert_eq!(
+        error.help,
+        "mend the items, or raise @max_bad if so many may be left out"
+    );
     world.calls.take();
     let summary = world.run(&text("0.1"));
     assert_eq!(summary.outcome, Outcome::Done);
-    assert_eq!(world.calls.take(), counts([]), "what was worked out is not worked out again");
+    assert_eq!(
+        world.calls.take(),
+        counts([]),
+        "what was worked out is not worked out again"
+    );
 }

@@ -41,7 +41,11 @@ fn version_1() {
         assert_eq!(world.run(WORKFLOW).outcome, Outcome::Done);
         for folder in ["objects", "results", "units", "ledgers", "version"] {
             let (from, to) = (world.config.cache.join(folder), fixture().join(folder));
-            if from.is_dir() { copy(&from, &to) } else { drop(fs::copy(from, to)) }
+            if from.is_dir() {
+                copy(&from, &to)
+            } else {
+                drop(fs::copy(from, to))
+            }
         }
         return;
     }
@@ -49,14 +53,37 @@ fn version_1() {
     fs::remove_file(world.config.cache.join("README.md")).unwrap();
     let report = scene::verify(&world);
     assert_eq!(report.damage, []);
-    assert!(report.records >= 9 && report.other_versions == 0 && report.groups >= 1, "{report:?}");
-    assert!(world.plan(WORKFLOW).iter().all(|planned| planned.fate == Fate::Reuse));
+    assert!(
+        report.records >= 9 && report.other_versions == 0 && report.groups >= 1,
+        "{report:?}"
+    );
+    assert!(
+        world
+            .plan(WORKFLOW)
+            .iter()
+            .all(|planned| planned.fate == Fate::Reuse)
+    );
     let summary = world.run(WORKFLOW);
-    assert!(summary.stages.iter().all(|end| end.status == Status::Reused), "{:#?}", summary.stages);
+    assert!(
+        summary
+            .stages
+            .iter()
+            .all(|end| end.status == Status::Reused),
+        "{:#?}",
+        summary.stages
+    );
     assert!(world.calls.take().is_empty());
     // Units outlive the record of their stage.
     let key = summary.results["s"].key.to_string();
-    fs::remove_file(world.config.cache.join("results").join(&key[..2]).join(&key)).unwrap();
+    fs::remove_file(
+        world
+            .config
+            .cache
+            .join("results")
+            .join(&key[..2])
+            .join(&key),
+    )
+    .unwrap();
     fs::remove_dir_all(world.config.cache.join("ledgers")).unwrap();
     assert_eq!(world.run(WORKFLOW).outcome, Outcome::Done);
     assert_eq!(world.calls.take().get("unit"), None);

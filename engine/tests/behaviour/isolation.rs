@@ -20,14 +20,21 @@ fn child() {
 
 fn engine(world: &World) -> Engine {
     let program: PathBuf = std::env::current_exe().unwrap();
-    let args = ["isolation::child", "--exact", "--nocapture"].map(Into::into).to_vec();
+    let args = ["isolation::child", "--exact", "--nocapture"]
+        .map(Into::into)
+        .to_vec();
     world.engine().with_isolation(Isolation { program, args })
 }
 
 fn run(world: &World, text: &str) -> (Summary, Vec<Event>) {
     let mut heard = Heard::default();
-    let options = RunOptions { keep_going: true, ..RunOptions::default() };
-    let summary = engine(world).run(&world.workflow(text), &options, &mut [&mut heard]).unwrap();
+    let options = RunOptions {
+        keep_going: true,
+        ..RunOptions::default()
+    };
+    let summary = engine(world)
+        .run(&world.workflow(text), &options, &mut [&mut heard])
+        .unwrap();
     (summary, heard.0)
 }
 
@@ -46,15 +53,30 @@ fn it_comes_to_the_same() {
     assert_eq!(summary.outcome, Outcome::Done, "{:#?}", summary.stages);
     let expected = here.run(&text(""));
     for stage in ["b", "out", "all", "t"] {
-        assert_eq!(summary.results[stage].output, expected.results[stage].output, "{stage}");
+        assert_eq!(
+            summary.results[stage].output, expected.results[stage].output,
+            "{stage}"
+        );
     }
     assert_eq!(end(&summary, "out").units, end(&expected, "out").units);
-    let steps = events.iter().filter(|event| matches!(event, Event::Metric { .. }));
+    let steps = events
+        .iter()
+        .filter(|event| matches!(event, Event::Metric { .. }));
     assert_eq!(steps.count(), 30, "what a child says is heard");
     let again = apart.run(&text(""));
-    assert!(again.stages.iter().all(|end| end.status == Status::Reused), "where it ran does not matter");
-    assert_eq!(apart.run(&text("").replace("30", "40")).outcome, Outcome::Done);
-    assert_eq!(apart.calls.take().get("step"), Some(&10), "the final state of a child is gone on from");
+    assert!(
+        again.stages.iter().all(|end| end.status == Status::Reused),
+        "where it ran does not matter"
+    );
+    assert_eq!(
+        apart.run(&text("").replace("30", "40")).outcome,
+        Outcome::Done
+    );
+    assert_eq!(
+        apart.calls.take().get("step"),
+        Some(&10),
+        "the final state of a child is gone on from"
+    );
 }
 
 #[test]
@@ -63,7 +85,10 @@ fn an_abort_is_survived() {
     let (summary, _) = run(&world, "@isolate a = crashing()\nb = text(\"b\")\n");
     let error = end(&summary, "a").error.clone().unwrap();
     assert_eq!(error.what, "the process of `a` aborted");
-    assert_eq!(error.help, "look at what it wrote to the terminal; where memory ran out, give it less work at a time");
+    assert_eq!(
+        error.help,
+        "look at what it wrote to the terminal; where memory ran out, give it less work at a time"
+    );
     assert_eq!(status(&summary, "b"), Status::Ran);
 }
 
@@ -71,7 +96,10 @@ fn an_abort_is_survived() {
 fn a_panic_in_a_child_is_a_bug_report_as_well() {
     let (summary, _) = run(&World::new(), "@isolate a = panicking()\n");
     let error = end(&summary, "a").error.clone().unwrap();
-    assert_eq!(error.what, "op `panicking` panicked: an index is out of bounds");
+    assert_eq!(
+        error.what,
+        "op `panicking` panicked: an index is out of bounds"
+    );
 }
 
 #[test]
@@ -92,9 +120,16 @@ fn one_that_takes_more_than_its_memory_is_stopped_and_others_are_not() {
     let (summary, _) = run(&world, text);
     assert!(started.elapsed() < Duration::from_secs(30));
     let error = end(&summary, "greedy").error.clone().unwrap();
-    let took = error.what.strip_prefix("it took ").and_then(|rest| rest.split_once("MiB of memory, more than its "));
+    let took = error
+        .what
+        .strip_prefix("it took ")
+        .and_then(|rest| rest.split_once("MiB of memory, more than its "));
     let (took, limit) = took.unwrap_or_else(|| panic!("{}", error.what));
-    assert!((129..1000).contains(&took.parse::<u64>().unwrap()) && limit == "@memory(128MiB)", "{}", error.what);
+    assert!(
+        (129..1000).contains(&took.parse::<u64>().unwrap()) && limit == "@memory(128MiB)",
+        "{}",
+        error.what
+    );
     assert_eq!(error.help, "raise @memory, or give it less work at a time");
     assert_eq!(status(&summary, "modest"), Status::Ran);
 }

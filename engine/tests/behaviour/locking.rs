@@ -14,7 +14,10 @@ fn lock(world: &World, text: &str) -> Locked {
 }
 
 fn run(world: &World, text: &str, locked: &Locked) -> blip_engine::Summary {
-    let options = RunOptions { locked: Some(locked.clone()), ..RunOptions::default() };
+    let options = RunOptions {
+        locked: Some(locked.clone()),
+        ..RunOptions::default()
+    };
     world.run_with(text, &options).0
 }
 
@@ -29,8 +32,14 @@ fn a_locked_run_refuses_to_deviate_and_says_where() {
     assert_eq!(summary.outcome, Outcome::Failed);
     assert_eq!(world.calls.take(), counts([]), "nothing ran");
     let error = end(&summary, "a").error.clone().unwrap();
-    assert_eq!(error.what, "it deviates from the lock file: argument value: \"hello\" -> \"world\"");
-    assert_eq!(error.help, "undo the change, or run without --locked to accept it");
+    assert_eq!(
+        error.what,
+        "it deviates from the lock file: argument value: \"hello\" -> \"world\""
+    );
+    assert_eq!(
+        error.help,
+        "undo the change, or run without --locked to accept it"
+    );
     assert_eq!(status(&summary, "b"), Status::Skipped);
     let summary = run(&world, &format!("{CHAIN}d = upper(c)\n"), &locked);
     let error = end(&summary, "d").error.clone().unwrap();
@@ -48,7 +57,10 @@ fn a_locked_run_on_an_empty_cache_gives_the_same_bytes_or_fails() {
     let summary = run(&elsewhere, CHAIN, &locked);
     let error = end(&summary, "c").error.clone().unwrap();
     let given = world.run(CHAIN).results["c"].output.short();
-    assert_eq!(error.what, format!("it gave {given}, not {} as in the lock file", other.short()));
+    assert_eq!(
+        error.what,
+        format!("it gave {given}, not {} as in the lock file", other.short())
+    );
 }
 
 #[test]
@@ -61,7 +73,10 @@ fn the_file_changes_where_a_result_does() {
     };
     let before = text(lock(&world, CHAIN));
     let after = text(lock(&world, &CHAIN.replace("hello", "world")));
-    let changed: Vec<&str> = after.lines().filter(|line| !before.contains(line)).collect();
+    let changed: Vec<&str> = after
+        .lines()
+        .filter(|line| !before.contains(line))
+        .collect();
     assert_eq!(
         changed.len(),
         5,
@@ -76,15 +91,37 @@ fn two_runs_are_compared_field_by_field() {
     let first = world.run(text);
     let mut heard = crate::world::Heard::default();
     let workflow = world.workflow_set(&format!("{text}d = upper(c)\n"), &[("word", "world")]);
-    let second = world.engine().run(&workflow, &RunOptions::default(), &mut [&mut heard]).unwrap();
+    let second = world
+        .engine()
+        .run(&workflow, &RunOptions::default(), &mut [&mut heard])
+        .unwrap();
     let reader = world.engine().reader();
     let log = |run: &str| reader.log(run).unwrap();
     let found = diff(&reader, &log(&first.run), &log(&second.run));
-    assert_eq!(found.params.iter().map(ToString::to_string).collect::<Vec<_>>(), ["word: \"hello\" -> \"world\""]);
-    assert_eq!((found.only_old.len(), found.only_new), (0, vec!["d".into()]));
-    let stages: Vec<(&str, bool)> = found.stages.iter().map(|stage| (&*stage.stage, stage.other_result())).collect();
+    assert_eq!(
+        found
+            .params
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        ["word: \"hello\" -> \"world\""]
+    );
+    assert_eq!(
+        (found.only_old.len(), found.only_new),
+        (0, vec!["d".into()])
+    );
+    let stages: Vec<(&str, bool)> = found
+        .stages
+        .iter()
+        .map(|stage| (&*stage.stage, stage.other_result()))
+        .collect();
     assert_eq!(stages, [("a", true), ("b", true), ("c", false)]);
-    let fields: Vec<String> = found.stages[0].fields.iter().flatten().map(ToString::to_string).collect();
+    let fields: Vec<String> = found.stages[0]
+        .fields
+        .iter()
+        .flatten()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(fields, ["argument value: \"hello\" -> \"world\""]);
     assert_eq!(diff(&reader, &log(&second.run), &log(&second.run)).same, 4);
 }
@@ -95,10 +132,21 @@ fn a_trace_has_a_bar_for_every_stage_that_ran() {
     let path = world.folder.path().join("trace.json");
     for expected in [vec!["a", "b", "c"], vec![]] {
         let mut trace = ChromeTrace::create(&path).unwrap();
-        world.engine().run(&world.workflow(CHAIN), &RunOptions::default(), &mut [&mut trace]).unwrap();
+        world
+            .engine()
+            .run(
+                &world.workflow(CHAIN),
+                &RunOptions::default(),
+                &mut [&mut trace],
+            )
+            .unwrap();
         trace.finish().unwrap();
-        let events: Vec<serde_json::Value> = serde_json::from_str(&world.read("trace.json")).unwrap();
-        let bars = events.iter().filter(|event| event["ph"] == "X").map(|event| event["name"].as_str().unwrap());
+        let events: Vec<serde_json::Value> =
+            serde_json::from_str(&world.read("trace.json")).unwrap();
+        let bars = events
+            .iter()
+            .filter(|event| event["ph"] == "X")
+            .map(|event| event["name"].as_str().unwrap());
         assert_eq!(bars.collect::<Vec<_>>(), expected);
     }
 }

@@ -15,13 +15,27 @@ fn one_changed_item_costs_one_unit() {
     let world = World::new();
     world.write("a.txt", &numbered(0..1000));
     let first = world.run(MAP);
-    assert_eq!(world.calls.take(), counts([("lines", 1), ("load", 1), ("unit", 1000), ("show", 1)]));
-    world.write("a.txt", &numbered(0..1000).replace("line 500\n", "line five hundred\n"));
+    assert_eq!(
+        world.calls.take(),
+        counts([("lines", 1), ("load", 1), ("unit", 1000), ("show", 1)])
+    );
+    world.write(
+        "a.txt",
+        &numbered(0..1000).replace("line 500\n", "line five hundred\n"),
+    );
     let second = world.run(MAP);
-    assert_eq!(world.calls.take(), counts([("lines", 1), ("load", 1), ("unit", 1), ("show", 1)]));
+    assert_eq!(
+        world.calls.take(),
+        counts([("lines", 1), ("load", 1), ("unit", 1), ("show", 1)])
+    );
     let units = end(&second, "out").units.as_ref().unwrap();
-    assert_eq!((units.total, units.reused, units.computed, units.bad), (1000, 999, 1, 0));
-    let changed = world.text(&first, "all").replace("LINE 500!0", "LINE FIVE HUNDRED!0");
+    assert_eq!(
+        (units.total, units.reused, units.computed, units.bad),
+        (1000, 999, 1, 0)
+    );
+    let changed = world
+        .text(&first, "all")
+        .replace("LINE 500!0", "LINE FIVE HUNDRED!0");
     let mut expected: Vec<&str> = changed.lines().collect();
     expected.sort_unstable();
     assert_eq!(world.text(&second, "all"), expected.join("\n"));
@@ -32,7 +46,10 @@ fn other_shards_and_another_order_leave_no_trace() {
     let world = World::new();
     world.write("a.txt", &numbered(0..600));
     world.run(MAP);
-    let mut lines: Vec<String> = numbered(0..600).lines().map(|line| format!("{line}\n")).collect();
+    let mut lines: Vec<String> = numbered(0..600)
+        .lines()
+        .map(|line| format!("{line}\n"))
+        .collect();
     lines.reverse();
     world.write("a.txt", &lines[..7].concat());
     world.write("b.txt", &lines[7..400].concat());
@@ -52,7 +69,10 @@ fn partly_known_and_clean_runs_give_equal_bytes() {
     }
     clean.write("a.txt", &numbered(0..700));
     let (grown, clean) = (grown.run(MAP), clean.run(MAP));
-    assert_eq!(grown.results.get("out").unwrap().output, clean.results.get("out").unwrap().output);
+    assert_eq!(
+        grown.results.get("out").unwrap().output,
+        clean.results.get("out").unwrap().output
+    );
 }
 
 #[test]
@@ -60,14 +80,25 @@ fn the_plan_says_how_many_units_are_missing() {
     let world = World::new();
     world.write("a.txt", &numbered(0..20));
     world.run("in = lines(\"*.txt\")\n");
-    let fate = |world: &World, stage: &str| world.plan(MAP).into_iter().find(|one| *one.stage == *stage).unwrap().fate;
-    let Fate::Run { units, .. } = fate(&world, "out") else { panic!("it is known already") };
+    let fate = |world: &World, stage: &str| {
+        world
+            .plan(MAP)
+            .into_iter()
+            .find(|one| *one.stage == *stage)
+            .unwrap()
+            .fate
+    };
+    let Fate::Run { units, .. } = fate(&world, "out") else {
+        panic!("it is known already")
+    };
     assert_eq!(units, Some((20, 20)));
     world.run(MAP);
     assert_eq!(fate(&world, "out"), Fate::Reuse);
     world.write("a.txt", &numbered(0..25));
     world.run("in = lines(\"*.txt\")\n");
-    let Fate::Run { units, .. } = fate(&world, "out") else { panic!("it is known already") };
+    let Fate::Run { units, .. } = fate(&world, "out") else {
+        panic!("it is known already")
+    };
     assert_eq!(units, Some((5, 25)));
 }
 
@@ -89,8 +120,17 @@ fn a_map_without_one_good_item_fails() {
     let summary = world.run(MAP);
     assert_eq!(summary.outcome, Outcome::Failed);
     let error = end(&summary, "out").error.clone().unwrap();
-    assert!(error.what.starts_with("none of the 2 items could be used; the first: `bad "), "{}", error.what);
-    assert_eq!(error.help, "the input is not what this op needs: look at a few of its items");
+    assert!(
+        error
+            .what
+            .starts_with("none of the 2 items could be used; the first: `bad "),
+        "{}",
+        error.what
+    );
+    assert_eq!(
+        error.help,
+        "the input is not what this op needs: look at a few of its items"
+    );
 }
 
 #[test]

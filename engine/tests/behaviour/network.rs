@@ -29,10 +29,24 @@ impl Hook for Mounted {
 /// Runs on such a disk; gives the warnings.
 fn run(world: &World, file_system: FileSystem) -> Vec<String> {
     let mut heard = Heard::default();
-    let engine = world.engine().with_disk(Disk::with_hook(Arc::new(Mounted(file_system))));
-    let summary = engine.run(&world.workflow(MAP), &RunOptions::default(), &mut [&mut heard]).unwrap();
+    let engine = world
+        .engine()
+        .with_disk(Disk::with_hook(Arc::new(Mounted(file_system))));
+    let summary = engine
+        .run(
+            &world.workflow(MAP),
+            &RunOptions::default(),
+            &mut [&mut heard],
+        )
+        .unwrap();
     assert_eq!(summary.outcome, Outcome::Done, "{:#?}", summary.stages);
-    let warning = |event| if let Event::Warning { text, .. } = event { Some(text) } else { None };
+    let warning = |event| {
+        if let Event::Warning { text, .. } = event {
+            Some(text)
+        } else {
+            None
+        }
+    };
     heard.0.into_iter().filter_map(warning).collect()
 }
 
@@ -53,7 +67,11 @@ fn sled_is_not_opened_and_every_run_says_so_once() {
     world.write("lines.txt", "one\ntwo\nthree\n");
     run(&world, FileSystem::Network("NFS"));
     let grown = counts([("lines", 1), ("load", 1), ("unit", 1), ("show", 1)]);
-    assert_eq!(world.calls.take(), grown, "what is known is found without an index on the disk");
+    assert_eq!(
+        world.calls.take(),
+        grown,
+        "what is known is found without an index on the disk"
+    );
 }
 
 #[test]

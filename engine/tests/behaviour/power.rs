@@ -62,10 +62,22 @@ fn id(path: &Path) -> Option<Id> {
 
 fn listing(folder: &Path) -> Names {
     let entry = |entry: fs::DirEntry| {
-        let kind = if entry.path().is_dir() { Kind::Folder } else { Kind::File };
-        Some((entry.file_name().into_string().ok()?, (id(&entry.path())?, kind)))
+        let kind = if entry.path().is_dir() {
+            Kind::Folder
+        } else {
+            Kind::File
+        };
+        Some((
+            entry.file_name().into_string().ok()?,
+            (id(&entry.path())?, kind),
+        ))
     };
-    fs::read_dir(folder).into_iter().flatten().flatten().filter_map(entry).collect()
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(entry)
+        .collect()
 }
 
 fn walk(folder: &Path, found: &mut BTreeMap<Id, Arc<Names>>) {
@@ -83,7 +95,10 @@ impl Hook for Model {
     fn before(&self, call: Call, _: &Path) -> Verdict {
         let started = Instant::now();
         while self.busy.swap(true, Ordering::SeqCst) {
-            assert!(started.elapsed() < Duration::from_secs(60), "a call failed in a run without faults");
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "a call failed in a run without faults"
+            );
             std::thread::yield_now();
         }
         if matches!(call, Call::SyncFile | Call::SyncFolder) {
@@ -111,7 +126,10 @@ impl Model {
     fn take(&self) {
         let mut live = BTreeMap::new();
         walk(&self.base, &mut live);
-        let picture = Picture { live, ..self.now.lock().unwrap().clone() };
+        let picture = Picture {
+            live,
+            ..self.now.lock().unwrap().clone()
+        };
         self.pictures.lock().unwrap().push(picture);
     }
 }
@@ -130,13 +148,20 @@ impl Picture {
                 Rest::Lost => true,
                 Rest::Names => false,
                 Rest::Any(seed) => {
-                    Digest::parts("cut", &[&[seed], place.as_os_str().as_encoded_bytes()]).as_bytes()[0] < 128
+                    Digest::parts("cut", &[&[seed], place.as_os_str().as_encoded_bytes()])
+                        .as_bytes()[0]
+                        < 128
                 }
             };
-            match if synced { durable.get(name) } else { live.get(name) } {
+            match if synced {
+                durable.get(name)
+            } else {
+                live.get(name)
+            } {
                 Some((id, Kind::Folder)) => self.lay_out(*id, &place, rest),
                 Some((id, Kind::File)) => {
-                    fs::write(&place, self.contents.get(id).map_or(&[][..], |bytes| bytes)).unwrap();
+                    fs::write(&place, self.contents.get(id).map_or(&[][..], |bytes| bytes))
+                        .unwrap();
                 }
                 None => {}
             }
@@ -167,7 +192,11 @@ fn survives(rest: Rest) {
     };
     for (number, picture) in pictures.iter().enumerate() {
         lay_out(picture, rest);
-        assert_sound(&world, &expected, &format!("{rest:?}, moment {number} of {}", pictures.len()));
+        assert_sound(
+            &world,
+            &expected,
+            &format!("{rest:?}, moment {number} of {}", pictures.len()),
+        );
     }
     // What is on the disk at the end is everything: the model does not simply forget.
     lay_out(pictures.last().unwrap(), Rest::Lost);

@@ -42,7 +42,11 @@ fn text(nodes: &[Node]) -> String {
     let mut written = "t0 = text(\"start\")\nl0 = lines(\"lines.txt\")\n".to_owned();
     let (mut texts, mut sets) = (1, 1);
     for (kind, first, second) in nodes {
-        let (one, two, set) = (usize::from(*first) % texts, usize::from(*second) % texts, usize::from(*first) % sets);
+        let (one, two, set) = (
+            usize::from(*first) % texts,
+            usize::from(*second) % texts,
+            usize::from(*first) % sets,
+        );
         let (is_text, call) = match kind % 8 {
             0 => (true, format!("text(\"{first}\")")),
             1 => (true, format!("upper(t{one})")),
@@ -53,7 +57,11 @@ fn text(nodes: &[Node]) -> String {
             6 => (true, format!("show(l{set})")),
             _ => (true, format!("parcel(t{one})")),
         };
-        let (name, number) = if is_text { ('t', &mut texts) } else { ('l', &mut sets) };
+        let (name, number) = if is_text {
+            ('t', &mut texts)
+        } else {
+            ('l', &mut sets)
+        };
         writeln!(written, "{name}{number} = {call}").unwrap();
         *number += 1;
     }
@@ -61,17 +69,28 @@ fn text(nodes: &[Node]) -> String {
 }
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    let mut entries: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .collect();
     entries.sort();
     for path in entries {
-        if path.is_dir() { files(&path, found) } else { found.push(path) }
+        if path.is_dir() {
+            files(&path, found)
+        } else {
+            found.push(path)
+        }
     }
 }
 
 /// A file of the cache, if there is one; not its version, which is tested elsewhere.
 fn pick(world: &World, number: u16) -> Option<PathBuf> {
     let mut found = Vec::new();
-    for folder in ["objects", "results", "units", "files", "ledgers", "maps", "exports"] {
+    for folder in [
+        "objects", "results", "units", "files", "ledgers", "maps", "exports",
+    ] {
         files(&world.config.cache.join(folder), &mut found);
     }
     (!found.is_empty()).then(|| found.swap_remove(usize::from(number) % found.len()))
@@ -102,29 +121,54 @@ fn apply(world: &mut World, nodes: &mut [Node], edit: &Edit) {
         Edit::Version(number) => {
             let name = ["upper", "join", "shout", "show"][usize::from(*number) % 4];
             let op = Arc::clone(world.ops.op(name).unwrap());
-            world.ops = world.ops.clone().with(Op { version: op.version + 1, ..Op::clone(&op) });
+            world.ops = world.ops.clone().with(Op {
+                version: op.version + 1,
+                ..Op::clone(&op)
+            });
         }
-        Edit::Delete(number) => drop(pick(world, *number).map(|path| fs::remove_file(path).unwrap())),
+        Edit::Delete(number) => {
+            drop(pick(world, *number).map(|path| fs::remove_file(path).unwrap()))
+        }
         Edit::Damage(number) => {
             if let Some(path) = pick(world, *number) {
                 fs::write(path, "damaged").unwrap();
-                scene::engine(world).verify(Level::Full, &RunOptions::default()).unwrap();
+                scene::engine(world)
+                    .verify(Level::Full, &RunOptions::default())
+                    .unwrap();
             }
         }
         Edit::Fault(calls) => {
             let disk = Disk::with_hook(Arc::new(Failing(i64::from(*calls).into())));
             // Whatever comes of it.
-            drop(world.engine().with_disk(disk).run(&world.workflow(&text(nodes)), &RunOptions::default(), &mut []));
+            drop(world.engine().with_disk(disk).run(
+                &world.workflow(&text(nodes)),
+                &RunOptions::default(),
+                &mut [],
+            ));
         }
         Edit::Collect => {
-            let options = Collect { keep_runs: 1, min_age: None, max_bytes: None, dry_run: false };
+            let options = Collect {
+                keep_runs: 1,
+                min_age: None,
+                max_bytes: None,
+                dry_run: false,
+            };
             scene::engine(world).collect(&options, true).unwrap();
         }
     }
 }
 
 fn write_lines(world: &World, number: u8) {
-    let line = |place: u8| format!("line {}", if place < 4 { place } else { place.wrapping_mul(number) });
+    let line = |place: u8| {
+        format!(
+            "line {}",
+            if place < 4 {
+                place
+            } else {
+                place.wrapping_mul(number)
+            }
+        )
+    };
     let lines: BTreeSet<String> = (0..9).map(line).collect();
     let lines: Vec<String> = lines.into_iter().collect();
     world.write("lines.txt", &lines.join("\n"));
@@ -136,22 +180,49 @@ fn check(world: &World, nodes: &[Node], what: &str) {
     let reader = world.engine().reader();
     let mut records = Vec::new();
     files(&world.config.cache.join("results"), &mut records);
-    let keys = records.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok());
+    let keys = records
+        .iter()
+        .filter_map(|path| path.file_name()?.to_str()?.parse().ok());
     let known: BTreeSet<blip_engine::Digest> = keys.filter(|key| reader.is_whole(key)).collect();
-    let summary = scene::engine(world).run(&workflow, &RunOptions::default(), &mut []).unwrap();
-    assert_eq!(summary.outcome, Outcome::Done, "{what}: {:#?}", summary.stages);
-    for end in summary.stages.iter().filter(|end| end.status == Status::Ran) {
-        assert!(!known.contains(&end.key.unwrap()), "{what}: `{}` ran although its key was known", end.stage);
+    let summary = scene::engine(world)
+        .run(&workflow, &RunOptions::default(), &mut [])
+        .unwrap();
+    assert_eq!(
+        summary.outcome,
+        Outcome::Done,
+        "{what}: {:#?}",
+        summary.stages
+    );
+    for end in summary
+        .stages
+        .iter()
+        .filter(|end| end.status == Status::Ran)
+    {
+        assert!(
+            !known.contains(&end.key.unwrap()),
+            "{what}: `{}` ran although its key was known",
+            end.stage
+        );
     }
     let mut clean = World::in_memory();
     clean.ops = world.ops.clone();
     clean.write("lines.txt", &world.read("lines.txt"));
-    let expected = scene::engine(&clean).run(&clean.workflow(&text(nodes)), &RunOptions::default(), &mut []).unwrap();
+    let expected = scene::engine(&clean)
+        .run(
+            &clean.workflow(&text(nodes)),
+            &RunOptions::default(),
+            &mut [],
+        )
+        .unwrap();
     assert_eq!(expected.outcome, Outcome::Done, "{what}");
     assert!(summary.results.keys().eq(expected.results.keys()), "{what}");
     for (stage, finished) in &expected.results {
         let bytes = |world: &World, digest| world.engine().reader().object(digest).unwrap();
-        assert_eq!(bytes(world, &summary.results[stage].output), bytes(&clean, &finished.output), "{what}: {stage}");
+        assert_eq!(
+            bytes(world, &summary.results[stage].output),
+            bytes(&clean, &finished.output),
+            "{what}: {stage}"
+        );
     }
 }
 
@@ -168,7 +239,11 @@ fn edits() -> impl Strategy<Value = Edit> {
 }
 
 fn cases() -> u32 {
-    if std::env::var_os("BLIP_SOAK").is_some() { 1000 } else { 24 }
+    if std::env::var_os("BLIP_SOAK").is_some() {
+        1000
+    } else {
+        24
+    }
 }
 
 proptest! {

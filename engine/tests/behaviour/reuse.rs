@@ -14,7 +14,10 @@ const CHAIN: &str = "a = text(\"hello\")\nb = upper(a)\nc = length(b)\n";
 #[test]
 fn a_second_run_runs_nothing() {
     let world = World::new();
-    assert_eq!(world.calls_of(CHAIN), counts([("text", 1), ("upper", 1), ("length", 1)]));
+    assert_eq!(
+        world.calls_of(CHAIN),
+        counts([("text", 1), ("upper", 1), ("length", 1)])
+    );
     let again = world.run(CHAIN);
     assert_eq!(world.calls.take(), counts([]));
     assert!(again.stages.iter().all(|end| end.status == Status::Reused));
@@ -26,7 +29,13 @@ fn what_was_looked_up_for_another_workflow_is_not_used() {
     let world = World::new();
     world.run(CHAIN);
     let ahead = Some(world.engine().look_ahead("other.blip"));
-    let (again, _) = world.run_with(CHAIN, &RunOptions { ahead, ..RunOptions::default() });
+    let (again, _) = world.run_with(
+        CHAIN,
+        &RunOptions {
+            ahead,
+            ..RunOptions::default()
+        },
+    );
     assert!(again.stages.iter().all(|end| end.status == Status::Reused));
 }
 
@@ -35,10 +44,22 @@ fn what_was_looked_up_before_its_run_is_let_go_with_the_run() {
     let world = World::new();
     world.run(CHAIN);
     let ahead = world.engine().look_ahead("toy.blip");
-    let (again, _) = world.run_with(CHAIN, &RunOptions { ahead: Some(ahead.clone()), ..RunOptions::default() });
+    let (again, _) = world.run_with(
+        CHAIN,
+        &RunOptions {
+            ahead: Some(ahead.clone()),
+            ..RunOptions::default()
+        },
+    );
     assert!(again.stages.iter().all(|end| end.status == Status::Reused));
-    Cache::open(&world.config.cache, IndexKind::Memory, Disk::default(), Access::Alone, |_| false)
-        .expect("with the run the look is over");
+    Cache::open(
+        &world.config.cache,
+        IndexKind::Memory,
+        Disk::default(),
+        Access::Alone,
+        |_| false,
+    )
+    .expect("with the run the look is over");
     drop(ahead);
 }
 
@@ -46,13 +67,22 @@ fn what_was_looked_up_before_its_run_is_let_go_with_the_run() {
 fn stages_that_a_workflow_has_no_more_are_forgotten_also_where_nothing_else_is_new() {
     let world = World::new();
     world.run(CHAIN);
-    assert_eq!(world.calls_of("a = text(\"hello\")\nb = upper(a)\n"), counts([]));
+    assert_eq!(
+        world.calls_of("a = text(\"hello\")\nb = upper(a)\n"),
+        counts([])
+    );
     let ledger = world.engine().reader().ledger("toy.blip");
-    assert_eq!(ledger.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        ledger.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        ["a", "b"]
+    );
     // Here `b` is but another name of the stage.
     world.run("a = text(\"hello\")\nb = text(\"hello\")\n");
     let ledger = world.engine().reader().ledger("toy.blip");
-    assert_eq!(ledger.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(
+        ledger.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        ["a"]
+    );
 }
 
 #[test]
@@ -63,7 +93,11 @@ fn steps_have_names_that_nobody_else_has() {
     let graph = &workflow.graph;
     assert_eq!(graph.names(), ["p", "p/text", "p/upper", "p/upper.2"]);
     let inputs = |name: &str| -> Vec<&str> {
-        graph.inputs(graph.find(name).unwrap()).iter().map(|(_, input)| &*graph.node(*input).name).collect()
+        graph
+            .inputs(graph.find(name).unwrap())
+            .iter()
+            .map(|(_, input)| &*graph.node(*input).name)
+            .collect()
     };
     assert_eq!(
         (inputs("p/upper"), inputs("p/upper.2"), inputs("p")),
@@ -98,12 +132,16 @@ fn another_workflow_shares_results() {
 #[test]
 fn equal_bytes_cut_off_what_lies_below_within_the_run() {
     let world = World::new();
-    let with = |word: &str| format!("a = text(\"{word}\")\nb = length(a)\nc = upper(b)\nd = join(c, c)\n");
+    let with =
+        |word: &str| format!("a = text(\"{word}\")\nb = length(a)\nc = upper(b)\nd = join(c, c)\n");
     world.run(&with("hello"));
     let summary = world.run(&with("world"));
     assert_eq!(world.calls.take(), counts([("text", 1), ("length", 1)]));
     let ends = ["a", "b", "c", "d"].map(|stage| status(&summary, stage));
-    assert_eq!(ends, [Status::Ran, Status::Ran, Status::CutOff, Status::CutOff]);
+    assert_eq!(
+        ends,
+        [Status::Ran, Status::Ran, Status::CutOff, Status::CutOff]
+    );
     assert_eq!(end(&summary, "d").count, None);
 }
 
@@ -115,10 +153,17 @@ fn contents_of_files_count_and_their_times_and_names_do_not() {
     world.run(&text("one.txt"));
     world.write("one.txt", "hello");
     world.write("two.txt", "hello");
-    assert_eq!(world.calls_of(&text("one.txt")), counts([]), "written again with equal bytes");
+    assert_eq!(
+        world.calls_of(&text("one.txt")),
+        counts([]),
+        "written again with equal bytes"
+    );
     assert_eq!(world.calls_of(&text("two.txt")), counts([]), "another name");
     world.write("one.txt", "HELLO");
-    assert_eq!(world.calls_of(&text("one.txt")), counts([("file", 1), ("upper", 1)]));
+    assert_eq!(
+        world.calls_of(&text("one.txt")),
+        counts([("file", 1), ("upper", 1)])
+    );
     let summary = world.run(&text("one.txt"));
     assert_eq!(world.text(&summary, "b"), "HELLO");
 }
@@ -137,7 +182,11 @@ fn composed_ops_are_stages_of_their_own() {
     let world = World::new();
     world.run("a = upper(text(\"hello\"))\n");
     let summary = world.run("p = pair(text(\"hello\"))\n");
-    assert_eq!(world.calls.take(), counts([("length", 1)]), "the first step was known from elsewhere");
+    assert_eq!(
+        world.calls.take(),
+        counts([("length", 1)]),
+        "the first step was known from elsewhere"
+    );
     assert_eq!(status(&summary, "p/upper"), Status::Reused);
     assert_eq!(world.text(&summary, "p"), "5");
 }
@@ -145,13 +194,25 @@ fn composed_ops_are_stages_of_their_own() {
 #[test]
 fn only_what_is_asked_for_runs() {
     let world = World::new();
-    let options = RunOptions { targets: vec!["b".to_owned()], ..RunOptions::default() };
+    let options = RunOptions {
+        targets: vec!["b".to_owned()],
+        ..RunOptions::default()
+    };
     let (summary, _) = world.run_with(CHAIN, &options);
     assert_eq!(world.calls.take(), counts([("text", 1), ("upper", 1)]));
     assert_eq!(summary.outcome, Outcome::Done);
-    let options = RunOptions { targets: vec!["nope".to_owned()], ..RunOptions::default() };
-    let error = world.engine().run(&world.workflow(CHAIN), &options, &mut []).unwrap_err();
-    assert_eq!(error.to_string(), "the workflow has no stage or export `nope`");
+    let options = RunOptions {
+        targets: vec!["nope".to_owned()],
+        ..RunOptions::default()
+    };
+    let error = world
+        .engine()
+        .run(&world.workflow(CHAIN), &options, &mut [])
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the workflow has no stage or export `nope`"
+    );
     assert_eq!(error.help(), "it has a, b, c");
 }
 
@@ -176,8 +237,16 @@ fn what_is_gone_or_empty_is_made_again_and_nothing_else() {
             let path = world.config.cache.join(folder).join(&name[..2]).join(&name);
             for (number, way) in ways.iter().enumerate() {
                 way(&path);
-                assert_eq!(world.calls_of(&text), counts([(op, 1)]), "{folder} of {stage}, way {number}");
-                assert_eq!(world.calls_of(&text), counts([]), "{folder} of {stage}, way {number}");
+                assert_eq!(
+                    world.calls_of(&text),
+                    counts([(op, 1)]),
+                    "{folder} of {stage}, way {number}"
+                );
+                assert_eq!(
+                    world.calls_of(&text),
+                    counts([]),
+                    "{folder} of {stage}, way {number}"
+                );
             }
         }
     }
@@ -189,7 +258,16 @@ fn a_damaged_result_is_noticed_when_it_is_read_and_made_again() {
     let world = World::new();
     let first = world.run(CHAIN);
     let object = first.results.get("b").unwrap().output.to_string();
-    fs::write(world.config.cache.join("objects").join(&object[..2]).join(&object), "HELLO?").unwrap();
+    fs::write(
+        world
+            .config
+            .cache
+            .join("objects")
+            .join(&object[..2])
+            .join(&object),
+        "HELLO?",
+    )
+    .unwrap();
     let longer = format!("{CHAIN}d = join(b, c)\n");
     let summary = world.run(&longer);
     assert_eq!(summary.outcome, Outcome::Done);
@@ -210,7 +288,11 @@ fn two_engines_live_in_one_process() {
     std::thread::scope(|scope| {
         for engine in [&engine, &same] {
             let workflow = one.workflow(CHAIN);
-            scope.spawn(move || engine.run(&workflow, &RunOptions::default(), &mut []).unwrap());
+            scope.spawn(move || {
+                engine
+                    .run(&workflow, &RunOptions::default(), &mut [])
+                    .unwrap()
+            });
         }
     });
     assert_eq!(one.calls.take(), counts([]));

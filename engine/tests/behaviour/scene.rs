@@ -55,8 +55,11 @@ pub(crate) fn fill(world: &World) {
 
 /// Everything that a run of the scene gives: results by stage, and what was exported.
 pub(crate) fn outcome(world: &World, summary: &Summary) -> BTreeMap<String, String> {
-    let mut found: BTreeMap<String, String> =
-        summary.results.iter().map(|(stage, finished)| (stage.to_string(), finished.output.to_string())).collect();
+    let mut found: BTreeMap<String, String> = summary
+        .results
+        .iter()
+        .map(|(stage, finished)| (stage.to_string(), finished.output.to_string()))
+        .collect();
     for name in ["out/w.txt", "out/t.txt"] {
         found.insert(name.to_owned(), world.read(name));
     }
@@ -73,7 +76,9 @@ pub(crate) fn undisturbed() -> BTreeMap<String, String> {
 
 pub(crate) fn run(world: &World, disk: Disk) -> Summary {
     let engine = world.engine().with_disk(disk);
-    engine.run(&world.workflow(SCENE), &RunOptions::default(), &mut []).unwrap()
+    engine
+        .run(&world.workflow(SCENE), &RunOptions::default(), &mut [])
+        .unwrap()
 }
 
 pub(crate) fn engine(world: &World) -> Engine {
@@ -81,20 +86,37 @@ pub(crate) fn engine(world: &World) -> Engine {
 }
 
 pub(crate) fn verify(world: &World) -> Report {
-    engine(world).verify(Level::Full, &RunOptions::default()).unwrap()
+    engine(world)
+        .verify(Level::Full, &RunOptions::default())
+        .unwrap()
 }
 
 /// Whatever happened to the cache before: nothing in it is damaged, and a run gives what an undisturbed one gives.
 pub(crate) fn assert_sound(world: &World, expected: &BTreeMap<String, String>, what: &str) {
     let report = verify(world);
     assert_eq!(report.damage, [], "{what}");
-    assert_eq!(report.strangers, [""; 0].map(std::path::PathBuf::from), "{what}");
+    assert_eq!(
+        report.strangers,
+        [""; 0].map(std::path::PathBuf::from),
+        "{what}"
+    );
     let summary = run(world, unsynced());
-    assert_eq!(summary.outcome, Outcome::Done, "{what}: {:#?}", summary.stages);
+    assert_eq!(
+        summary.outcome,
+        Outcome::Done,
+        "{what}: {:#?}",
+        summary.stages
+    );
     assert_eq!(outcome(world, &summary), *expected, "{what}");
-    let left: Vec<_> = std::fs::read_dir(world.config.cache.join("tmp")).unwrap().flatten().collect();
+    let left: Vec<_> = std::fs::read_dir(world.config.cache.join("tmp"))
+        .unwrap()
+        .flatten()
+        .collect();
     assert!(left.is_empty(), "{what}: {left:?}");
-    let mut out: Vec<_> = std::fs::read_dir(world.folder.path().join("out")).unwrap().flatten().collect();
+    let mut out: Vec<_> = std::fs::read_dir(world.folder.path().join("out"))
+        .unwrap()
+        .flatten()
+        .collect();
     out.sort_by_key(std::fs::DirEntry::file_name);
     let out: Vec<_> = out.iter().map(std::fs::DirEntry::file_name).collect();
     assert_eq!(out, ["t.txt", "w.txt"], "{what}");

@@ -15,7 +15,10 @@ use crate::world::{World, counts, end, status};
 const READ: &str = "a = file(\"a.txt\")\nb = upper(a)\n";
 
 fn set_modified(world: &World, time: SystemTime) {
-    let file = File::options().write(true).open(world.folder.path().join("a.txt")).unwrap();
+    let file = File::options()
+        .write(true)
+        .open(world.folder.path().join("a.txt"))
+        .unwrap();
     file.set_modified(time).unwrap();
 }
 
@@ -35,7 +38,11 @@ fn other_content_of_the_same_length_and_time_is_noticed() {
         assert_eq!(world.calls_of(READ), counts([("file", 1), ("upper", 1)]));
         // Put in its place by a rename, as editors and rsync do.
         world.write("b.txt", "there");
-        fs::rename(world.folder.path().join("b.txt"), world.folder.path().join("a.txt")).unwrap();
+        fs::rename(
+            world.folder.path().join("b.txt"),
+            world.folder.path().join("a.txt"),
+        )
+        .unwrap();
         set_modified(&world, time);
         let summary = world.run(READ);
         assert_eq!(world.text(&summary, "b"), "THERE");
@@ -63,8 +70,15 @@ fn a_file_without_bytes_is_a_file() {
     let world = World::new();
     world.write("a.txt", "");
     let summary = world.run(READ);
-    assert_eq!((summary.outcome, world.text(&summary, "b")), (Outcome::Done, String::new()));
-    assert_eq!(world.calls_of(READ), counts([]), "its result has no bytes, and is there");
+    assert_eq!(
+        (summary.outcome, world.text(&summary, "b")),
+        (Outcome::Done, String::new())
+    );
+    assert_eq!(
+        world.calls_of(READ),
+        counts([]),
+        "its result has no bytes, and is there"
+    );
     assert_eq!(scene::verify(&world).damage, []);
     world.write("a.txt", "hello");
     let summary = world.run(READ);
@@ -91,12 +105,24 @@ fn a_file_that_changes_while_a_stage_reads_it_fails_the_stage() {
     let path = world.folder.path().join("a.txt");
     let engine: Engine = world.engine();
     let mut meddler = Meddler(path.clone());
-    let summary = engine.run(&world.workflow(READ), &RunOptions::default(), &mut [&mut meddler]).unwrap();
+    let summary = engine
+        .run(
+            &world.workflow(READ),
+            &RunOptions::default(),
+            &mut [&mut meddler],
+        )
+        .unwrap();
     let error = end(&summary, "a").error.clone().unwrap();
-    assert_eq!(error.what, format!("{} changed while `a` read it", path.display()));
+    assert_eq!(
+        error.what,
+        format!("{} changed while `a` read it", path.display())
+    );
     assert_eq!(error.help, "run again when nothing writes to it any more");
     let summary = world.run("a = file(\"a.txt\")\n");
-    assert_eq!((status(&summary, "a"), world.text(&summary, "a")), (Status::Ran, "HELLO".to_owned()));
+    assert_eq!(
+        (status(&summary, "a"), world.text(&summary, "a")),
+        (Status::Ran, "HELLO".to_owned())
+    );
 }
 
 #[test]
@@ -118,6 +144,9 @@ fn a_file_that_grows_while_it_is_digested_is_refused() {
         done.store(true, Ordering::SeqCst);
         error.unwrap()
     });
-    assert_eq!(error.to_string(), format!("{} changed while it was read", path.display()));
+    assert_eq!(
+        error.to_string(),
+        format!("{} changed while it was read", path.display())
+    );
     assert_eq!(error.help(), "run again when nothing writes to it any more");
 }

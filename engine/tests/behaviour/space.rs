@@ -7,7 +7,12 @@ use blip_engine::{Event, Outcome, RunOptions, Status};
 
 use crate::world::{World, counts, status};
 
-const ALL: Collect = Collect { keep_runs: 1, min_age: None, max_bytes: None, dry_run: false };
+const ALL: Collect = Collect {
+    keep_runs: 1,
+    min_age: None,
+    max_bytes: None,
+    dry_run: false,
+};
 
 fn collect(world: &World, options: &Collect) -> Collected {
     world.engine().collect(options, false).unwrap()
@@ -20,7 +25,9 @@ fn chain(word: &str) -> String {
 fn reasons(world: &World, text: &str, stage: &str) -> Vec<String> {
     let (_, events) = world.run_with(text, &RunOptions::default());
     let why = events.into_iter().find_map(|event| match event {
-        Event::StageStarted { stage: name, why, .. } if *name == *stage => Some(why),
+        Event::StageStarted {
+            stage: name, why, ..
+        } if *name == *stage => Some(why),
         _ => None,
     });
     why.unwrap()
@@ -33,8 +40,18 @@ fn what_the_last_runs_hold_stays() {
         world.run(&chain(word));
     }
     let before = world.engine().disk_use().unwrap();
-    let plan = collect(&world, &Collect { dry_run: true, ..ALL });
-    assert_eq!(world.engine().disk_use().unwrap(), before, "a dry run removes nothing");
+    let plan = collect(
+        &world,
+        &Collect {
+            dry_run: true,
+            ..ALL
+        },
+    );
+    assert_eq!(
+        world.engine().disk_use().unwrap(),
+        before,
+        "a dry run removes nothing"
+    );
     let done = collect(&world, &ALL);
     assert_eq!(plan.results, done.results);
     assert_eq!((done.results.len(), done.rooted), (6, 3));
@@ -56,13 +73,21 @@ fn pinned_and_exported_results_stay() {
     world.run(&chain("newest"));
     collect(&world, &ALL);
     assert_eq!(world.calls_of(&chain("pinned")), counts([]));
-    assert_eq!(world.calls_of("a = text(\"exported\")\nb = upper(a)\n").get("upper"), None);
+    assert_eq!(
+        world
+            .calls_of("a = text(\"exported\")\nb = upper(a)\n")
+            .get("upper"),
+        None
+    );
     world.engine().pin(&pinned.run, false).unwrap();
     world.run(&chain("newest"));
     collect(&world, &ALL);
     assert_eq!(world.calls_of(&chain("pinned")).get("upper"), Some(&1));
     let error = world.engine().pin("nope", true).unwrap_err().to_string();
-    assert!(error.starts_with("could not use the cache ") && error.contains("/runs/nope: "), "{error}");
+    assert!(
+        error.starts_with("could not use the cache ") && error.contains("/runs/nope: "),
+        "{error}"
+    );
 }
 
 #[test]
@@ -72,10 +97,28 @@ fn a_budget_removes_what_is_cheap_to_make_again_first() {
     world.run(&format!("large = text(\"{large}\")\nsmall = text(\"s\")\n"));
     world.run("other = text(\"o\")\n");
     let used = world.engine().disk_use().unwrap().total().bytes;
-    let done = collect(&world, &Collect { max_bytes: Some(used), ..ALL });
+    let done = collect(
+        &world,
+        &Collect {
+            max_bytes: Some(used),
+            ..ALL
+        },
+    );
     assert_eq!(done.results, [], "it fits");
-    let done = collect(&world, &Collect { max_bytes: Some(used - 5_000), ..ALL });
-    assert_eq!(done.results.iter().map(|result| result.stage.as_str()).collect::<Vec<_>>(), ["large"]);
+    let done = collect(
+        &world,
+        &Collect {
+            max_bytes: Some(used - 5_000),
+            ..ALL
+        },
+    );
+    assert_eq!(
+        done.results
+            .iter()
+            .map(|result| result.stage.as_str())
+            .collect::<Vec<_>>(),
+        ["large"]
+    );
     assert!(done.bytes_after <= used - 5_000);
 }
 
@@ -84,9 +127,21 @@ fn young_results_stay_when_an_age_is_given() {
     let world = World::new();
     world.run(&chain("one"));
     world.run(&chain("seven"));
-    let done = collect(&world, &Collect { min_age: Some(Duration::from_secs(3600)), ..ALL });
+    let done = collect(
+        &world,
+        &Collect {
+            min_age: Some(Duration::from_secs(3600)),
+            ..ALL
+        },
+    );
     assert_eq!(done.results, []);
-    let done = collect(&world, &Collect { min_age: Some(Duration::ZERO), ..ALL });
+    let done = collect(
+        &world,
+        &Collect {
+            min_age: Some(Duration::ZERO),
+            ..ALL
+        },
+    );
     assert_eq!(done.results.len(), 3);
 }
 
@@ -95,21 +150,41 @@ fn collecting_at_any_time_changes_no_result() {
     let (collected, clean) = (World::new(), World::new());
     let text = |word: &str, lines: &str| {
         let map = format!("in = lines(\"{lines}\")\nout = shout(in)\nall = show(out)\n");
-        format!("{}{map}t = train(b, steps = 20)\nend = join(c, all, t)\n", chain(word))
+        format!(
+            "{}{map}t = train(b, steps = 20)\nend = join(c, all, t)\n",
+            chain(word)
+        )
     };
     for world in [&collected, &clean] {
         world.write("a.txt", "one\ntwo\nbad\n");
         world.write("b.txt", "three\nfour\n");
     }
-    let steps = [("one", "a.txt"), ("two", "*.txt"), ("one", "a.txt"), ("one", "b.txt"), ("two", "*.txt")];
+    let steps = [
+        ("one", "a.txt"),
+        ("two", "*.txt"),
+        ("one", "a.txt"),
+        ("one", "b.txt"),
+        ("two", "*.txt"),
+    ];
     let budgets = [Some(0), None, Some(3_000), None, Some(0)];
     for ((word, lines), max_bytes) in steps.into_iter().zip(budgets) {
         let text = text(word, lines);
         let summary = collected.run(&text);
         assert_eq!(summary.outcome, Outcome::Done);
-        assert_eq!(collected.text(&summary, "end"), clean.text(&clean.run(&text), "end"));
+        assert_eq!(
+            collected.text(&summary, "end"),
+            clean.text(&clean.run(&text), "end")
+        );
         let min_age = max_bytes.map(|_| Duration::ZERO);
-        collect(&collected, &Collect { keep_runs: 0, min_age, max_bytes, dry_run: false });
+        collect(
+            &collected,
+            &Collect {
+                keep_runs: 0,
+                min_age,
+                max_bytes,
+                dry_run: false,
+            },
+        );
         let again = collected.run(&text);
         assert_eq!(status(&again, "end"), Status::Ran, "nothing was kept");
     }

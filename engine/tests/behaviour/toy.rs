@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use blip_engine::digest::Digest;
 use blip_engine::{
-    ExportOp, ExportSummary, Item, MapOp, MapWorker, Op, OpError, OpSet, Output, StageCtx, UnitResult, Work,
+    ExportOp, ExportSummary, Item, MapOp, MapWorker, Op, OpError, OpSet, Output, StageCtx,
+    UnitResult, Work,
 };
 use blip_grammar::{Arg, ExportFormat, Signature, Type};
 
@@ -15,7 +16,11 @@ const TEXT: Type = Type::Named("Text");
 const LINES: Type = Type::Named("Lines");
 
 pub(crate) fn ops(calls: &Calls) -> OpSet {
-    let format = ExportFormat { name: "txt", accepts: &[TEXT, LINES], doc: "The bytes as they are." };
+    let format = ExportFormat {
+        name: "txt",
+        accepts: &[TEXT, LINES],
+        doc: "The bytes as they are.",
+    };
     let export = {
         let calls = calls.clone();
         ExportOp {
@@ -30,10 +35,37 @@ pub(crate) fn ops(calls: &Calls) -> OpSet {
             }),
         }
     };
-    let ops = [text(calls), upper(calls), length(calls), join(calls), file(calls), machine(calls)];
-    let failing = [flaky(calls), panicking(), waiting(calls), pair(), crashing(), stubborn(), hungry()];
-    let data = [counted(calls), lines(calls), shout(calls), show(calls), train(calls), parcel(calls), slow(calls)];
-    ops.into_iter().chain(failing).chain(data).fold(OpSet::new(), OpSet::with).with_export(export)
+    let ops = [
+        text(calls),
+        upper(calls),
+        length(calls),
+        join(calls),
+        file(calls),
+        machine(calls),
+    ];
+    let failing = [
+        flaky(calls),
+        panicking(),
+        waiting(calls),
+        pair(),
+        crashing(),
+        stubborn(),
+        hungry(),
+    ];
+    let data = [
+        counted(calls),
+        lines(calls),
+        shout(calls),
+        show(calls),
+        train(calls),
+        parcel(calls),
+        slow(calls),
+    ];
+    ops.into_iter()
+        .chain(failing)
+        .chain(data)
+        .fold(OpSet::new(), OpSet::with)
+        .with_export(export)
 }
 
 fn input(name: &'static str) -> Arg {
@@ -63,40 +95,58 @@ fn text(calls: &Calls) -> Op {
 fn upper(calls: &Calls) -> Op {
     let calls = calls.clone();
     let threads = Arg::with_default("threads", Type::Int, "1", "how many").neutral();
-    Op::run(Signature::stage("upper", TEXT, "Upper case.").arg(input("from")).arg(threads), 1, move |ctx| {
-        calls.count("upper");
-        put(ctx, &read(ctx, "from")?.to_uppercase())
-    })
+    Op::run(
+        Signature::stage("upper", TEXT, "Upper case.")
+            .arg(input("from"))
+            .arg(threads),
+        1,
+        move |ctx| {
+            calls.count("upper");
+            put(ctx, &read(ctx, "from")?.to_uppercase())
+        },
+    )
 }
 
 fn length(calls: &Calls) -> Op {
     let calls = calls.clone();
-    Op::run(Signature::stage("length", TEXT, "How long a text is.").arg(input("from")), 1, move |ctx| {
-        calls.count("length");
-        put(ctx, &read(ctx, "from")?.len().to_string())
-    })
+    Op::run(
+        Signature::stage("length", TEXT, "How long a text is.").arg(input("from")),
+        1,
+        move |ctx| {
+            calls.count("length");
+            put(ctx, &read(ctx, "from")?.len().to_string())
+        },
+    )
 }
 
 fn join(calls: &Calls) -> Op {
     let calls = calls.clone();
-    Op::run(Signature::stage("join", TEXT, "Joins.").arg(input("parts").variadic()), 1, move |ctx| {
-        calls.count("join");
-        let mut parts = Vec::new();
-        for part in ctx.inputs("parts")? {
-            parts.extend(ctx.read(&part.digest)?);
-        }
-        Ok(Output::of(ctx.put(&parts)?))
-    })
+    Op::run(
+        Signature::stage("join", TEXT, "Joins.").arg(input("parts").variadic()),
+        1,
+        move |ctx| {
+            calls.count("join");
+            let mut parts = Vec::new();
+            for part in ctx.inputs("parts")? {
+                parts.extend(ctx.read(&part.digest)?);
+            }
+            Ok(Output::of(ctx.put(&parts)?))
+        },
+    )
 }
 
 fn file(calls: &Calls) -> Op {
     let calls = calls.clone();
-    let signature = Signature::stage("file", TEXT, "Files.").arg(Arg::required("path", Type::Path, "which"));
+    let signature =
+        Signature::stage("file", TEXT, "Files.").arg(Arg::required("path", Type::Path, "which"));
     let op = Op::run(signature, 1, move |ctx| {
         calls.count("file");
         let mut bytes = Vec::new();
         for source in ctx.sources() {
-            bytes.extend(fs::read(&source.path).map_err(|error| OpError::failed(error.to_string(), "look"))?);
+            bytes.extend(
+                fs::read(&source.path)
+                    .map_err(|error| OpError::failed(error.to_string(), "look"))?,
+            );
         }
         Ok(Output::of(ctx.put(&bytes)?))
     });
@@ -106,13 +156,17 @@ fn file(calls: &Calls) -> Op {
 /// The text through a file that is moved into the cache.
 fn parcel(calls: &Calls) -> Op {
     let calls = calls.clone();
-    Op::run(Signature::stage("parcel", TEXT, "By file.").arg(input("from")), 1, move |ctx| {
-        calls.count("parcel");
-        let path = ctx.scratch().join("parcel");
-        fs::write(&path, format!("<{}>", read(ctx, "from")?))
-            .map_err(|error| OpError::failed(error.to_string(), "look"))?;
-        Ok(Output::of(ctx.put_file(&path)?))
-    })
+    Op::run(
+        Signature::stage("parcel", TEXT, "By file.").arg(input("from")),
+        1,
+        move |ctx| {
+            calls.count("parcel");
+            let path = ctx.scratch().join("parcel");
+            fs::write(&path, format!("<{}>", read(ctx, "from")?))
+                .map_err(|error| OpError::failed(error.to_string(), "look"))?;
+            Ok(Output::of(ctx.put_file(&path)?))
+        },
+    )
 }
 
 /// The text after some time, during which it can be interrupted.
@@ -134,10 +188,14 @@ fn slow(calls: &Calls) -> Op {
 
 fn machine(calls: &Calls) -> Op {
     let calls = calls.clone();
-    let op = Op::run(Signature::stage("machine", TEXT, "Numeric.").arg(input("from")), 1, move |ctx| {
-        calls.count("machine");
-        put(ctx, &read(ctx, "from")?)
-    });
+    let op = Op::run(
+        Signature::stage("machine", TEXT, "Numeric.").arg(input("from")),
+        1,
+        move |ctx| {
+            calls.count("machine");
+            put(ctx, &read(ctx, "from")?)
+        },
+    );
     op.numeric()
 }
 
@@ -159,14 +217,20 @@ fn flaky(calls: &Calls) -> Op {
 /// Another text each time it is called in a world, as an op that is not deterministic gives.
 fn counted(calls: &Calls) -> Op {
     let calls = calls.clone();
-    Op::run(Signature::stage("counted", TEXT, "Counts."), 1, move |ctx| {
-        let count = calls.count("counted");
-        put(ctx, &format!("call {count}"))
-    })
+    Op::run(
+        Signature::stage("counted", TEXT, "Counts."),
+        1,
+        move |ctx| {
+            let count = calls.count("counted");
+            put(ctx, &format!("call {count}"))
+        },
+    )
 }
 
 fn panicking() -> Op {
-    Op::run(Signature::stage("panicking", TEXT, "Panics."), 1, |_| panic!("an index is out of bounds"))
+    Op::run(Signature::stage("panicking", TEXT, "Panics."), 1, |_| {
+        panic!("an index is out of bounds")
+    })
 }
 
 /// Waits until it is told to stop; with `seen` it says so to the counter first.
@@ -183,7 +247,9 @@ fn waiting(calls: &Calls) -> Op {
 
 /// Takes its process with it.
 fn crashing() -> Op {
-    Op::run(Signature::stage("crashing", TEXT, "Aborts."), 1, |_| std::process::abort())
+    Op::run(Signature::stage("crashing", TEXT, "Aborts."), 1, |_| {
+        std::process::abort()
+    })
 }
 
 /// Does not look whether it should stop.
@@ -196,35 +262,67 @@ fn stubborn() -> Op {
 
 /// Takes so many MiB of memory, and holds them for a while.
 fn hungry() -> Op {
-    let signature = Signature::stage("hungry", TEXT, "Takes memory.").arg(Arg::required("mib", Type::Int, "how many"));
+    let signature = Signature::stage("hungry", TEXT, "Takes memory.").arg(Arg::required(
+        "mib",
+        Type::Int,
+        "how many",
+    ));
     Op::run(signature, 1, |ctx| {
-        let held: Vec<Vec<u8>> = (0..ctx.args().count("mib")?).map(|_| vec![1; 1 << 20]).collect();
-        std::thread::sleep(Duration::from_millis(if held.len() > 100 { 60_000 } else { 300 }));
+        let held: Vec<Vec<u8>> = (0..ctx.args().count("mib")?)
+            .map(|_| vec![1; 1 << 20])
+            .collect();
+        std::thread::sleep(Duration::from_millis(if held.len() > 100 {
+            60_000
+        } else {
+            300
+        }));
         put(ctx, &held.len().to_string())
     })
 }
 
 /// A composed op: the length of the upper case.
 fn pair() -> Op {
-    Op::compose(Signature::stage("pair", TEXT, "Two steps.").arg(input("from")), |args| {
-        let upper = [("from", args.get("from").cloned()), ("threads", Some(blip_grammar::Value::Int(1)))];
-        let first = upper.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        vec![
-            blip_engine::Step { op: "upper", args: first, previous: None },
-            blip_engine::Step { op: "length", args: blip_grammar::Arguments::default(), previous: Some("from") },
-        ]
-    })
+    Op::compose(
+        Signature::stage("pair", TEXT, "Two steps.").arg(input("from")),
+        |args| {
+            let upper = [
+                ("from", args.get("from").cloned()),
+                ("threads", Some(blip_grammar::Value::Int(1))),
+            ];
+            let first = upper
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect();
+            vec![
+                blip_engine::Step {
+                    op: "upper",
+                    args: first,
+                    previous: None,
+                },
+                blip_engine::Step {
+                    op: "length",
+                    args: blip_grammar::Arguments::default(),
+                    previous: Some("from"),
+                },
+            ]
+        },
+    )
 }
 
 /// A dataset with an item for every line.
 fn lines(calls: &Calls) -> Op {
     let calls = calls.clone();
-    let signature = Signature::stage("lines", LINES, "Lines.").arg(Arg::required("path", Type::Path, "which files"));
+    let signature = Signature::stage("lines", LINES, "Lines.").arg(Arg::required(
+        "path",
+        Type::Path,
+        "which files",
+    ));
     let op = Op::run(signature, 1, move |ctx| {
         calls.count("lines");
         let mut writer = ctx.dataset_writer();
         for source in ctx.sources() {
-            let text = fs::read_to_string(&source.path).map_err(|error| OpError::failed(error.to_string(), "look"))?;
+            let text = fs::read_to_string(&source.path)
+                .map_err(|error| OpError::failed(error.to_string(), "look"))?;
             for line in text.lines() {
                 writer.add(Digest::of(line.as_bytes()), line.as_bytes().to_vec())?;
             }
@@ -245,12 +343,21 @@ fn shout(calls: &Calls) -> Op {
     let calls = calls.clone();
     let signature = Signature::stage("shout", LINES, "Shouts.")
         .arg(Arg::required("lines", LINES, "the lines"))
-        .arg(Arg::with_default("mark", Type::Str, "\"!\"", "what follows"))
+        .arg(Arg::with_default(
+            "mark",
+            Type::Str,
+            "\"!\"",
+            "what follows",
+        ))
         .arg(Arg::with_default("copies", Type::Int, "1", "how often").within(1.0, 100.0));
     Op::map(signature, 1, move |ctx| {
         let args = ctx.args();
         let (mark, copies) = (args.text("mark")?.to_owned(), args.count("copies")?);
-        Ok(Box::new(Shout { calls: calls.clone(), mark, copies }))
+        Ok(Box::new(Shout {
+            calls: calls.clone(),
+            mark,
+            copies,
+        }))
     })
 }
 
@@ -260,7 +367,9 @@ impl MapOp for Shout {
     }
 
     fn units(&self, item: &Item) -> Result<Vec<Digest>, OpError> {
-        Ok((0..self.copies).map(|copy| Digest::parts("toy", &[&item.payload, &copy.to_be_bytes()])).collect())
+        Ok((0..self.copies)
+            .map(|copy| Digest::parts("toy", &[&item.payload, &copy.to_be_bytes()]))
+            .collect())
     }
 
     fn beyond_units(&self) -> &'static [&'static str] {
@@ -273,7 +382,10 @@ impl MapOp for Shout {
 
     fn worker(&self, _: &StageCtx) -> Result<Box<dyn MapWorker>, OpError> {
         self.calls.count("load");
-        Ok(Box::new(Shouter { calls: self.calls.clone(), mark: self.mark.clone() }))
+        Ok(Box::new(Shouter {
+            calls: self.calls.clone(),
+            mark: self.mark.clone(),
+        }))
     }
 
     fn assemble(&self, _: &Item, results: &[UnitResult]) -> Result<Vec<u8>, OpError> {
@@ -300,13 +412,20 @@ impl MapWorker for Shouter {
             }
             UnitResult::Ok(format!("{}{}{at}", line.to_uppercase(), self.mark).into_bytes())
         };
-        Ok(work.iter().map(|work| work.missing.iter().map(|at| unit(&work.item, at)).collect()).collect())
+        Ok(work
+            .iter()
+            .map(|work| work.missing.iter().map(|at| unit(&work.item, at)).collect())
+            .collect())
     }
 }
 
 fn show(calls: &Calls) -> Op {
     let calls = calls.clone();
-    let signature = Signature::stage("show", TEXT, "All lines.").arg(Arg::required("lines", LINES, "the lines"));
+    let signature = Signature::stage("show", TEXT, "All lines.").arg(Arg::required(
+        "lines",
+        LINES,
+        "the lines",
+    ));
     Op::run(signature, 1, move |ctx| {
         calls.count("show");
         let mut lines = Vec::new();
@@ -337,7 +456,9 @@ fn train(calls: &Calls) -> Op {
         };
         if let Some(checkpoint) = newest {
             let text = fs::read_to_string(checkpoint.folder.join("state")).unwrap_or_default();
-            state = text.parse().map_err(|_| OpError::Bug("a checkpoint without a state".to_owned()))?;
+            state = text
+                .parse()
+                .map_err(|_| OpError::Bug("a checkpoint without a state".to_owned()))?;
             done = checkpoint.step;
         }
         while done < steps {
@@ -345,7 +466,13 @@ fn train(calls: &Calls) -> Op {
             done += 1;
             calls.count("step");
             std::thread::sleep(pause);
-            ctx.metric(done, &[("loss", 1.0 / f64::from(u32::try_from(done).unwrap_or(u32::MAX)))]);
+            ctx.metric(
+                done,
+                &[(
+                    "loss",
+                    1.0 / f64::from(u32::try_from(done).unwrap_or(u32::MAX)),
+                )],
+            );
             if ctx.checkpoints().due(done) || done == steps {
                 ctx.checkpoints().save(done, |folder| {
                     fs::write(folder.join("state"), state.to_string())

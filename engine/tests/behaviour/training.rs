@@ -25,20 +25,38 @@ fn an_interrupted_stage_goes_on_from_its_checkpoint() {
     for at in [20, 50] {
         let options = RunOptions::default();
         let mut stop = StopAt(at, options.stop.clone());
-        let summary = world.engine().run(&world.workflow(TRAIN), &options, &mut [&mut stop]).unwrap();
+        let summary = world
+            .engine()
+            .run(&world.workflow(TRAIN), &options, &mut [&mut stop])
+            .unwrap();
         if summary.outcome == Outcome::Done {
             break;
         }
         assert_eq!(status(&summary, "t"), Status::Interrupted);
-        assert!(world.calls.take().get("step").is_some_and(|steps| *steps >= 1));
+        assert!(
+            world
+                .calls
+                .take()
+                .get("step")
+                .is_some_and(|steps| *steps >= 1)
+        );
     }
     let summary = world.run(TRAIN);
     assert_eq!(summary.outcome, Outcome::Done);
-    assert!(world.calls.take().get("step").is_none_or(|steps| *steps < 100));
+    assert!(
+        world
+            .calls
+            .take()
+            .get("step")
+            .is_none_or(|steps| *steps < 100)
+    );
     assert_eq!(world.text(&summary, "t"), clean.text(&undisturbed, "t"));
     assert!(
         !world.config.cache.join("checkpoints").exists() || {
-            std::fs::read_dir(world.config.cache.join("checkpoints")).unwrap().next().is_none()
+            std::fs::read_dir(world.config.cache.join("checkpoints"))
+                .unwrap()
+                .next()
+                .is_none()
         }
     );
 }
@@ -49,7 +67,11 @@ fn curves_are_kept_with_the_result() {
     let summary = world.run(TRAIN);
     assert_eq!(world.calls.take(), counts([("text", 1), ("step", 100)]));
     let record = summary.results.get("t").unwrap();
-    let (_, digest) = record.sides.iter().find(|(name, _)| name == "curves").unwrap();
+    let (_, digest) = record
+        .sides
+        .iter()
+        .find(|(name, _)| name == "curves")
+        .unwrap();
     let bytes = world.engine().reader().object(digest).unwrap();
     let curves: Vec<(u64, Vec<(String, f64)>)> = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(curves.len(), 100);

@@ -16,33 +16,66 @@ use crate::world::World;
 const MAP: &str = "l = lines(\"good.txt\")\ns = shout(l, copies = 3)\n";
 
 fn look(world: &World, level: Level) -> Report {
-    scene::engine(world).verify(level, &RunOptions::default()).unwrap()
+    scene::engine(world)
+        .verify(level, &RunOptions::default())
+        .unwrap()
 }
 
 /// A cache that has something of everything.
 fn everything() -> World {
     let world = scene::world();
     for name in ["notes.txt", "lines.txt"] {
-        let file = fs::File::options().write(true).open(world.folder.path().join(name)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        let file = fs::File::options()
+            .write(true)
+            .open(world.folder.path().join(name))
+            .unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(60))
+            .unwrap();
     }
     world.run("z = text(\"removed\")\n");
     world.write("good.txt", "one\ntwo\nthree\n");
     world.run(MAP);
     scene::run(&world, scene::unsynced());
-    let all = Collect { keep_runs: 1, min_age: None, max_bytes: None, dry_run: false };
-    assert_eq!(world.engine().collect(&all, false).unwrap().results.len(), 3);
+    let all = Collect {
+        keep_runs: 1,
+        min_age: None,
+        max_bytes: None,
+        dry_run: false,
+    };
+    assert_eq!(
+        world.engine().collect(&all, false).unwrap().results.len(),
+        3
+    );
     let options = RunOptions::default();
     let mut stop = StopAt(50, options.stop.clone());
     let text = "@checkpoint(every = 10) u = train(text(\"data\"), steps = 100, pause = 1)\n";
-    world.engine().run(&world.workflow(text), &options, &mut [&mut stop]).unwrap();
+    world
+        .engine()
+        .run(&world.workflow(text), &options, &mut [&mut stop])
+        .unwrap();
     world
 }
 
 /// Damages a file, looks, and puts everything back. Gives what was found.
-fn found(world: &World, path: &Path, way: Way, level: Level, keeps_time: bool) -> Vec<(PathBuf, Wrong)> {
-    let (bytes, time) = (fs::read(path).unwrap(), fs::metadata(path).unwrap().modified().unwrap());
-    let set_time = || fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+fn found(
+    world: &World,
+    path: &Path,
+    way: Way,
+    level: Level,
+    keeps_time: bool,
+) -> Vec<(PathBuf, Wrong)> {
+    let (bytes, time) = (
+        fs::read(path).unwrap(),
+        fs::metadata(path).unwrap().modified().unwrap(),
+    );
+    let set_time = || {
+        fs::File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(time)
+            .unwrap()
+    };
     damage(path, way);
     if keeps_time {
         set_time();
@@ -53,7 +86,11 @@ fn found(world: &World, path: &Path, way: Way, level: Level, keeps_time: bool) -
     }
     fs::write(path, bytes).unwrap();
     set_time();
-    report.damage.into_iter().map(|damage| (damage.path, damage.wrong)).collect()
+    report
+        .damage
+        .into_iter()
+        .map(|damage| (damage.path, damage.wrong))
+        .collect()
 }
 
 #[test]
@@ -74,16 +111,25 @@ fn a_quick_look_sees_what_is_empty_cut_short_or_changed_wherever_it_lies() {
         let all = files(&world.config.cache.join(folder));
         assert!(!all.is_empty(), "{folder}");
         for path in all {
-            let unit = if folder_is_the_unit { path.parent().unwrap() } else { &path };
+            let unit = if folder_is_the_unit {
+                path.parent().unwrap()
+            } else {
+                &path
+            };
             for way in [Way::Truncated, Way::Emptied] {
                 let found = found(&world, &path, way, Level::Quick, false);
-                let [(place, wrong)] = found.as_slice() else { panic!("{way:?} {}: {found:?}", path.display()) };
+                let [(place, wrong)] = found.as_slice() else {
+                    panic!("{way:?} {}: {found:?}", path.display())
+                };
                 assert_eq!(place, unit, "{way:?} {wrong}");
             }
         }
     }
     let quick = look(&world, Level::Quick);
-    assert_eq!((quick.damage.as_slice(), quick.bytes, quick.strangers.len()), ([].as_slice(), 0, 0));
+    assert_eq!(
+        (quick.damage.as_slice(), quick.bytes, quick.strangers.len()),
+        ([].as_slice(), 0, 0)
+    );
     assert!(quick.objects > 5 && quick.records > 5 && quick.groups > 1 && quick.checkpoints > 1);
 }
 
@@ -91,10 +137,18 @@ fn a_quick_look_sees_what_is_empty_cut_short_or_changed_wherever_it_lies() {
 fn chunks_manifests_and_groups_say_themselves_when_they_are_cut_short() {
     let world = everything();
     let mut told = 0;
-    for path in ["objects", "units", "files"].map(|folder| files(&world.config.cache.join(folder))).concat() {
+    for path in ["objects", "units", "files"]
+        .map(|folder| files(&world.config.cache.join(folder)))
+        .concat()
+    {
         let says = fs::read(&path).unwrap().starts_with(b"BLIP");
         let found = found(&world, &path, Way::Truncated, Level::Quick, true);
-        assert!(found.iter().all(|(_, wrong)| matches!(wrong, Wrong::Bytes | Wrong::Empty)), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .all(|(_, wrong)| matches!(wrong, Wrong::Bytes | Wrong::Empty)),
+            "{found:?}"
+        );
         assert!(!says || found.len() == 1, "{}", path.display());
         told += u32::from(says);
     }
@@ -110,49 +164,93 @@ fn what_keeps_its_length_and_its_time_is_seen_by_full_looks_and_by_subsets_in_ti
     scene::run(&world, scene::unsynced());
     let path = files(&world.config.cache.join("objects")).remove(0);
     assert_eq!(found(&world, &path, Way::Flipped, Level::Quick, true), []);
-    assert_eq!(found(&world, &path, Way::Flipped, Level::Quick, false), [(path.clone(), Wrong::Bytes)]);
-    assert_eq!(found(&world, &path, Way::Flipped, Level::Full, true), [(path.clone(), Wrong::Bytes)]);
-    let seen = (0..200).find(|_| !found(&world, &path, Way::Flipped, Level::Subset(0.2), true).is_empty());
+    assert_eq!(
+        found(&world, &path, Way::Flipped, Level::Quick, false),
+        [(path.clone(), Wrong::Bytes)]
+    );
+    assert_eq!(
+        found(&world, &path, Way::Flipped, Level::Full, true),
+        [(path.clone(), Wrong::Bytes)]
+    );
+    let seen =
+        (0..200).find(|_| !found(&world, &path, Way::Flipped, Level::Subset(0.2), true).is_empty());
     assert!(seen.is_some(), "200 looks at a fifth of everything each");
 }
 
 /// Final states of trainings are whole or set aside, and a training that cannot go on from one begins anew.
 #[test]
 fn final_states_of_trainings() {
-    let text = |steps: u64| format!("@checkpoint(every = 10) t = train(text(\"data\"), steps = {steps})\n");
-    for (name, way) in [("state", Way::Flipped), ("state", Way::Deleted), ("manifest.json", Way::Flipped)] {
+    let text = |steps: u64| {
+        format!("@checkpoint(every = 10) t = train(text(\"data\"), steps = {steps})\n")
+    };
+    for (name, way) in [
+        ("state", Way::Flipped),
+        ("state", Way::Deleted),
+        ("manifest.json", Way::Flipped),
+    ] {
         let world = World::in_memory();
         world.run(&text(40));
-        let path = files(&world.config.cache.join("growth")).into_iter().find(|path| path.ends_with(name)).unwrap();
+        let path = files(&world.config.cache.join("growth"))
+            .into_iter()
+            .find(|path| path.ends_with(name))
+            .unwrap();
         damage(&path, way);
         let report = look(&world, Level::Full);
-        let [found] = report.damage.as_slice() else { panic!("{way:?} {name}: {:#?}", report.damage) };
+        let [found] = report.damage.as_slice() else {
+            panic!("{way:?} {name}: {:#?}", report.damage)
+        };
         assert_eq!(Some(found.path.as_path()), path.parent());
-        assert!(found.aside.as_ref().is_some_and(|aside| aside.is_dir()) && found.affected.is_empty());
-        assert_eq!(world.calls_of(&text(50)).get("step"), Some(&50), "{way:?} {name}");
+        assert!(
+            found.aside.as_ref().is_some_and(|aside| aside.is_dir()) && found.affected.is_empty()
+        );
+        assert_eq!(
+            world.calls_of(&text(50)).get("step"),
+            Some(&50),
+            "{way:?} {name}"
+        );
     }
 }
 
 /// A table of a map stage that is damaged is set aside, and nothing is worked out again for it.
 #[test]
 fn tables_of_map_stages() {
-    for way in [Way::Flipped, Way::Truncated, Way::Emptied, Way::Deleted, Way::Folder] {
+    for way in [
+        Way::Flipped,
+        Way::Truncated,
+        Way::Emptied,
+        Way::Deleted,
+        Way::Folder,
+    ] {
         let world = World::in_memory();
         world.write("good.txt", "one\ntwo\nthree\n");
         world.run(MAP);
         let [path] = files(&world.config.cache.join("maps")).try_into().unwrap();
         damage(&path, way);
         let report = look(&world, Level::Quick);
-        let wrong: Vec<String> = report.damage.iter().map(|damage| damage.wrong.to_string()).collect();
+        let wrong: Vec<String> = report
+            .damage
+            .iter()
+            .map(|damage| damage.wrong.to_string())
+            .collect();
         let expected: &[&str] = match way {
             Way::Deleted => &[],
             Way::Folder => &["it is not a file"],
             _ => &["damaged table of a map stage: its bytes do not match its digest"],
         };
         assert_eq!(wrong, expected, "{way:?}");
-        assert!(report.damage.iter().all(|damage| damage.path == path && damage.aside.is_some()), "{way:?}");
+        assert!(
+            report
+                .damage
+                .iter()
+                .all(|damage| damage.path == path && damage.aside.is_some()),
+            "{way:?}"
+        );
         world.write("good.txt", "one\ntwo\nthree\nfour\n");
-        assert_eq!(world.calls_of(MAP).get("unit"), Some(&3), "{way:?}: the new line alone");
+        assert_eq!(
+            world.calls_of(MAP).get("unit"),
+            Some(&3),
+            "{way:?}: the new line alone"
+        );
     }
 }
 
@@ -166,13 +264,21 @@ fn records_of_removed_results() {
         let bytes = fs::read(&path).unwrap();
         damage(&path, way);
         let report = look(&world, Level::Quick);
-        let [found] = report.damage.as_slice() else { panic!("{way:?}: {:#?}", report.damage) };
-        assert!(found.path == path && found.affected.is_empty() && !path.exists(), "{way:?}");
+        let [found] = report.damage.as_slice() else {
+            panic!("{way:?}: {:#?}", report.damage)
+        };
+        assert!(
+            found.path == path && found.affected.is_empty() && !path.exists(),
+            "{way:?}"
+        );
         fs::write(&path, bytes).unwrap();
     }
     fs::copy(other, &path).unwrap();
     let report = look(&world, Level::Quick);
-    assert_eq!(report.damage[0].wrong.to_string(), "it is the record of another key");
+    assert_eq!(
+        report.damage[0].wrong.to_string(),
+        "it is the record of another key"
+    );
     assert_eq!(report.affected(), []);
 }
 
@@ -180,7 +286,8 @@ fn records_of_removed_results() {
 fn files_that_have_no_business_there_are_named_and_left() {
     let world = scene::world();
     scene::run(&world, scene::unsynced());
-    let places = ["ledgers/notes", "maps/notes", "objects/aa/notes"].map(|name| world.config.cache.join(name));
+    let places = ["ledgers/notes", "maps/notes", "objects/aa/notes"]
+        .map(|name| world.config.cache.join(name));
     for place in &places {
         fs::create_dir_all(place.parent().unwrap()).unwrap();
         fs::write(place, "mine").unwrap();
@@ -188,6 +295,10 @@ fn files_that_have_no_business_there_are_named_and_left() {
     let report = look(&world, Level::Full);
     let mut strangers = report.strangers;
     strangers.sort();
-    assert_eq!((report.damage, strangers.len()), (Vec::new(), 3), "{strangers:?}");
+    assert_eq!(
+        (report.damage, strangers.len()),
+        (Vec::new(), 3),
+        "{strangers:?}"
+    );
     assert!(places.iter().all(|place| place.is_file()));
 }

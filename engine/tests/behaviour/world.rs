@@ -5,8 +5,8 @@ use std::fs;
 use std::sync::{Arc, Mutex};
 
 use blip_engine::{
-    Config, Engine, Event, IndexKind, Listener, NumericEnv, OpSet, Outcome, Planned, Resources, RunOptions, StageEnd,
-    Status, Summary, Workflow,
+    Config, Engine, Event, IndexKind, Listener, NumericEnv, OpSet, Outcome, Planned, Resources,
+    RunOptions, StageEnd, Status, Summary, Workflow,
 };
 use blip_grammar::{Setting, Source};
 
@@ -55,7 +55,14 @@ impl World {
     /// In main memory where there is such a folder: for tests that make thousands of worlds.
     pub(crate) fn in_memory() -> Self {
         let memory = std::path::Path::new("/dev/shm");
-        Self::at(if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap())
+        Self::at(
+            if memory.is_dir() {
+                tempfile::tempdir_in(memory)
+            } else {
+                tempfile::tempdir()
+            }
+            .unwrap(),
+        )
     }
 
     fn at(folder: tempfile::TempDir) -> Self {
@@ -64,10 +71,21 @@ impl World {
             cache: folder.path().join("cache"),
             base: folder.path().to_path_buf(),
             index: IndexKind::Memory,
-            resources: Resources { cpu: 2, gpu: 1, memory: 1 << 30 },
-            env: NumericEnv { fields: vec![("threads".to_owned(), "2".to_owned())] },
+            resources: Resources {
+                cpu: 2,
+                gpu: 1,
+                memory: 1 << 30,
+            },
+            env: NumericEnv {
+                fields: vec![("threads".to_owned(), "2".to_owned())],
+            },
         };
-        Self { folder, ops: toy::ops(&calls), calls, config }
+        Self {
+            folder,
+            ops: toy::ops(&calls),
+            calls,
+            config,
+        }
     }
 
     /// Writes a file of the user.
@@ -85,7 +103,10 @@ impl World {
 
     pub(crate) fn workflow_set(&self, text: &str, settings: &[(&str, &str)]) -> Workflow {
         let source = Source::new("toy.blip", text).unwrap();
-        let setting = |(name, value): &(&str, &str)| Setting { name: (*name).to_owned(), value: (*value).to_owned() };
+        let setting = |(name, value): &(&str, &str)| Setting {
+            name: (*name).to_owned(),
+            value: (*value).to_owned(),
+        };
         let settings: Vec<Setting> = settings.iter().map(setting).collect();
         Workflow::parse(&source, &self.ops, &settings).unwrap_or_else(|found| panic!("{found:#?}"))
     }
@@ -98,9 +119,17 @@ impl World {
     pub(crate) fn run_with(&self, text: &str, options: &RunOptions) -> (Summary, Vec<Event>) {
         let mut heard = Heard::default();
         let engine = self.engine();
-        let ahead = options.ahead.clone().or_else(|| Some(engine.look_ahead("toy.blip")));
-        let options = RunOptions { ahead, ..options.clone() };
-        let summary = engine.run(&self.workflow(text), &options, &mut [&mut heard]).unwrap();
+        let ahead = options
+            .ahead
+            .clone()
+            .or_else(|| Some(engine.look_ahead("toy.blip")));
+        let options = RunOptions {
+            ahead,
+            ..options.clone()
+        };
+        let summary = engine
+            .run(&self.workflow(text), &options, &mut [&mut heard])
+            .unwrap();
         (summary, heard.0)
     }
 
@@ -129,7 +158,11 @@ impl World {
 
 /// How a stage ended.
 pub(crate) fn end<'a>(summary: &'a Summary, stage: &str) -> &'a StageEnd {
-    summary.stages.iter().find(|end| *end.stage == *stage).unwrap_or_else(|| panic!("{stage} did not end"))
+    summary
+        .stages
+        .iter()
+        .find(|end| *end.stage == *stage)
+        .unwrap_or_else(|| panic!("{stage} did not end"))
 }
 
 pub(crate) fn status(summary: &Summary, stage: &str) -> Status {
@@ -138,5 +171,8 @@ pub(crate) fn status(summary: &Summary, stage: &str) -> Status {
 
 /// Counts, as a test writes them down.
 pub(crate) fn counts<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
-    counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+    counts
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
 }

@@ -9,8 +9,8 @@ use blip_engine::cache::disk::Disk;
 use blip_engine::cache::{Access, Cache};
 use blip_engine::space::Collect;
 use blip_engine::{
-    Config, Engine, Event, Fate, IndexKind, Isolation, Level, Listener, NumericEnv, Outcome, Resources, RunOptions,
-    Workflow,
+    Config, Engine, Event, Fate, IndexKind, Isolation, Level, Listener, NumericEnv, Outcome,
+    Resources, RunOptions, Workflow,
 };
 use blip_grammar::Source;
 
@@ -34,8 +34,16 @@ pub(crate) fn config(folder: &Path, index: &str) -> Config {
     Config {
         cache: folder.join("cache"),
         base: folder.to_path_buf(),
-        index: if index == "sled" { IndexKind::Sled } else { IndexKind::Memory },
-        resources: Resources { cpu: 2, gpu: 0, memory: 1 << 30 },
+        index: if index == "sled" {
+            IndexKind::Sled
+        } else {
+            IndexKind::Memory
+        },
+        resources: Resources {
+            cpu: 2,
+            gpu: 0,
+            memory: 1 << 30,
+        },
         env: NumericEnv { fields: Vec::new() },
     }
 }
@@ -51,7 +59,11 @@ impl Place {
         let lines: Vec<String> = (0..40).map(|number| format!("line {number}")).collect();
         std::fs::write(folder.path().join("lines.txt"), lines.join("\n")).unwrap();
         std::fs::write(folder.path().join("notes.txt"), "some notes").unwrap();
-        Self { folder, text: text.to_owned(), index }
+        Self {
+            folder,
+            text: text.to_owned(),
+            index,
+        }
     }
 
     pub(crate) fn cache(&self) -> PathBuf {
@@ -76,7 +88,10 @@ impl Place {
             return None;
         }
         let mut command = Command::new("unshare");
-        command.args(["-rm", "sh", "-c"]).arg(format!("{mounts} && exec \"$0\"")).arg(std::env::current_exe().unwrap());
+        command
+            .args(["-rm", "sh", "-c"])
+            .arg(format!("{mounts} && exec \"$0\""))
+            .arg(std::env::current_exe().unwrap());
         Some(self.spawn(what, command))
     }
 
@@ -139,7 +154,9 @@ struct Speaker;
 impl Listener for Speaker {
     fn event(&mut self, _: u64, event: &Event) {
         let line = match event {
-            Event::Waiting { stage, pid, host, .. } => {
+            Event::Waiting {
+                stage, pid, host, ..
+            } => {
                 format!("waiting {} {pid} {host}", stage.as_deref().unwrap_or("-"))
             }
             Event::StageStarted { stage, .. } => format!("started {stage}"),
@@ -165,13 +182,23 @@ pub(crate) fn main(what: &str) -> i32 {
     let folder = PathBuf::from(variable("BLIP_FOLDER"));
     let config = config(&folder, &variable("BLIP_INDEX"));
     if what == "hold" {
-        let held = Cache::open(&config.cache, IndexKind::Memory, Disk::default(), Access::Alone, |_| true).unwrap();
+        let held = Cache::open(
+            &config.cache,
+            IndexKind::Memory,
+            Disk::default(),
+            Access::Alone,
+            |_| true,
+        )
+        .unwrap();
         say("held");
         std::thread::sleep(Duration::from_secs(60));
         drop(held);
         return 0;
     }
-    let isolation = Isolation { program: std::env::current_exe().unwrap(), args: Vec::new() };
+    let isolation = Isolation {
+        program: std::env::current_exe().unwrap(),
+        args: Vec::new(),
+    };
     let engine = Engine::new(config).with_isolation(isolation);
     match what {
         "verify" => return verify(&engine),
@@ -182,8 +209,16 @@ pub(crate) fn main(what: &str) -> i32 {
         "weigh" => return weigh(&engine, &workflow(&variable("BLIP_TEXT"))),
         _ => {}
     }
-    let options = RunOptions { no_wait: what == "impatient", keep_going: true, ..RunOptions::default() };
-    match engine.run(&workflow(&variable("BLIP_TEXT")), &options, &mut [&mut Speaker]) {
+    let options = RunOptions {
+        no_wait: what == "impatient",
+        keep_going: true,
+        ..RunOptions::default()
+    };
+    match engine.run(
+        &workflow(&variable("BLIP_TEXT")),
+        &options,
+        &mut [&mut Speaker],
+    ) {
         Ok(summary) if summary.outcome == Outcome::Done => 0,
         Ok(_) => 1,
         Err(error) => {
@@ -195,34 +230,64 @@ pub(crate) fn main(what: &str) -> i32 {
 
 fn verify(engine: &Engine) -> i32 {
     say("begins");
-    i32::from(!engine.verify(Level::Full, &RunOptions::default()).unwrap().damage.is_empty())
+    i32::from(
+        !engine
+            .verify(Level::Full, &RunOptions::default())
+            .unwrap()
+            .damage
+            .is_empty(),
+    )
 }
 
 /// Removes all that no last run holds.
 fn collect(engine: &Engine) -> i32 {
     say("begins");
-    let options = Collect { keep_runs: 1, min_age: None, max_bytes: None, dry_run: false };
+    let options = Collect {
+        keep_runs: 1,
+        min_age: None,
+        max_bytes: None,
+        dry_run: false,
+    };
     engine.collect(&options, false).map_or(2, |_| 0)
 }
 
 fn repair(engine: &Engine, workflow: &Workflow) -> i32 {
     say("begins");
     let report = engine.verify(Level::Full, &RunOptions::default()).unwrap();
-    let repaired = engine.repair(&report, workflow, &RunOptions::default(), &mut []).unwrap();
+    let repaired = engine
+        .repair(&report, workflow, &RunOptions::default(), &mut [])
+        .unwrap();
     i32::from(!repaired.lost.is_empty())
 }
 
 /// All that readers do, and then a run.
 fn read(engine: &Engine, workflow: &Workflow) -> i32 {
     let plan = engine.plan(workflow, &[]).unwrap();
-    say(&format!("plan {} of {}", plan.iter().filter(|planned| planned.fate == Fate::Reuse).count(), plan.len()));
+    say(&format!(
+        "plan {} of {}",
+        plan.iter()
+            .filter(|planned| planned.fate == Fate::Reuse)
+            .count(),
+        plan.len()
+    ));
     let reader = engine.reader();
     let run = reader.runs().unwrap().pop().unwrap();
     say(&format!("log {}", reader.log(&run).unwrap().ends().len()));
-    say(&format!("use {}", engine.disk_use().unwrap().total().files > 0));
+    say(&format!(
+        "use {}",
+        engine.disk_use().unwrap().total().files > 0
+    ));
     let report = engine.verify(Level::Full, &RunOptions::default()).unwrap();
-    let aside = report.damage.iter().filter(|damage| damage.aside.is_some()).count();
-    say(&format!("verify {} {} {aside}", report.records, report.damage.len()));
+    let aside = report
+        .damage
+        .iter()
+        .filter(|damage| damage.aside.is_some())
+        .count();
+    say(&format!(
+        "verify {} {} {aside}",
+        report.records,
+        report.damage.len()
+    ));
     match engine.run(workflow, &RunOptions::default(), &mut []) {
         Ok(_) => say("ran"),
         Err(error) => {
@@ -235,9 +300,14 @@ fn read(engine: &Engine, workflow: &Workflow) -> i32 {
 
 /// A run, and the most memory that it took, in MB.
 fn weigh(engine: &Engine, workflow: &Workflow) -> i32 {
-    let summary = engine.run(workflow, &RunOptions::default(), &mut []).unwrap();
+    let summary = engine
+        .run(workflow, &RunOptions::default(), &mut [])
+        .unwrap();
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     let kb: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     say(&format!("peak {}", kb / 1024));
     i32::from(summary.outcome != Outcome::Done)
@@ -248,12 +318,18 @@ fn fill(engine: &Engine, workflow: &Workflow) -> i32 {
     let ballast = engine.cache_folder().join("ballast");
     std::fs::write(&ballast, vec![7; 4 << 20]).unwrap();
     for _ in 0..2 {
-        let options = RunOptions { keep_going: true, ..RunOptions::default() };
+        let options = RunOptions {
+            keep_going: true,
+            ..RunOptions::default()
+        };
         let summary = engine.run(workflow, &options, &mut [&mut Speaker]).unwrap();
         if let Some(error) = summary.stages.iter().find_map(|end| end.error.as_ref()) {
             say(&format!("help {}", error.help));
         }
-        let damage = engine.verify(Level::Full, &RunOptions::default()).unwrap().damage;
+        let damage = engine
+            .verify(Level::Full, &RunOptions::default())
+            .unwrap()
+            .damage;
         say(&format!("verify {}", damage.len()));
         let _ = std::fs::remove_file(&ballast);
     }

@@ -10,13 +10,24 @@ fn children(place: &Place) -> Vec<(u32, u32)> {
     let folder = place.folder.path().to_str().unwrap();
     let process = |entry: fs::DirEntry| {
         let id: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let command = String::from_utf8_lossy(&fs::read(entry.path().join("cmdline")).ok()?).into_owned();
+        let command =
+            String::from_utf8_lossy(&fs::read(entry.path().join("cmdline")).ok()?).into_owned();
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
         // "id (name) state parent group"
-        let group = stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()?;
+        let group = stat
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .nth(2)?
+            .parse()
+            .ok()?;
         (command.contains(folder) && command.contains("job.json")).then_some((id, group))
     };
-    fs::read_dir("/proc").unwrap().flatten().filter_map(process).collect()
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(process)
+        .collect()
 }
 
 fn waits_for(what: impl Fn() -> bool, limit: Duration) -> bool {
@@ -34,10 +45,20 @@ pub(crate) fn a_run_that_is_killed_leaves_no_child() {
     let place = Place::new("@isolate a = stubborn()\n", "none");
     let mut run = place.start("run");
     while run.line("started").unwrap() != "started a" {}
-    assert!(waits_for(|| !children(&place).is_empty(), Duration::from_secs(20)), "it has a child");
+    assert!(
+        waits_for(|| !children(&place).is_empty(), Duration::from_secs(20)),
+        "it has a child"
+    );
     let [(id, group)] = children(&place).try_into().unwrap();
-    assert_eq!(id, group, "what a terminal sends to the run's group does not reach the child");
+    assert_eq!(
+        id, group,
+        "what a terminal sends to the run's group does not reach the child"
+    );
     assert_ne!(id, run.id());
     run.kill();
-    assert!(waits_for(|| children(&place).is_empty(), Duration::from_secs(2)), "{:?}", children(&place));
+    assert!(
+        waits_for(|| children(&place).is_empty(), Duration::from_secs(2)),
+        "{:?}",
+        children(&place)
+    );
 }

@@ -27,7 +27,11 @@ export j as txt \"out/j.txt\"
 
 /// More rounds when there is time: `make soak`.
 fn rounds(few: u64, many: u64) -> u64 {
-    if std::env::var_os("BLIP_SOAK").is_some() { many } else { few }
+    if std::env::var_os("BLIP_SOAK").is_some() {
+        many
+    } else {
+        few
+    }
 }
 
 /// Pseudo-random, other numbers in every test run; the seed is in every message.
@@ -35,7 +39,10 @@ struct Random(u64);
 
 impl Random {
     fn new() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_nanos();
         Self(u64::try_from(now & u128::from(u64::MAX)).unwrap())
     }
 
@@ -63,7 +70,11 @@ fn known(place: &Place) -> BTreeSet<String> {
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.path().is_dir() { found.extend(files(&entry.path())) } else { found.push(entry.path()) }
+        if entry.path().is_dir() {
+            found.extend(files(&entry.path()))
+        } else {
+            found.push(entry.path())
+        }
     }
     found
 }
@@ -83,7 +94,10 @@ fn ran(place: &Place) -> BTreeMap<String, BTreeSet<String>> {
 
 /// After a kill: nothing is damaged. Gives what is known now.
 fn assert_sound(place: &Place, what: &str) -> BTreeSet<String> {
-    let report = place.engine().verify(Level::Full, &RunOptions::default()).unwrap();
+    let report = place
+        .engine()
+        .verify(Level::Full, &RunOptions::default())
+        .unwrap();
     assert_eq!(report.damage, [], "{what}");
     assert_eq!(report.strangers, Vec::<PathBuf>::new(), "{what}");
     known(place)
@@ -92,7 +106,11 @@ fn assert_sound(place: &Place, what: &str) -> BTreeSet<String> {
 /// Runs until a run comes to its end, and compares with what is expected.
 fn finish(place: &Place, expected: &str, known_at: &[(usize, BTreeSet<String>)], what: &str) {
     assert_eq!(place.start("run").end(), Some(0), "{what}");
-    assert_eq!(fs::read_to_string(place.folder.path().join("out/j.txt")).unwrap(), expected, "{what}");
+    assert_eq!(
+        fs::read_to_string(place.folder.path().join("out/j.txt")).unwrap(),
+        expected,
+        "{what}"
+    );
     let runs: Vec<BTreeSet<String>> = ran(place).into_values().collect();
     for (number, known) in known_at {
         for later in runs.get(*number..).unwrap_or_default() {
@@ -100,7 +118,10 @@ fn finish(place: &Place, expected: &str, known_at: &[(usize, BTreeSet<String>)],
             assert!(twice.is_empty(), "{what}: ran although known: {twice:?}");
         }
     }
-    let mut out: Vec<_> = fs::read_dir(place.folder.path().join("out")).unwrap().flatten().collect();
+    let mut out: Vec<_> = fs::read_dir(place.folder.path().join("out"))
+        .unwrap()
+        .flatten()
+        .collect();
     assert_eq!(out.len(), 1, "{what}: {out:?}");
     out.clear();
 }
@@ -134,7 +155,10 @@ fn kill_when(mut process: Process, appeared: impl Fn() -> bool) -> bool {
         if process.ended() {
             return false;
         }
-        assert!(started.elapsed() < Duration::from_secs(120), "a run takes a second");
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "a run takes a second"
+        );
     }
     process.kill();
     true
@@ -143,17 +167,33 @@ fn kill_when(mut process: Process, appeared: impl Fn() -> bool) -> bool {
 pub(crate) fn killed_at_every_kind_of_moment() {
     let expected = undisturbed();
     let mut killed = BTreeMap::new();
-    let moments = ["tmp", "objects", "units", "results", "checkpoints", "exports", "generating"];
+    let moments = [
+        "tmp",
+        "objects",
+        "units",
+        "results",
+        "checkpoints",
+        "exports",
+        "generating",
+    ];
     for moment in moments {
         for round in 0..rounds(2, 60) {
             let place = Place::new(GRAPH, "sled");
             let cache = place.cache();
             let count = || match moment {
-                "tmp" => files(&cache.join("tmp")).iter().filter(|path| path.extension().is_none()).count(),
+                "tmp" => files(&cache.join("tmp"))
+                    .iter()
+                    .filter(|path| path.extension().is_none())
+                    .count(),
                 "generating" => {
-                    let generating =
-                        |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "generating");
-                    files(&cache.join("index")).iter().filter(generating).count()
+                    let generating = |path: &&PathBuf| {
+                        path.extension()
+                            .is_some_and(|extension| extension == "generating")
+                    };
+                    files(&cache.join("index"))
+                        .iter()
+                        .filter(generating)
+                        .count()
                 }
                 folder => files(&cache.join(folder)).len(),
             };
@@ -161,7 +201,11 @@ pub(crate) fn killed_at_every_kind_of_moment() {
             let mut known_at = Vec::new();
             // The moment that one more is there than before; later ones in later rounds.
             for more in 0..2 {
-                let before = if moment == "tmp" || moment == "generating" { 0 } else { count() };
+                let before = if moment == "tmp" || moment == "generating" {
+                    0
+                } else {
+                    count()
+                };
                 let more = usize::try_from(round).unwrap() % 4 + more;
                 if kill_when(place.start("run"), || count() > before + more) {
                     *killed.entry(moment).or_insert(0_u32) += 1;
@@ -173,8 +217,10 @@ pub(crate) fn killed_at_every_kind_of_moment() {
         }
     }
     // sled writes a snapshot only now and then: that moment may not come.
-    let missed: Vec<_> =
-        moments.iter().filter(|moment| **moment != "generating" && !killed.contains_key(*moment)).collect();
+    let missed: Vec<_> = moments
+        .iter()
+        .filter(|moment| **moment != "generating" && !killed.contains_key(*moment))
+        .collect();
     assert!(missed.is_empty(), "never killed at {missed:?}");
 }
 
@@ -193,26 +239,46 @@ pub(crate) fn killed_while_it_verifies() {
         assert!(process.line("begins").is_some());
         std::thread::sleep(Duration::from_micros(random.below(20_000)));
         process.kill();
-        let report = place.engine().verify(Level::Full, &RunOptions::default()).unwrap();
+        let report = place
+            .engine()
+            .verify(Level::Full, &RunOptions::default())
+            .unwrap();
         let aside = fs::read_dir(place.cache().join("damaged")).unwrap().count();
-        assert_eq!(aside, objects.len().div_ceil(2), "{what}: all that was damaged is kept, each once");
+        assert_eq!(
+            aside,
+            objects.len().div_ceil(2),
+            "{what}: all that was damaged is kept, each once"
+        );
         let engine = place.engine();
-        let repaired = engine.repair(&report, &workflow(GRAPH), &RunOptions::default(), &mut []).unwrap();
+        let repaired = engine
+            .repair(&report, &workflow(GRAPH), &RunOptions::default(), &mut [])
+            .unwrap();
         assert_eq!(repaired.lost, [], "{what}");
-        let summary = engine.run(&workflow(GRAPH), &RunOptions::default(), &mut []).unwrap();
+        let summary = engine
+            .run(&workflow(GRAPH), &RunOptions::default(), &mut [])
+            .unwrap();
         assert_eq!(summary.outcome, Outcome::Done, "{what}");
         assert_sound(&place, &what);
-        assert_eq!(fs::read_to_string(place.folder.path().join("out/j.txt")).unwrap(), expected, "{what}");
+        assert_eq!(
+            fs::read_to_string(place.folder.path().join("out/j.txt")).unwrap(),
+            expected,
+            "{what}"
+        );
     }
 }
 
 /// The bytes of every object whose name is true, by path.
 fn whole(place: &Place) -> BTreeSet<PathBuf> {
     let true_to_its_name = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()?.parse::<Digest>().ok());
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str()?.parse::<Digest>().ok());
         Digest::of_file(path).is_ok_and(|(found, _)| Some(found) == name)
     };
-    files(&place.cache().join("objects")).into_iter().filter(true_to_its_name).collect()
+    files(&place.cache().join("objects"))
+        .into_iter()
+        .filter(true_to_its_name)
+        .collect()
 }
 
 pub(crate) fn killed_while_it_repairs() {
@@ -231,7 +297,11 @@ pub(crate) fn killed_while_it_repairs() {
         std::thread::sleep(Duration::from_micros(random.below(400_000)));
         process.kill();
         let after = whole(&place);
-        assert!(before.is_subset(&after), "{what}: lost {:?}", before.difference(&after));
+        assert!(
+            before.is_subset(&after),
+            "{what}: lost {:?}",
+            before.difference(&after)
+        );
         assert_eq!(place.start("repair").end(), Some(0), "{what}");
         finish(&place, &expected, &[], &what);
         assert_sound(&place, &what);
@@ -244,8 +314,13 @@ pub(crate) fn killed_while_it_collects() {
     for round in 0..rounds(2, 40) {
         let place = Place::new(GRAPH, if round % 2 == 0 { "none" } else { "sled" });
         let what = format!("round {round}, seed {}", random.0);
-        let junk: String = (0..20).map(|number| format!("t{number} = upper(text(\"junk {number}\"))\n")).collect();
-        let summary = place.engine().run(&workflow(&junk), &RunOptions::default(), &mut []).unwrap();
+        let junk: String = (0..20)
+            .map(|number| format!("t{number} = upper(text(\"junk {number}\"))\n"))
+            .collect();
+        let summary = place
+            .engine()
+            .run(&workflow(&junk), &RunOptions::default(), &mut [])
+            .unwrap();
         assert_eq!(summary.outcome, Outcome::Done);
         let junk = known(&place);
         assert_eq!(place.start("run").end(), Some(0));
@@ -255,11 +330,24 @@ pub(crate) fn killed_while_it_collects() {
         std::thread::sleep(Duration::from_micros(random.below(100_000)));
         process.kill();
         let left = assert_sound(&place, &what);
-        assert!(live.is_subset(&left), "{what}: lost {:?}", live.difference(&left));
+        assert!(
+            live.is_subset(&left),
+            "{what}: lost {:?}",
+            live.difference(&left)
+        );
         finish(&place, &expected, &[(runs(&place), live.clone())], &what);
-        let all = Collect { keep_runs: 1, min_age: None, max_bytes: None, dry_run: false };
+        let all = Collect {
+            keep_runs: 1,
+            min_age: None,
+            max_bytes: None,
+            dry_run: false,
+        };
         place.engine().collect(&all, false).unwrap();
-        assert_eq!(assert_sound(&place, &what), live, "{what}: the next one finishes what was begun");
+        assert_eq!(
+            assert_sound(&place, &what),
+            live,
+            "{what}: the next one finishes what was begun"
+        );
         finish(&place, &expected, &[(runs(&place), live)], &what);
     }
 }

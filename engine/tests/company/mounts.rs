@@ -5,25 +5,32 @@ use std::fs;
 
 use crate::child::Place;
 
-const GRAPH: &str = "a = upper(text(\"a\"))\nl = lines(\"lines.txt\")\ns = shout(l)\nj = join(a, show(s))\n";
+const GRAPH: &str =
+    "a = upper(text(\"a\"))\nl = lines(\"lines.txt\")\ns = shout(l)\nj = join(a, show(s))\n";
 
 const READ_ONLY: &str = "mount --bind \"$BLIP_FOLDER/cache\" \"$BLIP_FOLDER/cache\" \
     && mount -o remount,ro,bind \"$BLIP_FOLDER/cache\"";
 
-const SMALL: &str = "mkdir \"$BLIP_FOLDER/cache\" && mount -t tmpfs -o size=6m tmpfs \"$BLIP_FOLDER/cache\"";
+const SMALL: &str =
+    "mkdir \"$BLIP_FOLDER/cache\" && mount -t tmpfs -o size=6m tmpfs \"$BLIP_FOLDER/cache\"";
 
 /// Readers work, verifying finds and leaves what is damaged, and a run says what it would have to write.
 pub(crate) fn a_cache_that_cannot_be_written_is_read() {
     for index in ["none", "sled"] {
         let place = Place::new(GRAPH, index);
         assert_eq!(place.start("run").end(), Some(0));
-        let Some(mut reader) = place.start_mounted("read", READ_ONLY) else { return };
+        let Some(mut reader) = place.start_mounted("read", READ_ONLY) else {
+            return;
+        };
         assert_eq!(reader.line("plan").unwrap(), "plan 6 of 6");
         assert_eq!(reader.line("log").unwrap(), "log 6");
         assert_eq!(reader.line("use").unwrap(), "use true");
         assert_eq!(reader.line("verify").unwrap(), "verify 6 0 0");
         let lock = place.cache().join("lock");
-        let error = format!("error could not use the cache {}: Read-only file system (os error 30)", lock.display());
+        let error = format!(
+            "error could not use the cache {}: Read-only file system (os error 30)",
+            lock.display()
+        );
         assert_eq!(reader.line("error").unwrap(), error);
         let help = "help make the folder readable and writable, or name another one with --cache";
         assert_eq!(reader.line("help").unwrap(), help);
@@ -31,7 +38,11 @@ pub(crate) fn a_cache_that_cannot_be_written_is_read() {
         let object = crate::kills::files(&place.cache().join("objects")).remove(0);
         fs::write(&object, "damaged").unwrap();
         let mut reader = place.start_mounted("read", READ_ONLY).unwrap();
-        assert_eq!(reader.line("verify").unwrap(), "verify 6 1 0", "one is damaged, and none is set aside");
+        assert_eq!(
+            reader.line("verify").unwrap(),
+            "verify 6 1 0",
+            "one is damaged, and none is set aside"
+        );
         assert_eq!(reader.end(), Some(0));
         assert_eq!(fs::read_to_string(&object).unwrap(), "damaged");
         assert_eq!(place.start("run").end(), Some(0));
@@ -42,18 +53,34 @@ pub(crate) fn a_cache_that_cannot_be_written_is_read() {
 pub(crate) fn a_disk_that_is_full_for_real() {
     let place = Place::new("a = text(\"a\")\nbig = length(file(\"big.bin\"))\n", "none");
     fs::write(place.folder.path().join("big.bin"), vec![b'x'; 3 << 20]).unwrap();
-    let Some(mut run) = place.start_mounted("fill", SMALL) else { return };
+    let Some(mut run) = place.start_mounted("fill", SMALL) else {
+        return;
+    };
     let mut ends = vec![run.line("finished").unwrap(), run.line("finished").unwrap()];
     ends.sort();
     assert_eq!(ends[0], "finished a Ran");
-    let start = format!("finished big/file Failed could not write {}/", place.cache().join("tmp").display());
-    assert!(ends[1].starts_with(&start) && ends[1].ends_with(": No space left on device (os error 28)"), "{ends:?}");
-    let help = "help the disk is full: free some space and run again, nothing that was finished is lost";
+    let start = format!(
+        "finished big/file Failed could not write {}/",
+        place.cache().join("tmp").display()
+    );
+    assert!(
+        ends[1].starts_with(&start) && ends[1].ends_with(": No space left on device (os error 28)"),
+        "{ends:?}"
+    );
+    let help =
+        "help the disk is full: free some space and run again, nothing that was finished is lost";
     assert_eq!(run.line("help").unwrap(), help);
     assert_eq!(run.line("verify").unwrap(), "verify 0");
     let mut ends: Vec<String> = (0..3).map(|_| run.line("finished").unwrap()).collect();
     ends.sort();
-    assert_eq!(ends, ["finished a Reused", "finished big Ran", "finished big/file Ran"]);
+    assert_eq!(
+        ends,
+        [
+            "finished a Reused",
+            "finished big Ran",
+            "finished big/file Ran"
+        ]
+    );
     assert_eq!(run.line("verify").unwrap(), "verify 0");
     assert_eq!(run.end(), Some(0));
 }

@@ -12,10 +12,22 @@ const KNOWN: [(&str, &str, &str); 8] = [
     ("cpu", "@cpu(2)", "a number of cores, at least 1"),
     ("gpu", "@gpu(1)", "a number of GPUs, at least 1"),
     ("memory", "@memory(16GiB)", "a size, more than 0"),
-    ("retries", "@retries(3)", "a number of further attempts, 0 or more"),
+    (
+        "retries",
+        "@retries(3)",
+        "a number of further attempts, 0 or more",
+    ),
     ("timeout", "@timeout(10min)", "a duration, more than 0"),
-    ("checkpoint", "@checkpoint(every = 10min)", "a duration or a number of steps, named `every`"),
-    ("max_bad", "@max_bad(0.001)", "the share of items that may be bad, from 0.0 to 1.0"),
+    (
+        "checkpoint",
+        "@checkpoint(every = 10min)",
+        "a duration or a number of steps, named `every`",
+    ),
+    (
+        "max_bad",
+        "@max_bad(0.001)",
+        "the share of items that may be bad, from 0.0 to 1.0",
+    ),
     ("isolate", "@isolate", "no value"),
 ];
 
@@ -32,16 +44,25 @@ impl Checker<'_> {
         let name = attribute.name.text;
         // The value is looked at first: a fault in it is told even at an attribute that does not exist.
         let argument = attribute.argument.as_ref();
-        let value = argument.map(|argument| self.expr(&argument.value, Place::value_of("").inside()));
+        let value =
+            argument.map(|argument| self.expr(&argument.value, Place::value_of("").inside()));
         let Some((_, form, takes)) = KNOWN.iter().find(|(known, ..)| *known == name) else {
             let help = match self.nearest(name, KNOWN.iter().map(|(known, ..)| *known)) {
                 Some(near) => format!("did you mean `@{near}`?"),
-                None => format!("the attributes are {}", KNOWN.map(|(_, form, _)| form).join(" ")),
+                None => format!(
+                    "the attributes are {}",
+                    KNOWN.map(|(_, form, _)| form).join(" ")
+                ),
             };
-            let diagnostic = Diagnostic::error(codes::UNKNOWN_ATTRIBUTE, format!("there is no attribute `@{name}`"));
+            let diagnostic = Diagnostic::error(
+                codes::UNKNOWN_ATTRIBUTE,
+                format!("there is no attribute `@{name}`"),
+            );
             return self.report(diagnostic.at(attribute.name.span, "used here").help(help));
         };
-        let key = argument.and_then(|argument| argument.name.as_ref()).map(|name| name.text);
+        let key = argument
+            .and_then(|argument| argument.name.as_ref())
+            .map(|name| name.text);
         let value = match value {
             Some(None) => return,
             Some(Some((value, _))) => Some(value),
@@ -52,8 +73,12 @@ impl Checker<'_> {
             ("cpu", None, Some(Value::Int(n))) if n > 0 => set(&mut into.cpu, small(n)),
             ("gpu", None, Some(Value::Int(n))) if n > 0 => set(&mut into.gpu, small(n)),
             ("retries", None, Some(Value::Int(n))) => set(&mut into.retries, small(n)),
-            ("memory", None, Some(Value::Size(bytes))) if bytes > 0 => set(&mut into.memory, Some(bytes)),
-            ("timeout", None, Some(Value::Duration(ms))) if ms > 0 => set(&mut into.timeout_ms, Some(ms)),
+            ("memory", None, Some(Value::Size(bytes))) if bytes > 0 => {
+                set(&mut into.memory, Some(bytes))
+            }
+            ("timeout", None, Some(Value::Duration(ms))) if ms > 0 => {
+                set(&mut into.timeout_ms, Some(ms))
+            }
             ("checkpoint", Some("every"), Some(Value::Duration(ms))) if ms > 0 => {
                 set(&mut into.checkpoint_every_ms, Some(ms))
             }
@@ -71,18 +96,35 @@ impl Checker<'_> {
         };
         let (message, help) = match done {
             Set::Done => return,
-            Set::Twice => (format!("`@{name}` is given twice"), "write it once".to_owned()),
-            Set::Unfit => (format!("`@{name}` takes {takes}"), format!("write it as {form}")),
+            Set::Twice => (
+                format!("`@{name}` is given twice"),
+                "write it once".to_owned(),
+            ),
+            Set::Unfit => (
+                format!("`@{name}` takes {takes}"),
+                format!("write it as {form}"),
+            ),
         };
-        self.report(Diagnostic::error(codes::BAD_ATTRIBUTE, message).at(attribute.span, "this one").help(help));
+        self.report(
+            Diagnostic::error(codes::BAD_ATTRIBUTE, message)
+                .at(attribute.span, "this one")
+                .help(help),
+        );
     }
 
     /// Reports attributes before something that does not run. `what` is what they stand before.
     pub(super) fn no_attributes(&mut self, statement: &Statement, what: &str) {
-        let Some((first, last)) = statement.attributes.first().zip(statement.attributes.last()) else { return };
-        let diagnostic = Diagnostic::error(codes::BAD_ATTRIBUTE, format!("{what} takes no attributes"))
-            .at(first.span.to(last.span), "these say how a stage runs")
-            .help("put them before the binding of a call, `name = op(…)`, or remove them");
+        let Some((first, last)) = statement
+            .attributes
+            .first()
+            .zip(statement.attributes.last())
+        else {
+            return;
+        };
+        let diagnostic =
+            Diagnostic::error(codes::BAD_ATTRIBUTE, format!("{what} takes no attributes"))
+                .at(first.span.to(last.span), "these say how a stage runs")
+                .help("put them before the binding of a call, `name = op(…)`, or remove them");
         self.report(diagnostic);
     }
 }
@@ -131,10 +173,19 @@ pub(super) fn merge(into: &mut Attributes, from: &Attributes) -> Option<&'static
         ("memory", one(&mut into.memory, memory)),
         ("retries", one(&mut into.retries, retries)),
         ("timeout", one(&mut into.timeout_ms, timeout_ms)),
-        ("checkpoint", one(&mut into.checkpoint_every_ms, checkpoint_every_ms)),
-        ("checkpoint", one(&mut into.checkpoint_every_steps, checkpoint_every_steps)),
+        (
+            "checkpoint",
+            one(&mut into.checkpoint_every_ms, checkpoint_every_ms),
+        ),
+        (
+            "checkpoint",
+            one(&mut into.checkpoint_every_steps, checkpoint_every_steps),
+        ),
         ("max_bad", one(&mut into.max_bad_ppm, max_bad_ppm)),
         ("isolate", one(&mut into.isolate, isolate)),
     ];
-    differing.into_iter().find(|(_, differ)| *differ).map(|(name, _)| name)
+    differing
+        .into_iter()
+        .find(|(_, differ)| *differ)
+        .map(|(name, _)| name)
 }

@@ -39,7 +39,11 @@ impl Checker<'_> {
                     match progress.get(at) {
                         Some(Progress::Open) => {
                             set(&mut progress, at, Progress::InHand);
-                            path.push(Step { at, from, uses: self.uses(at).into_iter() });
+                            path.push(Step {
+                                at,
+                                from,
+                                uses: self.uses(at).into_iter(),
+                            });
                         }
                         Some(Progress::InHand) => self.cycle(&path, at, from),
                         _ => {}
@@ -74,7 +78,9 @@ impl Checker<'_> {
                 }
             }
             ExprKind::List(values) => values.iter().for_each(|value| self.collect(value, into)),
-            ExprKind::Call { args, .. } => args.iter().for_each(|argument| self.collect(&argument.value, into)),
+            ExprKind::Call { args, .. } => args
+                .iter()
+                .for_each(|argument| self.collect(&argument.value, into)),
             _ => {}
         }
     }
@@ -98,11 +104,16 @@ impl Checker<'_> {
         }
         names.push(name(at));
         let text = names.join(" -> ");
-        let mut diagnostic = Diagnostic::error(codes::CYCLE, format!("`{}` needs itself: {text}", name(at)));
+        let mut diagnostic =
+            Diagnostic::error(codes::CYCLE, format!("`{}` needs itself: {text}", name(at)));
         for step in steps.iter().skip(1).take(SHOWN) {
             diagnostic = diagnostic.note(step.from, format!("`{}` is needed here", name(step.at)));
         }
-        let label = if steps.len() == 1 { "here, in its own value" } else { "needed here, which closes the cycle" };
+        let label = if steps.len() == 1 {
+            "here, in its own value"
+        } else {
+            "needed here, which closes the cycle"
+        };
         let help = "a stage can only take results of stages that do not need its own: take another name here";
         self.report(diagnostic.at(span, label).help(help));
     }

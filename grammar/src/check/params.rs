@@ -43,7 +43,12 @@ impl Checker<'_> {
     /// Takes the settings in.
     pub(super) fn settings(&mut self, settings: &[Setting]) {
         let file = self.file;
-        let params: Vec<&str> = file.statements.iter().filter_map(param_name).map(|name| name.text).collect();
+        let params: Vec<&str> = file
+            .statements
+            .iter()
+            .filter_map(param_name)
+            .map(|name| name.text)
+            .collect();
         for setting in settings {
             let known = params.contains(&setting.name.as_str());
             if !known && file.lost.iter().any(|name| name.text == setting.name) {
@@ -57,7 +62,11 @@ impl Checker<'_> {
                     None => format!("its params are {}", params.join(", ")),
                 };
                 self.report(Diagnostic::error(codes::UNKNOWN_PARAM, message).help(help));
-            } else if self.settings.insert(setting.name.clone(), setting.value.clone()).is_some() {
+            } else if self
+                .settings
+                .insert(setting.name.clone(), setting.value.clone())
+                .is_some()
+            {
                 let message = format!("the param `{}` is set twice", setting.name);
                 self.report(Diagnostic::error(codes::BOUND_TWICE, message).help("set it once"));
             }
@@ -66,7 +75,12 @@ impl Checker<'_> {
 
     /// The value of a param: the setting's if there is one, else the default.
     pub(super) fn param(&mut self, at: usize, statement: &Statement) -> Option<Typed> {
-        let Declared { name, ty, default, range } = self.declared(statement)?;
+        let Declared {
+            name,
+            ty,
+            default,
+            range,
+        } = self.declared(statement)?;
         let set = self.settings.get(name.text).cloned();
         let value = match &set {
             Some(text) => self.setting(name, text, ty, range.as_ref())?,
@@ -92,12 +106,22 @@ impl Checker<'_> {
 
     /// What a param's statement says, if it says nothing wrong.
     fn declared<'s>(&mut self, statement: &'s Statement) -> Option<Declared<'s>> {
-        let StatementKind::Param { name, ty, default, range } = &statement.kind else { return None };
+        let StatementKind::Param {
+            name,
+            ty,
+            default,
+            range,
+        } = &statement.kind
+        else {
+            return None;
+        };
         let what = format!("the param `{}`", name.text);
         // Every part is looked at before one with a fault ends it.
         let declared = ty.as_ref().map(|ty| self.declared_type(ty));
         let typed = default.as_ref().map(|expr| self.plain(expr, name.text));
-        let ends = range.as_deref().map(|(low, high)| (self.plain(low, name.text), self.plain(high, name.text)));
+        let ends = range
+            .as_deref()
+            .map(|(low, high)| (self.plain(low, name.text), self.plain(high, name.text)));
         let ends = ends.map(|(low, high)| low.zip(high));
         if declared == Some(None) || typed == Some(None) || ends == Some(None) {
             return None;
@@ -112,7 +136,12 @@ impl Checker<'_> {
             Some((typed, expr)) => Some(self.default(&typed, ty, range.as_ref(), expr, &what)?),
             None => None,
         };
-        Some(Declared { name, ty, default, range })
+        Some(Declared {
+            name,
+            ty,
+            default,
+            range,
+        })
     }
 
     fn default(
@@ -128,9 +157,12 @@ impl Checker<'_> {
             && let Some(found) = outside(&value, (low, high))
         {
             let message = format!("the default {found} of {what} is out of its range");
-            let diagnostic =
-                Diagnostic::error(codes::OUT_OF_RANGE, message).at(expr.span, format!("allowed is {low}..{high}"));
-            self.report(diagnostic.help("change the default or the range; both ends of a range are included"));
+            let diagnostic = Diagnostic::error(codes::OUT_OF_RANGE, message)
+                .at(expr.span, format!("allowed is {low}..{high}"));
+            self.report(
+                diagnostic
+                    .help("change the default or the range; both ends of a range are included"),
+            );
             return None;
         }
         Some(value)
@@ -142,8 +174,12 @@ impl Checker<'_> {
         if is_plain(&typed.0) {
             return Some(typed);
         }
-        let message = format!("the param `{param}` is given {}, which cannot be set from outside", typed.1);
-        let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message).at(expr.span, format!("this is {}", typed.1));
+        let message = format!(
+            "the param `{param}` is given {}, which cannot be set from outside",
+            typed.1
+        );
+        let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message)
+            .at(expr.span, format!("this is {}", typed.1));
         self.report(diagnostic.help(format!("a param is a number, a text, true or false, a duration, a size, or a list of one of these; bind it instead: `{param} = …`")));
         None
     }
@@ -160,21 +196,34 @@ impl Checker<'_> {
         }
         let Some((_, found)) = default else {
             let message = format!("the param `{}` has neither a type nor a default", name.text);
-            let help = format!("write `param {} = value` or `param {}: type`", name.text, name.text);
-            self.report(Diagnostic::error(codes::SYNTAX, message).at(name.span, "declared here").help(help));
+            let help = format!(
+                "write `param {} = value` or `param {}: type`",
+                name.text, name.text
+            );
+            self.report(
+                Diagnostic::error(codes::SYNTAX, message)
+                    .at(name.span, "declared here")
+                    .help(help),
+            );
             return None;
         };
         let Some(ty) = found.declarable() else {
-            let message = format!("the type of the param `{}` does not follow from its default", name.text);
-            let help =
-                format!("declare it, as in `param {}: [string] = []`; a list holds values of one type", name.text);
-            let diagnostic =
-                Diagnostic::error(codes::TYPE_MISMATCH, message).at(name.span, format!("the default is {found}"));
+            let message = format!(
+                "the type of the param `{}` does not follow from its default",
+                name.text
+            );
+            let help = format!(
+                "declare it, as in `param {}: [string] = []`; a list holds values of one type",
+                name.text
+            );
+            let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message)
+                .at(name.span, format!("the default is {found}"));
             self.report(diagnostic.help(help));
             return None;
         };
         // `param lr = 1 in 0.0..1.0` is a float, as its range says.
-        let float = ends.is_some_and(|(low, high)| [&low.1, &high.1].contains(&&Found::One(Type::Float)));
+        let float =
+            ends.is_some_and(|(low, high)| [&low.1, &high.1].contains(&&Found::One(Type::Float)));
         Some(match ty {
             Type::Int if float => Type::Float,
             Type::List(Type::Int) if float => Type::List(&Type::Float),
@@ -182,13 +231,22 @@ impl Checker<'_> {
         })
     }
 
-    fn range(&mut self, ty: Type, ends: &(Typed, Typed), exprs: &(Expr, Expr), what: &str) -> Option<(Value, Value)> {
+    fn range(
+        &mut self,
+        ty: Type,
+        ends: &(Typed, Typed),
+        exprs: &(Expr, Expr),
+        what: &str,
+    ) -> Option<(Value, Value)> {
         let (low, high) = exprs;
         let whole = low.span.to(high.span);
         if !is_ordered(ty) {
             let message = format!("{what} is {}, which has no range", article(ty));
-            let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message).at(whole, "this range");
-            self.report(diagnostic.help("remove the range; only numbers, durations and sizes have one"));
+            let diagnostic =
+                Diagnostic::error(codes::TYPE_MISMATCH, message).at(whole, "this range");
+            self.report(
+                diagnostic.help("remove the range; only numbers, durations and sizes have one"),
+            );
             return None;
         }
         let element = match ty {
@@ -196,12 +254,16 @@ impl Checker<'_> {
             ty => ty,
         };
         let place = format!("the range of {what}");
-        let ends = (self.fit(&ends.0, element, low, &place), self.fit(&ends.1, element, high, &place));
+        let ends = (
+            self.fit(&ends.0, element, low, &place),
+            self.fit(&ends.1, element, high, &place),
+        );
         let (low, high) = ends.0.zip(ends.1)?;
         if compare(&low, &high) == Some(Ordering::Greater) {
-            let diagnostic = Diagnostic::error(codes::OUT_OF_RANGE, format!("the range of {what} is empty"))
-                .at(whole, format!("{low} is more than {high}"))
-                .help(format!("write the lower end first: {high}..{low}"));
+            let diagnostic =
+                Diagnostic::error(codes::OUT_OF_RANGE, format!("the range of {what} is empty"))
+                    .at(whole, format!("{low} is more than {high}"))
+                    .help(format!("write the lower end first: {high}..{low}"));
             self.report(diagnostic);
             return None;
         }
@@ -211,13 +273,30 @@ impl Checker<'_> {
     fn not_set(&mut self, name: &Name, ty: Type, range: Option<&(Value, Value)>) {
         let message = format!("the param `{}` has no value", name.text);
         let range = range.map_or_else(String::new, |(low, high)| format!(" in {low}..{high}"));
-        let help = format!("set it with --set {}={}, or give it a default", name.text, shell_sample(ty));
+        let help = format!(
+            "set it with --set {}={}, or give it a default",
+            name.text,
+            shell_sample(ty)
+        );
         let diagnostic = Diagnostic::error(codes::PARAM_NOT_SET, message);
-        self.report(diagnostic.at(name.span, format!("{}{range} without a default", article(ty))).help(help));
+        self.report(
+            diagnostic
+                .at(
+                    name.span,
+                    format!("{}{range} without a default", article(ty)),
+                )
+                .help(help),
+        );
     }
 
     /// The value that a setting gives. Its faults are not in the file: they name the setting.
-    fn setting(&mut self, name: &Name, text: &str, ty: Type, range: Option<&(Value, Value)>) -> Option<Value> {
+    fn setting(
+        &mut self,
+        name: &Name,
+        text: &str,
+        ty: Type,
+        range: Option<&(Value, Value)>,
+    ) -> Option<Value> {
         let parsed = parse_value(text).and_then(|expr| literal(&expr));
         let bare = matches!(ty, Type::Str | Type::Path);
         let typed = match parsed {
@@ -228,7 +307,11 @@ impl Checker<'_> {
         let setting = format!("the setting `{}={}`", name.text, shown(text));
         let Some(value) = typed.and_then(|(value, found)| coerce(&value, &found, ty)) else {
             let message = format!("{setting} is not {}", article(ty));
-            let help = format!("write its value as in a workflow: --set {}={}", name.text, shell_sample(ty));
+            let help = format!(
+                "write its value as in a workflow: --set {}={}",
+                name.text,
+                shell_sample(ty)
+            );
             self.report(Diagnostic::error(codes::TYPE_MISMATCH, message).help(help));
             return None;
         };
@@ -236,7 +319,10 @@ impl Checker<'_> {
             && outside(&value, (low, high)).is_some()
         {
             let message = format!("{setting} is out of range");
-            let help = format!("`{}` takes a value in {low}..{high}, both ends included", name.text);
+            let help = format!(
+                "`{}` takes a value in {low}..{high}, both ends included",
+                name.text
+            );
             self.report(Diagnostic::error(codes::OUT_OF_RANGE, message).help(help));
             return None;
         }
@@ -245,17 +331,27 @@ impl Checker<'_> {
 
     fn declared_type(&mut self, ty: &TypeName) -> Option<Type> {
         let TypeName { word, list, span } = *ty;
-        let found =
-            DECLARABLE.iter().find(|(known, ..)| *known == word).map(|(_, one, many)| if list { *many } else { *one });
+        let found = DECLARABLE
+            .iter()
+            .find(|(known, ..)| *known == word)
+            .map(|(_, one, many)| if list { *many } else { *one });
         if found.is_none() {
             let known: Vec<&str> = DECLARABLE.iter().map(|(word, ..)| *word).collect();
-            let elsewhere =
-                ELSEWHERE.iter().find(|(theirs, _)| *theirs == word.to_ascii_lowercase()).map(|(_, ours)| *ours);
+            let elsewhere = ELSEWHERE
+                .iter()
+                .find(|(theirs, _)| *theirs == word.to_ascii_lowercase())
+                .map(|(_, ours)| *ours);
             let help = match elsewhere.or_else(|| self.nearest(word, known.iter().copied())) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the types of params are {}; in brackets, a list of them: [int]", known.join(", ")),
+                None => format!(
+                    "the types of params are {}; in brackets, a list of them: [int]",
+                    known.join(", ")
+                ),
             };
-            let diagnostic = Diagnostic::error(codes::UNKNOWN_TYPE, format!("there is no type `{word}` for params"));
+            let diagnostic = Diagnostic::error(
+                codes::UNKNOWN_TYPE,
+                format!("there is no type `{word}` for params"),
+            );
             self.report(diagnostic.at(span, "named here").help(help));
         }
         found
@@ -266,18 +362,27 @@ impl Checker<'_> {
     fn doc_of(&self, statement: &Statement) -> String {
         let comments = &self.file.comments;
         let line = |offset| self.source.position(offset).line;
-        let text = |span: &Span| self.source.slice(*span).trim_start_matches('#').trim().to_owned();
+        let text = |span: &Span| {
+            self.source
+                .slice(*span)
+                .trim_start_matches('#')
+                .trim()
+                .to_owned()
+        };
         let above = comments.partition_point(|span| span.start() < statement.span.start());
         let behind = comments.partition_point(|span| span.start() < statement.span.end());
-        if let Some(behind) = comments.get(behind).filter(|span| line(span.start()) == line(statement.span.end())) {
+        if let Some(behind) = comments
+            .get(behind)
+            .filter(|span| line(span.start()) == line(statement.span.end()))
+        {
             return text(behind);
         }
         let mut lines = Vec::new();
         let mut next = line(statement.span.start());
         for span in comments.get(..above).unwrap_or(&[]).iter().rev() {
             let before = self.source.text().get(..span.start()).unwrap_or("");
-            let alone =
-                before.trim_end_matches([' ', '\t']).ends_with('\n') || before.trim_matches([' ', '\t']).is_empty();
+            let alone = before.trim_end_matches([' ', '\t']).ends_with('\n')
+                || before.trim_matches([' ', '\t']).is_empty();
             if line(span.start()) + 1 != next || !alone {
                 break;
             }
@@ -310,9 +415,12 @@ fn is_plain(value: &Value) -> bool {
 /// The type of a value that was made to fit `ty`.
 fn found_as(value: &Value, ty: Type) -> Found {
     match (value, ty) {
-        (Value::List(values), Type::List(element)) => {
-            Found::List(values.iter().map(|value| found_as(value, *element)).collect())
-        }
+        (Value::List(values), Type::List(element)) => Found::List(
+            values
+                .iter()
+                .map(|value| found_as(value, *element))
+                .collect(),
+        ),
         (_, ty) => Found::One(ty),
     }
 }
@@ -329,8 +437,19 @@ fn shell_sample(ty: Type) -> String {
 fn shown(text: &str) -> String {
     /// Enough to know it again.
     const SHOWN: usize = 60;
-    let cut = text.char_indices().nth(SHOWN).map_or(text.len(), |(at, _)| at);
-    let shown: String =
-        text.get(..cut).unwrap_or("").chars().map(|c| if is_hidden(c) || c == '\n' { ' ' } else { c }).collect();
-    if cut < text.len() { format!("{shown}…") } else { shown }
+    let cut = text
+        .char_indices()
+        .nth(SHOWN)
+        .map_or(text.len(), |(at, _)| at);
+    let shown: String = text
+        .get(..cut)
+        .unwrap_or("")
+        .chars()
+        .map(|c| if is_hidden(c) || c == '\n' { ' ' } else { c })
+        .collect();
+    if cut < text.len() {
+        format!("{shown}…")
+    } else {
+        shown
+    }
 }

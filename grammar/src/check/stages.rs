@@ -25,12 +25,18 @@ pub(super) struct Place<'n> {
 impl<'n> Place<'n> {
     /// The value of a binding: a call there is the stage of that name.
     pub(super) fn value_of(binding: &'n str) -> Place<'n> {
-        Place { binding, outermost: true }
+        Place {
+            binding,
+            outermost: true,
+        }
     }
 
     /// Inside the value of a binding.
     pub(super) fn inside(self) -> Place<'n> {
-        Place { outermost: false, ..self }
+        Place {
+            outermost: false,
+            ..self
+        }
     }
 }
 
@@ -73,10 +79,20 @@ impl Stages {
     }
 
     /// The stage of a call: a new one, or one that computes the same.
-    pub(super) fn add(&mut self, signature: &Signature, args: Arguments, place: Place<'_>, span: Span) -> StageId {
+    pub(super) fn add(
+        &mut self,
+        signature: &Signature,
+        args: Arguments,
+        place: Place<'_>,
+        span: Span,
+    ) -> StageId {
         let mut hash = self.hasher.hash_one((signature.name, &args));
         let id = loop {
-            match self.equal.get(&hash).and_then(|id| Some((*id, self.stages.get(id.0 as usize)?))) {
+            match self
+                .equal
+                .get(&hash)
+                .and_then(|id| Some((*id, self.stages.get(id.0 as usize)?)))
+            {
                 None => break self.push(hash, signature, args, span),
                 Some((id, stage)) if stage.op == signature.name && stage.args == args => break id,
                 Some(_) => hash = hash.wrapping_add(1),
@@ -89,9 +105,17 @@ impl Stages {
     }
 
     fn push(&mut self, hash: u64, signature: &Signature, args: Arguments, span: Span) -> StageId {
-        let count = u32::try_from(self.stages.len()).expect("a workflow of at most 1 MB has fewer than 2^32 calls");
+        let count = u32::try_from(self.stages.len())
+            .expect("a workflow of at most 1 MB has fewer than 2^32 calls");
         let (op, output, attributes) = (signature.name, signature.output, Arc::clone(&self.none));
-        self.stages.push(Stage { name: Arc::default(), op, args, attributes, output, span });
+        self.stages.push(Stage {
+            name: Arc::default(),
+            op,
+            args,
+            attributes,
+            output,
+            span,
+        });
         self.bound.push(None);
         self.equal.insert(hash, StageId(count));
         StageId(count)
@@ -105,7 +129,11 @@ impl Stages {
         }
         let count = self.counts.entry(name.clone()).or_default();
         *count += 1;
-        let name = if *count == 1 { name } else { format!("{name}.{count}") };
+        let name = if *count == 1 {
+            name
+        } else {
+            format!("{name}.{count}")
+        };
         match self.stage_mut(id) {
             Some(stage) if stage.name.is_empty() => stage.name = name.into(),
             _ => self.aliases.push((name.into(), id)),
@@ -137,35 +165,65 @@ impl Stages {
     fn leaves(&self, wanted: impl Fn(&Stage) -> bool) -> Vec<StageId> {
         let mut taken = vec![false; self.stages.len()];
         for value in self.stages.iter().flat_map(|stage| stage.args.values()) {
-            value.each_stage(&mut |id| taken.get_mut(id.0 as usize).into_iter().for_each(|taken| *taken = true));
+            value.each_stage(&mut |id| {
+                taken
+                    .get_mut(id.0 as usize)
+                    .into_iter()
+                    .for_each(|taken| *taken = true)
+            });
         }
         let stages = (0..).map(StageId).zip(self.stages.iter().zip(taken));
-        stages.filter(|(_, (stage, taken))| !taken && wanted(stage)).map(|(id, _)| id).collect()
+        stages
+            .filter(|(_, (stage, taken))| !taken && wanted(stage))
+            .map(|(id, _)| id)
+            .collect()
     }
 }
 
 impl Checker<'_> {
     /// Names a stage after a binding, and notes how it is to be run.
-    pub(super) fn bind_stage(&mut self, name: &Name, id: StageId, attributes: &Attributes, statement: &Statement) {
+    pub(super) fn bind_stage(
+        &mut self,
+        name: &Name,
+        id: StageId,
+        attributes: &Attributes,
+        statement: &Statement,
+    ) {
         let first = self.stages.name_outer(name, id);
-        let Some(stage) = self.stages.stage_mut(id).filter(|_| *attributes != Attributes::default()) else { return };
-        let Some(other) = merge(Arc::make_mut(&mut stage.attributes), attributes) else { return };
-        let message = format!("`{}` and `{}` are one stage, but have different `@{other}`", stage.name, name.text);
-        let place = statement.attributes.iter().find(|attribute| attribute.name.text == other);
+        let Some(stage) = self
+            .stages
+            .stage_mut(id)
+            .filter(|_| *attributes != Attributes::default())
+        else {
+            return;
+        };
+        let Some(other) = merge(Arc::make_mut(&mut stage.attributes), attributes) else {
+            return;
+        };
+        let message = format!(
+            "`{}` and `{}` are one stage, but have different `@{other}`",
+            stage.name, name.text
+        );
+        let place = statement
+            .attributes
+            .iter()
+            .find(|attribute| attribute.name.text == other);
         let mut diagnostic = Diagnostic::error(codes::BAD_ATTRIBUTE, message)
             .at(place.map_or(name.span, |place| place.span), "this one");
         if let Some(first) = first {
             diagnostic = diagnostic.note(first, "the same call");
         }
-        self.report(
-            diagnostic.help("equal calls run once: give them the same attributes, or write them at one of them"),
-        );
+        self.report(diagnostic.help(
+            "equal calls run once: give them the same attributes, or write them at one of them",
+        ));
     }
 
     /// What was found, once there are no errors.
     pub(super) fn program(self) -> Program {
         let signatures = self.signatures;
-        let mut default_targets = self.stages.leaves(|stage| signatures.is_result(stage.output));
+        let mut default_targets = self
+            .stages
+            .leaves(|stage| signatures.is_result(stage.output));
         default_targets.extend(&self.exported);
         if default_targets.is_empty() {
             default_targets = self.stages.leaves(|_| true);
@@ -173,8 +231,16 @@ impl Checker<'_> {
         default_targets.sort_unstable();
         default_targets.dedup();
         let params = self.params.into_values().collect();
-        let Stages { stages, aliases, .. } = self.stages;
-        Program { params, stages, exports: self.exports, aliases: aliases.into_iter().collect(), default_targets }
+        let Stages {
+            stages, aliases, ..
+        } = self.stages;
+        Program {
+            params,
+            stages,
+            exports: self.exports,
+            aliases: aliases.into_iter().collect(),
+            default_targets,
+        }
     }
 }
 
@@ -189,7 +255,9 @@ mod tests {
         let args = |number| Arguments::from([("value", Value::Int(number))]);
         let place = Place::value_of("a");
         let mut stages = Stages::default();
-        let add = |stages: &mut Stages, number| stages.add(&signature, args(number), place, Span::new(0, 0));
+        let add = |stages: &mut Stages, number| {
+            stages.add(&signature, args(number), place, Span::new(0, 0))
+        };
         let first = add(&mut stages, 1);
         // The second one finds its place taken, and the place after it as well.
         let hash = stages.hasher.hash_one(("op", &args(2)));

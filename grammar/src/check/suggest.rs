@@ -6,7 +6,10 @@ pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&
     let limit = ((name.len() + 1) / 3).min(4);
     let near = known.filter(|other| other.chars().count().abs_diff(name.len()) <= limit);
     let ranked = near.map(|other| (distance(&name, other), other));
-    ranked.filter(|(distance, _)| *distance <= limit).min().map(|(_, other)| other)
+    ranked
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, other)| other)
 }
 
 /// Edits that turn one text into the other: insert, remove, replace, swap neighbours.

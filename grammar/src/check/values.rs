@@ -28,7 +28,10 @@ impl Found {
     /// one of floats.
     pub(super) fn declarable(&self) -> Option<Type> {
         match self {
-            Found::One(ty) => DECLARABLE.iter().find(|(_, one, _)| one == ty).map(|(_, one, _)| *one),
+            Found::One(ty) => DECLARABLE
+                .iter()
+                .find(|(_, one, _)| one == ty)
+                .map(|(_, one, _)| *one),
             Found::List(values) => {
                 let mut types = values.iter().map(|value| match value {
                     Found::One(ty) => Some(*ty),
@@ -40,7 +43,10 @@ impl Found {
                     (Type::Int, Type::Float) | (Type::Float, Type::Int) => Some(Type::Float),
                     _ => None,
                 })?;
-                DECLARABLE.iter().find(|(_, one, _)| *one == ty).map(|(.., many)| *many)
+                DECLARABLE
+                    .iter()
+                    .find(|(_, one, _)| *one == ty)
+                    .map(|(.., many)| *many)
             }
         }
     }
@@ -76,10 +82,18 @@ pub(super) fn article(ty: Type) -> String {
     match ty {
         Type::Choice(words) => format!("one of {}", quoted(words)),
         Type::List(element) => format!("a list of {element}"),
-        Type::OneOf(types) => types.iter().map(|ty| article(*ty)).collect::<Vec<_>>().join(" or "),
+        Type::OneOf(types) => types
+            .iter()
+            .map(|ty| article(*ty))
+            .collect::<Vec<_>>()
+            .join(" or "),
         ty => {
             let word = ty.to_string();
-            let article = if word.starts_with(['a', 'e', 'i', 'o', 'A', 'E', 'I', 'O']) { "an" } else { "a" };
+            let article = if word.starts_with(['a', 'e', 'i', 'o', 'A', 'E', 'I', 'O']) {
+                "an"
+            } else {
+                "a"
+            };
             format!("{article} {word}")
         }
     }
@@ -94,20 +108,35 @@ pub(super) fn alternatives(mut words: impl Iterator<Item = String>) -> Option<St
         shown.push("others".to_owned());
     }
     let last = shown.pop()?;
-    Some(if shown.is_empty() { last } else { format!("{} or {last}", shown.join(", ")) })
+    Some(if shown.is_empty() {
+        last
+    } else {
+        format!("{} or {last}", shown.join(", "))
+    })
 }
 
 fn quoted(words: &[&str]) -> String {
-    words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+    words
+        .iter()
+        .map(|word| format!("\"{word}\""))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// What to write where a value of this type is due.
 fn instead(ty: Type) -> String {
     match ty {
         Type::Choice(words) => {
-            format!("write {}", alternatives(words.iter().map(|word| format!("\"{word}\""))).unwrap_or_default())
+            format!(
+                "write {}",
+                alternatives(words.iter().map(|word| format!("\"{word}\""))).unwrap_or_default()
+            )
         }
-        Type::Str | Type::Path => format!("write {} in quotes, such as \"{}\"", article(ty), sample(ty)),
+        Type::Str | Type::Path => format!(
+            "write {} in quotes, such as \"{}\"",
+            article(ty),
+            sample(ty)
+        ),
         ty => format!("write {}, such as {}", article(ty), sample(ty)),
     }
 }
@@ -145,9 +174,13 @@ pub(super) fn coerce(value: &Value, found: &Found, ty: Type) -> Option<Value> {
         (_, _, Type::OneOf(types)) => {
             // A value that is of one of the types as it is does not become one of the others.
             let exact = types.iter().find(|ty| *found == Found::One(**ty));
-            exact.map(|_| value.clone()).or_else(|| types.iter().find_map(|ty| coerce(value, found, *ty)))
+            exact
+                .map(|_| value.clone())
+                .or_else(|| types.iter().find_map(|ty| coerce(value, found, *ty)))
         }
-        (Value::Str(text), _, Type::Choice(words)) => words.contains(&text.as_str()).then(|| value.clone()),
+        (Value::Str(text), _, Type::Choice(words)) => {
+            words.contains(&text.as_str()).then(|| value.clone())
+        }
         #[expect(
             clippy::cast_precision_loss,
             reason = "a user's whole number as a float; beyond 2^53 none is meant exactly"
@@ -155,7 +188,10 @@ pub(super) fn coerce(value: &Value, found: &Found, ty: Type) -> Option<Value> {
         (Value::Int(number), _, Type::Float) => Some(Value::Float(*number as f64)),
         (Value::Str(text), _, Type::Path) => Some(Value::Path(text.clone())),
         (Value::List(values), Found::List(found), Type::List(element)) => {
-            let values = values.iter().zip(found).map(|(value, found)| coerce(value, found, *element));
+            let values = values
+                .iter()
+                .zip(found)
+                .map(|(value, found)| coerce(value, found, *element));
             values.collect::<Option<_>>().map(Value::List)
         }
         (_, Found::One(found), ty) => (*found == ty).then(|| value.clone()),
@@ -196,9 +232,8 @@ pub(crate) fn is_ordered(ty: Type) -> bool {
 pub(super) fn compare(left: &Value, right: &Value) -> Option<Ordering> {
     match (left, right) {
         (Value::Int(left), Value::Int(right)) => Some(left.cmp(right)),
-        (Value::Duration(left), Value::Duration(right)) | (Value::Size(left), Value::Size(right)) => {
-            Some(left.cmp(right))
-        }
+        (Value::Duration(left), Value::Duration(right))
+        | (Value::Size(left), Value::Size(right)) => Some(left.cmp(right)),
         (Value::Float(left), Value::Float(right)) => left.partial_cmp(right),
         _ => None,
     }
@@ -218,13 +253,20 @@ pub(super) fn outside<'v>(value: &'v Value, (low, high): (&Value, &Value)) -> Op
 /// As [`outside`], for the range of an argument.
 fn outside_argument(value: &Value, (low, high): (f64, f64)) -> Option<&Value> {
     match value {
-        Value::List(values) => values.iter().find_map(|value| outside_argument(value, (low, high))),
-        value => amount(value).is_some_and(|amount| !(low..=high).contains(&amount)).then_some(value),
+        Value::List(values) => values
+            .iter()
+            .find_map(|value| outside_argument(value, (low, high))),
+        value => amount(value)
+            .is_some_and(|amount| !(low..=high).contains(&amount))
+            .then_some(value),
     }
 }
 
 /// A number, duration or size as a plain number, for comparing with the range of an argument.
-#[expect(clippy::cast_precision_loss, reason = "ranges are compared, not computed with")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "ranges are compared, not computed with"
+)]
 fn amount(value: &Value) -> Option<f64> {
     match value {
         Value::Int(number) => Some(*number as f64),
@@ -236,17 +278,32 @@ fn amount(value: &Value) -> Option<f64> {
 
 impl Checker<'_> {
     /// The value as `ty` takes it, or a diagnostic. `place` is what it is for: "the argument `lr` of `pretrain`".
-    pub(super) fn fit(&mut self, typed: &Typed, ty: Type, expr: &Expr, place: &dyn fmt::Display) -> Option<Value> {
+    pub(super) fn fit(
+        &mut self,
+        typed: &Typed,
+        ty: Type,
+        expr: &Expr,
+        place: &dyn fmt::Display,
+    ) -> Option<Value> {
         let (value, found) = typed;
         if let Some(value) = coerce(value, found, ty) {
             return Some(value);
         }
         // In a list that is written out, the values that do not fit are marked by themselves.
-        if let (ExprKind::List(exprs), Value::List(values), Found::List(found), Type::List(element)) =
-            (&expr.kind, value, found, ty)
+        if let (
+            ExprKind::List(exprs),
+            Value::List(values),
+            Found::List(found),
+            Type::List(element),
+        ) = (&expr.kind, value, found, ty)
         {
             for ((value, found), expr) in values.iter().zip(found).zip(exprs) {
-                self.fit(&(value.clone(), found.clone()), *element, expr, &format_args!("each value of {place}"));
+                self.fit(
+                    &(value.clone(), found.clone()),
+                    *element,
+                    expr,
+                    &format_args!("each value of {place}"),
+                );
             }
             return None;
         }
@@ -255,10 +312,16 @@ impl Checker<'_> {
             _ => format!("this is {found}"),
         };
         let place = place.to_string();
-        let verb = if place.starts_with("each") { "is" } else { "takes" };
+        let verb = if place.starts_with("each") {
+            "is"
+        } else {
+            "takes"
+        };
         let message = format!("{place} {verb} {}", article(ty));
         let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message).at(expr.span, label);
-        let help = self.conversion(typed, ty).or_else(|| self.makers(ty, expr.span));
+        let help = self
+            .conversion(typed, ty)
+            .or_else(|| self.makers(ty, expr.span));
         self.report(diagnostic.help(help.unwrap_or_else(|| instead(ty))));
         None
     }
@@ -266,9 +329,9 @@ impl Checker<'_> {
     /// How the value could be written to fit.
     fn conversion(&mut self, (value, found): &Typed, ty: Type) -> Option<String> {
         Some(match (value, ty) {
-            (_, Type::OneOf(types)) => {
-                types.iter().find_map(|ty| self.conversion(&(value.clone(), found.clone()), *ty))?
-            }
+            (_, Type::OneOf(types)) => types
+                .iter()
+                .find_map(|ty| self.conversion(&(value.clone(), found.clone()), *ty))?,
             (Value::Float(number), Type::Int) if number.fract() == 0.0 && number.abs() < 1e15 => {
                 format!("write it as a whole number, {number}")
             }
@@ -276,20 +339,28 @@ impl Checker<'_> {
             (Value::Int(number), Type::Duration) => {
                 format!("give it a unit, such as {number}s, {number}min or {number}h")
             }
-            (Value::Float(_), Type::Duration) => "give it a unit, such as 1.5s, 10min or 2h".to_owned(),
-            (Value::Int(number), Type::Size) => format!("give it a unit, such as {number}MiB or {number}GiB"),
+            (Value::Float(_), Type::Duration) => {
+                "give it a unit, such as 1.5s, 10min or 2h".to_owned()
+            }
+            (Value::Int(number), Type::Size) => {
+                format!("give it a unit, such as {number}MiB or {number}GiB")
+            }
             (Value::Float(_), Type::Size) => "give it a unit, such as 1.5GiB".to_owned(),
             (Value::Duration(_) | Value::Size(_), Type::Int | Type::Float) => {
                 "write a number without a unit".to_owned()
             }
-            (Value::Str(text), Type::Choice(words)) => match self.nearest(text, words.iter().copied()) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => return None,
-            },
-            (Value::Str(text), Type::Int | Type::Float | Type::Bool | Type::Duration | Type::Size)
-                if crate::parser::parse_value(text)
-                    .and_then(|expr| literal(&expr))
-                    .is_some_and(|(value, found)| coerce(&value, &found, ty).is_some()) =>
+            (Value::Str(text), Type::Choice(words)) => {
+                match self.nearest(text, words.iter().copied()) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => return None,
+                }
+            }
+            (
+                Value::Str(text),
+                Type::Int | Type::Float | Type::Bool | Type::Duration | Type::Size,
+            ) if crate::parser::parse_value(text)
+                .and_then(|expr| literal(&expr))
+                .is_some_and(|(value, found)| coerce(&value, &found, ty).is_some()) =>
             {
                 format!("write it without quotes, {text}")
             }
@@ -313,17 +384,32 @@ impl Checker<'_> {
             return None;
         }
         let made = |op: &str| self.signatures.op(op).is_some_and(|op| fits(op.output, ty));
-        let others = self.file.statements.iter().filter(|statement| !statement.span.contains(for_use_at.start()));
+        let others = self
+            .file
+            .statements
+            .iter()
+            .filter(|statement| !statement.span.contains(for_use_at.start()));
         let bindings = others.filter_map(|statement| match &statement.kind {
-            StatementKind::Binding { name, value: Expr { kind: ExprKind::Call { op, .. }, .. } } => {
-                made(op.text).then(|| format!("`{}`", name.text))
-            }
+            StatementKind::Binding {
+                name,
+                value:
+                    Expr {
+                        kind: ExprKind::Call { op, .. },
+                        ..
+                    },
+            } => made(op.text).then(|| format!("`{}`", name.text)),
             _ => None,
         });
-        let ops = self.signatures.ops().filter(|op| made(op.name)).map(|op| format!("`{}(…)`", op.name));
+        let ops = self
+            .signatures
+            .ops()
+            .filter(|op| made(op.name))
+            .map(|op| format!("`{}(…)`", op.name));
         let what = article(ty);
         match (alternatives(bindings), alternatives(ops)) {
-            (Some(names), Some(ops)) => Some(format!("{what} is bound to {names}; another comes from {ops}")),
+            (Some(names), Some(ops)) => Some(format!(
+                "{what} is bound to {names}; another comes from {ops}"
+            )),
             (Some(names), None) => Some(format!("{what} is bound to {names}")),
             (None, Some(ops)) => Some(format!("{what} comes from {ops}")),
             (None, None) => None,
@@ -339,16 +425,21 @@ impl Checker<'_> {
         span: Span,
         place: &dyn fmt::Display,
     ) -> Option<()> {
-        let Some(found) = outside_argument(value, range) else { return Some(()) };
+        let Some(found) = outside_argument(value, range) else {
+            return Some(());
+        };
         let (low, high) = (bound_text(ty, range.0), bound_text(ty, range.1));
         let choose = match (range.0.is_finite(), range.1.is_finite()) {
             (true, false) => format!("choose {low} or more"),
             (false, true) => format!("choose at most {high}"),
             _ => format!("choose a value from {low} to {high}"),
         };
-        let diagnostic = Diagnostic::error(codes::OUT_OF_RANGE, format!("{found} is out of range for {place}"))
-            .at(span, format!("allowed is {}", range_text(ty, range)))
-            .help(choose);
+        let diagnostic = Diagnostic::error(
+            codes::OUT_OF_RANGE,
+            format!("{found} is out of range for {place}"),
+        )
+        .at(span, format!("allowed is {}", range_text(ty, range)))
+        .help(choose);
         self.report(diagnostic);
         None
     }

@@ -38,8 +38,9 @@ impl Columns {
         let mut copied = 0;
         let mut rest = self.0.as_slice();
         while !rest.is_empty() {
-            let group =
-                rest.windows(2).take_while(|pair| matches!(pair, [above, below] if follows(text, above, below)));
+            let group = rest
+                .windows(2)
+                .take_while(|pair| matches!(pair, [above, below] if follows(text, above, below)));
             let (lines, others) = rest.split_at(group.count() + 1);
             rest = others;
             let widths: Vec<Vec<usize>> = lines.iter().map(|line| line.widths(text)).collect();
@@ -70,7 +71,10 @@ impl Line {
     /// How wide each part before a stop is.
     fn widths(&self, text: &str) -> Vec<usize> {
         let starts = std::iter::once(&self.start).chain(&self.stops);
-        starts.zip(&self.stops).map(|(from, to)| text.get(*from..*to).unwrap_or("").chars().count()).collect()
+        starts
+            .zip(&self.stops)
+            .map(|(from, to)| text.get(*from..*to).unwrap_or("").chars().count())
+            .collect()
     }
 }
 

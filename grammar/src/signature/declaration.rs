@@ -16,7 +16,10 @@ pub(super) fn op(op: &Signature) -> Result<(), SignatureError> {
     let mut names = BTreeSet::new();
     for arg in &op.args {
         if !is_ident(arg.name) || RESERVED.contains(&arg.name) {
-            return fault(format!("the language cannot write the argument `{}`", arg.name));
+            return fault(format!(
+                "the language cannot write the argument `{}`",
+                arg.name
+            ));
         }
         if !names.insert(arg.name) {
             return fault(format!("the argument `{}` is declared twice", arg.name));
@@ -34,8 +37,12 @@ pub(super) fn op(op: &Signature) -> Result<(), SignatureError> {
 fn argument(arg: &Arg) -> Option<&'static str> {
     match arg.range {
         Some(_) if !is_ordered(arg.ty) => Some("has a range, but its type has no order"),
-        Some((low, high)) if low.is_nan() || high.is_nan() || low > high => Some("has an empty range"),
-        _ if arg.ty == Type::Choice(&[]) || arg.ty == Type::OneOf(&[]) => Some("takes nothing at all"),
+        Some((low, high)) if low.is_nan() || high.is_nan() || low > high => {
+            Some("has an empty range")
+        }
+        _ if arg.ty == Type::Choice(&[]) || arg.ty == Type::OneOf(&[]) => {
+            Some("takes nothing at all")
+        }
         _ => None,
     }
 }
@@ -43,7 +50,10 @@ fn argument(arg: &Arg) -> Option<&'static str> {
 /// An export format by itself.
 pub(super) fn format(format: &ExportFormat) -> Result<(), SignatureError> {
     if !is_ident(format.name) {
-        return Err(SignatureError::new(format.name, "its name is none that the language can write"));
+        return Err(SignatureError::new(
+            format.name,
+            "its name is none that the language can write",
+        ));
     }
     if format.accepts.is_empty() {
         return Err(SignatureError::new(format.name, "it takes nothing at all"));
@@ -69,13 +79,19 @@ pub(super) fn defaults(signatures: &mut Signatures) -> Result<(), SignatureError
                 Ok(Some(value)) => found.push(((op, arg.name), value)),
                 Ok(None) => waiting.push((op, arg, text)),
                 Err(problem) => {
-                    let what = format!("the default of the argument `{}` does not fit: {}", arg.name, problem.message);
+                    let what = format!(
+                        "the default of the argument `{}` does not fit: {}",
+                        arg.name, problem.message
+                    );
                     return Err(SignatureError::new(op, what));
                 }
             }
         }
         if let (true, Some((op, arg, _))) = (found.is_empty(), waiting.first()) {
-            return Err(SignatureError::new(op, format!("the default of the argument `{}` needs itself", arg.name)));
+            return Err(SignatureError::new(
+                op,
+                format!("the default of the argument `{}` needs itself", arg.name),
+            ));
         }
         signatures.defaults.extend(found);
         open = waiting;

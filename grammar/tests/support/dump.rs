@@ -8,13 +8,24 @@ pub(crate) fn tree(file: &File, source: &Source) -> String {
     let mut lines = Vec::new();
     for statement in &file.statements {
         for attribute in &statement.attributes {
-            let argument = attribute.argument.as_ref().map(|argument| format!(" {}", self::argument(argument)));
-            lines.push(format!("@{}{}", attribute.name.text, argument.unwrap_or_default()));
+            let argument = attribute
+                .argument
+                .as_ref()
+                .map(|argument| format!(" {}", self::argument(argument)));
+            lines.push(format!(
+                "@{}{}",
+                attribute.name.text,
+                argument.unwrap_or_default()
+            ));
         }
         lines.push(kind(&statement.kind));
     }
     lines.extend(file.lost.iter().map(|name| format!("lost {}", name.text)));
-    lines.extend(file.comments.iter().map(|comment| format!("comment {}", source.slice(*comment))));
+    lines.extend(
+        file.comments
+            .iter()
+            .map(|comment| format!("comment {}", source.slice(*comment))),
+    );
     text(&lines)
 }
 
@@ -24,11 +35,20 @@ fn text(lines: &[String]) -> String {
 
 fn kind(kind: &StatementKind) -> String {
     match kind {
-        StatementKind::Param { name, ty, default, range } => {
+        StatementKind::Param {
+            name,
+            ty,
+            default,
+            range,
+        } => {
             let ty = ty.as_ref().map_or(String::new(), |ty| format!(" : {ty}"));
-            let default = default.as_ref().map_or(String::new(), |default| format!(" = {}", expr(default)));
+            let default = default
+                .as_ref()
+                .map_or(String::new(), |default| format!(" = {}", expr(default)));
             let range = range.as_deref();
-            let range = range.map_or(String::new(), |(low, high)| format!(" in {} .. {}", expr(low), expr(high)));
+            let range = range.map_or(String::new(), |(low, high)| {
+                format!(" in {} .. {}", expr(low), expr(high))
+            });
             format!("param {}{ty}{default}{range}", name.text)
         }
         StatementKind::Binding { name, value } => format!("bind {} = {}", name.text, expr(value)),
@@ -48,9 +68,16 @@ fn expr(expr: &Expr) -> String {
         ExprKind::Duration(ms) => format!("duration {ms}ms"),
         ExprKind::Size(bytes) => format!("size {bytes}B"),
         ExprKind::Name(name) => format!("name {name}"),
-        ExprKind::List(values) => format!("[{}]", values.iter().map(self::expr).collect::<Vec<_>>().join("; ")),
+        ExprKind::List(values) => format!(
+            "[{}]",
+            values.iter().map(self::expr).collect::<Vec<_>>().join("; ")
+        ),
         ExprKind::Call { op, args } => {
-            format!("{}({})", op.text, args.iter().map(argument).collect::<Vec<_>>().join("; "))
+            format!(
+                "{}({})",
+                op.text,
+                args.iter().map(argument).collect::<Vec<_>>().join("; ")
+            )
         }
     }
 }
@@ -66,15 +93,32 @@ fn argument(argument: &Argument) -> String {
 pub(crate) fn program(program: &Program) -> String {
     let mut lines = Vec::new();
     for param in &program.params {
-        let default = param.default.as_ref().map_or(String::new(), |default| format!(" (default {default})"));
-        let range = param.range.as_ref().map_or(String::new(), |(low, high)| format!(" in {low}..{high}"));
+        let default = param
+            .default
+            .as_ref()
+            .map_or(String::new(), |default| format!(" (default {default})"));
+        let range = param
+            .range
+            .as_ref()
+            .map_or(String::new(), |(low, high)| format!(" in {low}..{high}"));
         let set = if param.set { " set" } else { "" };
-        lines.push(format!("param {}: {} = {}{default}{range}{set}", param.name, param.ty, param.value));
+        lines.push(format!(
+            "param {}: {} = {}{default}{range}{set}",
+            param.name, param.ty, param.value
+        ));
         lines.extend(param.doc.lines().map(|line| format!("  # {line}")));
     }
     for (id, stage) in program.stage_ids() {
-        lines.push(format!("%{} {}: {} makes {}", id.0, stage.name, stage.op, stage.output));
-        lines.extend(stage.args.iter().map(|(name, value)| format!("  {name} = {value}")));
+        lines.push(format!(
+            "%{} {}: {} makes {}",
+            id.0, stage.name, stage.op, stage.output
+        ));
+        lines.extend(
+            stage
+                .args
+                .iter()
+                .map(|(name, value)| format!("  {name} = {value}")),
+        );
         let attributes = attributes(&stage.attributes);
         lines.extend(Some(format!("  {attributes}")).filter(|_| !attributes.is_empty()));
     }
@@ -82,9 +126,16 @@ pub(crate) fn program(program: &Program) -> String {
         lines.push(format!("name {name} = %{}", id.0));
     }
     for export in &program.exports {
-        lines.push(format!("export {} = %{} as {} to {:?}", export.name, export.stage.0, export.format, export.path));
+        lines.push(format!(
+            "export {} = %{} as {} to {:?}",
+            export.name, export.stage.0, export.format, export.path
+        ));
     }
-    let targets: Vec<String> = program.default_targets.iter().map(|id| format!("%{}", id.0)).collect();
+    let targets: Vec<String> = program
+        .default_targets
+        .iter()
+        .map(|id| format!("%{}", id.0))
+        .collect();
     lines.push(format!("run {}", targets.join(" ")));
     text(&lines)
 }
@@ -92,8 +143,12 @@ pub(crate) fn program(program: &Program) -> String {
 /// The attributes that are set, from their own `Debug`, so that a new one shows by itself.
 pub(crate) fn attributes(attributes: &Attributes) -> String {
     let all = format!("{attributes:?}");
-    let inner = all.trim_start_matches("Attributes { ").trim_end_matches(" }");
-    let set = inner.split(", ").filter(|field| !field.ends_with(": None") && !field.ends_with(": false"));
+    let inner = all
+        .trim_start_matches("Attributes { ")
+        .trim_end_matches(" }");
+    let set = inner
+        .split(", ")
+        .filter(|field| !field.ends_with(": None") && !field.ends_with(": false"));
     let set = set.map(|field| format!("@{}", field.replace("Some(", "").replace(')', "")));
     set.collect::<Vec<_>>().join(" ")
 }

@@ -17,15 +17,29 @@ pub(crate) fn sound(text: &str) -> Vec<Diagnostic> {
         let notes = diagnostic.notes.iter().map(|(span, _)| span);
         for span in diagnostic.span.iter().chain(notes) {
             let (start, end) = (span.start(), span.end());
-            assert!(start <= end && source.text().get(start..end).is_some(), "{diagnostic} at {start}..{end}");
+            assert!(
+                start <= end && source.text().get(start..end).is_some(),
+                "{diagnostic} at {start}..{end}"
+            );
         }
         assert!(diagnostic.help.is_some(), "{diagnostic} says what to do");
         assert!(!diagnostic.display(&source).to_string().is_empty());
     }
     assert_eq!(parsed.file.complete, parsed.diagnostics.is_empty());
-    let errors = checked.diagnostics.iter().any(|diagnostic| diagnostic.is_error());
-    assert_eq!(checked.program.is_none(), errors, "a program without errors, and none with");
-    assert!(checked.program.is_none_or(|program| !dump::program(&program).is_empty()));
+    let errors = checked
+        .diagnostics
+        .iter()
+        .any(|diagnostic| diagnostic.is_error());
+    assert_eq!(
+        checked.program.is_none(),
+        errors,
+        "a program without errors, and none with"
+    );
+    assert!(
+        checked
+            .program
+            .is_none_or(|program| !dump::program(&program).is_empty())
+    );
     stand_alone(&parsed.file, &source);
     formats(&source);
     [parsed.diagnostics, checked.diagnostics].concat()
@@ -34,12 +48,24 @@ pub(crate) fn sound(text: &str) -> Vec<Diagnostic> {
 /// A statement is among others what it is by itself, although many are parsed together.
 fn stand_alone(file: &File, source: &Source) {
     let tree = |statements: &[Statement], source: &Source| {
-        dump::tree(&File { statements: statements.to_vec(), ..File::default() }, source)
+        dump::tree(
+            &File {
+                statements: statements.to_vec(),
+                ..File::default()
+            },
+            source,
+        )
     };
     for statement in &file.statements {
-        let alone = Source::new("alone.blip", source.slice(statement.span)).expect("a part of a text is one");
+        let alone = Source::new("alone.blip", source.slice(statement.span))
+            .expect("a part of a text is one");
         let found = tree(&parse(&alone).file.statements, &alone);
-        assert_eq!(tree(std::slice::from_ref(statement), source), found, "{}", alone.text());
+        assert_eq!(
+            tree(std::slice::from_ref(statement), source),
+            found,
+            "{}",
+            alone.text()
+        );
     }
 }
 
@@ -51,8 +77,13 @@ pub(crate) fn formats(source: &Source) {
         assert_eq!(formatted, source.text());
         return;
     }
-    let again = Source::new("formatted.blip", formatted.clone()).expect("what was formatted is text");
+    let again =
+        Source::new("formatted.blip", formatted.clone()).expect("what was formatted is text");
     let reparsed = parse(&again);
-    assert_eq!(dump::tree(&parsed.file, source), dump::tree(&reparsed.file, &again), "{formatted}");
+    assert_eq!(
+        dump::tree(&parsed.file, source),
+        dump::tree(&reparsed.file, &again),
+        "{formatted}"
+    );
     assert_eq!(formatted, format(&reparsed.file, &again));
 }

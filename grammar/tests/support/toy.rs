@@ -34,7 +34,9 @@ fn data() -> Vec<Signature> {
             &[
                 need("shards", Type::Path, "the shards"),
                 optional("limit", Type::Int, "at most so many pairs").within(1.0, f64::INFINITY),
-                is("workers", Type::Int, "2", "decoding threads").within(1.0, 64.0).neutral(),
+                is("workers", Type::Int, "2", "decoding threads")
+                    .within(1.0, 64.0)
+                    .neutral(),
             ],
         ),
         op(
@@ -45,13 +47,22 @@ fn data() -> Vec<Signature> {
                 is("images", Type::Path, "\".\"", "where the pictures lie"),
             ],
         ),
-        op("read.wordpiece", VOCAB, &[need("file", Type::Path, "the list of words.")]),
+        op(
+            "read.wordpiece",
+            VOCAB,
+            &[need("file", Type::Path, "the list of words.")],
+        ),
         op(
             "merge",
             PAIRS,
             &[
                 need("pairs", PAIRS, "what is merged").variadic(),
-                is("dedupe", Type::Bool, "true", "whether equal pairs are kept once"),
+                is(
+                    "dedupe",
+                    Type::Bool,
+                    "true",
+                    "whether equal pairs are kept once",
+                ),
             ],
         ),
     ]
@@ -60,11 +71,22 @@ fn data() -> Vec<Signature> {
 fn networks() -> Vec<Signature> {
     let image = is("image", Type::Int, "224", "width and height of pictures").within(32.0, 1024.0);
     vec![
-        config("vit.base", VISION, &[image.clone(), is("patch", Type::Int, "16", "width and height of a patch")]),
+        config(
+            "vit.base",
+            VISION,
+            &[
+                image.clone(),
+                is("patch", Type::Int, "16", "width and height of a patch"),
+            ],
+        ),
         config("vit.tiny", VISION, &[image]),
         config("bert.base", TEXT, &[]),
         config("bert.tiny", TEXT, &[]),
-        config("custom", TEXT, &[need("layers", Type::Int, "how many").within(1.0, 48.0)]),
+        config(
+            "custom",
+            TEXT,
+            &[need("layers", Type::Int, "how many").within(1.0, 48.0)],
+        ),
         config(
             "med",
             NET,
@@ -79,7 +101,13 @@ fn networks() -> Vec<Signature> {
             "nucleus",
             DECODE,
             &[
-                is("top_p", Type::Float, "0.9", "the share of probability that is sampled from").within(0.0, 1.0),
+                is(
+                    "top_p",
+                    Type::Float,
+                    "0.9",
+                    "the share of probability that is sampled from",
+                )
+                .within(0.0, 1.0),
                 optional("top_k", Type::Int, "sample from so many words only").within(1.0, 1e6),
             ],
         ),
@@ -91,13 +119,38 @@ fn training() -> Vec<Signature> {
         is("epochs", Type::Int, "20", "passes over the pairs").within(1.0, 1000.0),
         is("batch", Type::Int, "256", "pairs in a step").within(1.0, f64::INFINITY),
         is("lr", Type::Float, "3e-4", "the learning rate").within(0.0, 1.0),
-        is("betas", Type::List(&Type::Float), "[0.9, 0.999]", "how long moments last").within(0.0, 1.0),
-        is("precision", Type::Choice(&["fp32", "bf16"]), "\"fp32\"", "the type of numbers"),
-        is("objectives", Type::List(&OBJECTIVE), "[\"itc\", \"itm\", \"lm\"]", "the losses"),
+        is(
+            "betas",
+            Type::List(&Type::Float),
+            "[0.9, 0.999]",
+            "how long moments last",
+        )
+        .within(0.0, 1.0),
+        is(
+            "precision",
+            Type::Choice(&["fp32", "bf16"]),
+            "\"fp32\"",
+            "the type of numbers",
+        ),
+        is(
+            "objectives",
+            Type::List(&OBJECTIVE),
+            "[\"itc\", \"itm\", \"lm\"]",
+            "the losses",
+        ),
         is("seed", Type::Int, "0", "where randomness begins"),
     ];
     let training = |name, first, output, rest: &[Arg]| {
-        op(name, output, &[&[first, need("pairs", PAIRS, "what it learns from")], rest, &settings].concat())
+        op(
+            name,
+            output,
+            &[
+                &[first, need("pairs", PAIRS, "what it learns from")],
+                rest,
+                &settings,
+            ]
+            .concat(),
+        )
     };
     let model = || need("model", MODEL, "the model to start from");
     vec![
@@ -107,7 +160,12 @@ fn training() -> Vec<Signature> {
             "finetune_captioner",
             model(),
             CAPTIONER,
-            &[is("prompt", Type::Str, "\"a picture of \"", "how captions begin")],
+            &[is(
+                "prompt",
+                Type::Str,
+                "\"a picture of \"",
+                "how captions begin",
+            )],
         ),
         training("finetune_filter", model(), FILTER, &[]),
     ]
@@ -132,21 +190,35 @@ fn applying() -> Vec<Signature> {
             &[
                 need("filter", FILTER, "who judges"),
                 need("pairs", PAIRS, "what is judged"),
-                is("threshold", Type::Float, "0.5", "the least probability of a match").within(0.0, 1.0),
+                is(
+                    "threshold",
+                    Type::Float,
+                    "0.5",
+                    "the least probability of a match",
+                )
+                .within(0.0, 1.0),
             ],
         ),
         op(
             "evaluate",
             METRICS,
             &[
-                need("model", Type::OneOf(&[MODEL, CAPTIONER, FILTER]), "what is measured"),
+                need(
+                    "model",
+                    Type::OneOf(&[MODEL, CAPTIONER, FILTER]),
+                    "what is measured",
+                ),
                 need("pairs", PAIRS, "with which pairs"),
                 is("within", Type::Duration, "10min", "how long it may take").within(1e3, 86_400e3),
                 is("buffer", Type::Size, "64MiB", "how much memory it may take"),
                 optional("title", Type::Str, "the heading"),
             ],
         ),
-        op("report", METRICS, &[optional("metrics", METRICS, "what is put together").variadic()]),
+        op(
+            "report",
+            METRICS,
+            &[optional("metrics", METRICS, "what is put together").variadic()],
+        ),
     ]
 }
 
@@ -163,13 +235,23 @@ fn is(name: &'static str, ty: Type, default: &'static str, doc: &'static str) ->
 }
 
 fn op(name: &'static str, output: Type, args: &[Arg]) -> Signature {
-    args.iter().cloned().fold(Signature::stage(name, output, "An op of the tests."), Signature::arg)
+    args.iter().cloned().fold(
+        Signature::stage(name, output, "An op of the tests."),
+        Signature::arg,
+    )
 }
 
 fn config(name: &'static str, output: Type, args: &[Arg]) -> Signature {
-    args.iter().cloned().fold(Signature::config(name, output, "A config op of the tests."), Signature::arg)
+    args.iter().cloned().fold(
+        Signature::config(name, output, "A config op of the tests."),
+        Signature::arg,
+    )
 }
 
 fn format(name: &'static str, accepts: &'static [Type]) -> ExportFormat {
-    ExportFormat { name, accepts, doc: "A format of the tests." }
+    ExportFormat {
+        name,
+        accepts,
+        doc: "A format of the tests.",
+    }
 }

@@ -20,14 +20,26 @@ pub struct Augmentation {
 }
 
 /// The picture as the model sees it this time, `size` x `size` pixels.
-pub fn augment(picture: &Picture, augmentation: Augmentation, size: u32, random: &mut Random) -> Picture {
-    let part =
-        if augmentation.min_scale < 1.0 { crop(picture, augmentation.min_scale, random) } else { whole(picture) };
+pub fn augment(
+    picture: &Picture,
+    augmentation: Augmentation,
+    size: u32,
+    random: &mut Random,
+) -> Picture {
+    let part = if augmentation.min_scale < 1.0 {
+        crop(picture, augmentation.min_scale, random)
+    } else {
+        whole(picture)
+    };
     let mut seen = square(picture, part, size);
     if augmentation.flip && random.chance(0.5) {
         mirror(&mut seen);
     }
-    if augmentation.randaugment { randaugment(seen, random) } else { seen }
+    if augmentation.randaugment {
+        randaugment(seen, random)
+    } else {
+        seen
+    }
 }
 
 /// torchvision's `RandomResizedCrop.get_params`: ten tries at an area in [min_scale, 1] and an aspect in [3/4, 4/3], then
@@ -38,7 +50,10 @@ fn crop(picture: &Picture, min_scale: f64, random: &mut Random) -> (f64, f64, f6
     for _ in 0..10 {
         let area = width * height * random.between(min_scale, 1.0);
         let aspect = random.between(low.ln(), high.ln()).exp();
-        let (w, h) = ((area * aspect).sqrt().round(), (area / aspect).sqrt().round());
+        let (w, h) = (
+            (area * aspect).sqrt().round(),
+            (area / aspect).sqrt().round(),
+        );
         if w >= 1.0 && h >= 1.0 && w <= width && h <= height {
             let left = random.below((width - w) as usize + 1) as f64;
             let top = random.below((height - h) as usize + 1) as f64;
@@ -53,7 +68,12 @@ fn crop(picture: &Picture, min_scale: f64, random: &mut Random) -> (f64, f64, f6
     } else {
         (width, height)
     };
-    (((width - w) / 2.0).floor(), ((height - h) / 2.0).floor(), w, h)
+    (
+        ((width - w) / 2.0).floor(),
+        ((height - h) / 2.0).floor(),
+        w,
+        h,
+    )
 }
 
 fn mirror(picture: &mut Picture) {
@@ -70,8 +90,16 @@ mod tests {
 
     #[test]
     fn a_version_depends_on_its_seed_alone() {
-        let picture = Picture { width: 20, height: 10, rgb: (0..600).map(|value| (value % 251) as u8).collect() };
-        let augmentation = Augmentation { min_scale: 0.2, flip: true, randaugment: false };
+        let picture = Picture {
+            width: 20,
+            height: 10,
+            rgb: (0..600).map(|value| (value % 251) as u8).collect(),
+        };
+        let augmentation = Augmentation {
+            min_scale: 0.2,
+            flip: true,
+            randaugment: false,
+        };
         let version = |seed| augment(&picture, augmentation, 8, &mut Random::new(&[seed]));
         assert_eq!(version(1), version(1));
         assert!((2..20).any(|seed| version(seed) != version(1)));
@@ -79,7 +107,11 @@ mod tests {
 
     #[test]
     fn mirroring_twice_changes_nothing() {
-        let picture = Picture { width: 3, height: 2, rgb: (0..18).collect() };
+        let picture = Picture {
+            width: 3,
+            height: 2,
+            rgb: (0..18).collect(),
+        };
         let mut other = picture.clone();
         mirror(&mut other);
         assert_eq!(other.rgb[..3], [6, 7, 8]);

@@ -9,11 +9,18 @@ pub const WORDS_MAX: usize = 30;
 /// A single tab or other white space inside the text stays and does not divide words, as in the official code. The
 /// tokenizer takes it for a space.
 pub fn caption(text: &str, words_max: usize) -> String {
-    let spaced =
-        text.to_lowercase().chars().map(|c| if ".!\"()*#:;~".contains(c) { ' ' } else { c }).collect::<String>();
+    let spaced = text
+        .to_lowercase()
+        .chars()
+        .map(|c| if ".!\"()*#:;~".contains(c) { ' ' } else { c })
+        .collect::<String>();
     let joined = join_spaces(&spaced);
     let trimmed = joined.trim_end_matches('\n').trim_matches(' ');
-    trimmed.split(' ').take(words_max).collect::<Vec<_>>().join(" ")
+    trimmed
+        .split(' ')
+        .take(words_max)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn join_spaces(text: &str) -> String {
@@ -40,9 +47,15 @@ mod tests {
 
     #[test]
     fn cleans_as_the_official_code() {
-        assert_eq!(caption("  A Dog;  (running)\n on the \"beach\"!! ", WORDS_MAX), "a dog running on the beach");
+        assert_eq!(
+            caption("  A Dog;  (running)\n on the \"beach\"!! ", WORDS_MAX),
+            "a dog running on the beach"
+        );
         assert_eq!(caption("it's a cat-like, thing", 3), "it's a cat-like,");
         assert_eq!(caption("...!!!", WORDS_MAX), "");
-        assert_eq!(caption("one\ttwo\u{1c}\tthree\n", WORDS_MAX), "one\ttwo three");
+        assert_eq!(
+            caption("one\ttwo\u{1c}\tthree\n", WORDS_MAX),
+            "one\ttwo three"
+        );
     }
 }

@@ -40,7 +40,9 @@ pub enum DecodeError {
     #[error("unsupported: neither JPEG, PNG, WebP, GIF, BMP nor TIFF")]
     Unsupported,
     /// The picture is larger than the limits.
-    #[error("too large: {width} x {height} pixels; at most {SIDE_MAX} a side and {PIXELS_MAX} in all")]
+    #[error(
+        "too large: {width} x {height} pixels; at most {SIDE_MAX} a side and {PIXELS_MAX} in all"
+    )]
     TooLarge {
         /// Its width.
         width: u64,
@@ -61,8 +63,14 @@ pub enum DecodeError {
 /// [`DecodeError`].
 pub fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
     // Decoders are long and their inputs hostile: a panic in one is a corrupt picture, not the end of the run.
-    catch_unwind(|| if bytes.starts_with(&[0xff, 0xd8]) { jpeg(bytes) } else { other(bytes) })
-        .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder gave up".to_owned())))
+    catch_unwind(|| {
+        if bytes.starts_with(&[0xff, 0xd8]) {
+            jpeg(bytes)
+        } else {
+            other(bytes)
+        }
+    })
+    .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder gave up".to_owned())))
 }
 
 /// The suffix of a picture's format, by its first bytes; none when it is none that is read here.
@@ -92,15 +100,31 @@ fn check_size(width: u64, height: u64) -> Result<(), DecodeError> {
 fn jpeg(bytes: &[u8]) -> Result<Picture, DecodeError> {
     let corrupt = |error: zune_jpeg::errors::DecodeErrors| {
         let text = error.to_string();
-        let ends = ["remaining", "exhausted", "EOF", "Not enough bytes", "Premature End"];
-        if ends.iter().any(|words| text.contains(words)) { DecodeError::Truncated } else { corrupt_as(&text) }
+        let ends = [
+            "remaining",
+            "exhausted",
+            "EOF",
+            "Not enough bytes",
+            "Premature End",
+        ];
+        if ends.iter().any(|words| text.contains(words)) {
+            DecodeError::Truncated
+        } else {
+            corrupt_as(&text)
+        }
     };
     // Decoders fill what is missing of a truncated file with grey: the end marker says whether it is all there.
     let ends = bytes
         .iter()
         .rposition(|byte| *byte != 0)
         .is_some_and(|at| at > 0 && bytes.get(at - 1..=at) == Some(&[0xff, 0xd9]));
-    if !ends && !bytes.windows(2).rev().take(4096).any(|pair| pair == [0xff, 0xd9]) {
+    if !ends
+        && !bytes
+            .windows(2)
+            .rev()
+            .take(4096)
+            .any(|pair| pair == [0xff, 0xd9])
+    {
         return Err(DecodeError::Truncated);
     }
     let side = SIDE_MAX as usize;
@@ -110,11 +134,15 @@ fn jpeg(bytes: &[u8]) -> Result<Picture, DecodeError> {
         .set_max_height(side)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|error| match size_in(&error.to_string()) {
-        Some((width, height)) => DecodeError::TooLarge { width, height },
-        None => corrupt(error),
-    })?;
-    let (width, height) = decoder.dimensions().ok_or_else(|| DecodeError::Corrupt("no dimensions".to_owned()))?;
+    decoder
+        .decode_headers()
+        .map_err(|error| match size_in(&error.to_string()) {
+            Some((width, height)) => DecodeError::TooLarge { width, height },
+            None => corrupt(error),
+        })?;
+    let (width, height) = decoder
+        .dimensions()
+        .ok_or_else(|| DecodeError::Corrupt("no dimensions".to_owned()))?;
     check_size(width as u64, height as u64)?;
     let rgb = decoder.decode().map_err(corrupt)?;
     picture(width as u64, height as u64, rgb)
@@ -122,23 +150,40 @@ fn jpeg(bytes: &[u8]) -> Result<Picture, DecodeError> {
 
 /// What a decoder said, in one line without control characters: it may quote the file.
 fn corrupt_as(text: &str) -> DecodeError {
-    let plain = text.trim().trim_matches('"').chars().map(|c| if c.is_control() { ' ' } else { c });
+    let plain = text
+        .trim()
+        .trim_matches('"')
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c });
     DecodeError::Corrupt(plain.take(200).collect())
 }
 
 /// zune-jpeg refuses a large side with a text only.
 fn size_in(text: &str) -> Option<(u64, u64)> {
-    let large = text.contains("width") && text.contains("larger") || text.contains("height") && text.contains("larger");
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok());
-    if large { numbers.next().map(|number: u64| (number, number)) } else { None }
+    let large = text.contains("width") && text.contains("larger")
+        || text.contains("height") && text.contains("larger");
+    let mut numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok());
+    if large {
+        numbers.next().map(|number: u64| (number, number))
+    } else {
+        None
+    }
 }
 
 fn picture(width: u64, height: u64, rgb: Vec<u8>) -> Result<Picture, DecodeError> {
     if rgb.len() as u64 != width * height * 3 {
-        return Err(DecodeError::Corrupt("the decoder gave the wrong number of pixels".to_owned()));
+        return Err(DecodeError::Corrupt(
+            "the decoder gave the wrong number of pixels".to_owned(),
+        ));
     }
     let side = |side| u32::try_from(side).map_err(|_| DecodeError::TooLarge { width, height });
-    Ok(Picture { width: side(width)?, height: side(height)?, rgb })
+    Ok(Picture {
+        width: side(width)?,
+        height: side(height)?,
+        rgb,
+    })
 }
 
 fn other(bytes: &[u8]) -> Result<Picture, DecodeError> {
@@ -146,7 +191,13 @@ fn other(bytes: &[u8]) -> Result<Picture, DecodeError> {
         return Err(DecodeError::Empty);
     }
     let format = image::guess_format(bytes).map_err(|_| DecodeError::Unsupported)?;
-    let known = [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff];
+    let known = [
+        ImageFormat::Png,
+        ImageFormat::WebP,
+        ImageFormat::Gif,
+        ImageFormat::Bmp,
+        ImageFormat::Tiff,
+    ];
     if !known.contains(&format) {
         return Err(DecodeError::Unsupported);
     }
@@ -159,7 +210,9 @@ fn other(bytes: &[u8]) -> Result<Picture, DecodeError> {
     check_size(width.into(), height.into())?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(u64::from(width) * u64::from(height) * 8 + EXTRA_BYTES);
-    decoder.set_limits(limits).map_err(|error| image_error(&error))?;
+    decoder
+        .set_limits(limits)
+        .map_err(|error| image_error(&error))?;
     let decoded = DynamicImage::from_decoder(decoder).map_err(|error| image_error(&error))?;
     // Alpha is dropped, not blended, as PIL's convert("RGB") does.
     picture(width.into(), height.into(), decoded.into_rgb8().into_raw())
@@ -167,13 +220,21 @@ fn other(bytes: &[u8]) -> Result<Picture, DecodeError> {
 
 fn image_error(error: &image::ImageError) -> DecodeError {
     match error {
-        image::ImageError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => DecodeError::Truncated,
-        image::ImageError::Limits(_) => DecodeError::Corrupt("it needs more memory than its size allows".to_owned()),
+        image::ImageError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
+            DecodeError::Truncated
+        }
+        image::ImageError::Limits(_) => {
+            DecodeError::Corrupt("it needs more memory than its size allows".to_owned())
+        }
         image::ImageError::Unsupported(_) => DecodeError::Unsupported,
         other => {
             let text = other.to_string();
             let cut = text.contains("unexpected end") || text.contains("EOF");
-            if cut { DecodeError::Truncated } else { corrupt_as(&text) }
+            if cut {
+                DecodeError::Truncated
+            } else {
+                corrupt_as(&text)
+            }
         }
     }
 }
@@ -185,27 +246,50 @@ mod tests {
 
     #[test]
     fn a_jpeg_decodes_and_half_of_it_is_truncated() {
-        let bytes = scenes::encode_jpeg(&Picture { width: 16, height: 8, rgb: vec![200; 16 * 8 * 3] });
+        let bytes = scenes::encode_jpeg(&Picture {
+            width: 16,
+            height: 8,
+            rgb: vec![200; 16 * 8 * 3],
+        });
         let picture = decode(&bytes).unwrap();
         assert_eq!((picture.width, picture.height), (16, 8));
         assert!(picture.rgb.iter().all(|value| value.abs_diff(200) < 3));
-        assert_eq!(decode(&bytes[..bytes.len() / 2]), Err(DecodeError::Truncated));
-        assert_eq!(decode(&bytes[..bytes.len() - 2]), Err(DecodeError::Truncated));
+        assert_eq!(
+            decode(&bytes[..bytes.len() / 2]),
+            Err(DecodeError::Truncated)
+        );
+        assert_eq!(
+            decode(&bytes[..bytes.len() - 2]),
+            Err(DecodeError::Truncated)
+        );
     }
 
     #[test]
     fn bytes_that_are_no_picture_say_so() {
-        assert_eq!(decode(b"").unwrap_err().to_string(), "empty: the image has no bytes");
+        assert_eq!(
+            decode(b"").unwrap_err().to_string(),
+            "empty: the image has no bytes"
+        );
         assert_eq!(decode(b"hello").unwrap_err(), DecodeError::Unsupported);
-        assert!(matches!(decode(&[0xff, 0xd8, 0xff, 0xd9]), Err(DecodeError::Corrupt(_) | DecodeError::Truncated)));
+        assert!(matches!(
+            decode(&[0xff, 0xd8, 0xff, 0xd9]),
+            Err(DecodeError::Corrupt(_) | DecodeError::Truncated)
+        ));
     }
 
     #[test]
     fn a_huge_picture_is_refused_by_its_header() {
         let mut png = Vec::new();
         let gray = image::GrayImage::new(20_000, 2);
-        gray.write_to(&mut Cursor::new(&mut png), ImageFormat::Png).unwrap();
-        assert_eq!(decode(&png), Err(DecodeError::TooLarge { width: 20_000, height: 2 }));
+        gray.write_to(&mut Cursor::new(&mut png), ImageFormat::Png)
+            .unwrap();
+        assert_eq!(
+            decode(&png),
+            Err(DecodeError::TooLarge {
+                width: 20_000,
+                height: 2
+            })
+        );
     }
 
     proptest::proptest! {

@@ -48,13 +48,23 @@ pub fn randaugment(picture: Picture, random: &mut Random) -> Picture {
     (0..COUNT).fold(picture, |picture, _| {
         // Drawn with replacement, as there; all three numbers are drawn whatever they lead to.
         let operation = *random.pick(&OPERATIONS);
-        let (done, sign) = (random.chance(PROBABILITY), if random.chance(0.5) { -1.0 } else { 1.0 });
-        if done { apply(picture, operation, sign) } else { picture }
+        let (done, sign) = (
+            random.chance(PROBABILITY),
+            if random.chance(0.5) { -1.0 } else { 1.0 },
+        );
+        if done {
+            apply(picture, operation, sign)
+        } else {
+            picture
+        }
     })
 }
 
 fn apply(picture: Picture, operation: Operation, sign: f64) -> Picture {
-    let (x, y) = (f64::from(picture.width) / 2.0, f64::from(picture.height) / 2.0);
+    let (x, y) = (
+        f64::from(picture.width) / 2.0,
+        f64::from(picture.height) / 2.0,
+    );
     match operation {
         Operation::Identity | Operation::Brightness | Operation::Sharpness => picture,
         Operation::AutoContrast => by_channel(picture, autocontrast),
@@ -65,7 +75,17 @@ fn apply(picture: Picture, operation: Operation, sign: f64) -> Picture {
         Operation::TranslateY => warp(&picture, [1.0, 0.0, 0.0, 0.0, 1.0, sign * SHIFT]),
         Operation::Rotate => {
             let (sin, cos) = (sign * DEGREES).to_radians().sin_cos();
-            warp(&picture, [cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y])
+            warp(
+                &picture,
+                [
+                    cos,
+                    -sin,
+                    x - cos * x + sin * y,
+                    sin,
+                    cos,
+                    y - sin * x - cos * y,
+                ],
+            )
         }
     }
 }
@@ -74,9 +94,19 @@ fn apply(picture: Picture, operation: Operation, sign: f64) -> Picture {
 fn by_channel(mut picture: Picture, table: fn(&[u64; 256]) -> [u8; 256]) -> Picture {
     for channel in 0..3 {
         let mut histogram = [0; 256];
-        picture.rgb.iter().skip(channel).step_by(3).for_each(|value| histogram[usize::from(*value)] += 1);
+        picture
+            .rgb
+            .iter()
+            .skip(channel)
+            .step_by(3)
+            .for_each(|value| histogram[usize::from(*value)] += 1);
         let table = table(&histogram);
-        picture.rgb.iter_mut().skip(channel).step_by(3).for_each(|value| *value = table[usize::from(*value)]);
+        picture
+            .rgb
+            .iter_mut()
+            .skip(channel)
+            .step_by(3)
+            .for_each(|value| *value = table[usize::from(*value)]);
     }
     picture
 }
@@ -98,7 +128,11 @@ fn autocontrast(histogram: &[u64; 256]) -> [u8; 256] {
 
 /// PIL's `ImageOps.equalize`: every value becomes about equally frequent.
 fn equalize(histogram: &[u64; 256]) -> [u8; 256] {
-    let present: Vec<u64> = histogram.iter().copied().filter(|count| *count > 0).collect();
+    let present: Vec<u64> = histogram
+        .iter()
+        .copied()
+        .filter(|count| *count > 0)
+        .collect();
     let total: u64 = present.iter().sum();
     let step = (total - present.last().copied().unwrap_or(0)) / 255;
     if present.len() < 2 || step == 0 {
@@ -125,14 +159,21 @@ fn warp(picture: &Picture, [a, b, c, d, e, f]: [f64; 6]) -> Picture {
     let mut rgb = Vec::with_capacity(picture.rgb.len());
     for y in 0..height {
         for x in 0..width {
-            let (from_x, from_y) = (a * x as f64 + b * y as f64 + c, d * x as f64 + e * y as f64 + f);
+            let (from_x, from_y) = (
+                a * x as f64 + b * y as f64 + c,
+                d * x as f64 + e * y as f64 + f,
+            );
             let (left, top) = (from_x.floor(), from_y.floor());
             let (right, low) = (from_x - left, from_y - top);
             for channel in 0..3 {
                 let at = |dx, dy| pixel(left as i64 + dx, top as i64 + dy, channel);
                 let upper = at(0, 0) * (1.0 - right) + at(1, 0) * right;
                 let lower = at(0, 1) * (1.0 - right) + at(1, 1) * right;
-                rgb.push((upper * (1.0 - low) + lower * low).round().clamp(0.0, 255.0) as u8);
+                rgb.push(
+                    (upper * (1.0 - low) + lower * low)
+                        .round()
+                        .clamp(0.0, 255.0) as u8,
+                );
             }
         }
     }
@@ -144,8 +185,14 @@ mod tests {
     use super::*;
 
     fn ramp() -> Picture {
-        let rgb = (0..20 * 20).flat_map(|at| [50 + (at % 20) as u8, 100, 200 - (at / 20) as u8]).collect();
-        Picture { width: 20, height: 20, rgb }
+        let rgb = (0..20 * 20)
+            .flat_map(|at| [50 + (at % 20) as u8, 100, 200 - (at / 20) as u8])
+            .collect();
+        Picture {
+            width: 20,
+            height: 20,
+            rgb,
+        }
     }
 
     #[test]
@@ -155,7 +202,10 @@ mod tests {
         assert_eq!(stretched.rgb[1], 100, "a channel of one value stays");
         let level = apply(ramp(), Operation::Equalize, 1.0);
         // ImageOps.equalize of twenty values, twenty pixels each: step 1, the sum runs 0, 20, 40, ...
-        assert_eq!([level.rgb[0], level.rgb[3], level.rgb[6], level.rgb[57]], [0, 20, 40, 255]);
+        assert_eq!(
+            [level.rgb[0], level.rgb[3], level.rgb[6], level.rgb[57]],
+            [0, 20, 40, 255]
+        );
     }
 
     #[test]

@@ -8,7 +8,10 @@ use crate::decode::Picture;
 /// CLIP's channel means, which BLIP uses.
 pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// CLIP's channel standard deviations, which BLIP uses.
-#[expect(clippy::excessive_precision, reason = "the digits as CLIP publishes them")]
+#[expect(
+    clippy::excessive_precision,
+    reason = "the digits as CLIP publishes them"
+)]
 pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 
 /// The part `(left, top, width, height)` of a picture, resized to `size` x `size` pixels whatever its aspect: BLIP's
@@ -29,16 +32,29 @@ pub fn square(picture: &Picture, part: (f64, f64, f64, f64), size: u32) -> Pictu
     let bicubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
     let mut resizer = Resizer::new();
     let rows = bicubic.crop(left, first, width, last - first);
-    resizer.resize(&source, &mut narrow, &rows).expect("the part lies inside the picture");
+    resizer
+        .resize(&source, &mut narrow, &rows)
+        .expect("the part lies inside the picture");
     let mut target = Image::new(size, size, PixelType::U8x3);
     let columns = bicubic.crop(0.0, top - first, f64::from(size), height);
-    resizer.resize(&narrow, &mut target, &columns).expect("the part lies inside the picture");
-    Picture { width: size, height: size, rgb: target.into_vec() }
+    resizer
+        .resize(&narrow, &mut target, &columns)
+        .expect("the part lies inside the picture");
+    Picture {
+        width: size,
+        height: size,
+        rgb: target.into_vec(),
+    }
 }
 
 /// All of a picture, as `square` takes it.
 pub fn whole(picture: &Picture) -> (f64, f64, f64, f64) {
-    (0.0, 0.0, f64::from(picture.width), f64::from(picture.height))
+    (
+        0.0,
+        0.0,
+        f64::from(picture.width),
+        f64::from(picture.height),
+    )
 }
 
 /// The pixels as the model takes them: channels first, (value / 255 - mean) / std, appended to `into`.
@@ -55,7 +71,11 @@ mod tests {
 
     #[test]
     fn a_constant_picture_stays_constant() {
-        let picture = Picture { width: 7, height: 5, rgb: vec![90; 105] };
+        let picture = Picture {
+            width: 7,
+            height: 5,
+            rgb: vec![90; 105],
+        };
         let resized = square(&picture, whole(&picture), 4);
         assert_eq!(resized.rgb, vec![90; 48]);
         let mut values = Vec::new();

@@ -66,6 +66,16 @@ impl Sample {
 impl Text {
     /// A text as it is read: nobody has judged it yet.
     pub fn read(text: String, source: TextSource, key: String) -> Self {
-        Self { text, source, key, model: None, seed: None, number: None, score: None, judge: None, kept: None }
+        Self {
+            text,
+            source,
+            key,
+            model: None,
+            seed: None,
+            number: None,
+            score: None,
+            judge: None,
+            kept: None,
+        }
     }
 }

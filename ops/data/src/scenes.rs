@@ -124,8 +124,9 @@ impl Scene {
     /// The scene of a stored truth; none for a truth of another kind.
     pub fn of_truth(truth: &Value) -> Option<Self> {
         let word = |key: &str| truth.get(key).and_then(Value::as_str);
-        let find =
-            |word: Option<&str>, words: &[&'static str]| words.iter().find(|known| Some(**known) == word).copied();
+        let find = |word: Option<&str>, words: &[&'static str]| {
+            words.iter().find(|known| Some(**known) == word).copied()
+        };
         Some(Self {
             color: find(word("color"), &COLORS.map(|(name, _)| name))?,
             shape: find(word("shape"), &SHAPES)?,
@@ -137,7 +138,10 @@ impl Scene {
     /// Whether a text names all attributes of the scene and none that it does not have.
     pub fn matches(&self, text: &str) -> bool {
         let words: Vec<&str> = text.split_whitespace().collect();
-        let only = |right: &str, all: &[&str]| all.iter().all(|word| words.contains(word) == (*word == right));
+        let only = |right: &str, all: &[&str]| {
+            all.iter()
+                .all(|word| words.contains(word) == (*word == right))
+        };
         only(self.color, &COLORS.map(|(name, _)| name))
             && only(self.shape, &SHAPES)
             && only(self.size, &SIZES.map(|(name, _)| name))
@@ -148,12 +152,22 @@ impl Scene {
     fn render(&self, side: u32, random: &mut Random) -> Picture {
         let length = f64::from(side);
         let find = |table: &[(&str, f64)], name: &str| {
-            table.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, value)| *value)
+            table
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map_or(0.0, |(_, value)| *value)
         };
         let radius = find(&SIZES, self.size) * length + random.between(-0.02, 0.02) * length;
-        let center = [0.5 + random.between(-0.05, 0.05), 0.5 + random.between(-0.05, 0.05)].map(|part| part * length);
+        let center = [
+            0.5 + random.between(-0.05, 0.05),
+            0.5 + random.between(-0.05, 0.05),
+        ]
+        .map(|part| part * length);
         let gray = find(&BACKGROUNDS, self.background);
-        let base = COLORS.iter().find(|(name, _)| *name == self.color).map_or([0.0; 3], |(_, rgb)| *rgb);
+        let base = COLORS
+            .iter()
+            .find(|(name, _)| *name == self.color)
+            .map_or([0.0; 3], |(_, rgb)| *rgb);
         let color = base.map(|value| value + random.between(-14.0, 14.0));
         let mut rgb = Vec::with_capacity((side * side * 3) as usize);
         for y in 0..side {
@@ -165,14 +179,22 @@ impl Scene {
                 }
             }
         }
-        Picture { width: side, height: side, rgb }
+        Picture {
+            width: side,
+            height: side,
+            rgb,
+        }
     }
 
     /// The share of a pixel that the shape covers, by nine samples; (x, y) is the pixel's corner from the shape's centre.
     fn cover(&self, x: f64, y: f64, radius: f64) -> f64 {
         let offsets = [1.0 / 6.0, 0.5, 5.0 / 6.0];
-        let inside = offsets.iter().flat_map(|dy| offsets.iter().map(move |dx| (x + dx, y + dy)));
-        let hit = inside.filter(|(x, y)| self.inside(x / radius, y / radius)).count();
+        let inside = offsets
+            .iter()
+            .flat_map(|dy| offsets.iter().map(move |dx| (x + dx, y + dy)));
+        let hit = inside
+            .filter(|(x, y)| self.inside(x / radius, y / radius))
+            .count();
         hit as f64 / 9.0
     }
 
@@ -192,14 +214,19 @@ impl Scene {
 pub fn generate(seed: u64, split: &str, number: u64, side: u32, texts: Texts) -> Generated {
     let name = split
         .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
     let mut random = Random::new(&[seed, name, number]);
     let scene = Scene::draw(&mut random);
     let picture = scene.render(side, &mut random);
     let templates: &[&str] = if texts.web { &WEB } else { &HUMAN };
     let luck = random.unit();
     let text = if luck < texts.junk {
-        (0..5).map(|_| *random.pick(&JUNK)).collect::<Vec<_>>().join(" ")
+        (0..5)
+            .map(|_| *random.pick(&JUNK))
+            .collect::<Vec<_>>()
+            .join(" ")
     } else {
         let mut described = scene;
         while luck < texts.junk + texts.mismatched && described == scene {
@@ -207,7 +234,12 @@ pub fn generate(seed: u64, split: &str, number: u64, side: u32, texts: Texts) ->
         }
         described.describe(random.pick::<&str>(templates))
     };
-    Generated { key: format!("{split}-{number:06}"), jpeg: encode_jpeg(&picture), text, truth: scene.truth() }
+    Generated {
+        key: format!("{split}-{number:06}"),
+        jpeg: encode_jpeg(&picture),
+        text,
+        truth: scene.truth(),
+    }
 }
 
 /// A picture as JPEG of quality 92.
@@ -217,7 +249,12 @@ pub fn generate(seed: u64, split: &str, number: u64, side: u32, texts: Texts) ->
 pub fn encode_jpeg(picture: &Picture) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let encoder = JpegEncoder::new_with_quality(&mut bytes, 92);
-    let written = encoder.write_image(&picture.rgb, picture.width, picture.height, ExtendedColorType::Rgb8);
+    let written = encoder.write_image(
+        &picture.rgb,
+        picture.width,
+        picture.height,
+        ExtendedColorType::Rgb8,
+    );
     written.expect("writing to memory works, and the picture has three bytes a pixel");
     bytes.into_inner()
 }
@@ -226,15 +263,21 @@ pub fn encode_jpeg(picture: &Picture) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const CLEAN: Texts = Texts { web: false, mismatched: 0.0, junk: 0.0 };
+    const CLEAN: Texts = Texts {
+        web: false,
+        mismatched: 0.0,
+        junk: 0.0,
+    };
 
     #[test]
     fn a_sample_is_a_function_of_seed_split_and_number() {
         let one = generate(1, "web", 7, 32, CLEAN);
         assert_eq!(one, generate(1, "web", 7, 32, CLEAN));
-        for other in
-            [generate(2, "web", 7, 32, CLEAN), generate(1, "test", 7, 32, CLEAN), generate(1, "web", 8, 32, CLEAN)]
-        {
+        for other in [
+            generate(2, "web", 7, 32, CLEAN),
+            generate(1, "test", 7, 32, CLEAN),
+            generate(1, "web", 8, 32, CLEAN),
+        ] {
             assert_ne!(one.jpeg, other.jpeg);
         }
         assert_eq!(one.key, "web-000007");
@@ -246,19 +289,30 @@ mod tests {
         let matching = |texts| {
             let one = |number| {
                 let sample = generate(3, "web", number, 8, texts);
-                Scene::of_truth(&sample.truth).unwrap().matches(&sample.text)
+                Scene::of_truth(&sample.truth)
+                    .unwrap()
+                    .matches(&sample.text)
             };
             (0..1000).filter(|number| one(*number)).count()
         };
         assert_eq!(matching(CLEAN), 1000);
         assert_eq!(matching(Texts { web: true, ..CLEAN }), 1000);
-        let noisy = matching(Texts { web: true, mismatched: 0.3, junk: 0.1 });
+        let noisy = matching(Texts {
+            web: true,
+            mismatched: 0.3,
+            junk: 0.1,
+        });
         assert!((550..650).contains(&noisy), "{noisy} of 1000 match");
     }
 
     #[test]
     fn a_text_with_a_wrong_or_missing_attribute_does_not_match() {
-        let scene = Scene { color: "red", shape: "ring", size: "small", background: "white" };
+        let scene = Scene {
+            color: "red",
+            shape: "ring",
+            size: "small",
+            background: "white",
+        };
         assert!(scene.matches("a small red ring on a white background"));
         for wrong in [
             "a small red ring",

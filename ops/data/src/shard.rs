@@ -82,7 +82,10 @@ pub fn read<E>(
             }
             key.clone_into(&mut group.key);
         }
-        let (offset, end) = (entry.raw_file_position(), entry.raw_file_position().saturating_add(entry.size()));
+        let (offset, end) = (
+            entry.raw_file_position(),
+            entry.raw_file_position().saturating_add(entry.size()),
+        );
         let Ok(bytes) = member(entry, &suffix) else {
             fault = Some(damaged(good));
             break;
@@ -97,25 +100,43 @@ pub fn read<E>(
         return Ok(Err(error));
     }
     Ok(match fault {
-        Some(reason) => take(Err(Fault { key: String::new(), reason })),
+        Some(reason) => take(Err(Fault {
+            key: String::new(),
+            reason,
+        })),
         None => Ok(()),
     })
 }
 
 /// The bytes of a member; none for one of a suffix that is not used, a reason for one that is too large.
-fn member<R: Read>(mut entry: tar::Entry<'_, R>, suffix: &str) -> io::Result<Result<Vec<u8>, String>> {
+fn member<R: Read>(
+    mut entry: tar::Entry<'_, R>,
+    suffix: &str,
+) -> io::Result<Result<Vec<u8>, String>> {
     let image = IMAGE_SUFFIXES.contains(&suffix);
     if !image && suffix != "txt" && suffix != "json" {
         return Ok(Ok(Vec::new()));
     }
-    let (size, limit) = (entry.size(), if image { IMAGE_BYTES_MAX } else { TEXT_BYTES_MAX });
+    let (size, limit) = (
+        entry.size(),
+        if image {
+            IMAGE_BYTES_MAX
+        } else {
+            TEXT_BYTES_MAX
+        },
+    );
     if size > limit {
-        return Ok(Err(format!("its .{suffix} has {size} bytes; at most {limit} are read")));
+        return Ok(Err(format!(
+            "its .{suffix} has {size} bytes; at most {limit} are read"
+        )));
     }
     let mut bytes = Vec::new();
     entry.read_to_end(&mut bytes)?;
     if bytes.len() as u64 != size {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a member is cut short"));
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "a member is cut short",
+        ));
     }
     Ok(Ok(bytes))
 }
@@ -123,7 +144,10 @@ fn member<R: Read>(mut entry: tar::Entry<'_, R>, suffix: &str) -> io::Result<Res
 /// Key and lower-case suffix of a member's name, cut at the first dot of the last part.
 fn split(name: &str) -> (&str, String) {
     let base = name.rfind('/').map_or(0, |slash| slash + 1);
-    let dot = name.get(base..).and_then(|part| part.find('.')).map_or(name.len(), |dot| base + dot);
+    let dot = name
+        .get(base..)
+        .and_then(|part| part.find('.'))
+        .map_or(name.len(), |dot| base + dot);
     let suffix = name.get(dot + 1..).unwrap_or("").to_lowercase();
     (name.get(..dot).unwrap_or(name), suffix)
 }
@@ -132,7 +156,9 @@ impl Group {
     fn add(&mut self, suffix: String, offset: u64, bytes: Result<Vec<u8>, String>) {
         match bytes {
             Err(reason) => self.fault = Some(reason),
-            Ok(_) if self.members.contains_key(&suffix) => self.fault = Some(format!("it has two .{suffix} members")),
+            Ok(_) if self.members.contains_key(&suffix) => {
+                self.fault = Some(format!("it has two .{suffix} members"))
+            }
             Ok(bytes) => {
                 self.members.insert(suffix, (offset, bytes));
             }
@@ -140,7 +166,10 @@ impl Group {
     }
 }
 
-fn close<E>(group: Group, take: &mut impl FnMut(Result<RawSample, Fault>) -> Result<(), E>) -> Result<(), E> {
+fn close<E>(
+    group: Group,
+    take: &mut impl FnMut(Result<RawSample, Fault>) -> Result<(), E>,
+) -> Result<(), E> {
     if group.members.is_empty() && group.fault.is_none() {
         return Ok(());
     }
@@ -152,25 +181,38 @@ fn sample(mut group: Group) -> Result<RawSample, String> {
     if let Some(reason) = group.fault {
         return Err(reason);
     }
-    let mut images = IMAGE_SUFFIXES.iter().filter_map(|suffix| group.members.remove(*suffix));
-    let Some((offset, image)) = images.next() else { return Err("it has no image".to_owned()) };
+    let mut images = IMAGE_SUFFIXES
+        .iter()
+        .filter_map(|suffix| group.members.remove(*suffix));
+    let Some((offset, image)) = images.next() else {
+        return Err("it has no image".to_owned());
+    };
     if images.next().is_some() {
         return Err("it has several images".to_owned());
     }
     let json = match group.members.get("json") {
-        Some((_, bytes)) => {
-            Some(serde_json::from_slice(bytes).map_err(|error| format!("its .json is no JSON: {error}"))?)
-        }
+        Some((_, bytes)) => Some(
+            serde_json::from_slice(bytes)
+                .map_err(|error| format!("its .json is no JSON: {error}"))?,
+        ),
         None => None,
     };
     let text = match group.members.get("txt") {
-        Some((_, bytes)) => String::from_utf8(bytes.clone()).map_err(|_| "its .txt is not UTF-8".to_owned())?,
+        Some((_, bytes)) => {
+            String::from_utf8(bytes.clone()).map_err(|_| "its .txt is not UTF-8".to_owned())?
+        }
         None => caption(json.as_ref()).ok_or("it has neither a .txt nor a caption in its .json")?,
     };
     if text.trim().is_empty() {
         return Err("its caption is empty".to_owned());
     }
-    Ok(RawSample { key: group.key, offset, image, text: text.trim().to_owned(), json })
+    Ok(RawSample {
+        key: group.key,
+        offset,
+        image,
+        text: text.trim().to_owned(),
+        json,
+    })
 }
 
 fn caption(json: Option<&serde_json::Value>) -> Option<String> {
@@ -209,7 +251,9 @@ impl<W: Write> std::fmt::Debug for ShardWriter<W> {
 impl<W: Write> ShardWriter<W> {
     /// A shard that goes to `target`.
     pub fn new(target: W) -> Self {
-        Self { tar: tar::Builder::new(Counting { target, bytes: 0 }) }
+        Self {
+            tar: tar::Builder::new(Counting { target, bytes: 0 }),
+        }
     }
 
     /// Adds a member and says where its bytes begin; the members of a key have to follow each other.
@@ -223,7 +267,8 @@ impl<W: Write> ShardWriter<W> {
         header.set_mtime(0);
         header.set_uid(0);
         header.set_gid(0);
-        self.tar.append_data(&mut header, format!("{key}.{suffix}"), bytes)?;
+        self.tar
+            .append_data(&mut header, format!("{key}.{suffix}"), bytes)?;
         Ok(self.bytes() - (bytes.len() as u64).next_multiple_of(512))
     }
 
@@ -243,9 +288,19 @@ impl<W: Write> ShardWriter<W> {
 
 /// A key as a file name: no folders, no dots (a dot would end the key), nothing that is not a plain character.
 pub fn safe_key(key: &str) -> String {
-    let plain = |c: char| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
+    let plain = |c: char| {
+        if c.is_alphanumeric() || c == '-' || c == '_' {
+            c
+        } else {
+            '_'
+        }
+    };
     let safe: String = key.chars().map(plain).take(80).collect();
-    if safe.is_empty() { "_".to_owned() } else { safe }
+    if safe.is_empty() {
+        "_".to_owned()
+    } else {
+        safe
+    }
 }
 
 #[cfg(test)]
@@ -277,13 +332,20 @@ mod tests {
     }
 
     fn reasons(bytes: &[u8]) -> Vec<String> {
-        read_all(bytes).into_iter().filter_map(|sample| Some(sample.err()?.reason)).collect()
+        read_all(bytes)
+            .into_iter()
+            .filter_map(|sample| Some(sample.err()?.reason))
+            .collect()
     }
 
     #[test]
     fn samples_come_back_and_their_bytes_can_be_found_again() {
         let bytes = write(&[("a/x.1", "jpg", b"image"), ("a/x.1", "txt", b"words")]);
-        assert_eq!(reasons(&bytes), ["it has no image"], "the first dot ends the key");
+        assert_eq!(
+            reasons(&bytes),
+            ["it has no image"],
+            "the first dot ends the key"
+        );
         let bytes = write(&[
             ("x", "JPG", b"image"),
             ("x", "txt", b" words\n"),
@@ -291,7 +353,10 @@ mod tests {
             ("y", "json", b"{\"caption\":\"c\"}"),
         ]);
         let found: Vec<RawSample> = read_all(&bytes).into_iter().map(Result::unwrap).collect();
-        assert_eq!((found[0].key.as_str(), found[0].text.as_str()), ("x", "words"));
+        assert_eq!(
+            (found[0].key.as_str(), found[0].text.as_str()),
+            ("x", "words")
+        );
         assert_eq!((found[1].key.as_str(), found[1].text.as_str()), ("y", "c"));
         let at = found[1].offset as usize;
         assert_eq!(&bytes[at..at + 5], b"other");
@@ -306,7 +371,10 @@ mod tests {
             .to_vec();
         let bytes = writer.finish().unwrap();
         for (place, text) in places.into_iter().zip(["one", "two", "three"]) {
-            assert_eq!(&bytes[place as usize..place as usize + text.len()], text.as_bytes());
+            assert_eq!(
+                &bytes[place as usize..place as usize + text.len()],
+                text.as_bytes()
+            );
         }
     }
 
@@ -315,11 +383,26 @@ mod tests {
         let long = vec![b'x'; (TEXT_BYTES_MAX + 1) as usize];
         let cases: [(&[Member<'_>], &str); 6] = [
             (&[("x", "txt", b"words")], "it has no image"),
-            (&[("x", "jpg", b"i")], "it has neither a .txt nor a caption in its .json"),
-            (&[("x", "jpg", b"i"), ("x", "txt", b" \n")], "its caption is empty"),
-            (&[("x", "jpg", b"i"), ("x", "txt", b"\xff\xfe")], "its .txt is not UTF-8"),
-            (&[("x", "jpg", b"i"), ("x", "png", b"i"), ("x", "txt", b"w")], "it has several images"),
-            (&[("x", "jpg", b"i"), ("x", "txt", &long)], "its .txt has 1048577 bytes; at most 1048576 are read"),
+            (
+                &[("x", "jpg", b"i")],
+                "it has neither a .txt nor a caption in its .json",
+            ),
+            (
+                &[("x", "jpg", b"i"), ("x", "txt", b" \n")],
+                "its caption is empty",
+            ),
+            (
+                &[("x", "jpg", b"i"), ("x", "txt", b"\xff\xfe")],
+                "its .txt is not UTF-8",
+            ),
+            (
+                &[("x", "jpg", b"i"), ("x", "png", b"i"), ("x", "txt", b"w")],
+                "it has several images",
+            ),
+            (
+                &[("x", "jpg", b"i"), ("x", "txt", &long)],
+                "its .txt has 1048577 bytes; at most 1048576 are read",
+            ),
         ];
         for (members, reason) in cases {
             assert_eq!(reasons(&write(members)), [reason]);
@@ -328,12 +411,20 @@ mod tests {
 
     #[test]
     fn a_shard_that_ends_early_keeps_what_came_before() {
-        let bytes = write(&[("x", "jpg", &[1; 900]), ("x", "txt", b"w"), ("y", "jpg", &[2; 3000]), ("y", "txt", b"w")]);
+        let bytes = write(&[
+            ("x", "jpg", &[1; 900]),
+            ("x", "txt", b"w"),
+            ("y", "jpg", &[2; 3000]),
+            ("y", "txt", b"w"),
+        ]);
         let found = read_all(&bytes[..512 + 1024 + 512 + 512 + 512 + 904]);
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].as_ref().unwrap().key, "x");
         let reason = &found[1].as_ref().unwrap_err().reason;
-        assert_eq!(reason, "the shard is damaged or ends early: nothing after byte 2049 is used");
+        assert_eq!(
+            reason,
+            "the shard is damaged or ends early: nothing after byte 2049 is used"
+        );
     }
 
     proptest::proptest! {

@@ -6,7 +6,8 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{
-    NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer,
+    NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+    Tokenizer,
 };
 
 use crate::clean;
@@ -75,7 +76,10 @@ impl Vocab {
                 return Err(VocabError::Twice(token.clone(), first + 1, id + 1));
             }
         }
-        let missing: Vec<&str> = SPECIAL.into_iter().filter(|token| !ids.contains_key(token)).collect();
+        let missing: Vec<&str> = SPECIAL
+            .into_iter()
+            .filter(|token| !ids.contains_key(token))
+            .collect();
         if !missing.is_empty() {
             return Err(VocabError::Missing(missing.join(" ")));
         }
@@ -95,12 +99,16 @@ impl Vocab {
             "max_input_chars_per_word": WORD_CHARS_MAX,
             "vocab": &ids,
         });
-        let model: WordPiece =
-            serde_json::from_str(&model.to_string()).map_err(|error| VocabError::Format(error.to_string()))?;
+        let model: WordPiece = serde_json::from_str(&model.to_string())
+            .map_err(|error| VocabError::Format(error.to_string()))?;
         let mut tokenizer = Tokenizer::new(model);
         tokenizer.with_normalizer(Some(BertNormalizer::default()));
         tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
-        Ok(Self { tokens, tokenizer, special })
+        Ok(Self {
+            tokens,
+            tokenizer,
+            special,
+        })
     }
 
     /// Reads a `vocab.txt` (a token a line) or the vocabulary of a `tokenizer.json`.
@@ -108,11 +116,16 @@ impl Vocab {
     /// # Errors
     /// [`VocabError`].
     pub fn read(bytes: &[u8]) -> Result<Self, VocabError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| VocabError::Format("it is not UTF-8".to_owned()))?;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| VocabError::Format("it is not UTF-8".to_owned()))?;
         if text.trim_start().starts_with('{') {
             return Self::new(json_tokens(text)?);
         }
-        Self::new(text.lines().map(|line| line.trim_end_matches('\r').to_owned()).collect())
+        Self::new(
+            text.lines()
+                .map(|line| line.trim_end_matches('\r').to_owned())
+                .collect(),
+        )
     }
 
     /// Learns a vocabulary of at most `size` tokens: the special ones, every character that occurs (as a word's first and
@@ -120,18 +133,25 @@ impl Vocab {
     ///
     /// # Errors
     /// [`VocabError`].
-    pub fn learn<'t>(texts: impl Iterator<Item = &'t str>, size: usize) -> Result<Self, VocabError> {
+    pub fn learn<'t>(
+        texts: impl Iterator<Item = &'t str>,
+        size: usize,
+    ) -> Result<Self, VocabError> {
         let mut words: BTreeMap<String, u64> = BTreeMap::new();
         for text in texts {
             for word in split_words(&clean::caption(text, usize::MAX)) {
                 *words.entry(word).or_default() += 1;
             }
         }
-        let characters: std::collections::BTreeSet<char> = words.keys().flat_map(|word| word.chars()).collect();
+        let characters: std::collections::BTreeSet<char> =
+            words.keys().flat_map(|word| word.chars()).collect();
         let mut tokens: Vec<String> = SPECIAL.iter().map(ToString::to_string).collect();
         tokens.extend(characters.iter().map(char::to_string));
         tokens.extend(characters.iter().map(|character| format!("##{character}")));
-        let mut ranked: Vec<(String, u64)> = words.into_iter().filter(|(word, _)| word.chars().count() > 1).collect();
+        let mut ranked: Vec<(String, u64)> = words
+            .into_iter()
+            .filter(|(word, _)| word.chars().count() > 1)
+            .collect();
         ranked.sort_by(|(left, a), (right, b)| b.cmp(a).then_with(|| left.cmp(right)));
         let room = size.saturating_sub(tokens.len() + APPENDED.len());
         tokens.extend(ranked.into_iter().take(room).map(|(word, _)| word));
@@ -155,7 +175,10 @@ impl Vocab {
 
     /// As `vocab.txt`: the vocabulary's bytes.
     pub fn to_text(&self) -> String {
-        self.tokens.iter().flat_map(|token| [token.as_str(), "\n"]).collect()
+        self.tokens
+            .iter()
+            .flat_map(|token| [token.as_str(), "\n"])
+            .collect()
     }
 
     /// The ids of a text: `[CLS]`, its tokens, `[SEP]`; at most `length` in all, the `[SEP]` always last.
@@ -164,7 +187,13 @@ impl Vocab {
         // The tokenizer fails on no text: everything it does not know is [UNK].
         if let Ok(encoding) = self.tokenizer.encode(text, false) {
             let room = length.saturating_sub(2);
-            ids.extend(encoding.get_ids().iter().take(room).map(|id| i64::from(*id)));
+            ids.extend(
+                encoding
+                    .get_ids()
+                    .iter()
+                    .take(room)
+                    .map(|id| i64::from(*id)),
+            );
         }
         ids.push(self.special.sep);
         ids
@@ -174,7 +203,10 @@ impl Vocab {
     pub fn decode(&self, ids: &[i64]) -> String {
         let mut text = String::new();
         for id in ids {
-            let token = usize::try_from(*id).ok().and_then(|id| self.tokens.get(id)).map_or("[UNK]", String::as_str);
+            let token = usize::try_from(*id)
+                .ok()
+                .and_then(|id| self.tokens.get(id))
+                .map_or("[UNK]", String::as_str);
             if SPECIAL.contains(&token) || APPENDED.contains(&token) {
                 continue;
             }
@@ -194,17 +226,26 @@ impl Vocab {
     /// Whether a text has at least one token that is known.
     pub fn knows_any(&self, text: &str) -> bool {
         let ids = self.encode(text, usize::MAX);
-        ids.iter().any(|id| ![self.special.cls, self.special.sep, self.special.unk].contains(id))
+        ids.iter()
+            .any(|id| ![self.special.cls, self.special.sep, self.special.unk].contains(id))
     }
 }
 
 fn json_tokens(text: &str) -> Result<Vec<String>, VocabError> {
     let format = |what: &str| VocabError::Format(format!("it is JSON, but {what}"));
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| format(&error.to_string()))?;
-    let vocab = value.pointer("/model/vocab").and_then(|vocab| vocab.as_object());
+    let value: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| format(&error.to_string()))?;
+    let vocab = value
+        .pointer("/model/vocab")
+        .and_then(|vocab| vocab.as_object());
     let vocab = vocab.ok_or_else(|| format("it has no `model.vocab` as tokenizer.json has"))?;
     let mut added: Vec<(u64, String)> = Vec::new();
-    for token in value.get("added_tokens").and_then(|tokens| tokens.as_array()).into_iter().flatten() {
+    for token in value
+        .get("added_tokens")
+        .and_then(|tokens| tokens.as_array())
+        .into_iter()
+        .flatten()
+    {
         let id = token.get("id").and_then(serde_json::Value::as_u64);
         let content = token.get("content").and_then(|content| content.as_str());
         added.extend(id.zip(content.map(ToOwned::to_owned)));
@@ -215,13 +256,20 @@ fn json_tokens(text: &str) -> Result<Vec<String>, VocabError> {
         pairs.insert(id, token.clone());
     }
     let dense = pairs.keys().copied().eq(0..pairs.len() as u64);
-    if dense { Ok(pairs.into_values().collect()) } else { Err(format("its ids leave gaps")) }
+    if dense {
+        Ok(pairs.into_values().collect())
+    } else {
+        Err(format("its ids leave gaps"))
+    }
 }
 
 /// The words of a text, as BERT's pre-tokenizer cuts them.
 fn split_words(text: &str) -> Vec<String> {
     let mut normalized = NormalizedString::from(text);
-    if BertNormalizer::default().normalize(&mut normalized).is_err() {
+    if BertNormalizer::default()
+        .normalize(&mut normalized)
+        .is_err()
+    {
         return Vec::new();
     }
     let mut words = PreTokenizedString::from(normalized);
@@ -229,7 +277,10 @@ fn split_words(text: &str) -> Vec<String> {
         return Vec::new();
     }
     let splits = words.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
-    splits.into_iter().map(|(word, ..)| word.to_owned()).collect()
+    splits
+        .into_iter()
+        .map(|(word, ..)| word.to_owned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -237,7 +288,11 @@ mod tests {
     use super::*;
 
     fn learned() -> Vocab {
-        Vocab::learn(["a small red ring", "a large red ring , here"].into_iter(), 60).unwrap()
+        Vocab::learn(
+            ["a small red ring", "a large red ring , here"].into_iter(),
+            60,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -247,7 +302,11 @@ mod tests {
         assert_eq!(ids.len(), 6);
         assert_eq!((ids[0], ids[5]), (vocab.special().cls, vocab.special().sep));
         assert_eq!(vocab.decode(&ids), "a small red ring");
-        assert_eq!(vocab.decode(&vocab.encode("smaller", 30)), "smaller", "from pieces");
+        assert_eq!(
+            vocab.decode(&vocab.encode("smaller", 30)),
+            "smaller",
+            "from pieces"
+        );
         let cut = vocab.encode("a small red ring", 4);
         assert_eq!((cut.len(), cut[3]), (4, vocab.special().sep));
         assert!(vocab.knows_any("a") && !vocab.knows_any("日本"));
@@ -259,13 +318,26 @@ mod tests {
         let vocab = learned();
         let ids = vocab.encode("a [SEP] red [DEC] ring [PAD]", 60);
         let special = vocab.special();
-        let control = [special.cls, special.sep, special.pad, special.dec, special.enc];
-        assert!(ids[1..ids.len() - 1].iter().all(|id| !control.contains(id)), "{ids:?}");
+        let control = [
+            special.cls,
+            special.sep,
+            special.pad,
+            special.dec,
+            special.enc,
+        ];
+        assert!(
+            ids[1..ids.len() - 1].iter().all(|id| !control.contains(id)),
+            "{ids:?}"
+        );
     }
 
     #[test]
     fn the_order_of_texts_leaves_no_trace() {
-        let other = Vocab::learn(["a large red ring , here", "a small red ring"].into_iter(), 60).unwrap();
+        let other = Vocab::learn(
+            ["a large red ring , here", "a small red ring"].into_iter(),
+            60,
+        )
+        .unwrap();
         assert_eq!(learned().to_text(), other.to_text());
         let read = Vocab::read(learned().to_text().as_bytes()).unwrap();
         assert_eq!(read.to_text(), learned().to_text());

@@ -13,7 +13,8 @@ use table::{Table, folder};
 
 fn json<T: for<'a> Deserialize<'a>>(name: &str) -> Vec<T> {
     let path = folder("tokenizer").join(name);
-    serde_json::from_slice(&fs::read(&path).expect("the file is there")).expect("the script writes JSON")
+    serde_json::from_slice(&fs::read(&path).expect("the file is there"))
+        .expect("the script writes JSON")
 }
 
 /// Counts the equal ones and shows the first that is not.
@@ -36,10 +37,15 @@ fn token_ids_are_those_of_bert_tokenizer() {
     let vocab = Vocab::read(&fs::read(folder("tokenizer").join("vocab.txt")).unwrap()).unwrap();
     let texts: Vec<Text> = json("texts.json");
     let mut table = Table::default();
-    compare(&mut table, "token ids of texts", &texts, |Text { text, ids }| {
-        let ours = vocab.encode(text, usize::MAX);
-        (ours != *ids).then(|| format!("{text:?} is {ours:?}, not {ids:?}"))
-    });
+    compare(
+        &mut table,
+        "token ids of texts",
+        &texts,
+        |Text { text, ids }| {
+            let ours = vocab.encode(text, usize::MAX);
+            (ours != *ids).then(|| format!("{text:?} is {ours:?}, not {ids:?}"))
+        },
+    );
     table.check();
 }
 
@@ -52,33 +58,62 @@ fn captions_are_cleaned_as_the_official_code_does() {
     }
     let captions: Vec<Caption> = json("cleaning.json");
     let mut table = Table::default();
-    compare(&mut table, "cleaned captions", &captions, |Caption { text, clean: theirs }| {
-        let ours = clean::caption(text, clean::WORDS_MAX);
-        (ours != *theirs).then(|| format!("{text:?} is {ours:?}, not {theirs:?}"))
-    });
+    compare(
+        &mut table,
+        "cleaned captions",
+        &captions,
+        |Caption {
+             text,
+             clean: theirs,
+         }| {
+            let ours = clean::caption(text, clean::WORDS_MAX);
+            (ours != *theirs).then(|| format!("{text:?} is {ours:?}, not {theirs:?}"))
+        },
+    );
     table.check();
 }
 
 #[test]
 fn pixels_are_those_of_pil() {
     let mut table = Table::default();
-    let mut names: Vec<_> = fs::read_dir(folder("pixels")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut names: Vec<_> = fs::read_dir(folder("pixels"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     names.sort();
     for path in &names {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let Some((stem, size)) = name.strip_suffix(".want.png").and_then(|name| name.rsplit_once('.')) else {
+        let Some((stem, size)) = name
+            .strip_suffix(".want.png")
+            .and_then(|name| name.rsplit_once('.'))
+        else {
             continue;
         };
-        let source = names.iter().find(|path| path.file_stem().is_some_and(|it| it == stem)).unwrap();
-        let picture = decode(&fs::read(source).unwrap()).unwrap_or_else(|error| panic!("{stem}: {error}"));
+        let source = names
+            .iter()
+            .find(|path| path.file_stem().is_some_and(|it| it == stem))
+            .unwrap();
+        let picture =
+            decode(&fs::read(source).unwrap()).unwrap_or_else(|error| panic!("{stem}: {error}"));
         let ours = resize::square(&picture, resize::whole(&picture), size.parse().unwrap()).rgb;
         let theirs = image::open(path).unwrap().into_rgb8().into_raw();
         assert_eq!(ours.len(), theirs.len(), "{name}");
-        let mean = |values: &[u8]| values.iter().map(|value| f64::from(*value)).sum::<f64>() / values.len() as f64;
-        let apart: Vec<u8> = ours.iter().zip(&theirs).map(|(one, other)| one.abs_diff(*other)).collect();
+        let mean = |values: &[u8]| {
+            values.iter().map(|value| f64::from(*value)).sum::<f64>() / values.len() as f64
+        };
+        let apart: Vec<u8> = ours
+            .iter()
+            .zip(&theirs)
+            .map(|(one, other)| one.abs_diff(*other))
+            .collect();
         let lossy = source.extension().is_some_and(|suffix| suffix == "jpg");
         let bound = if lossy { 1.5 } else { 0.5 };
-        table.number(&format!("pixels of {stem}, mean of 255"), (mean(&ours), mean(&theirs)), mean(&apart), bound);
+        table.number(
+            &format!("pixels of {stem}, mean of 255"),
+            (mean(&ours), mean(&theirs)),
+            mean(&apart),
+            bound,
+        );
     }
     table.check();
 }

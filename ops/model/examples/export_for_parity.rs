@@ -18,7 +18,9 @@ use tch::{Device, Kind, Tensor, no_grad};
 const LENGTH: usize = 16;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = std::env::args().nth(1).ok_or("name the folder that tests/parity/make.py wrote")?;
+    let root = std::env::args()
+        .nth(1)
+        .ok_or("name the folder that tests/parity/make.py wrote")?;
     let root = Path::new(&root);
     let _turn = device::exclusive()?;
     let exported = root.join("exported");
@@ -32,7 +34,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             let tensors = checkpoint.tensors_of(role, &[])?;
             let med = Med::load(&checkpoint.config.med, role, &tensors, Device::Cpu)?;
             let given = store::read(&from.join(class).join("forward.safetensors"))?.tensors;
-            export(&exported.join(format!("{shape}_{class}")), &med, &checkpoint.config, &given["pixels"])?;
+            export(
+                &exported.join(format!("{shape}_{class}")),
+                &med,
+                &checkpoint.config,
+                &given["pixels"],
+            )?;
         }
     }
     let (med, config) = pretrained();
@@ -43,51 +50,110 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// A new model of all parts, with what is learnt as one number made large enough to tell models apart.
 fn pretrained() -> (Med, Config) {
     let vision = VisionConfig::Vit(blip_model::config::VitConfig::tiny(32));
-    let med = MedConfig { vision, text: TextConfig::tiny(), vocab: 60, embed: 32 };
-    let tokens = TokenIds { dec: 58, sep: 3, pad: 0 };
-    let config = Config { class: None, med: med.clone(), tokens, prompt: None, temp: None };
+    let med = MedConfig {
+        vision,
+        text: TextConfig::tiny(),
+        vocab: 60,
+        embed: 32,
+    };
+    let tokens = TokenIds {
+        dec: 58,
+        sep: 3,
+        pad: 0,
+    };
+    let config = Config {
+        class: None,
+        med: med.clone(),
+        tokens,
+        prompt: None,
+        temp: None,
+    };
     let med = Med::fresh(&med, Role::Pretrained, 11, Device::Cpu);
     no_grad(|| drop(med.weights.flat().g_mul_scalar_(4.0)));
     (med, config)
 }
 
-fn export(folder: &Path, med: &Med, config: &Config, pixels: &Tensor) -> Result<(), Box<dyn Error>> {
+fn export(
+    folder: &Path,
+    med: &Med,
+    config: &Config,
+    pixels: &Tensor,
+) -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(folder)?;
     let tokens = config.med.vocab - 2;
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
     let words = (special.len() as i64..tokens).map(|id| format!("w{id}"));
-    let vocab: Vec<String> = special.into_iter().chain(words).chain(["[DEC]", "[ENC]"].map(str::to_owned)).collect();
+    let vocab: Vec<String> = special
+        .into_iter()
+        .chain(words)
+        .chain(["[DEC]", "[ENC]"].map(str::to_owned))
+        .collect();
     let vocab = vocab.join("\n") + "\n";
-    write(folder, med, &Export { config: config.clone(), vocab: &vocab, lineage: Vec::new() })?;
+    write(
+        folder,
+        med,
+        &Export {
+            config: config.clone(),
+            vocab: &vocab,
+            lineage: Vec::new(),
+        },
+    )?;
     let ours = no_grad(|| match med.role {
         Role::Captioner => vec![("captions", captions(med, config, pixels))],
         Role::Filter => scores(med, config, pixels),
         Role::Pretrained => {
-            let all = med.weights.iter().map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
+            let all = med
+                .weights
+                .iter()
+                .map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()))
+                .collect();
             let half = |role| {
-                Med::load(&med.config, role, &finetuning_tensors(&all, &med.config, role), Device::Cpu)
-                    .expect("a pretrained model has all that both halves need")
+                Med::load(
+                    &med.config,
+                    role,
+                    &finetuning_tensors(&all, &med.config, role),
+                    Device::Cpu,
+                )
+                .expect("a pretrained model has all that both halves need")
             };
             let mut ours = scores(&half(Role::Filter), config, pixels);
             ours.push(("captions", captions(&half(Role::Captioner), config, pixels)));
             ours
         }
     });
-    let all = ours.iter().map(|(name, tensor)| (*name, tensor)).chain([("pixels", pixels)]);
+    let all = ours
+        .iter()
+        .map(|(name, tensor)| (*name, tensor))
+        .chain([("pixels", pixels)]);
     Ok(store::write(&folder.join("ours.safetensors"), all, None)?)
 }
 
 /// Greedy captions without a prompt, filled up with [PAD]: (B, LENGTH)
 fn captions(med: &Med, config: &Config, pixels: &Tensor) -> Tensor {
     let TokenIds { dec, sep, pad } = config.tokens;
-    let limits = Limits { prompt: vec![dec], min_length: 5, max_length: LENGTH, repetition_penalty: 1.0, end: sep };
+    let limits = Limits {
+        prompt: vec![dec],
+        min_length: 5,
+        max_length: LENGTH,
+        repetition_penalty: 1.0,
+        end: sep,
+    };
     let images = med.vision.forward(pixels, Pass::EVAL);
     let memory = med.decoder().text.memory(&images, Pass::EVAL);
     let count = pixels.size()[0];
-    let texts =
-        generate(med.decoder(), &memory, (count as usize, 1), &limits, Decoding::Greedy, Pass::EVAL, &|_, _| 0.0);
-    let ids: Vec<i64> =
-        texts.into_iter().flat_map(|text| (0..LENGTH).map(move |at| text.get(at).copied().unwrap_or(pad))).collect();
+    let texts = generate(
+        med.decoder(),
+        &memory,
+        (count as usize, 1),
+        &limits,
+        Decoding::Greedy,
+        Pass::EVAL,
+        &|_, _| 0.0,
+    );
+    let ids: Vec<i64> = texts
+        .into_iter()
+        .flat_map(|text| (0..LENGTH).map(move |at| text.get(at).copied().unwrap_or(pad)))
+        .collect();
     Tensor::from_slice(&ids).view([count, LENGTH as i64])
 }
 
@@ -95,15 +161,27 @@ fn captions(med: &Med, config: &Config, pixels: &Tensor) -> Tensor {
 fn scores(med: &Med, config: &Config, pixels: &Tensor) -> Vec<(&'static str, Tensor)> {
     let count = pixels.size()[0];
     let ids = Tensor::arange_start(5, 5 + count * 6, (Kind::Int64, Device::Cpu)).view([count, 6]);
-    let (cls, enc) = (beginning_with(2, &ids), beginning_with(config.med.vocab - 1, &ids));
+    let (cls, enc) = (
+        beginning_with(2, &ids),
+        beginning_with(config.med.vocab - 1, &ids),
+    );
     let mask = ids.ones_like().to_kind(Kind::Bool);
     let encoder = med.encoder();
     let images = med.vision.forward(pixels, Pass::EVAL);
     let memory = encoder.features.text.memory(&images, Pass::EVAL);
     let texts = encoder.features.texts(&cls, &mask, Pass::EVAL);
     vec![
-        ("itm", encoder.match_logits(&enc, &mask, &memory, Pass::EVAL)),
-        ("itc", encoder.features.images(&images, Pass::EVAL).matmul(&texts.tr())),
+        (
+            "itm",
+            encoder.match_logits(&enc, &mask, &memory, Pass::EVAL),
+        ),
+        (
+            "itc",
+            encoder
+                .features
+                .images(&images, Pass::EVAL)
+                .matmul(&texts.tr()),
+        ),
         ("ids", ids),
     ]
 }

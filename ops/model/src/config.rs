@@ -91,36 +91,83 @@ pub struct ConfigError(pub String);
 impl VitConfig {
     /// ViT-B/16.
     pub fn base(image: i64) -> Self {
-        Self { image, patch: 16, width: 768, depth: 12, heads: 12, mlp: 3072, eps: 1e-6, drop_path: 0.0 }
+        Self {
+            image,
+            patch: 16,
+            width: 768,
+            depth: 12,
+            heads: 12,
+            mlp: 3072,
+            eps: 1e-6,
+            drop_path: 0.0,
+        }
     }
 
     /// ViT-L/16; the official code always trains it with stochastic depth 0.1.
     pub fn large(image: i64) -> Self {
-        Self { image, patch: 16, width: 1024, depth: 24, heads: 16, mlp: 4096, eps: 1e-6, drop_path: 0.1 }
+        Self {
+            image,
+            patch: 16,
+            width: 1024,
+            depth: 24,
+            heads: 16,
+            mlp: 4096,
+            eps: 1e-6,
+            drop_path: 0.1,
+        }
     }
 
     /// For CPUs and tests: small pictures, patches of four pixels.
     pub fn tiny(image: i64) -> Self {
-        Self { image, patch: 4, width: 64, depth: 3, heads: 4, mlp: 256, eps: 1e-6, drop_path: 0.0 }
+        Self {
+            image,
+            patch: 4,
+            width: 64,
+            depth: 3,
+            heads: 4,
+            mlp: 256,
+            eps: 1e-6,
+            drop_path: 0.0,
+        }
     }
 }
 
 impl ResNetConfig {
     /// ResNet-50.
     pub fn resnet50(image: i64) -> Self {
-        Self { image, blocks: [3, 4, 6, 3], channels: 64 }
+        Self {
+            image,
+            blocks: [3, 4, 6, 3],
+            channels: 64,
+        }
     }
 }
 
 impl TextConfig {
     /// BERT-base.
     pub fn base() -> Self {
-        Self { width: 768, depth: 12, heads: 12, mlp: 3072, positions: 512, eps: 1e-12, dropout: 0.1 }
+        Self {
+            width: 768,
+            depth: 12,
+            heads: 12,
+            mlp: 3072,
+            positions: 512,
+            eps: 1e-12,
+            dropout: 0.1,
+        }
     }
 
     /// For CPUs and tests. Without dropout: such a model underfits.
     pub fn tiny() -> Self {
-        Self { width: 64, depth: 2, heads: 4, mlp: 256, positions: 64, eps: 1e-12, dropout: 0.0 }
+        Self {
+            width: 64,
+            depth: 2,
+            heads: 4,
+            mlp: 256,
+            positions: 64,
+            eps: 1e-12,
+            dropout: 0.0,
+        }
     }
 }
 
@@ -153,18 +200,37 @@ impl VisionConfig {
     fn check(&self) -> Result<(), ConfigError> {
         let fault = |text: String| Err(ConfigError(text));
         match self {
-            VisionConfig::Vit(VitConfig { image, patch, width, depth, heads, mlp, .. }) => {
-                if [image, patch, width, depth, heads, mlp].iter().any(|size| **size < 1) {
+            VisionConfig::Vit(VitConfig {
+                image,
+                patch,
+                width,
+                depth,
+                heads,
+                mlp,
+                ..
+            }) => {
+                if [image, patch, width, depth, heads, mlp]
+                    .iter()
+                    .any(|size| **size < 1)
+                {
                     return fault("a size of the image encoder is not positive".to_owned());
                 }
                 if image % patch != 0 {
-                    return fault(format!("an image of {image} pixels cannot be cut into patches of {patch}"));
+                    return fault(format!(
+                        "an image of {image} pixels cannot be cut into patches of {patch}"
+                    ));
                 }
                 if width % heads != 0 {
-                    return fault(format!("the image encoder's width {width} cannot be shared by {heads} heads"));
+                    return fault(format!(
+                        "the image encoder's width {width} cannot be shared by {heads} heads"
+                    ));
                 }
             }
-            VisionConfig::ResNet(ResNetConfig { image, blocks, channels }) => {
+            VisionConfig::ResNet(ResNetConfig {
+                image,
+                blocks,
+                channels,
+            }) => {
                 if *image < RESNET_STRIDE || image % RESNET_STRIDE != 0 {
                     return fault(format!(
                         "a ResNet takes images of a multiple of {RESNET_STRIDE} pixels, not {image}"
@@ -186,15 +252,31 @@ impl MedConfig {
     /// [`ConfigError`] names the sizes that do not.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.vision.check()?;
-        let TextConfig { width, depth, heads, mlp, positions, .. } = &self.text;
-        if [width, depth, heads, mlp, &self.vocab, &self.embed].iter().any(|size| **size < 1) {
-            return Err(ConfigError("a size of the text transformer is not positive".to_owned()));
+        let TextConfig {
+            width,
+            depth,
+            heads,
+            mlp,
+            positions,
+            ..
+        } = &self.text;
+        if [width, depth, heads, mlp, &self.vocab, &self.embed]
+            .iter()
+            .any(|size| **size < 1)
+        {
+            return Err(ConfigError(
+                "a size of the text transformer is not positive".to_owned(),
+            ));
         }
         if width % heads != 0 {
-            return Err(ConfigError(format!("the text transformer's width {width} cannot be shared by {heads} heads")));
+            return Err(ConfigError(format!(
+                "the text transformer's width {width} cannot be shared by {heads} heads"
+            )));
         }
         if *positions < 4 {
-            return Err(ConfigError(format!("texts of {positions} tokens have no room for words")));
+            return Err(ConfigError(format!(
+                "texts of {positions} tokens have no room for words"
+            )));
         }
         Ok(())
     }
@@ -217,7 +299,12 @@ mod tests {
         let resnet = VisionConfig::ResNet(ResNetConfig::resnet50(224));
         assert_eq!((resnet.tokens(), resnet.width()), (50, 2048));
         let message = |config: MedConfig| config.check().unwrap_err().to_string();
-        let vision = |vision| message(MedConfig { vision, ..good.clone() });
+        let vision = |vision| {
+            message(MedConfig {
+                vision,
+                ..good.clone()
+            })
+        };
         assert_eq!(
             vision(VisionConfig::Vit(VitConfig::tiny(30))),
             "an image of 30 pixels cannot be cut into patches of 4"
@@ -226,9 +313,15 @@ mod tests {
             vision(VisionConfig::ResNet(ResNetConfig::resnet50(100))),
             "a ResNet takes images of a multiple of 32 pixels, not 100"
         );
-        let text = TextConfig { heads: 5, ..TextConfig::tiny() };
+        let text = TextConfig {
+            heads: 5,
+            ..TextConfig::tiny()
+        };
         assert_eq!(
-            message(MedConfig { text, ..good.clone() }),
+            message(MedConfig {
+                text,
+                ..good.clone()
+            }),
             "the text transformer's width 64 cannot be shared by 5 heads"
         );
     }

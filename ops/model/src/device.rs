@@ -21,8 +21,13 @@ pub fn exclusive() -> Result<MutexGuard<'static, ()>, OpenError> {
 
 /// The number of threads that matrix operations use: the machine's cores, or `BLIP_THREADS`.
 pub fn threads() -> i32 {
-    let asked = std::env::var("BLIP_THREADS").ok().and_then(|text| text.parse().ok()).filter(|count| *count > 0);
-    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as i32))
+    let asked = std::env::var("BLIP_THREADS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .filter(|count| *count > 0);
+    asked.unwrap_or_else(|| {
+        std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as i32)
+    })
 }
 
 /// The device that models run on: the first GPU where there is one and libtorch has a CUDA half, else the CPU. `BLIP_DEVICE=cpu`
@@ -32,11 +37,19 @@ pub fn threads() -> i32 {
 /// libtorch cannot be opened, or finds no GPU where the driver shows one: computing on the CPU instead would take weeks unasked.
 pub fn best() -> Result<Device, OpenError> {
     start()?;
-    let Some(gpu) = gpu() else { return Ok(Device::Cpu) };
+    let Some(gpu) = gpu() else {
+        return Ok(Device::Cpu);
+    };
     if !tch::Cuda::is_available() {
-        let what = format!("libtorch {} finds no GPU, though the driver shows {gpu}", blip_torch::VERSION);
+        let what = format!(
+            "libtorch {} finds no GPU, though the driver shows {gpu}",
+            blip_torch::VERSION
+        );
         let help = "update NVIDIA's driver to one for CUDA 13 or newer, or set BLIP_DEVICE=cpu to compute on the CPU";
-        return Err(OpenError { what, help: help.to_owned() });
+        return Err(OpenError {
+            what,
+            help: help.to_owned(),
+        });
     }
     Ok(Device::Cuda(0))
 }

@@ -74,14 +74,20 @@ pub fn generate(
     no_grad(|| match decoding {
         Decoding::Greedy => {
             let texts = sample(run(1), limits, |_, _, scores| argmax(scores));
-            texts.into_iter().flat_map(|text| std::iter::repeat_n(text, rows)).collect()
+            texts
+                .into_iter()
+                .flat_map(|text| std::iter::repeat_n(text, rows))
+                .collect()
         }
         Decoding::Nucleus(nucleus) => sample(run(rows), limits, |row, length, scores| {
             pick(&nucleus_distribution(scores, nucleus), unit(row, length))
         }),
         Decoding::Beam(beam) => {
             let texts = beam_search(run(beam.beams), images, limits, beam);
-            texts.into_iter().flat_map(|text| std::iter::repeat_n(text, rows)).collect()
+            texts
+                .into_iter()
+                .flat_map(|text| std::iter::repeat_n(text, rows))
+                .collect()
         }
     })
 }
@@ -98,29 +104,61 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Reads the prompt once per image and makes `width` rows of each.
-    fn new(decoder: &'a Decoder, memory: &'a Memory, images: usize, width: usize, limits: &Limits, pass: Pass) -> Self {
+    fn new(
+        decoder: &'a Decoder,
+        memory: &'a Memory,
+        images: usize,
+        width: usize,
+        limits: &Limits,
+        pass: Pass,
+    ) -> Self {
         let device = decoder.text.words().device();
-        let kind = if pass.bf16 { Kind::BFloat16 } else { Kind::Float };
-        let prompt =
-            Tensor::from_slice(&limits.prompt).to_device(device).unsqueeze(0).expand([images as i64, -1], false);
-        let mut cache = decoder.text.cache(images as i64, limits.max_length as i64, kind, device);
-        let hidden = decoder.text.step(&prompt.contiguous(), &mut cache, memory, pass);
+        let kind = if pass.bf16 {
+            Kind::BFloat16
+        } else {
+            Kind::Float
+        };
+        let prompt = Tensor::from_slice(&limits.prompt)
+            .to_device(device)
+            .unsqueeze(0)
+            .expand([images as i64, -1], false);
+        let mut cache = decoder
+            .text
+            .cache(images as i64, limits.max_length as i64, kind, device);
+        let hidden = decoder
+            .text
+            .step(&prompt.contiguous(), &mut cache, memory, pass);
         let logits = decoder.head(&hidden.select(1, -1), pass);
-        let spread: Vec<i64> = (0..images as i64).flat_map(|image| std::iter::repeat_n(image, width)).collect();
+        let spread: Vec<i64> = (0..images as i64)
+            .flat_map(|image| std::iter::repeat_n(image, width))
+            .collect();
         let spread = Tensor::from_slice(&spread).to_device(device);
-        Self { decoder, memory, cache: cache.select(&spread), logits: logits.index_select(0, &spread), pass }
+        Self {
+            decoder,
+            memory,
+            cache: cache.select(&spread),
+            logits: logits.index_select(0, &spread),
+            pass,
+        }
     }
 
     /// Goes on with one token a row.
     fn step(&mut self, tokens: &[i64]) {
-        let ids = Tensor::from_slice(tokens).to_device(self.logits.device()).unsqueeze(1);
-        let hidden = self.decoder.text.step(&ids, &mut self.cache, self.memory, self.pass);
+        let ids = Tensor::from_slice(tokens)
+            .to_device(self.logits.device())
+            .unsqueeze(1);
+        let hidden = self
+            .decoder
+            .text
+            .step(&ids, &mut self.cache, self.memory, self.pass);
         self.logits = self.decoder.head(&hidden.select(1, 0), self.pass);
     }
 
     /// Goes on with these rows only, in this order.
     fn keep(&mut self, rows: &[i64]) {
-        self.cache = self.cache.select(&Tensor::from_slice(rows).to_device(self.logits.device()));
+        self.cache = self
+            .cache
+            .select(&Tensor::from_slice(rows).to_device(self.logits.device()));
     }
 
     /// The logits on the host, row by row.
@@ -138,7 +176,11 @@ fn host(tensor: &Tensor) -> Vec<Vec<f32>> {
 }
 
 /// Token by token, each row for itself: `choose(row, length, scores)`.
-fn sample(mut run: Run<'_>, limits: &Limits, choose: impl Fn(usize, usize, &[f32]) -> i64) -> Texts {
+fn sample(
+    mut run: Run<'_>,
+    limits: &Limits,
+    choose: impl Fn(usize, usize, &[f32]) -> i64,
+) -> Texts {
     let rows = run.logits.size()[0] as usize;
     let mut texts = vec![limits.prompt.clone(); rows];
     let mut open = vec![true; rows];
@@ -170,7 +212,11 @@ pub fn process(scores: &mut [f32], text: &[i64], limits: &Limits) {
         seen.dedup();
         for token in seen {
             let score = &mut scores[token as usize];
-            *score = if *score < 0.0 { *score * penalty } else { *score / penalty };
+            *score = if *score < 0.0 {
+                *score * penalty
+            } else {
+                *score / penalty
+            };
         }
     }
     if text.len() < limits.min_length {
@@ -191,17 +237,25 @@ fn argmax(scores: &[f32]) -> i64 {
 /// The tokens that come into question with their probabilities, most probable first: temperature, then top-k, then top-p,
 /// as transformers' warpers do.
 pub fn nucleus_distribution(scores: &[f32], nucleus: Nucleus) -> Vec<(i64, f64)> {
-    let mut ranked: Vec<(i64, f64)> =
-        (0..).zip(scores).map(|(token, score)| (token, f64::from(*score / nucleus.temperature as f32))).collect();
-    let descending = |one: &(i64, f64), other: &(i64, f64)| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0));
+    let mut ranked: Vec<(i64, f64)> = (0..)
+        .zip(scores)
+        .map(|(token, score)| (token, f64::from(*score / nucleus.temperature as f32)))
+        .collect();
+    let descending =
+        |one: &(i64, f64), other: &(i64, f64)| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0));
     if (1..ranked.len()).contains(&nucleus.top_k) {
         // Tokens that are as probable as the last one stay, too.
-        let edge = ranked.select_nth_unstable_by(nucleus.top_k - 1, descending).1.1;
+        let edge = ranked
+            .select_nth_unstable_by(nucleus.top_k - 1, descending)
+            .1
+            .1;
         ranked.retain(|(_, score)| *score >= edge);
     }
     ranked.sort_unstable_by(descending);
     let highest = ranked.first().map_or(0.0, |(_, score)| *score);
-    ranked.iter_mut().for_each(|(_, score)| *score = (*score - highest).exp());
+    ranked
+        .iter_mut()
+        .for_each(|(_, score)| *score = (*score - highest).exp());
     let total: f64 = ranked.iter().map(|(_, weight)| weight).sum();
     // A token stays when those above it make up less than the share.
     let mut above = 0.0;
@@ -223,7 +277,10 @@ fn pick(distribution: &[(i64, f64)], unit: f64) -> i64 {
         left -= probability;
         left < 0.0
     });
-    found.or(distribution.last()).expect("a distribution has at least one token").0
+    found
+        .or(distribution.last())
+        .expect("a distribution has at least one token")
+        .0
 }
 
 /// A beginning, or a finished text, with its score.
@@ -248,7 +305,11 @@ struct Beams {
 fn beam_search(mut run: Run<'_>, images: usize, limits: &Limits, beam: Beam) -> Texts {
     let start = limits.prompt.len();
     let first = |_| Beams {
-        running: vec![Candidate { text: limits.prompt.clone(), score: 0.0, from: 0 }],
+        running: vec![Candidate {
+            text: limits.prompt.clone(),
+            score: 0.0,
+            from: 0,
+        }],
         finished: Vec::new(),
         open: true,
     };
@@ -267,7 +328,11 @@ fn beam_search(mut run: Run<'_>, images: usize, limits: &Limits, beam: Beam) -> 
         let (mut rows, mut tokens) = (Vec::new(), Vec::new());
         for (image, state) in states.iter().enumerate() {
             for at in 0..beam.beams {
-                let candidate = state.running.get(at).or(state.running.last()).expect("an image has running beams");
+                let candidate = state
+                    .running
+                    .get(at)
+                    .or(state.running.last())
+                    .expect("an image has running beams");
                 rows.push((image * beam.beams + candidate.from) as i64);
                 tokens.push(*candidate.text.last().expect("a text has a prompt"));
             }
@@ -285,11 +350,16 @@ impl Beams {
         for (from, running) in self.running.iter().enumerate() {
             let mut scores = scores[from].clone();
             process(&mut scores, &running.text, limits);
-            let scored = (0..).zip(scores).map(|(token, score)| (score + running.score, from, token));
+            let scored = (0..)
+                .zip(scores)
+                .map(|(token, score)| (score + running.score, from, token));
             candidates.extend(scored);
         }
         let descending = |one: &(f32, usize, i64), other: &(f32, usize, i64)| {
-            other.0.total_cmp(&one.0).then((one.1, one.2).cmp(&(other.1, other.2)))
+            other
+                .0
+                .total_cmp(&one.0)
+                .then((one.1, one.2).cmp(&(other.1, other.2)))
         };
         // Twice as many as beams: should all of the better half end, as many are left to go on.
         let kept = 2 * beam.beams;
@@ -312,11 +382,17 @@ impl Beams {
             }
         }
         running.truncate(beam.beams);
-        self.finished.sort_by(|one, other| other.score.total_cmp(&one.score));
+        self.finished
+            .sort_by(|one, other| other.score.total_cmp(&one.score));
         self.finished.truncate(beam.beams);
         let full = self.finished.len() == beam.beams;
-        let worst = self.finished.last().map_or(f32::NEG_INFINITY, |candidate| candidate.score);
-        let best = running.first().map(|candidate| candidate.score / generated.powf(beam.length_penalty));
+        let worst = self
+            .finished
+            .last()
+            .map_or(f32::NEG_INFINITY, |candidate| candidate.score);
+        let best = running
+            .first()
+            .map(|candidate| candidate.score / generated.powf(beam.length_penalty));
         self.open = best.is_some_and(|best| !full || best > worst);
         if !running.is_empty() {
             self.running = running;
@@ -324,7 +400,11 @@ impl Beams {
     }
 
     fn best(mut self) -> Vec<i64> {
-        let best = if self.finished.is_empty() { self.running.remove(0) } else { self.finished.remove(0) };
+        let best = if self.finished.is_empty() {
+            self.running.remove(0)
+        } else {
+            self.finished.remove(0)
+        };
         best.text
     }
 }
@@ -335,26 +415,67 @@ mod tests {
 
     #[test]
     fn a_nucleus_is_the_fewest_tokens_that_make_up_the_share() {
-        let scores: Vec<f32> = [0.5_f32, 0.25, 0.15, 0.07, 0.03].iter().map(|p| p.ln()).collect();
+        let scores: Vec<f32> = [0.5_f32, 0.25, 0.15, 0.07, 0.03]
+            .iter()
+            .map(|p| p.ln())
+            .collect();
         let tokens = |top_p, top_k| {
-            let nucleus = Nucleus { top_p, top_k, temperature: 1.0 };
-            nucleus_distribution(&scores, nucleus).into_iter().map(|(token, _)| token).collect::<Vec<_>>()
+            let nucleus = Nucleus {
+                top_p,
+                top_k,
+                temperature: 1.0,
+            };
+            nucleus_distribution(&scores, nucleus)
+                .into_iter()
+                .map(|(token, _)| token)
+                .collect::<Vec<_>>()
         };
         assert_eq!(tokens(0.7, 0), [0, 1]);
         assert_eq!(tokens(0.8, 0), [0, 1, 2]);
         assert_eq!(tokens(1.0, 0).len(), 5);
         assert_eq!(tokens(1.0, 2), [0, 1]);
-        let even = nucleus_distribution(&[1.0, 2.0, 1.0, 0.0], Nucleus { top_p: 1.0, top_k: 2, temperature: 1.0 });
-        assert_eq!(even.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [1, 0, 2], "even ones stay together");
+        let even = nucleus_distribution(
+            &[1.0, 2.0, 1.0, 0.0],
+            Nucleus {
+                top_p: 1.0,
+                top_k: 2,
+                temperature: 1.0,
+            },
+        );
+        assert_eq!(
+            even.iter().map(|(token, _)| *token).collect::<Vec<_>>(),
+            [1, 0, 2],
+            "even ones stay together"
+        );
         assert_eq!(tokens(0.1, 0), [0], "one token always stays");
-        let distribution = nucleus_distribution(&scores, Nucleus { top_p: 0.7, top_k: 50, temperature: 1.0 });
+        let distribution = nucleus_distribution(
+            &scores,
+            Nucleus {
+                top_p: 0.7,
+                top_k: 50,
+                temperature: 1.0,
+            },
+        );
         assert!((distribution[0].1 - 2.0 / 3.0).abs() < 1e-6);
-        assert_eq!((pick(&distribution, 0.0), pick(&distribution, 0.6), pick(&distribution, 0.7)), (0, 0, 1));
+        assert_eq!(
+            (
+                pick(&distribution, 0.0),
+                pick(&distribution, 0.6),
+                pick(&distribution, 0.7)
+            ),
+            (0, 0, 1)
+        );
     }
 
     #[test]
     fn processors_follow_transformers() {
-        let limits = Limits { prompt: vec![1], min_length: 3, max_length: 9, repetition_penalty: 2.0, end: 0 };
+        let limits = Limits {
+            prompt: vec![1],
+            min_length: 3,
+            max_length: 9,
+            repetition_penalty: 2.0,
+            end: 0,
+        };
         let mut scores = [4.0, -1.0, 3.0];
         process(&mut scores, &[1, 2, 2], &limits);
         assert_eq!(scores, [4.0, -2.0, 1.5]);

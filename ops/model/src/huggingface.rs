@@ -48,7 +48,11 @@ pub enum Class {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 3] = [Class::ConditionalGeneration, Class::ImageTextRetrieval, Class::QuestionAnswering];
+    pub const ALL: [Class; 3] = [
+        Class::ConditionalGeneration,
+        Class::ImageTextRetrieval,
+        Class::QuestionAnswering,
+    ];
 
     /// Its name in Python.
     pub fn name(self) -> &'static str {
@@ -79,9 +83,10 @@ impl Holds {
     pub fn specs(self, config: &MedConfig) -> Vec<TensorSpec> {
         match self {
             Holds::Class(class) => names::specs(class, config),
-            Holds::Pretrained => {
-                tensors(config, Role::Pretrained).into_iter().filter(|spec| spec.name != "temp").collect()
-            }
+            Holds::Pretrained => tensors(config, Role::Pretrained)
+                .into_iter()
+                .filter(|spec| spec.name != "temp")
+                .collect(),
         }
     }
 
@@ -100,7 +105,9 @@ impl Holds {
         match self {
             Holds::Class(Class::ConditionalGeneration) => "writes captions",
             Holds::Class(Class::ImageTextRetrieval) => "compares and matches images and texts",
-            Holds::Class(Class::QuestionAnswering) => "answers questions about images; no stage takes such a model",
+            Holds::Class(Class::QuestionAnswering) => {
+                "answers questions about images; no stage takes such a model"
+            }
             Holds::Pretrained => "has all parts; captioners and filters are finetuned from it",
         }
     }
@@ -208,69 +215,135 @@ impl Checkpoint {
         } else if path.is_file() {
             Self::read_official(path)
         } else {
-            Err(CheckpointError::None(path.to_path_buf(), "there is no such file or folder"))
+            Err(CheckpointError::None(
+                path.to_path_buf(),
+                "there is no such file or folder",
+            ))
         }
     }
 
     fn read_folder(folder: &Path) -> Result<Self, CheckpointError> {
         let path = folder.join(CONFIG);
         if !path.is_file() {
-            return Err(CheckpointError::None(folder.to_path_buf(), "the folder has no config.json"));
+            return Err(CheckpointError::None(
+                folder.to_path_buf(),
+                "the folder has no config.json",
+            ));
         }
-        let text = fs::read_to_string(&path).map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+        let text = fs::read_to_string(&path).map_err(|source| CheckpointError::Io {
+            path: path.clone(),
+            source,
+        })?;
         let config = Config::read(&text).map_err(|what| CheckpointError::Config { path, what })?;
         let (found, files) = folder_tensors(folder)?;
         let (mut tensors, kinds) = floats(folder, found)?;
         refuse_untied(folder, names::untie(&mut tensors))?;
         let class = config.class.unwrap_or_else(|| class_of(&tensors));
-        Ok(Self { path: folder.to_path_buf(), holds: Holds::Class(class), config, tensors, kinds, files })
+        Ok(Self {
+            path: folder.to_path_buf(),
+            holds: Holds::Class(class),
+            config,
+            tensors,
+            kinds,
+            files,
+        })
     }
 
     /// A pretrained model is exported as two classes: what both hold, put together again. Nothing when the two are not halves
     /// of one model.
     fn whole(self) -> Self {
         let inner = self.path.join(export::RETRIEVAL);
-        if self.holds != Holds::Class(Class::ConditionalGeneration) || !inner.join(CONFIG).is_file() {
+        if self.holds != Holds::Class(Class::ConditionalGeneration) || !inner.join(CONFIG).is_file()
+        {
             return self;
         }
-        let Ok(other) = Self::read_folder(&inner) else { return self };
-        let copy = |tensors: &Tensors| {
-            tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect::<Tensors>()
+        let Ok(other) = Self::read_folder(&inner) else {
+            return self;
         };
-        let agree = |(name, tensor): (&String, &Tensor)| self.tensors.get(name).is_none_or(|mine| mine == tensor);
+        let copy = |tensors: &Tensors| {
+            tensors
+                .iter()
+                .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+                .collect::<Tensors>()
+        };
+        let agree = |(name, tensor): (&String, &Tensor)| {
+            self.tensors.get(name).is_none_or(|mine| mine == tensor)
+        };
         let mut together = copy(&self.tensors);
         together.extend(copy(&other.tensors));
         let different = names::share(&mut together);
-        let same = self.config.med == other.config.med && other.tensors.iter().all(agree) && different.is_empty();
+        let same = self.config.med == other.config.med
+            && other.tensors.iter().all(agree)
+            && different.is_empty();
         if !same || other.holds != Holds::Class(Class::ImageTextRetrieval) {
             return self;
         }
-        let config = Config { temp: other.config.temp, ..self.config };
-        Self { holds: Holds::Pretrained, config, tensors: together, files: self.files + other.files, ..self }
+        let config = Config {
+            temp: other.config.temp,
+            ..self.config
+        };
+        Self {
+            holds: Holds::Pretrained,
+            config,
+            tensors: together,
+            files: self.files + other.files,
+            ..self
+        }
     }
 
     fn read_official(path: &Path) -> Result<Self, CheckpointError> {
         let (found, kinds) = floats(path, pth::read(path)?)?;
         let (tensors, different) = names::from_official(found);
         refuse_untied(path, different)?;
-        let config_fault = |what| CheckpointError::Config { path: path.to_path_buf(), what };
+        let config_fault = |what| CheckpointError::Config {
+            path: path.to_path_buf(),
+            what,
+        };
         let med = names::sizes(&tensors).map_err(config_fault)?;
-        med.check().map_err(|error| config_fault(error.to_string()))?;
-        let pretrained =
-            tensors.contains_key("itm_head.weight") && tensors.keys().any(|name| name.starts_with("text_decoder."));
-        let holds = if pretrained { Holds::Pretrained } else { Holds::Class(class_of(&tensors)) };
+        med.check()
+            .map_err(|error| config_fault(error.to_string()))?;
+        let pretrained = tensors.contains_key("itm_head.weight")
+            && tensors.keys().any(|name| name.starts_with("text_decoder."));
+        let holds = if pretrained {
+            Holds::Pretrained
+        } else {
+            Holds::Class(class_of(&tensors))
+        };
         // The official code appends [DEC] and [ENC] to BERT's vocabulary, in which [SEP] is 102 and [PAD] 0.
-        let tokens = TokenIds { dec: med.vocab - 2, sep: 102, pad: 0 };
-        let temp = tensors.get("temp").filter(|temp| temp.numel() == 1).map(|temp| temp.double_value(&[]));
-        let config = Config { class: None, med, tokens, prompt: None, temp };
-        Ok(Self { path: path.to_path_buf(), holds, config, tensors, kinds, files: 1 })
+        let tokens = TokenIds {
+            dec: med.vocab - 2,
+            sep: 102,
+            pad: 0,
+        };
+        let temp = tensors
+            .get("temp")
+            .filter(|temp| temp.numel() == 1)
+            .map(|temp| temp.double_value(&[]));
+        let config = Config {
+            class: None,
+            med,
+            tokens,
+            prompt: None,
+            temp,
+        };
+        Ok(Self {
+            path: path.to_path_buf(),
+            holds,
+            config,
+            tensors,
+            kinds,
+            files: 1,
+        })
     }
 
     /// What of the tensors does not fit. A temperature may be there or not.
     pub fn mismatch(&self) -> Mismatch {
         let mut found: BTreeMap<String, Tensor> = BTreeMap::new();
         found.extend(
-            self.tensors.iter().filter(|(name, _)| *name != "temp").map(|(n, t)| (n.clone(), t.shallow_clone())),
+            self.tensors
+                .iter()
+                .filter(|(name, _)| *name != "temp")
+                .map(|(n, t)| (n.clone(), t.shallow_clone())),
         );
         Weights::compare(&self.holds.specs(&self.config.med), &found)
     }
@@ -280,11 +353,18 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`CheckpointError::Mismatch`] names everything that is not waived.
-    pub fn tensors_of(&self, role: Role, waived: &[String]) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
+    pub fn tensors_of(
+        &self,
+        role: Role,
+        waived: &[String],
+    ) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
         let mut mismatch = self.mismatch();
         for name in waived {
             if !mismatch.waive(name) {
-                return Err(CheckpointError::Waived { path: self.path.clone(), name: name.clone() });
+                return Err(CheckpointError::Waived {
+                    path: self.path.clone(),
+                    name: name.clone(),
+                });
             }
         }
         if mismatch != Mismatch::default() {
@@ -295,7 +375,11 @@ impl Checkpoint {
             });
         }
         let specs = self.holds.specs(&self.config.med);
-        let anew: Vec<TensorSpec> = specs.iter().filter(|spec| waived.contains(&spec.name)).cloned().collect();
+        let anew: Vec<TensorSpec> = specs
+            .iter()
+            .filter(|spec| waived.contains(&spec.name))
+            .cloned()
+            .collect();
         let fresh = Weights::fresh(&anew, 0, Device::Cpu);
         let mut tensors = BTreeMap::new();
         for spec in specs {
@@ -306,7 +390,11 @@ impl Checkpoint {
             };
             tensors.insert(spec.name, value);
         }
-        let temp = self.tensors.get("temp").filter(|temp| temp.numel() == 1).map(|temp| temp.double_value(&[]));
+        let temp = self
+            .tensors
+            .get("temp")
+            .filter(|temp| temp.numel() == 1)
+            .map(|temp| temp.double_value(&[]));
         let temp = Tensor::from(temp.or(self.config.temp).unwrap_or(TEMPERATURE) as f32);
         tensors.insert("temp".to_owned(), temp);
         Ok(finetuning_tensors(&tensors, &self.config.med, role))
@@ -329,7 +417,14 @@ impl Checkpoint {
 }
 
 fn refuse_untied(path: &Path, names: Vec<String>) -> Result<(), CheckpointError> {
-    if names.is_empty() { Ok(()) } else { Err(CheckpointError::Untied { path: path.to_path_buf(), names }) }
+    if names.is_empty() {
+        Ok(())
+    } else {
+        Err(CheckpointError::Untied {
+            path: path.to_path_buf(),
+            names,
+        })
+    }
 }
 
 /// The class that has such tensors, for files that do not say theirs.
@@ -344,7 +439,10 @@ fn class_of(tensors: &BTreeMap<String, Tensor>) -> Class {
 
 /// All tensors in 32 bits, and how many there were of each kind. Integers are let through only where they are numbers of
 /// positions or parts of a training's state.
-fn floats(path: &Path, found: Tensors) -> Result<(Tensors, BTreeMap<String, usize>), CheckpointError> {
+fn floats(
+    path: &Path,
+    found: Tensors,
+) -> Result<(Tensors, BTreeMap<String, usize>), CheckpointError> {
     let mut kinds = BTreeMap::new();
     let mut tensors = BTreeMap::new();
     for (name, tensor) in found {
@@ -352,8 +450,15 @@ fn floats(path: &Path, found: Tensors) -> Result<(Tensors, BTreeMap<String, usiz
         if kind.starts_with("float") || kind == "bfloat16" {
             *kinds.entry(kind).or_default() += 1;
             tensors.insert(name, tensor.to_kind(Kind::Float));
-        } else if !["position_ids", "idx_queue", "queue_ptr", "ptr_queue"].iter().any(|known| name.ends_with(known)) {
-            return Err(CheckpointError::Kind { path: path.to_path_buf(), name, kind });
+        } else if !["position_ids", "idx_queue", "queue_ptr", "ptr_queue"]
+            .iter()
+            .any(|known| name.ends_with(known))
+        {
+            return Err(CheckpointError::Kind {
+                path: path.to_path_buf(),
+                name,
+                kind,
+            });
         }
     }
     Ok((tensors, kinds))
@@ -379,7 +484,11 @@ fn kind_name(kind: Kind) -> String {
 
 /// The tensors of a folder and how many files they lay in.
 fn folder_tensors(folder: &Path) -> Result<(Tensors, usize), CheckpointError> {
-    let (single, index, pickled) = (folder.join(SINGLE), folder.join(INDEX), folder.join(PICKLED));
+    let (single, index, pickled) = (
+        folder.join(SINGLE),
+        folder.join(INDEX),
+        folder.join(PICKLED),
+    );
     if single.is_file() {
         Ok((store::read(&single)?.tensors, 1))
     } else if index.is_file() {
@@ -396,8 +505,14 @@ fn folder_tensors(folder: &Path) -> Result<(Tensors, usize), CheckpointError> {
 
 /// Several safetensors files: the index says which tensor lies in which.
 fn sharded(folder: &Path, index: &Path) -> Result<(Tensors, usize), CheckpointError> {
-    let fault = |what: String| CheckpointError::Index { path: index.to_path_buf(), what };
-    let text = fs::read_to_string(index).map_err(|source| CheckpointError::Io { path: index.to_path_buf(), source })?;
+    let fault = |what: String| CheckpointError::Index {
+        path: index.to_path_buf(),
+        what,
+    };
+    let text = fs::read_to_string(index).map_err(|source| CheckpointError::Io {
+        path: index.to_path_buf(),
+        source,
+    })?;
     let json: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| fault(format!("it is no JSON: {error}")))?;
     let map = json
@@ -407,7 +522,11 @@ fn sharded(folder: &Path, index: &Path) -> Result<(Tensors, usize), CheckpointEr
     let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, file) in map {
         // A name alone: an index may not send the reader through the file system.
-        let file = file.as_str().filter(|file| Path::new(file).file_name().is_some_and(|name| name == *file));
+        let file = file.as_str().filter(|file| {
+            Path::new(file)
+                .file_name()
+                .is_some_and(|name| name == *file)
+        });
         let file = file.ok_or_else(|| fault(format!("`{name}` lies in no file of this folder")))?;
         files.entry(file).or_default().push(name);
     }
@@ -415,11 +534,15 @@ fn sharded(folder: &Path, index: &Path) -> Result<(Tensors, usize), CheckpointEr
     for (file, names) in &files {
         let stored = store::read(&folder.join(file))?.tensors;
         if let Some(name) = names.iter().find(|name| !stored.contains_key(**name)) {
-            return Err(fault(format!("`{name}` is said to lie in {file}, and it does not")));
+            return Err(fault(format!(
+                "`{name}` is said to lie in {file}, and it does not"
+            )));
         }
         for (name, tensor) in stored {
             if map.get(&name).and_then(|it| it.as_str()) != Some(file) {
-                return Err(fault(format!("{file} holds `{name}`, of which the index does not know")));
+                return Err(fault(format!(
+                    "{file} holds `{name}`, of which the index does not know"
+                )));
             }
             tensors.insert(name, tensor);
         }

@@ -15,11 +15,18 @@ pub struct Pass {
 
 impl Pass {
     /// Neither dropout nor rounding.
-    pub const EVAL: Pass = Pass { train: false, bf16: false };
+    pub const EVAL: Pass = Pass {
+        train: false,
+        bf16: false,
+    };
 
     /// The kind in which matrices are multiplied.
     fn kind(self) -> Kind {
-        if self.bf16 { Kind::BFloat16 } else { Kind::Float }
+        if self.bf16 {
+            Kind::BFloat16
+        } else {
+            Kind::Float
+        }
     }
 }
 
@@ -33,7 +40,10 @@ pub struct Linear {
 impl Linear {
     /// The layer of this name.
     pub fn new(weights: &Weights, name: &str) -> Self {
-        Self { weight: weights.get(&format!("{name}.weight")), bias: weights.get(&format!("{name}.bias")) }
+        Self {
+            weight: weights.get(&format!("{name}.weight")),
+            bias: weights.get(&format!("{name}.bias")),
+        }
     }
 
     /// (.., from) -> (.., to), in the kind of the pass
@@ -45,7 +55,8 @@ impl Linear {
 /// `x W^T + b` in the kind of the pass.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, pass: Pass) -> Tensor {
     let kind = pass.kind();
-    x.to_kind(kind).linear(&weight.to_kind(kind), bias.map(|bias| bias.to_kind(kind)))
+    x.to_kind(kind)
+        .linear(&weight.to_kind(kind), bias.map(|bias| bias.to_kind(kind)))
 }
 
 /// Normalisation over the last dimension, always in 32 bits.
@@ -59,19 +70,30 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// The layer of this name.
     pub fn new(weights: &Weights, name: &str, eps: f64) -> Self {
-        Self { weight: weights.get(&format!("{name}.weight")), bias: weights.get(&format!("{name}.bias")), eps }
+        Self {
+            weight: weights.get(&format!("{name}.weight")),
+            bias: weights.get(&format!("{name}.bias")),
+            eps,
+        }
     }
 
     /// (.., width) -> (.., width)
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.to_kind(Kind::Float).layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, false)
+        x.to_kind(Kind::Float).layer_norm(
+            self.weight.size(),
+            Some(&self.weight),
+            Some(&self.bias),
+            self.eps,
+            false,
+        )
     }
 }
 
 /// (B, L, width) -> (B, heads, L, width / heads)
 pub fn split_heads(x: &Tensor, heads: i64) -> Tensor {
     let (batch, length, width) = x.size3().expect("a batch of sequences of vectors");
-    x.view([batch, length, heads, width / heads]).transpose(1, 2)
+    x.view([batch, length, heads, width / heads])
+        .transpose(1, 2)
 }
 
 /// (B, heads, L, size) -> (B, L, heads * size)
@@ -103,5 +125,9 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, looks: Looks<'_>, dropout: 
 
 /// Drops a share of the values while training.
 pub fn dropout(x: &Tensor, share: f64, pass: Pass) -> Tensor {
-    if pass.train && share > 0.0 { x.dropout(share, true) } else { x.shallow_clone() }
+    if pass.train && share > 0.0 {
+        x.dropout(share, true)
+    } else {
+        x.shallow_clone()
+    }
 }

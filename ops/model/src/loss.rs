@@ -28,7 +28,10 @@ impl Contrast<'_> {
     /// Similarities over temperature, (B, B + Q) each: images with all texts, texts with all images.
     pub fn similarities(&self) -> (Tensor, Tensor) {
         let (images, texts) = self.student;
-        (images.matmul(&self.all.1.tr()) / self.temp, texts.matmul(&self.all.0.tr()) / self.temp)
+        (
+            images.matmul(&self.all.1.tr()) / self.temp,
+            texts.matmul(&self.all.0.tr()) / self.temp,
+        )
     }
 
     /// The loss, given [`Contrast::similarities`]: cross-entropy with soft targets, both directions averaged.
@@ -58,7 +61,13 @@ pub fn draw_negatives(
 ) -> Vec<Option<usize>> {
     let count = weights.len().isqrt();
     let draw = |(row, weights): (usize, &[f64])| {
-        let weight = |(at, weight): (usize, &f64)| if forbidden(row, at) { 0.0 } else { weight.max(0.0) };
+        let weight = |(at, weight): (usize, &f64)| {
+            if forbidden(row, at) {
+                0.0
+            } else {
+                weight.max(0.0)
+            }
+        };
         let allowed: Vec<f64> = weights.iter().enumerate().map(weight).collect();
         let total: f64 = allowed.iter().sum();
         // A number is drawn for every row, so that a row's luck does not depend on the others'.
@@ -80,7 +89,13 @@ pub fn draw_negatives(
 pub fn matching(logits: &Tensor, positives: i64) -> Tensor {
     let negatives = logits.size()[0] - positives;
     let options = (Kind::Int64, logits.device());
-    let labels = Tensor::cat(&[Tensor::ones([positives], options), Tensor::zeros([negatives], options)], 0);
+    let labels = Tensor::cat(
+        &[
+            Tensor::ones([positives], options),
+            Tensor::zeros([negatives], options),
+        ],
+        0,
+    );
     logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, IGNORED, 0.0)
 }
 
@@ -107,12 +122,20 @@ mod tests {
         let mut counts = [0; 3];
         for _ in 0..400 {
             let drawn = draw_negatives(&weights, |row, at| row == at, &mut unit);
-            assert_eq!((drawn[1], drawn[2]), (Some(0), None), "the only other one; none of any weight");
+            assert_eq!(
+                (drawn[1], drawn[2]),
+                (Some(0), None),
+                "the only other one; none of any weight"
+            );
             counts[drawn[0].unwrap()] += 1;
         }
         assert_eq!(counts[0], 0);
         assert!((80..120).contains(&counts[1]), "{counts:?}");
-        assert_eq!(draw_negatives(&[1.0], |row, at| row == at, &mut unit), [None], "a batch of one");
+        assert_eq!(
+            draw_negatives(&[1.0], |row, at| row == at, &mut unit),
+            [None],
+            "a batch of one"
+        );
     }
 
     #[test]

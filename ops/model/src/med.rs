@@ -56,7 +56,11 @@ pub struct Decoder {
 impl Med {
     /// A new model.
     pub fn fresh(config: &MedConfig, role: Role, seed: u64, device: Device) -> Self {
-        Self::of(config, role, Weights::fresh(&tensors(config, role), seed, device))
+        Self::of(
+            config,
+            role,
+            Weights::fresh(&tensors(config, role), seed, device),
+        )
     }
 
     /// A model with these tensors.
@@ -69,7 +73,11 @@ impl Med {
         found: &BTreeMap<String, Tensor>,
         device: Device,
     ) -> Result<Self, Mismatch> {
-        Ok(Self::of(config, role, Weights::load(&tensors(config, role), found, device)?))
+        Ok(Self::of(
+            config,
+            role,
+            Weights::load(&tensors(config, role), found, device)?,
+        ))
     }
 
     /// A model on these weights.
@@ -84,13 +92,25 @@ impl Med {
             head: Head::new(&weights, "text_decoder.cls.predictions", &config.text),
         });
         let vision = Vision::new(&weights, "vision_model", &config.vision);
-        Self { config: config.clone(), role, weights, vision, encoder, decoder }
+        Self {
+            config: config.clone(),
+            role,
+            weights,
+            vision,
+            encoder,
+            decoder,
+        }
     }
 
     /// The same model ready to be trained.
     #[must_use]
     pub fn with_gradients(self) -> Self {
-        let Self { config, role, weights, .. } = self;
+        let Self {
+            config,
+            role,
+            weights,
+            ..
+        } = self;
         Self::of(&config, role, weights.with_gradients())
     }
 
@@ -99,7 +119,9 @@ impl Med {
     /// # Panics
     /// For a captioner, which has no such part.
     pub fn encoder(&self) -> &Encoder {
-        self.encoder.as_ref().expect("a captioner is not asked to compare or match")
+        self.encoder
+            .as_ref()
+            .expect("a captioner is not asked to compare or match")
     }
 
     /// What writes.
@@ -107,7 +129,9 @@ impl Med {
     /// # Panics
     /// For a filter, which has no such part.
     pub fn decoder(&self) -> &Decoder {
-        self.decoder.as_ref().expect("a filter is not asked to write")
+        self.decoder
+            .as_ref()
+            .expect("a filter is not asked to write")
     }
 
     /// The device it is on.
@@ -122,9 +146,16 @@ pub fn finetuning_tensors(
     config: &MedConfig,
     role: Role,
 ) -> BTreeMap<String, Tensor> {
-    let find = |name: &str| pretrained.get(name).or_else(|| pretrained.get(&shared_with_encoder(name)?));
+    let find = |name: &str| {
+        pretrained
+            .get(name)
+            .or_else(|| pretrained.get(&shared_with_encoder(name)?))
+    };
     let specs = tensors(config, role);
-    specs.iter().filter_map(|spec| Some((spec.name.clone(), find(&spec.name)?.shallow_clone()))).collect()
+    specs
+        .iter()
+        .filter_map(|spec| Some((spec.name.clone(), find(&spec.name)?.shallow_clone())))
+        .collect()
 }
 
 impl Features {
@@ -153,7 +184,9 @@ impl Encoder {
     /// How pairs match: ids that begin with `[ENC]`, their mask and the images -> (N, 2); class 1 is "match"
     pub fn match_logits(&self, ids: &Tensor, mask: &Tensor, memory: &Memory, pass: Pass) -> Tensor {
         let hidden = self.features.text.encode(ids, mask, Some(memory), pass);
-        self.itm_head.forward(&hidden.select(1, 0), pass).to_kind(Kind::Float)
+        self.itm_head
+            .forward(&hidden.select(1, 0), pass)
+            .to_kind(Kind::Float)
     }
 }
 
@@ -172,6 +205,8 @@ impl Decoder {
 /// Vectors scaled to length 1: torch's `normalize`, over the last dimension.
 fn unit(x: &Tensor) -> Tensor {
     let x = x.to_kind(Kind::Float);
-    let length = x.norm_scalaropt_dim(2, [-1_i64].as_slice(), true).clamp_min(1e-12);
+    let length = x
+        .norm_scalaropt_dim(2, [-1_i64].as_slice(), true)
+        .clamp_min(1e-12);
     x / length
 }

@@ -24,7 +24,12 @@ pub struct AdamW {
 impl AdamW {
     /// An optimizer that has taken no steps on `weights`.
     pub fn new(weights: &Tensor, weight_decay: f64) -> Self {
-        Self { mean: weights.zeros_like(), square: weights.zeros_like(), steps: 0, weight_decay }
+        Self {
+            mean: weights.zeros_like(),
+            square: weights.zeros_like(),
+            steps: 0,
+            weight_decay,
+        }
     }
 
     /// Moves the weights against their gradient.
@@ -57,7 +62,10 @@ mod tests {
             adam.step(&mut weights, &Tensor::from_slice(&[gradient]), 0.1);
             seen.push(weights.double_value(&[0]));
         }
-        for (found, due) in seen.iter().zip([0.895_000_001, 0.927_135_353, 0.936_168_743]) {
+        for (found, due) in seen
+            .iter()
+            .zip([0.895_000_001, 0.927_135_353, 0.936_168_743])
+        {
             assert!((found - due).abs() < 2e-6, "{seen:?}");
         }
     }

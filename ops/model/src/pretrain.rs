@@ -86,13 +86,20 @@ pub struct Losses {
 impl Losses {
     /// Their sum, in equal parts (paper section 3.2); none when there is none.
     pub fn total(&self) -> Option<Tensor> {
-        [&self.itc, &self.itm, &self.lm].into_iter().flatten().map(Tensor::shallow_clone).reduce(|sum, loss| sum + loss)
+        [&self.itc, &self.itm, &self.lm]
+            .into_iter()
+            .flatten()
+            .map(Tensor::shallow_clone)
+            .reduce(|sum, loss| sum + loss)
     }
 
     /// Names and values.
     pub fn values(&self) -> Vec<(&'static str, f64)> {
         let named = [("itc", &self.itc), ("itm", &self.itm), ("lm", &self.lm)];
-        named.into_iter().filter_map(|(name, loss)| Some((name, loss.as_ref()?.double_value(&[])))).collect()
+        named
+            .into_iter()
+            .filter_map(|(name, loss)| Some((name, loss.as_ref()?.double_value(&[]))))
+            .collect()
     }
 }
 
@@ -131,7 +138,14 @@ struct Queue {
 
 /// Whether a tensor has a momentum copy: image encoder, text encoder and projections, not the heads, decoder, temperature.
 fn has_momentum(name: &str) -> bool {
-    ["vision_model.", "text_encoder.", "vision_proj.", "text_proj."].iter().any(|prefix| name.starts_with(prefix))
+    [
+        "vision_model.",
+        "text_encoder.",
+        "vision_proj.",
+        "text_proj.",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
 }
 
 impl Teacher {
@@ -142,7 +156,14 @@ impl Teacher {
         let vision = Vision::new(&weights, "vision_model", &med.config.vision);
         let features = Features::new(&weights, &med.config);
         let queue = Queue::random(settings.queue, med.config.embed, med.device());
-        Self { settings, tokens, weights, vision, features, queue }
+        Self {
+            settings,
+            tokens,
+            weights,
+            vision,
+            features,
+            queue,
+        }
     }
 
     /// The losses of a batch. With `first`, the batch is the first of its step: the momentum encoders then move towards the
@@ -166,8 +187,10 @@ impl Teacher {
         let mut hardness = None;
         if objectives.itc || objectives.itm {
             let encoder = med.encoder();
-            let student =
-                (encoder.features.images(&images, pass), encoder.features.texts(&batch.ids, &batch.mask, pass));
+            let student = (
+                encoder.features.images(&images, pass),
+                encoder.features.texts(&batch.ids, &batch.mask, pass),
+            );
             if first {
                 no_grad(|| self.follow(med));
             }
@@ -179,7 +202,11 @@ impl Teacher {
             return losses;
         }
         // Encoder and decoder share their cross-attention, so the image's keys and values serve both.
-        let text = if objectives.itm { &med.encoder().features.text } else { &med.decoder().text };
+        let text = if objectives.itm {
+            &med.encoder().features.text
+        } else {
+            &med.decoder().text
+        };
         let memory = text.memory(&images, pass);
         if let (true, Some((to_texts, to_images))) = (objectives.itm, hardness) {
             let negatives = self.negatives(batch, &to_texts, &to_images, unit);
@@ -194,7 +221,9 @@ impl Teacher {
     /// m <- 0.995 m + 0.005 p, on everything that has a momentum copy.
     fn follow(&mut self, med: &Med) {
         for (name, tensor) in self.weights.iter().filter(|(name, _)| has_momentum(name)) {
-            let _ = tensor.shallow_clone().lerp_(&med.weights.get(name), 1.0 - MOMENTUM);
+            let _ = tensor
+                .shallow_clone()
+                .lerp_(&med.weights.get(name), 1.0 - MOMENTUM);
         }
     }
 
@@ -210,7 +239,10 @@ impl Teacher {
         let count = batch.ids.size()[0];
         let (teacher_images, teacher_texts) = no_grad(|| {
             let seen = self.vision.forward(&batch.images, pass);
-            (self.features.images(&seen, pass), self.features.texts(&batch.ids, &batch.mask, pass))
+            (
+                self.features.images(&seen, pass),
+                self.features.texts(&batch.ids, &batch.mask, pass),
+            )
         });
         let all_images = Tensor::cat(&[&teacher_images, &self.queue.images], 0); // (B + Q, embed)
         let all_texts = Tensor::cat(&[&teacher_texts, &self.queue.texts], 0);
@@ -234,7 +266,10 @@ impl Teacher {
                 let own = images.matmul(&texts.tr()) / temp;
                 (own.detach(), own.tr().detach())
             } else {
-                (to_texts.narrow(1, 0, count).detach(), to_images.narrow(1, 0, count).detach())
+                (
+                    to_texts.narrow(1, 0, count).detach(),
+                    to_images.narrow(1, 0, count).detach(),
+                )
             }
         });
         (loss, similar)
@@ -248,7 +283,10 @@ impl Teacher {
             return itself.constant_pad_nd([0, self.queue.ids.size()[0]]);
         }
         let all = Tensor::cat(&[ids, &self.queue.ids], 0);
-        let same = ids.unsqueeze(1).eq_tensor(&all.unsqueeze(0)).to_kind(Kind::Float);
+        let same = ids
+            .unsqueeze(1)
+            .eq_tensor(&all.unsqueeze(0))
+            .to_kind(Kind::Float);
         let total = same.sum_dim_intlist([1_i64].as_slice(), true, Kind::Float);
         same / total
     }
@@ -267,11 +305,19 @@ impl Teacher {
             one == other || same(&batch.same_image) || same(&batch.same_text)
         };
         let mut draw = |similar: &Tensor| {
-            let weights = similar.softmax(-1, Kind::Float).to_device(Device::Cpu).reshape([-1]) + floor;
-            let weights = Vec::<f64>::try_from(&weights.to_kind(Kind::Double)).expect("a row of numbers");
+            let weights = similar
+                .softmax(-1, Kind::Float)
+                .to_device(Device::Cpu)
+                .reshape([-1])
+                + floor;
+            let weights =
+                Vec::<f64>::try_from(&weights.to_kind(Kind::Double)).expect("a row of numbers");
             draw_negatives(&weights, forbidden, &mut *unit)
         };
-        Negatives { images: draw(to_images), texts: draw(to_texts) }
+        Negatives {
+            images: draw(to_images),
+            texts: draw(to_texts),
+        }
     }
 
     /// The loss of ITM: every pair, every text with an unmatching image, every image with an unmatching text, in one pass.
@@ -303,23 +349,40 @@ impl Teacher {
             return None;
         }
         let device = batch.ids.device();
-        let (texts, images) =
-            (Tensor::from_slice(&texts).to_device(device), Tensor::from_slice(&images).to_device(device));
+        let (texts, images) = (
+            Tensor::from_slice(&texts).to_device(device),
+            Tensor::from_slice(&images).to_device(device),
+        );
         let ids = beginning_with(self.tokens.enc, &batch.ids).index_select(0, &texts);
         let mask = batch.mask.index_select(0, &texts);
-        let logits = med.encoder().match_logits(&ids, &mask, &memory.select(&images), pass); // (N, 2)
+        let logits = med
+            .encoder()
+            .match_logits(&ids, &mask, &memory.select(&images), pass); // (N, 2)
         Some(matching(&logits, count))
     }
 
-    fn language(&self, med: &Med, batch: &Batch, memory: &crate::text::Memory, pass: Pass) -> Tensor {
+    fn language(
+        &self,
+        med: &Med,
+        batch: &Batch,
+        memory: &crate::text::Memory,
+        pass: Pass,
+    ) -> Tensor {
         let ids = beginning_with(self.tokens.dec, &batch.ids);
         let labels = ids.masked_fill(&batch.mask.logical_not(), crate::loss::IGNORED);
-        language(&med.decoder().logits(&ids, memory, pass), &labels, self.settings.smoothing)
+        language(
+            &med.decoder().logits(&ids, memory, pass),
+            &labels,
+            self.settings.smoothing,
+        )
     }
 
     /// Everything that has to be saved to go on: names and tensors.
     pub fn state(&self) -> BTreeMap<String, Tensor> {
-        let momentum = self.weights.iter().map(|(name, tensor)| (format!("momentum.{name}"), tensor.shallow_clone()));
+        let momentum = self
+            .weights
+            .iter()
+            .map(|(name, tensor)| (format!("momentum.{name}"), tensor.shallow_clone()));
         let mut state: BTreeMap<String, Tensor> = momentum.collect();
         state.insert("queue.images".to_owned(), self.queue.images.shallow_clone());
         state.insert("queue.texts".to_owned(), self.queue.texts.shallow_clone());
@@ -334,7 +397,10 @@ impl Teacher {
     /// [`Mismatch`] when it is not the state of such a training.
     pub fn restore(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), Mismatch> {
         let momentum = |(name, tensor): (&String, &Tensor)| {
-            Some((name.strip_prefix("momentum.")?.to_owned(), tensor.shallow_clone()))
+            Some((
+                name.strip_prefix("momentum.")?.to_owned(),
+                tensor.shallow_clone(),
+            ))
         };
         let queue = [
             ("queue.images", &mut self.queue.images),
@@ -343,11 +409,17 @@ impl Teacher {
         ];
         for (name, place) in queue {
             let found = state.get(name).filter(|found| found.size() == place.size());
-            let found = found.ok_or_else(|| Mismatch { missing: vec![name.to_owned()], ..Mismatch::default() })?;
+            let found = found.ok_or_else(|| Mismatch {
+                missing: vec![name.to_owned()],
+                ..Mismatch::default()
+            })?;
             no_grad(|| place.copy_(found));
         }
-        self.queue.next = state.get("queue.next").map_or(0, |next| next.int64_value(&[]));
-        self.weights.restore(&state.iter().filter_map(momentum).collect())
+        self.queue.next = state
+            .get("queue.next")
+            .map_or(0, |next| next.int64_value(&[]));
+        self.weights
+            .restore(&state.iter().filter_map(momentum).collect())
     }
 }
 
@@ -374,7 +446,9 @@ impl Queue {
             let run = left.min(length - self.next);
             no_grad(|| {
                 let put = |queue: &Tensor, new: &Tensor| {
-                    queue.narrow(0, self.next, run).copy_(&new.narrow(0, from, run));
+                    queue
+                        .narrow(0, self.next, run)
+                        .copy_(&new.narrow(0, from, run));
                 };
                 put(&self.images, images);
                 put(&self.texts, texts);

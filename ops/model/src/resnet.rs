@@ -21,10 +21,24 @@ impl ResNet {
         for (stage, count) in (1..).zip(config.blocks) {
             for block in 0..count {
                 let stride = if block == 0 && stage > 1 { 2 } else { 1 };
-                blocks.push(Bottleneck::new(weights, &format!("{name}.layer{stage}.{block}"), stride, block == 0));
+                blocks.push(Bottleneck::new(
+                    weights,
+                    &format!("{name}.layer{stage}.{block}"),
+                    stride,
+                    block == 0,
+                ));
             }
         }
-        Self { conv1: Convolution::new(weights, &format!("{name}.conv1"), &format!("{name}.bn1"), 2, 3), blocks }
+        Self {
+            conv1: Convolution::new(
+                weights,
+                &format!("{name}.conv1"),
+                &format!("{name}.bn1"),
+                2,
+                3,
+            ),
+            blocks,
+        }
     }
 
     /// (B, 3, S, S) -> (B, (S / 32)^2 + 1, width); token 0 is the mean of the others and stands for the whole image
@@ -41,7 +55,11 @@ impl ResNet {
 
 /// The largest of every 3 x 3 values, two apart, of what is not negative: (B, C, S, S) -> (B, C, S / 2, S / 2)
 fn max_pool(x: &Tensor) -> Tensor {
-    if x.device().is_cuda() { max_of_shifts(x) } else { x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false) }
+    if x.device().is_cuda() {
+        max_of_shifts(x)
+    } else {
+        x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)
+    }
 }
 
 /// The same as the largest of nine shifted pictures. On a GPU the gradient of `max_pool2d` does not have the same bits each time.
@@ -51,8 +69,9 @@ fn max_of_shifts(x: &Tensor) -> Tensor {
         let places = (x.size()[dim as usize] - 1) / 2 + 1;
         picture.slice(dim, from, from + 2 * places - 1, 2)
     };
-    let shifts: Vec<Tensor> =
-        (0..9).map(|shift| every_second(&every_second(&padded, 2, shift / 3), 3, shift % 3)).collect();
+    let shifts: Vec<Tensor> = (0..9)
+        .map(|shift| every_second(&every_second(&padded, 2, shift / 3), 3, shift % 3))
+        .collect();
     Tensor::stack(&shifts, 0).amax([0], false)
 }
 
@@ -67,10 +86,23 @@ struct Bottleneck {
 impl Bottleneck {
     fn new(weights: &Weights, name: &str, stride: i64, first: bool) -> Self {
         let conv = |number: u32, stride, padding| {
-            Convolution::new(weights, &format!("{name}.conv{number}"), &format!("{name}.bn{number}"), stride, padding)
+            Convolution::new(
+                weights,
+                &format!("{name}.conv{number}"),
+                &format!("{name}.bn{number}"),
+                stride,
+                padding,
+            )
         };
-        let downsample =
-            || Convolution::new(weights, &format!("{name}.downsample.0"), &format!("{name}.downsample.1"), stride, 0);
+        let downsample = || {
+            Convolution::new(
+                weights,
+                &format!("{name}.downsample.0"),
+                &format!("{name}.downsample.1"),
+                stride,
+                0,
+            )
+        };
         Self {
             conv1: conv(1, 1, 0),
             conv2: conv(2, stride, 1),
@@ -83,7 +115,10 @@ impl Bottleneck {
         let inner = self.conv1.forward(x, pass).relu();
         let inner = self.conv2.forward(&inner, pass).relu();
         let branch = self.conv3.forward(&inner, pass);
-        let straight = self.downsample.as_ref().map_or_else(|| x.shallow_clone(), |down| down.forward(x, pass));
+        let straight = self
+            .downsample
+            .as_ref()
+            .map_or_else(|| x.shallow_clone(), |down| down.forward(x, pass));
         (branch + straight).relu()
     }
 }
@@ -114,10 +149,21 @@ impl Convolution {
     }
 
     fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
-        let kind = if pass.bf16 { Kind::BFloat16 } else { Kind::Float };
+        let kind = if pass.bf16 {
+            Kind::BFloat16
+        } else {
+            Kind::Float
+        };
         let stride = [self.stride; 2];
         let padding = [self.padding; 2];
-        let map = x.to_kind(kind).conv2d(&self.kernel.to_kind(kind), None::<Tensor>, stride, padding, [1, 1], 1);
+        let map = x.to_kind(kind).conv2d(
+            &self.kernel.to_kind(kind),
+            None::<Tensor>,
+            stride,
+            padding,
+            [1, 1],
+            1,
+        );
         map.to_kind(Kind::Float).batch_norm(
             Some(&self.weight),
             Some(&self.bias),
@@ -140,7 +186,10 @@ mod tests {
         let _turn = crate::device::exclusive().unwrap();
         for side in [1, 2, 7, 8] {
             let x = Tensor::randn([2, 3, side, side], (Kind::Float, tch::Device::Cpu)).relu();
-            assert_eq!(max_of_shifts(&x), x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false));
+            assert_eq!(
+                max_of_shifts(&x),
+                x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)
+            );
         }
     }
 }

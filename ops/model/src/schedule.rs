@@ -45,7 +45,10 @@ mod tests {
     use super::*;
 
     fn at(step: u64) -> At {
-        At { step, steps_per_epoch: 100 }
+        At {
+            step,
+            steps_per_epoch: 100,
+        }
     }
 
     #[test]
@@ -58,6 +61,13 @@ mod tests {
         let rate = |step| finetuning(at(step), 1e-5, 5);
         assert_eq!((rate(0), rate(99)), (1e-5, 1e-5));
         assert!((rate(250) - 1e-5 * 0.5 * (1.0 + (PI * 0.4).cos())).abs() < 1e-18);
-        assert_eq!((alpha(at(0), 0.4, 2), alpha(at(100), 0.4, 2), alpha(at(900), 0.4, 2)), (0.0, 0.2, 0.4));
+        assert_eq!(
+            (
+                alpha(at(0), 0.4, 2),
+                alpha(at(100), 0.4, 2),
+                alpha(at(900), 0.4, 2)
+            ),
+            (0.0, 0.2, 0.4)
+        );
     }
 }

@@ -46,14 +46,28 @@ pub struct Stored {
 /// # Errors
 /// [`StoreError`].
 pub fn read(path: &Path) -> Result<Stored, StoreError> {
-    let bytes = fs::read(path).map_err(|source| StoreError::Io { verb: "read", path: path.to_path_buf(), source })?;
-    let format = |what: String| StoreError::Format { path: path.to_path_buf(), what };
+    let bytes = fs::read(path).map_err(|source| StoreError::Io {
+        verb: "read",
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let format = |what: String| StoreError::Format {
+        path: path.to_path_buf(),
+        what,
+    };
     let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| format(error.to_string()))?;
-    let metadata = header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let (_, header) =
+        SafeTensors::read_metadata(&bytes).map_err(|error| format(error.to_string()))?;
+    let metadata = header
+        .metadata()
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
-        let kind = kind(view.dtype()).ok_or_else(|| format(format!("`{name}` is of the kind {:?}", view.dtype())))?;
+        let kind = kind(view.dtype())
+            .ok_or_else(|| format(format!("`{name}` is of the kind {:?}", view.dtype())))?;
         let shape: Vec<i64> = view.shape().iter().map(|side| *side as i64).collect();
         tensors.insert(name, Tensor::from_data_size(view.data(), &shape, kind));
     }
@@ -70,14 +84,20 @@ pub fn write<'t>(
     tensors: impl Iterator<Item = (&'t str, &'t Tensor)>,
     metadata: Option<(&str, &str)>,
 ) -> Result<(), StoreError> {
-    let out: Vec<(&str, Out)> = tensors.map(|(name, tensor)| (name, Out::new(tensor))).collect();
+    let out: Vec<(&str, Out)> = tensors
+        .map(|(name, tensor)| (name, Out::new(tensor)))
+        .collect();
     let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_owned(), value.to_owned())]));
     serialize_to_file(out.iter().map(|(name, out)| (*name, out)), metadata, path).map_err(|error| {
         let source = match error {
             SafeTensorError::IoError(source) => source,
             other => std::io::Error::other(other.to_string()),
         };
-        StoreError::Io { verb: "write", path: path.to_path_buf(), source }
+        StoreError::Io {
+            verb: "write",
+            path: path.to_path_buf(),
+            source,
+        }
     })
 }
 
@@ -91,7 +111,11 @@ impl Out {
     fn new(tensor: &Tensor) -> Self {
         Self {
             tensor: tensor.detach(),
-            shape: tensor.size().iter().map(|side| usize::try_from(*side).unwrap_or(0)).collect(),
+            shape: tensor
+                .size()
+                .iter()
+                .map(|side| usize::try_from(*side).unwrap_or(0))
+                .collect(),
         }
     }
 }
@@ -131,12 +155,17 @@ const KINDS: [(Dtype, Kind); 9] = [
 ];
 
 fn kind(dtype: Dtype) -> Option<Kind> {
-    KINDS.iter().find(|(known, _)| *known == dtype).map(|(_, kind)| *kind)
+    KINDS
+        .iter()
+        .find(|(known, _)| *known == dtype)
+        .map(|(_, kind)| *kind)
 }
 
 fn dtype(kind: Kind) -> Dtype {
     let found = KINDS.iter().find(|(_, known)| *known == kind);
-    found.map(|(dtype, _)| *dtype).expect("no tensor of another kind is ever made here")
+    found
+        .map(|(dtype, _)| *dtype)
+        .expect("no tensor of another kind is ever made here")
 }
 
 #[cfg(test)]
@@ -151,12 +180,26 @@ mod tests {
             ("b", Tensor::from_slice(&[1.5_f32, -2.0]).view([1, 2])),
             ("a", Tensor::from_slice(&[3_i64])),
             ("scalar", Tensor::from(0.25_f32)),
-            ("turned", Tensor::from_slice(&[1_f32, 2.0, 3.0, 4.0]).view([2, 2]).tr()),
+            (
+                "turned",
+                Tensor::from_slice(&[1_f32, 2.0, 3.0, 4.0])
+                    .view([2, 2])
+                    .tr(),
+            ),
         ];
         let list = || tensors.iter().map(|(name, tensor)| (*name, tensor));
         write(&one, list(), Some(("blip", "{}"))).unwrap();
-        write(&two, list().collect::<Vec<_>>().into_iter().rev(), Some(("blip", "{}"))).unwrap();
-        assert_eq!(fs::read(&one).unwrap(), fs::read(&two).unwrap(), "the order leaves no trace");
+        write(
+            &two,
+            list().collect::<Vec<_>>().into_iter().rev(),
+            Some(("blip", "{}")),
+        )
+        .unwrap();
+        assert_eq!(
+            fs::read(&one).unwrap(),
+            fs::read(&two).unwrap(),
+            "the order leaves no trace"
+        );
         let stored = read(&one).unwrap();
         assert_eq!(stored.metadata["blip"], "{}");
         for (name, tensor) in &tensors {
@@ -171,11 +214,24 @@ mod tests {
         let good = Tensor::from_slice(&[1_f32; 8]);
         write(&path, [("x", &good)].into_iter(), None).unwrap();
         let bytes = fs::read(&path).unwrap();
-        for bad in [&bytes[..bytes.len() - 1], &[0xff; 16], b"", &[bytes.as_slice(), b"more"].concat()] {
+        for bad in [
+            &bytes[..bytes.len() - 1],
+            &[0xff; 16],
+            b"",
+            &[bytes.as_slice(), b"more"].concat(),
+        ] {
             fs::write(&path, bad).unwrap();
             let message = read(&path).unwrap_err().to_string();
-            assert!(message.contains("is no safetensors file that can be used"), "{message}");
+            assert!(
+                message.contains("is no safetensors file that can be used"),
+                "{message}"
+            );
         }
-        assert!(read(&folder.path().join("none")).unwrap_err().to_string().starts_with("could not read "));
+        assert!(
+            read(&folder.path().join("none"))
+                .unwrap_err()
+                .to_string()
+                .starts_with("could not read ")
+        );
     }
 }

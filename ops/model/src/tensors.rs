@@ -62,7 +62,11 @@ pub fn tensors(config: &MedConfig, role: Role) -> Vec<TensorSpec> {
         Role::Captioner => list.bert("text_decoder.bert", text, config.vocab, vision_width),
         Role::Pretrained => {
             for layer in 0..text.depth {
-                list.attention(&format!("text_decoder.bert.encoder.layer.{layer}.attention"), text.width, text.width);
+                list.attention(
+                    &format!("text_decoder.bert.encoder.layer.{layer}.attention"),
+                    text.width,
+                    text.width,
+                );
             }
         }
         Role::Filter => {}
@@ -89,12 +93,22 @@ struct List(Vec<TensorSpec>);
 
 impl List {
     fn add(&mut self, name: &str, shape: &[i64], init: Init) {
-        self.0.push(TensorSpec { name: name.to_owned(), shape: shape.to_vec(), init, trained: true });
+        self.0.push(TensorSpec {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            init,
+            trained: true,
+        });
     }
 
     fn statistic(&mut self, name: &str, shape: &[i64], value: f64) {
         let init = Init::Fill(value);
-        self.0.push(TensorSpec { name: name.to_owned(), shape: shape.to_vec(), init, trained: false });
+        self.0.push(TensorSpec {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            init,
+            trained: false,
+        });
     }
 
     fn weight_and_bias(&mut self, name: &str, from: i64, to: i64, weight: Init, bias: Init) {
@@ -118,17 +132,40 @@ impl List {
     }
 
     fn vit(&mut self, name: &str, vit: &VitConfig) {
-        let VitConfig { image, patch, width, depth, mlp, .. } = *vit;
+        let VitConfig {
+            image,
+            patch,
+            width,
+            depth,
+            mlp,
+            ..
+        } = *vit;
         let tokens = (image / patch) * (image / patch) + 1;
         let wide = |list: &mut Self, name: &str, from, to| {
             list.weight_and_bias(name, from, to, Init::TruncatedNormal(STD), Init::Fill(0.0));
         };
-        self.add(&format!("{name}.embeddings.class_embedding"), &[1, 1, width], Init::TruncatedNormal(STD));
-        self.add(&format!("{name}.embeddings.position_embedding"), &[1, tokens, width], Init::TruncatedNormal(STD));
+        self.add(
+            &format!("{name}.embeddings.class_embedding"),
+            &[1, 1, width],
+            Init::TruncatedNormal(STD),
+        );
+        self.add(
+            &format!("{name}.embeddings.position_embedding"),
+            &[1, tokens, width],
+            Init::TruncatedNormal(STD),
+        );
         // The official code's init skips the convolution, which so keeps PyTorch's.
         let bound = Init::Uniform(1.0 / ((3 * patch * patch) as f64).sqrt());
-        self.add(&format!("{name}.embeddings.patch_embedding.weight"), &[width, 3, patch, patch], bound);
-        self.add(&format!("{name}.embeddings.patch_embedding.bias"), &[width], bound);
+        self.add(
+            &format!("{name}.embeddings.patch_embedding.weight"),
+            &[width, 3, patch, patch],
+            bound,
+        );
+        self.add(
+            &format!("{name}.embeddings.patch_embedding.bias"),
+            &[width],
+            bound,
+        );
         for layer in 0..depth {
             let name = format!("{name}.encoder.layers.{layer}");
             self.layer_norm(&format!("{name}.layer_norm1"), width);
@@ -167,7 +204,11 @@ impl List {
     /// torchvision: Kaiming normal over the fan out.
     fn convolution(&mut self, name: &str, from: i64, to: i64, side: i64) {
         let std = (2.0 / (to * side * side) as f64).sqrt();
-        self.add(&format!("{name}.weight"), &[to, from, side, side], Init::Normal(std));
+        self.add(
+            &format!("{name}.weight"),
+            &[to, from, side, side],
+            Init::Normal(std),
+        );
     }
 
     fn batch_norm(&mut self, name: &str, channels: i64) {
@@ -185,9 +226,23 @@ impl List {
     }
 
     fn bert(&mut self, name: &str, text: &TextConfig, vocab: i64, memory: i64) {
-        let TextConfig { width, depth, mlp, positions, .. } = *text;
-        self.add(&format!("{name}.embeddings.word_embeddings.weight"), &[vocab, width], Init::Normal(STD));
-        self.add(&format!("{name}.embeddings.position_embeddings.weight"), &[positions, width], Init::Normal(STD));
+        let TextConfig {
+            width,
+            depth,
+            mlp,
+            positions,
+            ..
+        } = *text;
+        self.add(
+            &format!("{name}.embeddings.word_embeddings.weight"),
+            &[vocab, width],
+            Init::Normal(STD),
+        );
+        self.add(
+            &format!("{name}.embeddings.position_embeddings.weight"),
+            &[positions, width],
+            Init::Normal(STD),
+        );
         self.layer_norm(&format!("{name}.embeddings.LayerNorm"), width);
         for layer in 0..depth {
             let name = format!("{name}.encoder.layer.{layer}");
@@ -212,7 +267,10 @@ mod tests {
     use super::*;
 
     fn count(config: &MedConfig, role: Role) -> i64 {
-        tensors(config, role).iter().map(|spec| spec.shape.iter().product::<i64>()).sum()
+        tensors(config, role)
+            .iter()
+            .map(|spec| spec.shape.iter().product::<i64>())
+            .sum()
     }
 
     /// The counts of Hugging Face's classes, of the base and the large model (reference table of the checkpoints).
@@ -225,8 +283,15 @@ mod tests {
             embed: 256,
         };
         assert_eq!(count(&base, Role::Captioner), 223_971_644);
-        assert_eq!(count(&base, Role::Filter), 223_744_258 + 1, "and the temperature");
-        let large = MedConfig { vision: VisionConfig::Vit(VitConfig::large(384)), ..base };
+        assert_eq!(
+            count(&base, Role::Filter),
+            223_744_258 + 1,
+            "and the temperature"
+        );
+        let large = MedConfig {
+            vision: VisionConfig::Vit(VitConfig::large(384)),
+            ..base
+        };
         assert_eq!(count(&large, Role::Captioner), 446_290_492);
         assert_eq!(count(&large, Role::Filter), 446_128_642 + 1);
     }
@@ -238,7 +303,9 @@ mod tests {
         list.resnet("r", &ResNetConfig::resnet50(224));
         let sizes = |trained| {
             let chosen = list.0.iter().filter(move |spec| spec.trained == trained);
-            chosen.map(|spec| spec.shape.iter().product::<i64>()).sum::<i64>()
+            chosen
+                .map(|spec| spec.shape.iter().product::<i64>())
+                .sum::<i64>()
         };
         assert_eq!((sizes(true), sizes(false)), (23_508_032, 2 * 26_560));
     }
@@ -250,7 +317,13 @@ mod tests {
             shared("encoder.layer.0.crossattention.self.key.bias").as_deref(),
             Some("text_encoder.encoder.layer.0.crossattention.self.key.bias")
         );
-        assert_eq!(shared("encoder.layer.0.attention.output.LayerNorm.bias"), None);
-        assert_eq!(shared_with_encoder("text_decoder.cls.predictions.bias"), None);
+        assert_eq!(
+            shared("encoder.layer.0.attention.output.LayerNorm.bias"),
+            None
+        );
+        assert_eq!(
+            shared_with_encoder("text_decoder.cls.predictions.bias"),
+            None
+        );
     }
 }

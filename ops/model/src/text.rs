@@ -7,7 +7,9 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::config::TextConfig;
-use crate::layers::{LayerNorm, Linear, Looks, Pass, attention, dropout, join_heads, linear, split_heads};
+use crate::layers::{
+    LayerNorm, Linear, Looks, Pass, attention, dropout, join_heads, linear, split_heads,
+};
 use crate::tensors::shared_with_encoder;
 use crate::weights::Weights;
 
@@ -42,10 +44,20 @@ impl Memory {
         let pick = |tensor: &Tensor| {
             let (count, heads, tokens, size) = tensor.size4().expect("keys or values of images");
             let chosen = images.one_hot(count).to_kind(tensor.kind()); // (N, images)
-            let rows = tensor.transpose(1, 2).reshape([count, tokens * heads * size]);
-            chosen.matmul(&rows).view([-1, tokens, heads, size]).transpose(1, 2) // (N, heads, image tokens, size)
+            let rows = tensor
+                .transpose(1, 2)
+                .reshape([count, tokens * heads * size]);
+            chosen
+                .matmul(&rows)
+                .view([-1, tokens, heads, size])
+                .transpose(1, 2) // (N, heads, image tokens, size)
         };
-        Self(self.0.iter().map(|(keys, values)| (pick(keys), pick(values))).collect())
+        Self(
+            self.0
+                .iter()
+                .map(|(keys, values)| (pick(keys), pick(values)))
+                .collect(),
+        )
     }
 }
 
@@ -54,7 +66,14 @@ impl Cache {
     #[must_use]
     pub fn select(&self, rows: &Tensor) -> Self {
         let pick = |tensor: &Tensor| tensor.index_select(0, rows);
-        Self { layers: self.layers.iter().map(|(keys, values)| (pick(keys), pick(values))).collect(), ..*self }
+        Self {
+            layers: self
+                .layers
+                .iter()
+                .map(|(keys, values)| (pick(keys), pick(values)))
+                .collect(),
+            ..*self
+        }
     }
 }
 
@@ -66,7 +85,10 @@ impl Text {
         let layer = |number| Layer::new(weights, &name(&format!("encoder.layer.{number}")), config);
         Self {
             words: weights.get(&find(weights, &name("embeddings.word_embeddings.weight"))),
-            positions: weights.get(&find(weights, &name("embeddings.position_embeddings.weight"))),
+            positions: weights.get(&find(
+                weights,
+                &name("embeddings.position_embeddings.weight"),
+            )),
             norm: layer_norm(weights, &name("embeddings.LayerNorm"), config),
             layers: (0..config.depth).map(layer).collect(),
             config: config.clone(),
@@ -86,13 +108,26 @@ impl Text {
 
     /// Encodes texts: ids (N, L) -> (N, L, width). `mask` (N, L) is true at tokens and false at padding. With a memory of B
     /// images, N is a multiple of B and the texts of an image stand together.
-    pub fn encode(&self, ids: &Tensor, mask: &Tensor, memory: Option<&Memory>, pass: Pass) -> Tensor {
+    pub fn encode(
+        &self,
+        ids: &Tensor,
+        mask: &Tensor,
+        memory: Option<&Memory>,
+        pass: Pass,
+    ) -> Tensor {
         let keys = mask.unsqueeze(1).unsqueeze(1); // (N, 1, 1, L)
         let mut x = self.embed(ids, 0, pass);
         for (at, layer) in self.layers.iter().enumerate() {
             let image = memory.map(|memory| &memory.0[at]);
             let (k, v) = layer.own.keys_and_values(&x, pass);
-            x = layer.forward(&x, (&k, &v), Looks::Where(&keys), image, self.config.dropout, pass);
+            x = layer.forward(
+                &x,
+                (&k, &v),
+                Looks::Where(&keys),
+                image,
+                self.config.dropout,
+                pass,
+            );
         }
         x
     }
@@ -103,7 +138,14 @@ impl Text {
         let mut x = self.embed(ids, 0, pass);
         for (layer, image) in self.layers.iter().zip(&memory.0) {
             let (k, v) = layer.own.keys_and_values(&x, pass);
-            x = layer.forward(&x, (&k, &v), Looks::Back, Some(image), self.config.dropout, pass);
+            x = layer.forward(
+                &x,
+                (&k, &v),
+                Looks::Back,
+                Some(image),
+                self.config.dropout,
+                pass,
+            );
         }
         x
     }
@@ -112,7 +154,10 @@ impl Text {
     pub fn cache(&self, rows: i64, room: i64, kind: Kind, device: Device) -> Cache {
         let size = self.config.width / self.config.heads;
         let empty = || Tensor::zeros([rows, self.config.heads, room, size], (kind, device));
-        Cache { layers: self.layers.iter().map(|_| (empty(), empty())).collect(), length: 0 }
+        Cache {
+            layers: self.layers.iter().map(|_| (empty(), empty())).collect(),
+            length: 0,
+        }
     }
 
     /// Decodes further tokens: ids (N, t) behind those in the cache -> (N, t, width). Several at a time only into an empty
@@ -120,9 +165,15 @@ impl Text {
     pub fn step(&self, ids: &Tensor, cache: &mut Cache, memory: &Memory, pass: Pass) -> Tensor {
         let count = ids.size()[1];
         let (start, end) = (cache.length, cache.length + count);
-        let looks = if count > 1 { Looks::Back } else { Looks::Everywhere };
+        let looks = if count > 1 {
+            Looks::Back
+        } else {
+            Looks::Everywhere
+        };
         let mut x = self.embed(ids, start, pass);
-        for ((layer, image), (keys, values)) in self.layers.iter().zip(&memory.0).zip(&mut cache.layers) {
+        for ((layer, image), (keys, values)) in
+            self.layers.iter().zip(&memory.0).zip(&mut cache.layers)
+        {
             let (k, v) = layer.own.keys_and_values(&x, pass);
             keys.narrow(2, start, count).copy_(&k);
             values.narrow(2, start, count).copy_(&v);
@@ -137,13 +188,21 @@ impl Text {
     fn embed(&self, ids: &Tensor, start: i64, pass: Pass) -> Tensor {
         let words = Tensor::embedding(&self.words, ids, -1, false, false);
         let positions = self.positions.narrow(0, start, ids.size()[1]);
-        dropout(&self.norm.forward(&(words + positions)), self.config.dropout, pass)
+        dropout(
+            &self.norm.forward(&(words + positions)),
+            self.config.dropout,
+            pass,
+        )
     }
 }
 
 /// The name itself, or the encoder's where the decoder shares the tensor.
 fn find(weights: &Weights, name: &str) -> String {
-    if weights.has(name) { name.to_owned() } else { shared_with_encoder(name).unwrap_or_else(|| name.to_owned()) }
+    if weights.has(name) {
+        name.to_owned()
+    } else {
+        shared_with_encoder(name).unwrap_or_else(|| name.to_owned())
+    }
 }
 
 fn dense(weights: &Weights, name: &str) -> Linear {
@@ -189,10 +248,13 @@ impl Layer {
     ) -> Tensor {
         let mut x = self.own.forward(x, keys, values, looks, share, pass);
         if let Some((keys, values)) = image {
-            x = self.cross.forward(&x, keys, values, Looks::Everywhere, share, pass);
+            x = self
+                .cross
+                .forward(&x, keys, values, Looks::Everywhere, share, pass);
         }
         let inner = self.intermediate.forward(&x, pass).gelu("none"); // (N, L, mlp)
-        self.norm.forward(&(dropout(&self.output.forward(&inner, pass), share, pass) + &x))
+        self.norm
+            .forward(&(dropout(&self.output.forward(&inner, pass), share, pass) + &x))
     }
 }
 
@@ -225,14 +287,24 @@ impl Attention {
     }
 
     /// (N, L, C) -> (N, L, C). Keys of B rows serve N / B neighbouring rows each: their queries are lined up as one longer row.
-    fn forward(&self, x: &Tensor, keys: &Tensor, values: &Tensor, looks: Looks<'_>, share: f64, pass: Pass) -> Tensor {
+    fn forward(
+        &self,
+        x: &Tensor,
+        keys: &Tensor,
+        values: &Tensor,
+        looks: Looks<'_>,
+        share: f64,
+        pass: Pass,
+    ) -> Tensor {
         let (rows, length, width) = x.size3().expect("a batch of texts");
         let sets = keys.size()[0];
         let together = x.view([sets, rows / sets * length, width]);
         let query = split_heads(&self.query.forward(&together, pass), self.heads); // (B, heads, N / B * L, size)
         let share = if pass.train { share } else { 0.0 };
-        let seen = join_heads(&attention(&query, keys, values, looks, share)).view([rows, length, width]);
-        self.norm.forward(&(dropout(&self.output.forward(&seen, pass), share, pass) + x))
+        let seen =
+            join_heads(&attention(&query, keys, values, looks, share)).view([rows, length, width]);
+        self.norm
+            .forward(&(dropout(&self.output.forward(&seen, pass), share, pass) + x))
     }
 }
 

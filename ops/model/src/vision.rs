@@ -43,7 +43,11 @@ impl Vision {
 ///
 /// # Errors
 /// [`ConfigError`] when the size does not fit the encoder; nothing is changed then.
-pub fn resize(config: &mut MedConfig, tensors: &mut BTreeMap<String, Tensor>, image: i64) -> Result<(), ConfigError> {
+pub fn resize(
+    config: &mut MedConfig,
+    tensors: &mut BTreeMap<String, Tensor>,
+    image: i64,
+) -> Result<(), ConfigError> {
     let mut new = config.clone();
     match &mut new.vision {
         VisionConfig::Vit(vit) => vit.image = image,
@@ -67,7 +71,16 @@ fn resample(table: &Tensor, side: i64) -> Tensor {
         return table.shallow_clone();
     }
     let whole = table.narrow(1, 0, 1);
-    let grid = table.narrow(1, 1, tokens - 1).reshape([1, old, old, width]).permute([0, 3, 1, 2]);
+    let grid = table
+        .narrow(1, 1, tokens - 1)
+        .reshape([1, old, old, width])
+        .permute([0, 3, 1, 2]);
     let grid = grid.upsample_bicubic2d([side, side], false, None, None); // (1, C, side, side)
-    Tensor::cat(&[whole, grid.permute([0, 2, 3, 1]).reshape([1, side * side, width])], 1)
+    Tensor::cat(
+        &[
+            whole,
+            grid.permute([0, 2, 3, 1]).reshape([1, side * side, width]),
+        ],
+        1,
+    )
 }

@@ -23,7 +23,12 @@ impl Vit {
         let block = |layer: i64| {
             // Stochastic depth grows linearly over the blocks, from nothing in the first.
             let share = config.drop_path * layer as f64 / (config.depth - 1).max(1) as f64;
-            Block::new(weights, &format!("{name}.encoder.layers.{layer}"), config, share)
+            Block::new(
+                weights,
+                &format!("{name}.encoder.layers.{layer}"),
+                config,
+                share,
+            )
         };
         Self {
             class: weights.get(&format!("{name}.embeddings.class_embedding")),
@@ -52,7 +57,9 @@ impl Vit {
     fn patches(&self, images: &Tensor, pass: Pass) -> Tensor {
         let (batch, channels, height, width) = images.size4().expect("a batch of images");
         let (rows, columns, side) = (height / self.patch, width / self.patch, self.patch);
-        let cut = images.view([batch, channels, rows, side, columns, side]).permute([0, 2, 4, 1, 3, 5]);
+        let cut = images
+            .view([batch, channels, rows, side, columns, side])
+            .permute([0, 2, 4, 1, 3, 5]);
         let flat = cut.reshape([batch, rows * columns, channels * side * side]);
         let weight = self.patch_weight.view([-1, channels * side * side]);
         linear(&flat, &weight, Some(&self.patch_bias), pass)
@@ -89,7 +96,13 @@ impl Block {
     fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
         let qkv = self.qkv.forward(&self.norm1.forward(x), pass).chunk(3, -1); // 3 of (B, T, C)
         let heads = |part: &Tensor| split_heads(part, self.heads); // (B, heads, T, C / heads)
-        let seen = attention(&heads(&qkv[0]), &heads(&qkv[1]), &heads(&qkv[2]), Looks::Everywhere, 0.0);
+        let seen = attention(
+            &heads(&qkv[0]),
+            &heads(&qkv[1]),
+            &heads(&qkv[2]),
+            Looks::Everywhere,
+            0.0,
+        );
         let x = x + self.keep(&self.projection.forward(&join_heads(&seen), pass), pass);
         let inner = self.fc1.forward(&self.norm2.forward(&x), pass).gelu("none"); // (B, T, mlp)
         &x + self.keep(&self.fc2.forward(&inner, pass), pass)
@@ -102,7 +115,8 @@ impl Block {
             return branch;
         }
         let kept = 1.0 - self.drop_path;
-        let mask = Tensor::empty([branch.size()[0], 1, 1], (Kind::Float, branch.device())).bernoulli_float_(kept);
+        let mask = Tensor::empty([branch.size()[0], 1, 1], (Kind::Float, branch.device()))
+            .bernoulli_float_(kept);
         branch * (mask / kept)
     }
 }

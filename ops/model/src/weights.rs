@@ -43,7 +43,11 @@ impl Mismatch {
     /// Takes a tensor off the lists; says whether it was on one.
     pub fn waive(&mut self, name: &str) -> bool {
         let before = self.clone();
-        for list in [&mut self.missing, &mut self.unexpected, &mut self.not_finite] {
+        for list in [
+            &mut self.missing,
+            &mut self.unexpected,
+            &mut self.not_finite,
+        ] {
             list.retain(|listed| listed != name);
         }
         self.misshapen.retain(|(listed, ..)| listed != name);
@@ -55,11 +59,23 @@ impl std::fmt::Display for Mismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let some = |names: &[String]| {
             let more = names.len().saturating_sub(NAMES_MAX);
-            let listed = names.iter().take(NAMES_MAX).cloned().collect::<Vec<_>>().join(", ");
-            if more > 0 { format!("{listed} and {more} more") } else { listed }
+            let listed = names
+                .iter()
+                .take(NAMES_MAX)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(", ");
+            if more > 0 {
+                format!("{listed} and {more} more")
+            } else {
+                listed
+            }
         };
-        let misshapen: Vec<String> =
-            self.misshapen.iter().map(|(name, found, due)| format!("{name} (is {found:?}, due is {due:?})")).collect();
+        let misshapen: Vec<String> = self
+            .misshapen
+            .iter()
+            .map(|(name, found, due)| format!("{name} (is {found:?}, due is {due:?})"))
+            .collect();
         let kinds = [
             ("missing", &self.missing),
             ("unexpected", &self.unexpected),
@@ -95,7 +111,11 @@ impl Weights {
     ///
     /// # Errors
     /// [`Mismatch`] names everything that does not fit.
-    pub fn load(specs: &[TensorSpec], found: &BTreeMap<String, Tensor>, device: Device) -> Result<Self, Mismatch> {
+    pub fn load(
+        specs: &[TensorSpec],
+        found: &BTreeMap<String, Tensor>,
+        device: Device,
+    ) -> Result<Self, Mismatch> {
         let mismatch = Self::compare(specs, found);
         if !mismatch.is_none() {
             return Err(mismatch);
@@ -112,18 +132,27 @@ impl Weights {
     /// What of the values found does not make these tensors. What is not in `specs` counts as unexpected.
     pub fn compare(specs: &[TensorSpec], found: &BTreeMap<String, Tensor>) -> Mismatch {
         let mut mismatch = Mismatch::default();
-        let known: BTreeMap<&str, &TensorSpec> = specs.iter().map(|spec| (spec.name.as_str(), spec)).collect();
+        let known: BTreeMap<&str, &TensorSpec> = specs
+            .iter()
+            .map(|spec| (spec.name.as_str(), spec))
+            .collect();
         for spec in specs {
             match found.get(&spec.name) {
                 None => mismatch.missing.push(spec.name.clone()),
                 Some(tensor) if tensor.size() != spec.shape => {
-                    mismatch.misshapen.push((spec.name.clone(), tensor.size(), spec.shape.clone()));
+                    mismatch
+                        .misshapen
+                        .push((spec.name.clone(), tensor.size(), spec.shape.clone()));
                 }
                 Some(tensor) if !finite(tensor) => mismatch.not_finite.push(spec.name.clone()),
                 Some(_) => {}
             }
         }
-        mismatch.unexpected = found.keys().filter(|name| !known.contains_key(name.as_str())).cloned().collect();
+        mismatch.unexpected = found
+            .keys()
+            .filter(|name| !known.contains_key(name.as_str()))
+            .cloned()
+            .collect();
         mismatch
     }
 
@@ -135,21 +164,39 @@ impl Weights {
         for spec in ordered {
             places.push((spec, end));
             let size: i64 = spec.shape.iter().product();
-            end += size.div_euclid(ALIGNMENT) * ALIGNMENT + if size % ALIGNMENT == 0 { 0 } else { ALIGNMENT };
+            end += size.div_euclid(ALIGNMENT) * ALIGNMENT
+                + if size % ALIGNMENT == 0 { 0 } else { ALIGNMENT };
         }
         let flat = Tensor::zeros([end], (Kind::Float, device));
         let view = |spec: &TensorSpec, start: i64| {
-            flat.narrow(0, start, spec.shape.iter().product()).view(spec.shape.as_slice())
+            flat.narrow(0, start, spec.shape.iter().product())
+                .view(spec.shape.as_slice())
         };
-        let trained: Vec<(String, i64, Tensor)> =
-            places.iter().map(|(spec, start)| (spec.name.clone(), *start, view(spec, *start))).collect();
+        let trained: Vec<(String, i64, Tensor)> = places
+            .iter()
+            .map(|(spec, start)| (spec.name.clone(), *start, view(spec, *start)))
+            .collect();
         let statistic = |spec: &&TensorSpec| !spec.trained;
         let statistics = specs.iter().filter(statistic);
         let statistics = statistics
-            .map(|spec| (spec.name.clone(), Tensor::zeros(spec.shape.as_slice(), (Kind::Float, device))))
+            .map(|spec| {
+                (
+                    spec.name.clone(),
+                    Tensor::zeros(spec.shape.as_slice(), (Kind::Float, device)),
+                )
+            })
             .collect();
-        let places = trained.iter().enumerate().map(|(at, (name, ..))| (name.clone(), at)).collect();
-        Self { flat, trained, places, statistics }
+        let places = trained
+            .iter()
+            .enumerate()
+            .map(|(at, (name, ..))| (name.clone(), at))
+            .collect();
+        Self {
+            flat,
+            trained,
+            places,
+            statistics,
+        }
     }
 
     /// Says that gradients are wanted from here on.
@@ -182,8 +229,14 @@ impl Weights {
 
     /// All tensors with their names, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        let trained = self.trained.iter().map(|(name, _, tensor)| (name.as_str(), tensor));
-        let statistics = self.statistics.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let trained = self
+            .trained
+            .iter()
+            .map(|(name, _, tensor)| (name.as_str(), tensor));
+        let statistics = self
+            .statistics
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor));
         let all: BTreeMap<&str, &Tensor> = trained.chain(statistics).collect();
         all.into_iter()
     }
@@ -209,7 +262,8 @@ impl Weights {
         no_grad(|| {
             for ((_, start, tensor), gradient) in self.trained.iter().zip(gradients) {
                 if gradient.defined() {
-                    flat.narrow(0, *start, tensor.numel() as i64).copy_(&gradient.reshape([-1]));
+                    flat.narrow(0, *start, tensor.numel() as i64)
+                        .copy_(&gradient.reshape([-1]));
                 }
             }
             flat = flat.detach();
@@ -222,9 +276,13 @@ impl Weights {
     /// # Panics
     /// When there is no such trained tensor.
     pub fn part(&self, flat: &Tensor, name: &str) -> Tensor {
-        let place = self.places.get(name).unwrap_or_else(|| panic!("the model trains no tensor `{name}`"));
+        let place = self
+            .places
+            .get(name)
+            .unwrap_or_else(|| panic!("the model trains no tensor `{name}`"));
         let (_, start, tensor) = &self.trained[*place];
-        flat.narrow(0, *start, tensor.numel() as i64).view(tensor.size().as_slice())
+        flat.narrow(0, *start, tensor.numel() as i64)
+            .view(tensor.size().as_slice())
     }
 
     /// A copy without gradients of the tensors that `wanted` picks.
@@ -235,11 +293,24 @@ impl Weights {
             init: Init::Fill(0.0),
             trained,
         };
-        let trained = self.trained.iter().map(|(name, _, tensor)| spec(name, tensor, true));
-        let statistics = self.statistics.iter().map(|(name, tensor)| spec(name, tensor, false));
-        let specs: Vec<TensorSpec> = trained.chain(statistics).filter(|spec| wanted(&spec.name)).collect();
+        let trained = self
+            .trained
+            .iter()
+            .map(|(name, _, tensor)| spec(name, tensor, true));
+        let statistics = self
+            .statistics
+            .iter()
+            .map(|(name, tensor)| spec(name, tensor, false));
+        let specs: Vec<TensorSpec> = trained
+            .chain(statistics)
+            .filter(|spec| wanted(&spec.name))
+            .collect();
         let copy = Self::zeros(&specs, self.flat.device());
-        no_grad(|| specs.iter().for_each(|spec| copy.get(&spec.name).copy_(&self.get(&spec.name))));
+        no_grad(|| {
+            specs
+                .iter()
+                .for_each(|spec| copy.get(&spec.name).copy_(&self.get(&spec.name)))
+        });
         copy
     }
 
@@ -253,7 +324,9 @@ impl Weights {
             match found.get(name) {
                 None => mismatch.missing.push(name.to_owned()),
                 Some(other) if other.size() != tensor.size() => {
-                    mismatch.misshapen.push((name.to_owned(), other.size(), tensor.size()));
+                    mismatch
+                        .misshapen
+                        .push((name.to_owned(), other.size(), tensor.size()));
                 }
                 Some(_) => {}
             }
@@ -263,7 +336,9 @@ impl Weights {
         }
         no_grad(|| {
             let names: Vec<String> = self.iter().map(|(name, _)| name.to_owned()).collect();
-            names.iter().for_each(|name| self.get(name).copy_(&found[name]));
+            names
+                .iter()
+                .for_each(|name| self.get(name).copy_(&found[name]));
         });
         Ok(())
     }
@@ -283,7 +358,8 @@ fn first_value(spec: &TensorSpec, seed: u64) -> Tensor {
         // By the inverse of the normal distribution, as timm does: no value has to be drawn twice.
         Init::TruncatedNormal(std) => {
             let edge = 0.954_499_736_103_641_6; // erf(2 / sqrt 2)
-            (empty().uniform_(-edge, edge).erfinv() * (std * std::f64::consts::SQRT_2)).clamp(-2.0 * std, 2.0 * std)
+            (empty().uniform_(-edge, edge).erfinv() * (std * std::f64::consts::SQRT_2))
+                .clamp(-2.0 * std, 2.0 * std)
         }
     }
 }
@@ -291,7 +367,9 @@ fn first_value(spec: &TensorSpec, seed: u64) -> Tensor {
 /// A stream's seed: FNV-1a of the seed and the name.
 fn stream(seed: u64, name: &str) -> u64 {
     let bytes = seed.to_be_bytes().into_iter().chain(name.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -318,7 +396,10 @@ mod tests {
         let one = Weights::fresh(&specs(), 1, Device::Cpu);
         let alone = Weights::fresh(&specs()[..1], 1, Device::Cpu);
         assert_eq!(one.get("b"), alone.get("b"));
-        assert_ne!(one.get("b"), Weights::fresh(&specs(), 2, Device::Cpu).get("b"));
+        assert_ne!(
+            one.get("b"),
+            Weights::fresh(&specs(), 2, Device::Cpu).get("b")
+        );
         assert!(one.get("b").abs().max().double_value(&[]) <= 0.04 + 1e-6);
         assert!((one.get("a").std(true).double_value(&[]) - 0.5).abs() < 0.05);
         assert_eq!(one.get("s").double_value(&[]), 7.0);
@@ -332,8 +413,15 @@ mod tests {
         let inputs: Vec<&Tensor> = weights.trained().collect();
         let gradients = Tensor::run_backward(&[&loss], &inputs, false, false);
         let flat = weights.lay_out(&gradients);
-        assert_eq!(weights.part(&flat, "b").sum(Kind::Float).double_value(&[]), 30.0);
-        assert_eq!(flat.sum(Kind::Float).double_value(&[]), 30.0, "what has no gradient has none");
+        assert_eq!(
+            weights.part(&flat, "b").sum(Kind::Float).double_value(&[]),
+            30.0
+        );
+        assert_eq!(
+            flat.sum(Kind::Float).double_value(&[]),
+            30.0,
+            "what has no gradient has none"
+        );
         no_grad(|| drop(weights.flat().fill_(3.0)));
         assert_eq!(weights.get("a").sum(Kind::Float).double_value(&[]), 3000.0);
     }
@@ -341,9 +429,17 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_listed() {
         let tensor = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-        let mut found = BTreeMap::from([("b".to_owned(), tensor(&[5, 3])), ("x".to_owned(), tensor(&[1]))]);
+        let mut found = BTreeMap::from([
+            ("b".to_owned(), tensor(&[5, 3])),
+            ("x".to_owned(), tensor(&[1])),
+        ]);
         found.insert("s".to_owned(), Tensor::from(f32::NAN));
-        let message = Weights::load(&specs(), &found, Device::Cpu).unwrap_err().to_string();
-        assert_eq!(message, "missing: a; unexpected: x; of another shape: b (is [5, 3], due is [3, 5]); not finite: s");
+        let message = Weights::load(&specs(), &found, Device::Cpu)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "missing: a; unexpected: x; of another shape: b (is [5, 3], due is [3, 5]); not finite: s"
+        );
     }
 }

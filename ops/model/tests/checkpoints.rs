@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 /// A captioner that transformers saved.
-const CAPTIONER: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/parity/fixtures/forward/narrow_text/captioner");
+const CAPTIONER: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../tests/parity/fixtures/forward/narrow_text/captioner"
+);
 /// What torch.save wrote: see make_pth.py beside it.
 const PTH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pth");
 
@@ -22,7 +24,9 @@ const WORDS: &str = "text_decoder.bert.embeddings.word_embeddings.weight";
 type Tensors = BTreeMap<String, Tensor>;
 
 fn captioner() -> Tensors {
-    store::read(&Path::new(CAPTIONER).join("model.safetensors")).unwrap().tensors
+    store::read(&Path::new(CAPTIONER).join("model.safetensors"))
+        .unwrap()
+        .tensors
 }
 
 fn put(folder: &Path, name: &str, tensors: &Tensors) {
@@ -33,7 +37,11 @@ fn put(folder: &Path, name: &str, tensors: &Tensors) {
 /// A folder with the captioner's config and what `fill` puts there.
 fn folder(fill: impl FnOnce(&Path)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    fs::copy(Path::new(CAPTIONER).join("config.json"), folder.path().join("config.json")).unwrap();
+    fs::copy(
+        Path::new(CAPTIONER).join("config.json"),
+        folder.path().join("config.json"),
+    )
+    .unwrap();
     fill(folder.path());
     folder
 }
@@ -51,12 +59,19 @@ fn fault(path: &Path) -> String {
         Err(error) => error,
         Ok(checkpoint) => checkpoint.tensors_of(Role::Captioner, &[]).unwrap_err(),
     };
-    error.to_string().replace(&path.display().to_string(), "DIR")
+    error
+        .to_string()
+        .replace(&path.display().to_string(), "DIR")
 }
 
 fn same(folder: &Path) {
     let _turn = device::exclusive().unwrap();
-    let read = |path: &Path| Checkpoint::read(path).unwrap().tensors_of(Role::Captioner, &[]).unwrap();
+    let read = |path: &Path| {
+        Checkpoint::read(path)
+            .unwrap()
+            .tensors_of(Role::Captioner, &[])
+            .unwrap()
+    };
     let (ours, theirs) = (read(folder), read(Path::new(CAPTIONER)));
     assert_eq!(ours.len(), theirs.len());
     for (name, tensor) in &ours {
@@ -69,7 +84,10 @@ fn tied_copies_may_be_there_and_may_not() {
     let head = "text_decoder.cls.predictions";
     let copies = |tensors: &mut Tensors| {
         tensors.insert(format!("{head}.decoder.weight"), tensors[WORDS].copy());
-        tensors.insert(format!("{head}.decoder.bias"), tensors[&format!("{head}.bias")].copy());
+        tensors.insert(
+            format!("{head}.decoder.bias"),
+            tensors[&format!("{head}.bias")].copy(),
+        );
         tensors.insert(
             "text_decoder.bert.embeddings.position_ids".to_owned(),
             Tensor::arange(40, (Kind::Int64, tch::Device::Cpu)),
@@ -86,7 +104,11 @@ fn tied_copies_may_be_there_and_may_not() {
     );
     let untied = with(|tensors| {
         copies(tensors);
-        let _ = tensors.get_mut(&format!("{head}.decoder.weight")).unwrap().get(0).fill_(1.0);
+        let _ = tensors
+            .get_mut(&format!("{head}.decoder.weight"))
+            .unwrap()
+            .get(0)
+            .fill_(1.0);
     });
     assert_eq!(
         fault(untied.path()),
@@ -99,9 +121,17 @@ fn weights_may_lie_in_several_files() {
     let tensors = captioner();
     let half = tensors.len() / 2;
     let part = |from: usize, to: usize| -> Tensors {
-        tensors.iter().skip(from).take(to - from).map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+        tensors
+            .iter()
+            .skip(from)
+            .take(to - from)
+            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .collect()
     };
-    let files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    let files = [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ];
     let map = |place: &dyn Fn(usize) -> Value| -> Value {
         json!({ "weight_map": tensors.keys().enumerate().map(|(at, name)| (name.clone(), place(at))).collect::<serde_json::Map<_, _>>() })
     };
@@ -119,33 +149,58 @@ fn weights_may_lie_in_several_files() {
     let boundary = tensors.keys().nth(half).unwrap();
     assert_eq!(
         fault(written(map(&|_| json!(files[0]))).path()),
-        format!("{index}: `{boundary}` is said to lie in {}, and it does not", files[0])
+        format!(
+            "{index}: `{boundary}` is said to lie in {}, and it does not",
+            files[0]
+        )
     );
     assert_eq!(
         fault(written(map(&|_| json!("../../secret.safetensors"))).path()),
         format!("{index}: `{first}` lies in no file of this folder")
     );
-    assert_eq!(fault(written(json!({})).path()), format!("{index}: it has no `weight_map`"));
+    assert_eq!(
+        fault(written(json!({})).path()),
+        format!("{index}: it has no `weight_map`")
+    );
     let missing = folder(|path| {
-        fs::write(path.join("model.safetensors.index.json"), map(&honest).to_string()).unwrap();
+        fs::write(
+            path.join("model.safetensors.index.json"),
+            map(&honest).to_string(),
+        )
+        .unwrap();
     });
     assert_eq!(
         fault(missing.path()),
-        format!("could not read DIR/{}: No such file or directory (os error 2)", files[0])
+        format!(
+            "could not read DIR/{}: No such file or directory (os error 2)",
+            files[0]
+        )
     );
 }
 
 #[test]
 fn half_precision_is_widened_and_integers_are_no_weights() {
-    for (kind, name) in [(Kind::Half, "float16"), (Kind::BFloat16, "bfloat16"), (Kind::Double, "float64")] {
-        let narrow = with(|tensors| tensors.values_mut().for_each(|tensor| *tensor = tensor.to_kind(kind)));
+    for (kind, name) in [
+        (Kind::Half, "float16"),
+        (Kind::BFloat16, "bfloat16"),
+        (Kind::Double, "float64"),
+    ] {
+        let narrow = with(|tensors| {
+            tensors
+                .values_mut()
+                .for_each(|tensor| *tensor = tensor.to_kind(kind))
+        });
         let checkpoint = Checkpoint::read(narrow.path()).unwrap();
         assert_eq!(checkpoint.kinds.keys().collect::<Vec<_>>(), [name]);
         let expected = captioner()[WORDS].to_kind(kind).to_kind(Kind::Float);
         assert_eq!(checkpoint.tensors[WORDS], expected);
     }
-    let integers = with(|tensors| *tensors.get_mut(WORDS).unwrap() = tensors[WORDS].to_kind(Kind::Int64));
-    assert_eq!(fault(integers.path()), format!("DIR: `{WORDS}` holds int64, and weights are floats"));
+    let integers =
+        with(|tensors| *tensors.get_mut(WORDS).unwrap() = tensors[WORDS].to_kind(Kind::Int64));
+    assert_eq!(
+        fault(integers.path()),
+        format!("DIR: `{WORDS}` holds int64, and weights are floats")
+    );
 }
 
 #[test]
@@ -154,7 +209,11 @@ fn tensors_that_do_not_fit_are_named_unless_they_are_waived() {
         tensors.remove("vision_model.post_layernorm.bias");
         tensors.insert("adapter.weight".to_owned(), Tensor::from(1_f32));
         *tensors.get_mut(WORDS).unwrap() = tensors[WORDS].narrow(0, 0, 90).copy();
-        let _ = tensors.get_mut("vision_model.post_layernorm.weight").unwrap().get(3).fill_(f64::NAN);
+        let _ = tensors
+            .get_mut("vision_model.post_layernorm.weight")
+            .unwrap()
+            .get(3)
+            .fill_(f64::NAN);
     });
     assert_eq!(
         fault(bad.path()),
@@ -163,40 +222,70 @@ fn tensors_that_do_not_fit_are_named_unless_they_are_waived() {
          [100, 32]); not finite: vision_model.post_layernorm.weight"
     );
     let _turn = device::exclusive().unwrap();
-    let waived: Vec<String> =
-        ["vision_model.post_layernorm.bias", "adapter.weight", WORDS, "vision_model.post_layernorm.weight"]
-            .map(str::to_owned)
-            .into();
+    let waived: Vec<String> = [
+        "vision_model.post_layernorm.bias",
+        "adapter.weight",
+        WORDS,
+        "vision_model.post_layernorm.weight",
+    ]
+    .map(str::to_owned)
+    .into();
     let checkpoint = Checkpoint::read(bad.path()).unwrap();
     let tensors = checkpoint.tensors_of(Role::Captioner, &waived).unwrap();
     assert!(!tensors.contains_key("adapter.weight"));
     assert_eq!(tensors[WORDS].size(), [100, 32], "it begins anew");
-    assert_eq!(tensors["vision_model.post_layernorm.weight"].double_value(&[3]), 1.0);
-    let error = checkpoint.tensors_of(Role::Captioner, &[waived, vec!["no.such".to_owned()]].concat()).unwrap_err();
-    assert!(error.to_string().ends_with(": `no.such` is waived, and there is nothing wrong with it"), "{error}");
+    assert_eq!(
+        tensors["vision_model.post_layernorm.weight"].double_value(&[3]),
+        1.0
+    );
+    let error = checkpoint
+        .tensors_of(
+            Role::Captioner,
+            &[waived, vec!["no.such".to_owned()]].concat(),
+        )
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with(": `no.such` is waived, and there is nothing wrong with it"),
+        "{error}"
+    );
 }
 
 #[test]
 fn folders_and_files_that_are_no_checkpoints_say_why() {
-    assert_eq!(fault(Path::new("/no/such")), "DIR is no checkpoint: there is no such file or folder");
+    assert_eq!(
+        fault(Path::new("/no/such")),
+        "DIR is no checkpoint: there is no such file or folder"
+    );
     let empty = tempfile::tempdir().unwrap();
-    assert_eq!(fault(empty.path()), "DIR is no checkpoint: the folder has no config.json");
+    assert_eq!(
+        fault(empty.path()),
+        "DIR is no checkpoint: the folder has no config.json"
+    );
     let no_weights = folder(|_| {});
     assert_eq!(
         fault(no_weights.path()),
         "DIR is no checkpoint: the folder has neither model.safetensors nor model.safetensors.index.json nor \
          pytorch_model.bin"
     );
-    let other = folder(|path| fs::write(path.join("config.json"), r#"{"model_type": "clip"}"#).unwrap());
+    let other =
+        folder(|path| fs::write(path.join("config.json"), r#"{"model_type": "clip"}"#).unwrap());
     assert_eq!(
         fault(other.path()),
         "DIR/config.json: it is the config of a model of type `clip`, and only `blip` is read here"
     );
     let whole = fs::read(Path::new(CAPTIONER).join("model.safetensors")).unwrap();
-    let lies = |bytes: &[u8]| fault(folder(|path| fs::write(path.join("model.safetensors"), bytes).unwrap()).path());
+    let lies = |bytes: &[u8]| {
+        fault(folder(|path| fs::write(path.join("model.safetensors"), bytes).unwrap()).path())
+    };
     let refused = "DIR/model.safetensors is no safetensors file that can be used: ";
     for cut in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
-        assert!(lies(&whole[..cut]).starts_with(refused), "{}", lies(&whole[..cut]));
+        assert!(
+            lies(&whole[..cut]).starts_with(refused),
+            "{}",
+            lies(&whole[..cut])
+        );
     }
     let mut long = whole.clone();
     long[..8].copy_from_slice(&u64::MAX.to_le_bytes());
@@ -219,7 +308,11 @@ fn official_checkpoints_are_read_without_running_anything() {
     let pretrained = read("pretrained.pth");
     assert_eq!(pretrained.holds, Holds::Pretrained);
     assert_eq!(
-        (pretrained.config.med.vocab, pretrained.config.tokens.dec, pretrained.config.temp),
+        (
+            pretrained.config.med.vocab,
+            pretrained.config.tokens.dec,
+            pretrained.config.temp
+        ),
         (20, 18, Some(0.0625))
     );
     let all = pretrained.tensors_of(Role::Pretrained, &[]).unwrap();
@@ -230,10 +323,19 @@ fn official_checkpoints_are_read_without_running_anything() {
     assert_eq!(weight[64..66], [1.0, 3.0]);
     assert!(pretrained.serves(Role::Captioner) && pretrained.serves(Role::Filter));
     let captioner = pretrained.tensors_of(Role::Captioner, &[]).unwrap();
-    assert_eq!(captioner[WORDS], all["text_encoder.embeddings.word_embeddings.weight"]);
+    assert_eq!(
+        captioner[WORDS],
+        all["text_encoder.embeddings.word_embeddings.weight"]
+    );
 
-    assert_eq!(read("captioner.pth").holds, Holds::Class(Class::ConditionalGeneration));
-    assert_eq!(read("answerer.pth").holds, Holds::Class(Class::QuestionAnswering));
+    assert_eq!(
+        read("captioner.pth").holds,
+        Holds::Class(Class::ConditionalGeneration)
+    );
+    assert_eq!(
+        read("answerer.pth").holds,
+        Holds::Class(Class::QuestionAnswering)
+    );
     assert!(!read("answerer.pth").serves(Role::Captioner));
     assert_eq!(
         untied,
@@ -257,7 +359,10 @@ fn a_malicious_pickle_is_refused_and_does_nothing() {
     let text = tempfile::NamedTempFile::new().unwrap();
     fs::write(text.path(), "no archive").unwrap();
     let message = pth::read(text.path()).unwrap_err().to_string();
-    assert!(message.contains("is no checkpoint of torch.save: "), "{message}");
+    assert!(
+        message.contains("is no checkpoint of torch.save: "),
+        "{message}"
+    );
     assert!(
         message.ends_with("(files older than torch 1.6 are no zip archives: load and save them with a newer torch)"),
         "{message}"

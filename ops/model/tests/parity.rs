@@ -30,7 +30,10 @@ fn shapes(part: &str) -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(table::folder(part)).expect("the script has run");
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    folders.into_iter().map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path)).collect()
+    folders
+        .into_iter()
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path))
+        .collect()
 }
 
 fn tensors(path: &Path) -> Tensors {
@@ -46,7 +49,11 @@ fn model(folder: &Path, role: Role) -> (Checkpoint, Med) {
 }
 
 fn largest(tensor: &Tensor) -> f64 {
-    if tensor.numel() == 0 { 0.0 } else { tensor.abs().max().double_value(&[]) }
+    if tensor.numel() == 0 {
+        0.0
+    } else {
+        tensor.abs().max().double_value(&[])
+    }
 }
 
 /// Largest absolute difference, and what it is bounded by: a share of their largest value.
@@ -54,5 +61,10 @@ fn close(table: &mut Table, quantity: &str, ours: &Tensor, theirs: &Tensor, shar
     assert_eq!(ours.size(), theirs.size(), "{quantity}");
     let (ours, theirs) = (ours.to_kind(Kind::Double), theirs.to_kind(Kind::Double));
     let difference = largest(&(&ours - &theirs));
-    table.number(quantity, (largest(&ours), largest(&theirs)), difference, share * largest(&theirs));
+    table.number(
+        quantity,
+        (largest(&ours), largest(&theirs)),
+        difference,
+        share * largest(&theirs),
+    );
 }

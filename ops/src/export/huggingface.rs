@@ -25,7 +25,11 @@ pub(crate) fn format() -> ExportOp {
     }
 }
 
-fn run(ctx: &StageCtx, artifact: &Artifact, target: &ExportTarget) -> Result<ExportSummary, OpError> {
+fn run(
+    ctx: &StageCtx,
+    artifact: &Artifact,
+    target: &ExportTarget,
+) -> Result<ExportSummary, OpError> {
     let folder = target.folder.join(&target.name);
     std::fs::create_dir(&folder).map_err(|error| super::unwritable(&folder, &error))?;
     let stored = Stored::read(ctx, artifact)?;
@@ -38,16 +42,27 @@ fn run(ctx: &StageCtx, artifact: &Artifact, target: &ExportTarget) -> Result<Exp
     let config = Config {
         class: None,
         med: stored.header.config.clone(),
-        tokens: TokenIds { dec: special.dec, sep: special.sep, pad: special.pad },
+        tokens: TokenIds {
+            dec: special.dec,
+            sep: special.sep,
+            pad: special.pad,
+        },
         prompt: stored.header.prompt.clone(),
         temp: None,
     };
     let lineage = ctx.lineage().iter().map(ancestor).collect();
-    let export = Export { config, vocab: &stored.header.vocab, lineage };
+    let export = Export {
+        config,
+        vocab: &stored.header.vocab,
+        lineage,
+    };
     let _turn = libtorch::turn()?;
     let med = stored.load(role, Device::Cpu)?;
     export::write(&folder, &med, &export).map_err(|error| match error {
-        ExportError::ResNet => OpError::failed(error.to_string(), "export a model whose image encoder is a `vit`"),
+        ExportError::ResNet => OpError::failed(
+            error.to_string(),
+            "export a model whose image encoder is a `vit`",
+        ),
         ExportError::Io { .. } | ExportError::Store(_) => {
             OpError::failed(error.to_string(), "check the disk of the export's folder")
         }
@@ -56,7 +71,15 @@ fn run(ctx: &StageCtx, artifact: &Artifact, target: &ExportTarget) -> Result<Exp
 }
 
 fn ancestor(ancestor: &Ancestor) -> export::Ancestor {
-    let Ancestor { stage, op, args, key, output, count, metrics } = ancestor.clone();
+    let Ancestor {
+        stage,
+        op,
+        args,
+        key,
+        output,
+        count,
+        metrics,
+    } = ancestor.clone();
     export::Ancestor {
         stage: stage.to_string(),
         op,

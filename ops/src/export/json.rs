@@ -22,15 +22,23 @@ pub(crate) fn format() -> ExportOp {
     }
 }
 
-fn run(ctx: &StageCtx, artifact: &Artifact, target: &ExportTarget) -> Result<ExportSummary, OpError> {
+fn run(
+    ctx: &StageCtx,
+    artifact: &Artifact,
+    target: &ExportTarget,
+) -> Result<ExportSummary, OpError> {
     let mut file = Target::create(target.folder.join(&target.name))?;
     if artifact.ty == PAIRS.to_string() {
         let count = pairs(ctx, artifact, &mut file)?;
         file.finish()?;
         return Ok(ExportSummary { count: Some(count) });
     }
-    let value: Value = serde_json::from_slice(&ctx.read(&artifact.digest)?)
-        .map_err(|error| OpError::Bug(format!("the result of `{}` is no JSON: {error}", artifact.stage)))?;
+    let value: Value = serde_json::from_slice(&ctx.read(&artifact.digest)?).map_err(|error| {
+        OpError::Bug(format!(
+            "the result of `{}` is no JSON: {error}",
+            artifact.stage
+        ))
+    })?;
     let mut text = serde_json::to_vec_pretty(&value).expect("what was parsed can be written");
     text.push(b'\n');
     file.write(&text)?;

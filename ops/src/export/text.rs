@@ -18,9 +18,15 @@ pub(crate) fn format() -> ExportOp {
     }
 }
 
-fn run(ctx: &StageCtx, artifact: &Artifact, target: &ExportTarget) -> Result<ExportSummary, OpError> {
+fn run(
+    ctx: &StageCtx,
+    artifact: &Artifact,
+    target: &ExportTarget,
+) -> Result<ExportSummary, OpError> {
     let mut file = Target::create(target.folder.join(&target.name))?;
     file.write(&ctx.read(&artifact.digest)?)?;
     file.finish()?;
-    Ok(ExportSummary { count: artifact.count })
+    Ok(ExportSummary {
+        count: artifact.count,
+    })
 }

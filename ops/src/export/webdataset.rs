@@ -43,11 +43,22 @@ pub(crate) fn format() -> ExportOp {
     }
 }
 
-fn run(ctx: &StageCtx, artifact: &Artifact, target: &ExportTarget) -> Result<ExportSummary, OpError> {
+fn run(
+    ctx: &StageCtx,
+    artifact: &Artifact,
+    target: &ExportTarget,
+) -> Result<ExportSummary, OpError> {
     let names = Names::parse(&target.name)?;
     let images = Images::above(ctx)?;
     let suffix = suffix(ctx, artifact, &images)?;
-    let mut shards = Shards { names, folder: target.folder.clone(), current: None, number: 0, in_shard: 0, count: 0 };
+    let mut shards = Shards {
+        names,
+        folder: target.folder.clone(),
+        current: None,
+        number: 0,
+        in_shard: 0,
+        count: 0,
+    };
     samples(ctx, artifact, |image, sample| {
         let bytes = images.bytes(&image)?;
         let digits: String = image.to_string().chars().take(KEY_DIGITS).collect();
@@ -65,7 +76,9 @@ fn run(ctx: &StageCtx, artifact: &Artifact, target: &ExportTarget) -> Result<Exp
             "a shard without samples is refused by its readers: look why nothing is left",
         ));
     }
-    Ok(ExportSummary { count: Some(shards.count) })
+    Ok(ExportSummary {
+        count: Some(shards.count),
+    })
 }
 
 /// The suffix of all images: that of the most frequent format, of equally frequent ones the first by name.
@@ -73,7 +86,9 @@ fn suffix(ctx: &StageCtx, artifact: &Artifact, images: &Images) -> Result<&'stat
     let mut formats: BTreeMap<&'static str, u64> = BTreeMap::new();
     samples(ctx, artifact, |image, _| {
         // Every image was decoded when it was read, so its format is a known one.
-        *formats.entry(decode::suffix(&images.head(&image)?).unwrap_or("jpg")).or_default() += 1;
+        *formats
+            .entry(decode::suffix(&images.head(&image)?).unwrap_or("jpg"))
+            .or_default() += 1;
         Ok(())
     })?;
     let most = formats.into_iter().rev().max_by_key(|(_, count)| *count);
@@ -92,12 +107,19 @@ impl Names {
     fn parse(name: &str) -> Result<Self, OpError> {
         let wrong = || {
             let what = format!("`{name}` does not say how shards are called");
-            OpError::failed(what, "write the number as `{shard:05}`, as in \"out/{shard:05}.tar\"")
+            OpError::failed(
+                what,
+                "write the number as `{shard:05}`, as in \"out/{shard:05}.tar\"",
+            )
         };
         let Some((before, rest)) = name.split_once(PLACEHOLDER) else {
             let plain = !name.contains(['{', '}']);
             return if plain {
-                Ok(Self { before: name.to_owned(), digits: None, behind: String::new() })
+                Ok(Self {
+                    before: name.to_owned(),
+                    digits: None,
+                    behind: String::new(),
+                })
             } else {
                 Err(wrong())
             };
@@ -114,7 +136,11 @@ impl Names {
         if before.contains(['{', '}']) || behind.contains(['{', '}']) {
             return Err(wrong());
         }
-        Ok(Self { before: before.to_owned(), digits, behind: behind.to_owned() })
+        Ok(Self {
+            before: before.to_owned(),
+            digits,
+            behind: behind.to_owned(),
+        })
     }
 
     fn of(&self, number: u64) -> String {
@@ -137,7 +163,10 @@ struct Shards {
 
 impl Shards {
     fn add(&mut self, key: &str, suffix: &str, image: &[u8], row: &Row) -> Result<(), OpError> {
-        let written = self.current.as_ref().map_or(0, |(_, writer)| writer.bytes());
+        let written = self
+            .current
+            .as_ref()
+            .map_or(0, |(_, writer)| writer.bytes());
         let full = self.in_shard >= SHARD_SAMPLES || written >= SHARD_BYTES;
         if full && self.names.digits.is_some() {
             self.close()?;
@@ -148,12 +177,21 @@ impl Shards {
                 let path = self.folder.join(self.names.of(self.number));
                 let file = File::create(&path).map_err(|error| unwritable(&path, &error))?;
                 self.number += 1;
-                self.current.insert((path, ShardWriter::new(BufWriter::with_capacity(1 << 20, file))))
+                self.current.insert((
+                    path,
+                    ShardWriter::new(BufWriter::with_capacity(1 << 20, file)),
+                ))
             }
         };
         let json = serde_json::to_vec(row).expect("a row is plain data");
-        for (suffix, bytes) in [(suffix, image), ("txt", row.caption.as_bytes()), ("json", &json)] {
-            writer.add(key, suffix, bytes).map_err(|error| unwritable(path, &error))?;
+        for (suffix, bytes) in [
+            (suffix, image),
+            ("txt", row.caption.as_bytes()),
+            ("json", &json),
+        ] {
+            writer
+                .add(key, suffix, bytes)
+                .map_err(|error| unwritable(path, &error))?;
         }
         self.in_shard += 1;
         self.count += 1;
@@ -163,9 +201,10 @@ impl Shards {
     fn close(&mut self) -> Result<(), OpError> {
         self.in_shard = 0;
         match self.current.take() {
-            Some((path, writer)) => {
-                writer.finish().and_then(|mut file| file.flush()).map_err(|error| unwritable(&path, &error))
-            }
+            Some((path, writer)) => writer
+                .finish()
+                .and_then(|mut file| file.flush())
+                .map_err(|error| unwritable(&path, &error)),
             None => Ok(()),
         }
     }
@@ -177,13 +216,26 @@ mod tests {
 
     #[test]
     fn names_are_numbered_as_asked() {
-        let name =
-            |text: &str, number| Names::parse(text).map(|names| names.of(number)).map_err(|error| error.to_string());
+        let name = |text: &str, number| {
+            Names::parse(text)
+                .map(|names| names.of(number))
+                .map_err(|error| error.to_string())
+        };
         assert_eq!(name("{shard:05}.tar", 7), Ok("00007.tar".to_owned()));
         assert_eq!(name("web-{shard}.tar", 12), Ok("web-12.tar".to_owned()));
         assert_eq!(name("web.tar", 0), Ok("web.tar".to_owned()));
-        for wrong in ["{shard:5}.tar", "{n}.tar", "{shard:05.tar", "{shard}{shard}.tar", "a}.tar", "{shard:099}.tar"] {
-            assert_eq!(name(wrong, 0), Err(format!("`{wrong}` does not say how shards are called")));
+        for wrong in [
+            "{shard:5}.tar",
+            "{n}.tar",
+            "{shard:05.tar",
+            "{shard}{shard}.tar",
+            "a}.tar",
+            "{shard:099}.tar",
+        ] {
+            assert_eq!(
+                name(wrong, 0),
+                Err(format!("`{wrong}` does not say how shards are called"))
+            );
         }
     }
 }

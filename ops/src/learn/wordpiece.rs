@@ -36,12 +36,22 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         .map_err(|error| OpError::Bug(format!("a learned vocabulary is wrong: {error}")))?;
     if !texts.iter().any(|text| vocab.knows_any(text)) {
         let what = format!("the {} captions have no word to learn from", texts.len());
-        return Err(OpError::failed(what, "give it pairs with captions, or read a vocabulary with `read.wordpiece`"));
+        return Err(OpError::failed(
+            what,
+            "give it pairs with captions, or read a vocabulary with `read.wordpiece`",
+        ));
     }
     let mut notes = Vec::new();
     if vocab.len() > size {
-        notes.push(format!("{} tokens instead of {size}: every character of the captions is kept", vocab.len()));
+        notes.push(format!(
+            "{} tokens instead of {size}: every character of the captions is kept",
+            vocab.len()
+        ));
     }
     let output = Output::of(ctx.put(vocab.to_text().as_bytes())?);
-    Ok(Output { count: Some(vocab.len() as u64), notes, ..output })
+    Ok(Output {
+        count: Some(vocab.len() as u64),
+        notes,
+        ..output
+    })
 }

@@ -44,7 +44,13 @@ fn sources(args: &Args, files: &Files<'_>) -> Result<Vec<SourceFile>, OpError> {
         let path = folder(args)?.join(&image);
         // One that is missing, or no file, or cannot be read is a bad sample, not the end of the stage.
         if let Ok(file) = files.file(&path.to_string_lossy()) {
-            sources.push(SourceFile { name: image, ..file }.named());
+            sources.push(
+                SourceFile {
+                    name: image,
+                    ..file
+                }
+                .named(),
+            );
         }
     }
     Ok(sources)
@@ -54,7 +60,9 @@ fn folder(args: &Args) -> Result<&Path, OpError> {
     if args.given("images")? {
         return Ok(Path::new(args.path("images")?));
     }
-    Ok(Path::new(args.path("list")?).parent().unwrap_or(Path::new("")))
+    Ok(Path::new(args.path("list")?)
+        .parent()
+        .unwrap_or(Path::new("")))
 }
 
 fn parse(list: &SourceFile, bytes: &[u8]) -> Result<List, OpError> {
@@ -68,17 +76,28 @@ fn parse(list: &SourceFile, bytes: &[u8]) -> Result<List, OpError> {
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let source = source(ctx.args().text("source")?)?;
-    let (list_file, images) =
-        ctx.sources().split_first().ok_or_else(|| OpError::Bug("the list is no source".to_owned()))?;
+    let (list_file, images) = ctx
+        .sources()
+        .split_first()
+        .ok_or_else(|| OpError::Bug("the list is no source".to_owned()))?;
     let bytes = std::fs::read(&list_file.path).map_err(|error| {
-        OpError::failed(format!("could not read {}: {error}", list_file.path.display()), "make the list readable")
+        OpError::failed(
+            format!("could not read {}: {error}", list_file.path.display()),
+            "make the list readable",
+        )
     })?;
     let List { entries, faults } = parse(list_file, &bytes)?;
-    let files: BTreeMap<&str, &SourceFile> = images.iter().map(|file| (file.name.as_str(), file)).collect();
+    let files: BTreeMap<&str, &SourceFile> = images
+        .iter()
+        .map(|file| (file.name.as_str(), file))
+        .collect();
     let reasons = decode_all(ctx, images)?;
 
     let (mut pairs, mut places, mut good) = (PairsWriter::default(), Vec::new(), 0);
-    let mut bad: Vec<Bad> = faults.into_iter().map(|(item, reason)| Bad { item, reason }).collect();
+    let mut bad: Vec<Bad> = faults
+        .into_iter()
+        .map(|(item, reason)| Bad { item, reason })
+        .collect();
     for Entry { image, captions } in entries {
         let file = files.get(image.as_str());
         let reason = match file.map(|file| reasons.get(&file.digest)) {
@@ -86,27 +105,44 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
             Some(reason) => reason.cloned(),
         };
         if let (Some(file), None) = (file, &reason) {
-            places.push(Place { image: file.digest, file: file.digest, offset: 0, len: file.len });
+            places.push(Place {
+                image: file.digest,
+                file: file.digest,
+                offset: 0,
+                len: file.len,
+            });
             good += captions.len();
-            captions.into_iter().for_each(|text| pairs.add(file.digest, Text::read(text, source, image.clone()), None));
+            captions.into_iter().for_each(|text| {
+                pairs.add(file.digest, Text::read(text, source, image.clone()), None)
+            });
         } else {
-            bad.extend(reason.map(|reason| Bad { item: image, reason }));
+            bad.extend(reason.map(|reason| Bad {
+                item: image,
+                reason,
+            }));
         }
     }
     budget::quarantine(ctx, good, &bad)?;
     let output = pairs.finish(ctx)?;
-    Ok(Output { sides: vec![images::publish(ctx, places)?], ..output })
+    Ok(Output {
+        sides: vec![images::publish(ctx, places)?],
+        ..output
+    })
 }
 
 /// Decodes every image once; gives the reasons of those that cannot be used.
 fn decode_all(ctx: &StageCtx, images: &[SourceFile]) -> Result<BTreeMap<Digest, String>, OpError> {
-    let files: BTreeMap<Digest, &SourceFile> = images.iter().map(|file| (file.digest, file)).collect();
+    let files: BTreeMap<Digest, &SourceFile> =
+        images.iter().map(|file| (file.digest, file)).collect();
     let digests: Vec<Digest> = files.keys().copied().collect();
     let mut done = 0;
     let units = ctx.map_units(&digests, BATCH, |places| {
         let mut checked = Ordered::new(cores(), check);
         let file = |place: &usize| digests.get(*place).and_then(|digest| files.get(digest));
-        places.iter().filter_map(file).for_each(|file| checked.push((*file).clone()));
+        places
+            .iter()
+            .filter_map(file)
+            .for_each(|file| checked.push((*file).clone()));
         let mut results = Vec::new();
         while let Some(result) = checked.pop() {
             ctx.check_interrupted()?;
@@ -116,10 +152,13 @@ fn decode_all(ctx: &StageCtx, images: &[SourceFile]) -> Result<BTreeMap<Digest, 
         }
         Ok(results)
     })?;
-    let bad = digests.into_iter().zip(units).filter_map(|(digest, unit)| match unit {
-        UnitResult::Ok(_) => None,
-        UnitResult::Bad(reason) => Some((digest, reason)),
-    });
+    let bad = digests
+        .into_iter()
+        .zip(units)
+        .filter_map(|(digest, unit)| match unit {
+            UnitResult::Ok(_) => None,
+            UnitResult::Bad(reason) => Some((digest, reason)),
+        });
     Ok(bad.collect())
 }
 
@@ -132,7 +171,10 @@ fn check(file: SourceFile) -> Result<UnitResult, OpError> {
     })?;
     if Digest::of(&bytes) != file.digest {
         let what = format!("{} changed while it was read", file.path.display());
-        return Err(OpError::failed(what, "run again when nothing writes to it any more"));
+        return Err(OpError::failed(
+            what,
+            "run again when nothing writes to it any more",
+        ));
     }
     Ok(match decode(&bytes) {
         Ok(_) => UnitResult::Ok(Vec::new()),

@@ -47,17 +47,34 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let args = ctx.args();
     let split = checked_split(args.text("split")?)?.to_owned();
     let web = args.text("style")? == "web";
-    let texts = Texts { web, mismatched: args.float("mismatched")?, junk: args.float("junk")? };
+    let texts = Texts {
+        web,
+        mismatched: args.float("mismatched")?,
+        junk: args.float("junk")?,
+    };
     if texts.mismatched + texts.junk > 1.0 {
-        let what = format!("mismatched = {} and junk = {} are more than all texts", texts.mismatched, texts.junk);
-        return Err(OpError::failed(what, "shares of the texts: together they are at most 1"));
+        let what = format!(
+            "mismatched = {} and junk = {} are more than all texts",
+            texts.mismatched, texts.junk
+        );
+        return Err(OpError::failed(
+            what,
+            "shares of the texts: together they are at most 1",
+        ));
     }
     let (count, per_shard) = (args.count("count")?, args.count("shard")?.max(1));
-    let side = u32::try_from(args.count("side")?).map_err(|_| OpError::Bug("the side is out of range".to_owned()))?;
+    let side = u32::try_from(args.count("side")?)
+        .map_err(|_| OpError::Bug("the side is out of range".to_owned()))?;
     let seed = args.int("seed")?.cast_unsigned();
-    let source = if web { TextSource::Web } else { TextSource::Human };
+    let source = if web {
+        TextSource::Web
+    } else {
+        TextSource::Human
+    };
 
-    let mut made = Ordered::new(cores(), move |number| Ok(generate(seed, &split, number, side, texts)));
+    let mut made = Ordered::new(cores(), move |number| {
+        Ok(generate(seed, &split, number, side, texts))
+    });
     let (mut pairs, mut places) = (PairsWriter::default(), Vec::new());
     let mut asked = 0;
     for first in (0..count).step_by(usize::try_from(per_shard).unwrap_or(usize::MAX)) {
@@ -70,15 +87,24 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
                 made.push(asked);
                 asked += 1;
             }
-            let sample = made.pop().ok_or_else(|| OpError::Bug("a picture is missing".to_owned()))??;
+            let sample = made
+                .pop()
+                .ok_or_else(|| OpError::Bug("a picture is missing".to_owned()))??;
             let image = shard.add(&sample)?;
-            pairs.add(image, Text::read(sample.text, source, sample.key), Some(sample.truth));
+            pairs.add(
+                image,
+                Text::read(sample.text, source, sample.key),
+                Some(sample.truth),
+            );
             ctx.progress(done + 1, count, "images");
         }
         places.extend(shard.finish(ctx)?);
     }
     let output = pairs.finish(ctx)?;
-    Ok(Output { sides: vec![images::publish(ctx, places)?], ..output })
+    Ok(Output {
+        sides: vec![images::publish(ctx, places)?],
+        ..output
+    })
 }
 
 fn checked_split(split: &str) -> Result<&str, OpError> {
@@ -88,7 +114,9 @@ fn checked_split(split: &str) -> Result<&str, OpError> {
     }
     Err(OpError::failed(
         format!("`{}` is no name for a split", split.escape_debug()),
-        format!("use 1 to {SPLIT_CHARS_MAX} letters, digits, `-` and `_`: it begins every sample's key"),
+        format!(
+            "use 1 to {SPLIT_CHARS_MAX} letters, digits, `-` and `_`: it begins every sample's key"
+        ),
     ))
 }
 
@@ -103,14 +131,24 @@ struct Shard {
 impl Shard {
     fn create(path: PathBuf) -> Result<Self, OpError> {
         let file = File::create(&path).map_err(|error| unwritable(&error))?;
-        Ok(Self { path, writer: ShardWriter::new(BufWriter::new(file)), images: BTreeMap::new() })
+        Ok(Self {
+            path,
+            writer: ShardWriter::new(BufWriter::new(file)),
+            images: BTreeMap::new(),
+        })
     }
 
     fn add(&mut self, sample: &Generated) -> Result<Digest, OpError> {
         let image = Digest::of(&sample.jpeg);
-        let offset = self.writer.add(&sample.key, "jpg", &sample.jpeg).map_err(|error| unwritable(&error))?;
-        self.writer.add(&sample.key, "txt", sample.text.as_bytes()).map_err(|error| unwritable(&error))?;
-        self.images.insert(image, (offset, sample.jpeg.len() as u64));
+        let offset = self
+            .writer
+            .add(&sample.key, "jpg", &sample.jpeg)
+            .map_err(|error| unwritable(&error))?;
+        self.writer
+            .add(&sample.key, "txt", sample.text.as_bytes())
+            .map_err(|error| unwritable(&error))?;
+        self.images
+            .insert(image, (offset, sample.jpeg.len() as u64));
         Ok(image)
     }
 
@@ -121,7 +159,12 @@ impl Shard {
         let file = ctx.put_file(&self.path)?;
         // When the object was there before, the scratch file stays behind: it is not needed twice.
         let _ = std::fs::remove_file(&self.path);
-        let place = |(image, (offset, len))| Place { image, file, offset, len };
+        let place = |(image, (offset, len))| Place {
+            image,
+            file,
+            offset,
+            len,
+        };
         Ok(self.images.into_iter().map(place).collect())
     }
 }

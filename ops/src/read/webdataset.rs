@@ -75,11 +75,17 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let total: u64 = shards.values().map(|file| file.len).sum();
     let mut before = 0;
     let units = ctx.map_units(&digests, 1, |places| {
-        let file = |place: &usize| digests.get(*place).and_then(|digest| shards.get(digest)).copied();
+        let file = |place: &usize| {
+            digests
+                .get(*place)
+                .and_then(|digest| shards.get(digest))
+                .copied()
+        };
         let mut results = Vec::new();
         for file in places.iter().filter_map(file) {
-            let content =
-                read_shard(ctx, file, source, &mut |at| ctx.progress((before + at) >> 20, total >> 20, "MiB"))?;
+            let content = read_shard(ctx, file, source, &mut |at| {
+                ctx.progress((before + at) >> 20, total >> 20, "MiB")
+            })?;
             before += file.len;
             let bytes = serde_json::to_vec(&content).expect("texts and numbers are plain data");
             results.push(UnitResult::Ok(bytes));
@@ -87,38 +93,70 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         Ok(results)
     })?;
 
-    let (mut pairs, mut places, mut bad, mut good) = (PairsWriter::default(), Vec::new(), Vec::new(), 0);
+    let (mut pairs, mut places, mut bad, mut good) =
+        (PairsWriter::default(), Vec::new(), Vec::new(), 0);
     for (file, unit) in shards.values().zip(units) {
         let content = match unit {
-            UnitResult::Ok(bytes) => serde_json::from_slice::<ShardContent>(&bytes)
-                .map_err(|error| OpError::Bug(format!("what {} gave cannot be read again: {error}", file.name)))?,
-            UnitResult::Bad(reason) => {
-                ShardContent { faults: vec![(String::new(), reason)], ..ShardContent::default() }
+            UnitResult::Ok(bytes) => {
+                serde_json::from_slice::<ShardContent>(&bytes).map_err(|error| {
+                    OpError::Bug(format!(
+                        "what {} gave cannot be read again: {error}",
+                        file.name
+                    ))
+                })?
             }
+            UnitResult::Bad(reason) => ShardContent {
+                faults: vec![(String::new(), reason)],
+                ..ShardContent::default()
+            },
         };
         for (key, reason) in content.faults {
-            let item = if key.is_empty() { file.name.clone() } else { format!("{}: {key}", file.name) };
+            let item = if key.is_empty() {
+                file.name.clone()
+            } else {
+                format!("{}: {key}", file.name)
+            };
             bad.push(Bad { item, reason });
         }
         good += content.samples.len();
-        for Found { image, offset, len, text, truth } in content.samples {
-            places.push(Place { image, file: file.digest, offset, len });
+        for Found {
+            image,
+            offset,
+            len,
+            text,
+            truth,
+        } in content.samples
+        {
+            places.push(Place {
+                image,
+                file: file.digest,
+                offset,
+                len,
+            });
             pairs.add(image, text, truth);
         }
     }
     budget::quarantine(ctx, good, &bad)?;
     let notes = notes(ctx.sources().len() - shards.len(), good - pairs.images());
     let output = pairs.finish(ctx)?;
-    Ok(Output { sides: vec![images::publish(ctx, places)?], notes, ..output })
+    Ok(Output {
+        sides: vec![images::publish(ctx, places)?],
+        notes,
+        ..output
+    })
 }
 
 fn notes(same_shards: usize, same_images: usize) -> Vec<String> {
     let mut notes = Vec::new();
     if same_shards > 0 {
-        notes.push(format!("{same_shards} shards have the same content as others and were read once"));
+        notes.push(format!(
+            "{same_shards} shards have the same content as others and were read once"
+        ));
     }
     if same_images > 0 {
-        notes.push(format!("{same_images} samples show an image that another one has: their texts are united"));
+        notes.push(format!(
+            "{same_images} samples show an image that another one has: their texts are united"
+        ));
     }
     notes
 }
@@ -169,7 +207,9 @@ struct Decoding {
 impl Decoding {
     /// Takes a sample; waits while too many bytes are under way.
     fn push(&mut self, sample: RawSample) -> Result<(), OpError> {
-        while !self.sizes.is_empty() && self.sizes.iter().sum::<usize>() + sample.image.len() > WAITING_BYTES {
+        while !self.sizes.is_empty()
+            && self.sizes.iter().sum::<usize>() + sample.image.len() > WAITING_BYTES
+        {
             self.pop()?;
         }
         if self.sizes.len() >= WAITING_MAX {
@@ -203,16 +243,32 @@ impl Decoding {
 type Checked = Result<Found, (String, String)>;
 
 fn check(sample: RawSample, source: TextSource) -> Checked {
-    let RawSample { key, offset, image, text, json } = sample;
+    let RawSample {
+        key,
+        offset,
+        image,
+        text,
+        json,
+    } = sample;
     if let Err(error) = decode(&image) {
         return Err((key, format!("its image is {error}")));
     }
     // A row tells the story of its caption; a `.txt` that says something else has none.
-    let row = json.as_ref().and_then(Row::recognize).transpose().map_err(|reason| (key.clone(), reason))?;
+    let row = json
+        .as_ref()
+        .and_then(Row::recognize)
+        .transpose()
+        .map_err(|reason| (key.clone(), reason))?;
     let (text, truth) = match row {
         Some(row) if row.caption == text => row.into_text(),
         Some(row) => (Text::read(text, source, key), row.truth),
         None => (Text::read(text, source, key), None),
     };
-    Ok(Found { image: Digest::of(&image), offset, len: image.len() as u64, text, truth })
+    Ok(Found {
+        image: Digest::of(&image),
+        offset,
+        len: image.len() as u64,
+        text,
+        truth,
+    })
 }

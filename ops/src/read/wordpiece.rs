@@ -19,9 +19,14 @@ pub(crate) fn op() -> Op {
 }
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
-    let [file] = ctx.sources() else { return Err(OpError::Bug("the vocabulary is no source".to_owned())) };
+    let [file] = ctx.sources() else {
+        return Err(OpError::Bug("the vocabulary is no source".to_owned()));
+    };
     let bytes = std::fs::read(&file.path).map_err(|error| {
-        OpError::failed(format!("could not read {}: {error}", file.path.display()), "make it readable")
+        OpError::failed(
+            format!("could not read {}: {error}", file.path.display()),
+            "make it readable",
+        )
     })?;
     let vocab = Vocab::read(&bytes).map_err(|error| {
         OpError::failed(
@@ -29,5 +34,8 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
             "use the vocab.txt or tokenizer.json of a BERT, such as bert-base-uncased",
         )
     })?;
-    Ok(Output { count: Some(vocab.len() as u64), ..Output::of(ctx.put(vocab.to_text().as_bytes())?) })
+    Ok(Output {
+        count: Some(vocab.len() as u64),
+        ..Output::of(ctx.put(vocab.to_text().as_bytes())?)
+    })
 }

@@ -27,7 +27,10 @@ fn missing_files_are_named() {
         ("a = read.wordpiece(\"vocab.txt\")\n", "vocab.txt"),
     ] {
         let help = "check the path; it is relative to the workflow's folder".to_owned();
-        assert_eq!(world.failure(text, "a"), (format!("there is no file {file}"), help));
+        assert_eq!(
+            world.failure(text, "a"),
+            (format!("there is no file {file}"), help)
+        );
     }
 }
 
@@ -37,16 +40,24 @@ fn a_folder_is_no_shard() {
     std::fs::create_dir(world.path("web.tar")).unwrap();
     assert_eq!(
         world.failure("web = read.webdataset(\"web.tar\")\n", "web"),
-        ("web.tar is not a file".to_owned(), "name a file, or a pattern such as `data/*.tar`".to_owned())
+        (
+            "web.tar is not a file".to_owned(),
+            "name a file, or a pattern such as `data/*.tar`".to_owned()
+        )
     );
 }
 
 #[test]
 fn a_shard_of_something_else_says_so() {
     let world = World::new();
-    world.write("web.tar", "this is no tar file, it is a text that somebody saved under a wrong name\n".repeat(20));
+    world.write(
+        "web.tar",
+        "this is no tar file, it is a text that somebody saved under a wrong name\n".repeat(20),
+    );
     assert_eq!(
-        world.failure("web = read.webdataset(\"web.tar\")\n", "web").0,
+        world
+            .failure("web = read.webdataset(\"web.tar\")\n", "web")
+            .0,
         "none of the 1 samples can be used: web.tar: it is no tar file, or is damaged from its beginning"
     );
 }
@@ -71,7 +82,9 @@ fn no_sample_at_all_says_so() {
 fn one_pair_is_a_dataset() {
     let world = World::new();
     world.shard_of("web.tar", &scenes("web", 1));
-    let summary = world.done("web = read.webdataset(\"web.tar\")\nall = merge(web)\nvocab = learn.wordpiece(all)\n");
+    let summary = world.done(
+        "web = read.webdataset(\"web.tar\")\nall = merge(web)\nvocab = learn.wordpiece(all)\n",
+    );
     assert_eq!(end(&summary, "all").count, Some(1));
 }
 
@@ -82,11 +95,23 @@ fn the_other_branches_go_on() {
     world.shard_of("good.tar", &scenes("web", 3));
     let text = "bad = read.webdataset(\"bad.tar\")\nall = merge(bad, good)\ngood = read.webdataset(\"good.tar\")\n\
                 vocab = learn.wordpiece(good)\n";
-    let summary = world.run_with(text, &RunOptions { keep_going: true, ..RunOptions::default() });
+    let summary = world.run_with(
+        text,
+        &RunOptions {
+            keep_going: true,
+            ..RunOptions::default()
+        },
+    );
     assert_eq!(summary.outcome, Outcome::Failed);
     let status = |stage| end(&summary, stage).status;
-    assert_eq!((status("bad"), status("all")), (Status::Failed, Status::Skipped));
-    assert_eq!((status("good"), status("vocab")), (Status::Ran, Status::Ran));
+    assert_eq!(
+        (status("bad"), status("all")),
+        (Status::Failed, Status::Skipped)
+    );
+    assert_eq!(
+        (status("good"), status("vocab")),
+        (Status::Ran, Status::Ran)
+    );
 }
 
 /// A disk that is full from some moment on.
@@ -96,7 +121,11 @@ struct Filling(AtomicBool);
 impl Hook for Filling {
     fn before(&self, call: Call, _: &Path) -> Verdict {
         let full = call == Call::Write && self.0.load(Ordering::SeqCst);
-        if full { Verdict::Fail(io::ErrorKind::StorageFull.into()) } else { Verdict::Make }
+        if full {
+            Verdict::Fail(io::ErrorKind::StorageFull.into())
+        } else {
+            Verdict::Make
+        }
     }
 
     fn after(&self, _: Call, _: &Path) {}
@@ -130,27 +159,55 @@ const READ: &str = "web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(
 fn a_full_disk_fails_the_stage_and_what_was_done_is_kept() {
     let world = World::new();
     world.shard_of("web.tar", &scenes("web", 3));
-    world.run_with(READ, &RunOptions { targets: vec!["web".to_owned()], ..RunOptions::default() });
+    world.run_with(
+        READ,
+        &RunOptions {
+            targets: vec!["web".to_owned()],
+            ..RunOptions::default()
+        },
+    );
     let disk = Arc::new(Filling::default());
-    let engine = world.engine().with_disk(Disk::with_hook(Arc::clone(&disk) as Arc<dyn Hook>));
+    let engine = world
+        .engine()
+        .with_disk(Disk::with_hook(Arc::clone(&disk) as Arc<dyn Hook>));
     let mut fill = Fill(disk);
-    let summary = engine.run(&world.workflow(READ), &RunOptions::default(), &mut [&mut fill]).unwrap();
+    let summary = engine
+        .run(
+            &world.workflow(READ),
+            &RunOptions::default(),
+            &mut [&mut fill],
+        )
+        .unwrap();
     assert_eq!(summary.outcome, Outcome::Failed);
     let error = end(&summary, "vocab").error.clone().unwrap();
     let cache = world.config.cache.display().to_string();
-    assert!(error.what.starts_with(&format!("could not write {cache}/")), "{}", error.what);
+    assert!(
+        error.what.starts_with(&format!("could not write {cache}/")),
+        "{}",
+        error.what
+    );
     assert!(error.what.ends_with(": no storage space"), "{}", error.what);
-    assert_eq!(error.help, "the disk is full: free some space and run again, nothing that was finished is lost");
+    assert_eq!(
+        error.help,
+        "the disk is full: free some space and run again, nothing that was finished is lost"
+    );
     let again = world.done(READ);
-    assert_eq!((end(&again, "web").status, end(&again, "vocab").status), (Status::Reused, Status::Ran));
+    assert_eq!(
+        (end(&again, "web").status, end(&again, "vocab").status),
+        (Status::Reused, Status::Ran)
+    );
 }
 
 #[test]
 fn a_cache_that_cannot_be_written_says_so() {
     let world = World::new();
     world.shard_of("web.tar", &scenes("web", 3));
-    let engine = world.engine().with_disk(Disk::with_hook(Arc::new(ReadOnly)));
-    let error = engine.run(&world.workflow(READ), &RunOptions::default(), &mut []).unwrap_err();
+    let engine = world
+        .engine()
+        .with_disk(Disk::with_hook(Arc::new(ReadOnly)));
+    let error = engine
+        .run(&world.workflow(READ), &RunOptions::default(), &mut [])
+        .unwrap_err();
     let cache = world.config.cache.display();
     assert_eq!(
         format!("{error}\n{}", error.help()),
@@ -174,5 +231,11 @@ fn a_caption_of_unknown_words_is_put_aside_by_who_trains_on_it() {
          base = pretrain(net, web, epochs = 1, batch = 4, warmup = 1, queue = 8, seed = 1)\n",
     );
     let list = world.quarantined(&summary, "base");
-    assert_eq!(list, [("web-000003".to_owned(), "its text has no word of the vocabulary".to_owned())]);
+    assert_eq!(
+        list,
+        [(
+            "web-000003".to_owned(),
+            "its text has no word of the vocabulary".to_owned()
+        )]
+    );
 }

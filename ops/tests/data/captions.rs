@@ -22,7 +22,10 @@ const READ: &str = "human = read.captions(\"list.json\", images = \"images\")\n"
 fn both_kinds_of_lists_give_the_same() {
     let world = world();
     let summary = world.done(READ);
-    assert_eq!(world.texts(&summary, "human"), ["a cross", "a ring", "one ring"]);
+    assert_eq!(
+        world.texts(&summary, "human"),
+        ["a cross", "a ring", "one ring"]
+    );
     world.write(
         "images/coco.json",
         r#"{"images": [{"id": 1, "file_name": "human-000000.jpg"}, {"id": 2, "file_name": "human-000001.jpg"}],
@@ -30,21 +33,30 @@ fn both_kinds_of_lists_give_the_same() {
                             {"id": 9, "image_id": 1, "caption": "a ring"}]}"#,
     );
     let coco = world.done("human = read.captions(\"images/coco.json\")\n");
-    assert_eq!(coco.results["human"].output, summary.results["human"].output);
+    assert_eq!(
+        coco.results["human"].output,
+        summary.results["human"].output
+    );
 }
 
 #[test]
 fn exchanged_files_are_noticed() {
     let world = world();
     let before = world.done(READ);
-    let (one, two) = (world.path("images/human-000000.jpg"), world.path("images/human-000001.jpg"));
+    let (one, two) = (
+        world.path("images/human-000000.jpg"),
+        world.path("images/human-000001.jpg"),
+    );
     let other = world.path("images/other.jpg");
     std::fs::rename(&one, &other).unwrap();
     std::fs::rename(&two, &one).unwrap();
     std::fs::rename(&other, &two).unwrap();
     let after = world.done(READ);
     assert_eq!(end(&after, "human").status, Status::Ran);
-    assert_ne!(after.results["human"].output, before.results["human"].output);
+    assert_ne!(
+        after.results["human"].output,
+        before.results["human"].output
+    );
 }
 
 #[test]
@@ -65,12 +77,22 @@ fn what_cannot_be_used_is_put_aside_and_comes_back_when_it_can() {
         list([
             ("human-000001.jpg", "it has no `caption`"),
             ("../list.json", "its path leads out of the folder of images"),
-            ("broken.jpg", "the image is truncated: the file ends before the picture does"),
+            (
+                "broken.jpg",
+                "the image is truncated: the file ends before the picture does"
+            ),
             ("missing.jpg", "there is no such file that can be read"),
         ])
     );
-    std::fs::copy(world.path("images/human-000002.jpg"), world.path("images/missing.jpg")).unwrap();
-    assert_eq!(world.texts(&world.done(read), "human"), ["a cross", "a ring"]);
+    std::fs::copy(
+        world.path("images/human-000002.jpg"),
+        world.path("images/missing.jpg"),
+    )
+    .unwrap();
+    assert_eq!(
+        world.texts(&world.done(read), "human"),
+        ["a cross", "a ring"]
+    );
 }
 
 #[test]

@@ -16,7 +16,12 @@ fn world() -> World {
     let world = World::new();
     for (name, class) in [("cap", "captioner"), ("mat", "matcher")] {
         for file in ["config.json", "model.safetensors"] {
-            let bytes = fs::read(root("../tests/parity/fixtures/forward/narrow_text").join(class).join(file)).unwrap();
+            let bytes = fs::read(
+                root("../tests/parity/fixtures/forward/narrow_text")
+                    .join(class)
+                    .join(file),
+            )
+            .unwrap();
             world.write(&format!("{name}/{file}"), bytes);
         }
     }
@@ -32,7 +37,11 @@ fn world() -> World {
 fn vocab(embeddings: usize) -> String {
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
     let words = (special.len()..embeddings - 2).map(|id| format!("w{id}"));
-    special.into_iter().chain(words).map(|token| token + "\n").collect()
+    special
+        .into_iter()
+        .chain(words)
+        .map(|token| token + "\n")
+        .collect()
 }
 
 #[test]
@@ -43,33 +52,63 @@ fn models_go_in_and_out_and_in_again() {
          judge = load.filter(\"mat\", vocab = words)\nexport writer as huggingface \"out/writer\"\n\
          export judge as huggingface \"out/judge\"\n",
     );
-    let again = world.done("writer = load.captioner(\"out/writer\")\njudge = load.filter(\"out/judge\")\n");
+    let again =
+        world.done("writer = load.captioner(\"out/writer\")\njudge = load.filter(\"out/judge\")\n");
     for stage in ["writer", "judge"] {
-        assert_eq!(first.results[stage].output, again.results[stage].output, "{stage}: the same bytes");
+        assert_eq!(
+            first.results[stage].output, again.results[stage].output,
+            "{stage}: the same bytes"
+        );
     }
     let card = fs::read_to_string(world.path("out/writer/README.md")).unwrap();
-    assert!(card.contains("- `writer` = `load.captioner(prompt = \"a photo of\", waive = [])`"), "{card}");
-    assert!(card.contains(&first.results["writer"].output.to_string()) && card.contains("100 items"), "{card}");
-    assert!(!card.contains(&world.folder.path().display().to_string()), "no paths of this machine");
+    assert!(
+        card.contains("- `writer` = `load.captioner(prompt = \"a photo of\", waive = [])`"),
+        "{card}"
+    );
+    assert!(
+        card.contains(&first.results["writer"].output.to_string()) && card.contains("100 items"),
+        "{card}"
+    );
+    assert!(
+        !card.contains(&world.folder.path().display().to_string()),
+        "no paths of this machine"
+    );
 
-    let larger = world.done("judge = load.filter(\"out/judge\", image = 64)\nexport judge as huggingface \"large\"\n");
-    assert_ne!(larger.results["judge"].output, first.results["judge"].output);
-    let config: Value = serde_json::from_slice(&fs::read(world.path("large/config.json")).unwrap()).unwrap();
+    let larger = world.done(
+        "judge = load.filter(\"out/judge\", image = 64)\nexport judge as huggingface \"large\"\n",
+    );
+    assert_ne!(
+        larger.results["judge"].output,
+        first.results["judge"].output
+    );
+    let config: Value =
+        serde_json::from_slice(&fs::read(world.path("large/config.json")).unwrap()).unwrap();
     assert_eq!(config["vision_config"]["image_size"], 64);
 }
 
 #[test]
 fn what_cannot_be_loaded_says_why() {
     let world = world();
-    let fails = |call: &str| world.failure(&format!("words = read.wordpiece(\"vocab.txt\")\nm = {call}\n"), "m");
-    let expect = |call: &str, what: &str, help: &str| assert_eq!(fails(call), (what.to_owned(), help.to_owned()));
+    let fails = |call: &str| {
+        world.failure(
+            &format!("words = read.wordpiece(\"vocab.txt\")\nm = {call}\n"),
+            "m",
+        )
+    };
+    let expect = |call: &str, what: &str, help: &str| {
+        assert_eq!(fails(call), (what.to_owned(), help.to_owned()))
+    };
     expect(
         "load.filter(\"cap\", vocab = words)",
         "cap holds a captioner, and `load.filter` needs a filter or a pretrained model",
         "load it by the op of its kind: `blip model inspect` shows what it holds",
     );
     let give = "give the vocabulary: vocab = read.wordpiece(\"vocab.txt\")";
-    expect("load.captioner(\"cap\")", "cap has no vocabulary beside it", give);
+    expect(
+        "load.captioner(\"cap\")",
+        "cap has no vocabulary beside it",
+        give,
+    );
     expect(
         "load.captioner(\"cap\", vocab = read.wordpiece(\"short.txt\"))",
         "cap: the vocabulary has 20 tokens, with [DEC] and [ENC], and the model has embeddings for 100",

@@ -7,7 +7,10 @@ use blip_grammar::{Kind, Source};
 
 /// A sentence begins with a capital letter or a code word and ends with a full stop.
 fn is_sentence(text: &str) -> bool {
-    let begins = text.chars().next().is_some_and(|c| c.is_uppercase() || c == '`' || c == '[');
+    let begins = text
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_uppercase() || c == '`' || c == '[');
     begins && text.ends_with('.') && !text.contains("  ")
 }
 
@@ -27,8 +30,16 @@ fn docs_are_sentences_and_examples_check() {
         for arg in &signature.args {
             assert!(is_sentence(arg.doc), "{name}({}): {}", arg.name, arg.doc);
         }
-        assert!(signature.example.starts_with(name), "{name}: {}", signature.example);
-        assert_eq!(matches!(op.body, Body::Config), signature.kind == Kind::Config, "{name}");
+        assert!(
+            signature.example.starts_with(name),
+            "{name}: {}",
+            signature.example
+        );
+        assert_eq!(
+            matches!(op.body, Body::Config),
+            signature.kind == Kind::Config,
+            "{name}"
+        );
     }
     for format in ops.signatures().unwrap().formats() {
         assert!(is_sentence(format.doc), "{}: {}", format.name, format.doc);
@@ -57,8 +68,9 @@ seed        = 42
 #[test]
 fn every_example_checks() {
     for op in blip_ops::all().ops() {
-        let params =
-            BOUND.replace("\nthreshold   =", "\nparam threshold =").replace("\nseed        =", "\nparam seed =");
+        let params = BOUND
+            .replace("\nthreshold   =", "\nparam threshold =")
+            .replace("\nseed        =", "\nparam seed =");
         let text = format!("{params}example = {}\n", op.signature.example);
         let source = Source::new("example.blip", &text).unwrap();
         if let Err(found) = Workflow::parse(&source, &blip_ops::all(), &[]) {
@@ -74,7 +86,10 @@ fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path, suffix));
-        } else if path.extension().is_some_and(|extension| extension == suffix) {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == suffix)
+        {
             found.push(path);
         }
     }
@@ -85,12 +100,16 @@ fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
 #[test]
 fn every_op_has_its_file() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let texts: Vec<(PathBuf, String)> =
-        files(&source, "rs").into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect();
+    let texts: Vec<(PathBuf, String)> = files(&source, "rs")
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()))
+        .collect();
     for op in blip_ops::all().ops() {
         let name = op.signature.name;
         let place = source.join(name.replace('.', "/")).with_extension("rs");
-        let named = texts.iter().filter(|(_, text)| text.contains(&format!("\"{name}\"")));
+        let named = texts
+            .iter()
+            .filter(|(_, text)| text.contains(&format!("\"{name}\"")));
         let declared: Vec<&Path> = named.map(|(path, _)| path.as_path()).collect();
         assert!(!declared.is_empty(), "{name} is declared nowhere");
         assert!(
@@ -100,7 +119,11 @@ fn every_op_has_its_file() {
         );
     }
     for (path, text) in &texts {
-        assert!(text.starts_with("//! "), "{} does not begin with what it is", path.display());
+        assert!(
+            text.starts_with("//! "),
+            "{} does not begin with what it is",
+            path.display()
+        );
     }
 }
 
@@ -111,7 +134,10 @@ fn every_op_is_called_in_a_test_or_a_workflow() {
     let mut cases = files(&root.join("ops/tests"), "rs");
     cases.extend(files(&root.join("workflows"), "blip"));
     cases.retain(|path| !path.ends_with("declarations.rs"));
-    let texts: String = cases.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let texts: String = cases
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
     // The steps of `filter` are called by `filter`.
     let steps = ["score", "select"];
     let missing: Vec<&str> = blip_ops::all()

@@ -41,7 +41,14 @@ mod picture {
 
 fn run(world: &World, text: &str) -> (Summary, Vec<Event>) {
     let mut heard = Heard::default();
-    let summary = world.engine().run(&world.workflow(text), &RunOptions::default(), &mut [&mut heard]).unwrap();
+    let summary = world
+        .engine()
+        .run(
+            &world.workflow(text),
+            &RunOptions::default(),
+            &mut [&mut heard],
+        )
+        .unwrap();
     (summary, heard.0)
 }
 
@@ -57,22 +64,38 @@ impl blip_engine::Listener for Heard {
 #[test]
 fn shards_come_back_as_the_same_pairs() {
     let world = world();
-    let (summary, events) = run(&world, &format!("{PAIRS}export pairs as webdataset \"out/{{shard:05}}.tar\"\n"));
+    let (summary, events) = run(
+        &world,
+        &format!("{PAIRS}export pairs as webdataset \"out/{{shard:05}}.tar\"\n"),
+    );
     assert_eq!(summary.outcome, Outcome::Done, "{events:#?}");
     let back = world.done("back = read.webdataset(\"out/*.tar\")\n");
     assert_eq!(back.results["back"].output, summary.results["pairs"].output);
 
     // The same bytes again, from a clean cache.
-    let (before, other) = (std::fs::read(world.path("out/00000.tar")).unwrap(), self::world());
-    run(&other, &format!("{PAIRS}export pairs as webdataset \"out/{{shard:05}}.tar\"\n"));
+    let (before, other) = (
+        std::fs::read(world.path("out/00000.tar")).unwrap(),
+        self::world(),
+    );
+    run(
+        &other,
+        &format!("{PAIRS}export pairs as webdataset \"out/{{shard:05}}.tar\"\n"),
+    );
     assert_eq!(before, std::fs::read(other.path("out/00000.tar")).unwrap());
 }
 
 #[test]
 fn all_samples_have_the_same_suffixes() {
     let world = world();
-    run(&world, &format!("{PAIRS}export pairs as webdataset \"all.tar\"\n"));
-    let list = Command::new("tar").arg("tf").arg(world.path("all.tar")).output().unwrap();
+    run(
+        &world,
+        &format!("{PAIRS}export pairs as webdataset \"all.tar\"\n"),
+    );
+    let list = Command::new("tar")
+        .arg("tf")
+        .arg(world.path("all.tar"))
+        .output()
+        .unwrap();
     let names = String::from_utf8(list.stdout).unwrap();
     let mut samples: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for name in names.lines() {
@@ -80,7 +103,11 @@ fn all_samples_have_the_same_suffixes() {
         samples.entry(key).or_default().push(suffix);
     }
     assert_eq!(samples.len(), 23);
-    assert!(samples.values().all(|suffixes| *suffixes == ["jpg", "txt", "json"]));
+    assert!(
+        samples
+            .values()
+            .all(|suffixes| *suffixes == ["jpg", "txt", "json"])
+    );
     shard::read(&world.path("all.tar"), |sample| {
         sample.unwrap();
         Ok::<(), ()>(())
@@ -92,11 +119,17 @@ fn all_samples_have_the_same_suffixes() {
 #[test]
 fn json_has_a_row_for_each_text() {
     let world = world();
-    run(&world, &format!("{PAIRS}export pairs as json \"out/pairs.json\"\n"));
+    run(
+        &world,
+        &format!("{PAIRS}export pairs as json \"out/pairs.json\"\n"),
+    );
     let rows: Vec<serde_json::Value> =
         serde_json::from_slice(&std::fs::read(world.path("out/pairs.json")).unwrap()).unwrap();
     assert_eq!(rows.len(), 23);
-    let row = rows.iter().find(|row| row["caption"] == "une bague d’été 💍").unwrap();
+    let row = rows
+        .iter()
+        .find(|row| row["caption"] == "une bague d’été 💍")
+        .unwrap();
     assert_eq!(
         row.to_string(),
         format!(
@@ -105,21 +138,33 @@ fn json_has_a_row_for_each_text() {
             blip_engine::Digest::of(&scenes("web", 1)[0].jpeg)
         )
     );
-    assert_eq!(rows.iter().filter(|row| row["truth"]["color"].is_string()).count(), 20);
+    assert_eq!(
+        rows.iter()
+            .filter(|row| row["truth"]["color"].is_string())
+            .count(),
+        20
+    );
 }
 
 #[test]
 fn a_vocabulary_is_a_text_file() {
     let world = world();
-    let text = format!("{PAIRS}vocab = learn.wordpiece(pairs)\nexport vocab as text \"vocab.txt\"\n");
+    let text =
+        format!("{PAIRS}vocab = learn.wordpiece(pairs)\nexport vocab as text \"vocab.txt\"\n");
     let (summary, _) = run(&world, &text);
-    assert_eq!(std::fs::read_to_string(world.path("vocab.txt")).unwrap(), world.text(&summary, "vocab"));
+    assert_eq!(
+        std::fs::read_to_string(world.path("vocab.txt")).unwrap(),
+        world.text(&summary, "vocab")
+    );
 }
 
 #[test]
 fn a_name_without_a_number_of_shards_says_how_it_is_written() {
     let world = world();
-    let (summary, events) = run(&world, &format!("{PAIRS}export pairs as webdataset \"out/{{part}}.tar\"\n"));
+    let (summary, events) = run(
+        &world,
+        &format!("{PAIRS}export pairs as webdataset \"out/{{part}}.tar\"\n"),
+    );
     assert_eq!(summary.outcome, Outcome::Failed);
     let error = events.iter().find_map(|event| match event {
         Event::ExportFailed { error, .. } => Some((error.what.as_str(), error.help.as_str())),
@@ -151,15 +196,28 @@ fn a_file_that_changes_before_the_export_is_named() {
         }
     }
     let mut change = Change(&world, Vec::new());
-    world.engine().run(&world.workflow(&text), &RunOptions::default(), &mut [&mut change]).unwrap();
+    world
+        .engine()
+        .run(
+            &world.workflow(&text),
+            &RunOptions::default(),
+            &mut [&mut change],
+        )
+        .unwrap();
     let failed = change.1.iter().find_map(|event| match event {
         Event::ExportFailed { error, .. } => Some(error.clone()),
         _ => None,
     });
     let failed = failed.unwrap();
-    let named = format!("{} changed during the run: the image ", world.path("web.tar").display());
+    let named = format!(
+        "{} changed during the run: the image ",
+        world.path("web.tar").display()
+    );
     assert!(failed.what.starts_with(&named), "{}", failed.what);
-    assert_eq!(failed.help, "run again when nothing writes to it any more: the file is then read anew");
+    assert_eq!(
+        failed.help,
+        "run again when nothing writes to it any more: the file is then read anew"
+    );
     world.write("web.tar", tar);
     assert_eq!(run(&world, &text).0.outcome, Outcome::Done);
 }

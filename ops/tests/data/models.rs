@@ -13,16 +13,29 @@ fn every_shape_makes_a_net() {
         "vit.custom(image = 64, patch = 8, width = 192, depth = 6, heads = 3)",
         "resnet50(image = 224)",
     ];
-    let text = ["bert.tiny()", "bert.base()", "bert.custom(width = 192, depth = 4, heads = 3)"];
-    let mut workflow = "web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web, size = 50)\n".to_owned();
+    let text = [
+        "bert.tiny()",
+        "bert.base()",
+        "bert.custom(width = 192, depth = 4, heads = 3)",
+    ];
+    let mut workflow =
+        "web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web, size = 50)\n".to_owned();
     for (at, vision) in vision.iter().enumerate() {
         for (number, text) in text.iter().enumerate() {
-            workflow += &format!("net_{at}_{number} = med(vision = {vision}, text = {text}, vocab)\n");
+            workflow +=
+                &format!("net_{at}_{number} = med(vision = {vision}, text = {text}, vocab)\n");
         }
     }
     let summary = world.done(&workflow);
-    let nets = summary.stages.iter().filter(|end| end.ty == "Net").filter_map(|end| end.output);
-    assert_eq!(nets.collect::<std::collections::BTreeSet<_>>().len(), vision.len() * text.len());
+    let nets = summary
+        .stages
+        .iter()
+        .filter(|end| end.ty == "Net")
+        .filter_map(|end| end.output);
+    assert_eq!(
+        nets.collect::<std::collections::BTreeSet<_>>().len(),
+        vision.len() * text.len()
+    );
 }
 
 #[test]

@@ -16,7 +16,9 @@ fn a_split_is_what_was_asked_for() {
     let right = |stage: &str| {
         let samples = world.samples(&summary, stage);
         let matching = |(_, sample): &&(_, blip_data::Sample)| {
-            Scene::of_truth(sample.truth.as_ref().unwrap()).unwrap().matches(&sample.texts[0].text)
+            Scene::of_truth(sample.truth.as_ref().unwrap())
+                .unwrap()
+                .matches(&sample.texts[0].text)
         };
         (samples.len(), samples.iter().filter(matching).count())
     };
@@ -25,18 +27,24 @@ fn a_split_is_what_was_asked_for() {
     assert!((150..210).contains(&matching), "{matching} of 300 match");
     assert_eq!(right("human"), (50, 50));
     let source = |stage: &str| world.samples(&summary, stage)[0].1.texts[0].source;
-    assert_eq!((source("web"), source("human")), (TextSource::Web, TextSource::Human));
+    assert_eq!(
+        (source("web"), source("human")),
+        (TextSource::Web, TextSource::Human)
+    );
 }
 
 #[test]
 fn the_size_of_shards_leaves_no_trace() {
     let world = World::new();
-    let one = world.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 40, seed = 7)\n");
+    let one =
+        world.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 40, seed = 7)\n");
     let other = World::new();
-    let many = other.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 7, seed = 7)\n");
+    let many =
+        other.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 7, seed = 7)\n");
     assert_eq!(one.results["web"].output, many.results["web"].output);
     assert_ne!(one.results["web"].sides, many.results["web"].sides);
-    let again = world.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 7, seed = 7)\n");
+    let again =
+        world.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 7, seed = 7)\n");
     assert_eq!(end(&again, "web").status, Status::Reused);
 }
 
@@ -51,7 +59,10 @@ fn wrong_arguments_say_so() {
         )
     );
     assert_eq!(
-        world.failure("web = read.scenes(\"a\", count = 4, mismatched = 0.75, junk = 0.5, seed = 7)\n", "web"),
+        world.failure(
+            "web = read.scenes(\"a\", count = 4, mismatched = 0.75, junk = 0.5, seed = 7)\n",
+            "web"
+        ),
         (
             "mismatched = 0.75 and junk = 0.5 are more than all texts".to_owned(),
             "shares of the texts: together they are at most 1".to_owned()

@@ -18,11 +18,22 @@ fn parts_share_no_image_and_new_images_move_no_other() {
     };
     let images = |count: u32, stage: &str| -> BTreeSet<Digest> {
         let summary = world.done(&text(count));
-        world.samples(&summary, stage).into_iter().map(|(image, _)| image).collect()
+        world
+            .samples(&summary, stage)
+            .into_iter()
+            .map(|(image, _)| image)
+            .collect()
     };
     let (train, held) = (images(400, "train"), images(400, "held"));
-    assert_eq!((train.len() + held.len(), train.intersection(&held).count()), (400, 0));
-    assert!((50..110).contains(&held.len()), "{} of 400 were held out", held.len());
+    assert_eq!(
+        (train.len() + held.len(), train.intersection(&held).count()),
+        (400, 0)
+    );
+    assert!(
+        (50..110).contains(&held.len()),
+        "{} of 400 were held out",
+        held.len()
+    );
     assert_ne!(images(400, "other"), held);
     assert!(images(500, "held").is_superset(&held));
 }

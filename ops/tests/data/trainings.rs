@@ -27,18 +27,35 @@ fn one_pair_is_enough_to_go_through_all_stages() {
     let summary = World::new().done(&workflow(1, VIT, "epochs = 2, batch = 4, queue = 3"));
     let metrics = &end(&summary, "base").metrics;
     let names: Vec<&str> = metrics.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["steps", "pairs", "itc", "lm", "loss"], "without an unmatching pair there is no ITM");
+    assert_eq!(
+        names,
+        ["steps", "pairs", "itc", "lm", "loss"],
+        "without an unmatching pair there is no ITM"
+    );
 }
 
 #[test]
 fn a_resnet_encodes_images_too() {
-    World::new().done(&workflow(6, "resnet50(image = 32)", "epochs = 1, batch = 3, queue = 0"));
+    World::new().done(&workflow(
+        6,
+        "resnet50(image = 32)",
+        "epochs = 1, batch = 3, queue = 0",
+    ));
 }
 
 #[test]
 fn bfloat16_trains() {
-    let summary = World::new().done(&workflow(6, VIT, "epochs = 1, batch = 3, queue = 4, precision = \"bf16\""));
-    let lm = end(&summary, "base").metrics.iter().find(|(name, _)| name == "lm").unwrap().1;
+    let summary = World::new().done(&workflow(
+        6,
+        VIT,
+        "epochs = 1, batch = 3, queue = 4, precision = \"bf16\"",
+    ));
+    let lm = end(&summary, "base")
+        .metrics
+        .iter()
+        .find(|(name, _)| name == "lm")
+        .unwrap()
+        .1;
     assert!((3.0..6.0).contains(&lm), "near ln of the vocabulary: {lm}");
 }
 
@@ -46,10 +63,17 @@ fn bfloat16_trains() {
 fn a_divergence_names_step_and_losses() {
     let world = World::new();
     let (what, help) = world.failure(
-        &workflow(8, VIT, "epochs = 200, batch = 4, queue = 4, lr = 9.9, decay = 1.0, weight_decay = 1.0"),
+        &workflow(
+            8,
+            VIT,
+            "epochs = 200, batch = 4, queue = 4, lr = 9.9, decay = 1.0, weight_decay = 1.0",
+        ),
         "base",
     );
-    assert!(what.starts_with("the training diverged at step ") && what.contains(" of 400: "), "{what}");
+    assert!(
+        what.starts_with("the training diverged at step ") && what.contains(" of 400: "),
+        "{what}"
+    );
     assert!(what.contains("itc ") && what.contains("lm "), "{what}");
     assert_eq!(help, "lower `lr`, or raise `warmup` or `batch`");
 }
@@ -57,10 +81,16 @@ fn a_divergence_names_step_and_losses() {
 #[test]
 fn sizes_that_do_not_fit_say_so() {
     let world = World::new();
-    let failure = |vision: &str, arguments: &str, stage: &str| world.failure(&workflow(4, vision, arguments), stage);
+    let failure = |vision: &str, arguments: &str, stage: &str| {
+        world.failure(&workflow(4, vision, arguments), stage)
+    };
     let pair = |what: &str, help: &str| (what.to_owned(), help.to_owned());
     assert_eq!(
-        failure("vit.custom(image = 20, patch = 8, width = 16, depth = 1, heads = 2)", "epochs = 1", "net"),
+        failure(
+            "vit.custom(image = 20, patch = 8, width = 16, depth = 1, heads = 2)",
+            "epochs = 1",
+            "net"
+        ),
         pair(
             "an image of 20 pixels cannot be cut into patches of 8",
             "choose sizes that fit together in `vision` and `text`"
@@ -68,14 +98,21 @@ fn sizes_that_do_not_fit_say_so() {
     );
     assert_eq!(
         failure(VIT, "epochs = 1, batch = 2, accumulate = 3", "base"),
-        pair("a batch of 2 cannot be accumulated from 3 parts", "make `accumulate` smaller or `batch` larger")
+        pair(
+            "a batch of 2 cannot be accumulated from 3 parts",
+            "make `accumulate` smaller or `batch` larger"
+        )
     );
     assert_eq!(
         failure(VIT, "epochs = 1, objectives = []", "base"),
-        pair("`objectives` is empty: nothing would be learnt", "name some of \"itc\", \"itm\", \"lm\"")
+        pair(
+            "`objectives` is empty: nothing would be learnt",
+            "name some of \"itc\", \"itm\", \"lm\""
+        )
     );
     let writing = |caption: &str| {
-        let text = workflow(4, VIT, "epochs = 1, batch = 4, queue = 4").replace("decode = beam()", caption);
+        let text = workflow(4, VIT, "epochs = 1, batch = 4, queue = 4")
+            .replace("decode = beam()", caption);
         world.failure(&text, "texts")
     };
     assert_eq!(
@@ -87,11 +124,17 @@ fn sizes_that_do_not_fit_say_so() {
     );
     assert_eq!(
         writing("decode = beam(max_length = 50)"),
-        pair("`max_length` is 50, and the captioner reads texts of at most 32 tokens", "lower `max_length`")
+        pair(
+            "`max_length` is 50, and the captioner reads texts of at most 32 tokens",
+            "lower `max_length`"
+        )
     );
     assert_eq!(
         writing("decode = beam(min_length = 30, max_length = 20)"),
-        pair("`min_length` is 30, which is more than `max_length`, 20", "lower `min_length` or raise `max_length`")
+        pair(
+            "`min_length` is 30, which is more than `max_length`, 20",
+            "lower `min_length` or raise `max_length`"
+        )
     );
 }
 
@@ -101,16 +144,25 @@ fn texts_without_a_known_word_are_put_aside() {
     let mut samples = scenes("web", 4);
     samples[2].text = "日本".to_owned();
     world.shard_of("web.tar", &samples);
-    let vocabulary = workflow(4, VIT, "epochs = 1, batch = 2, queue = 4").replace("net, pairs,", "net, web,");
+    let vocabulary =
+        workflow(4, VIT, "epochs = 1, batch = 2, queue = 4").replace("net, pairs,", "net, web,");
     let summary = world.done(&format!("web = read.webdataset(\"web.tar\")\n{vocabulary}"));
     assert_eq!(
         world.quarantined(&summary, "base"),
-        list([(samples[2].key.as_str(), "its text has no word of the vocabulary")])
+        list([(
+            samples[2].key.as_str(),
+            "its text has no word of the vocabulary"
+        )])
     );
     let only = vocabulary.replace("net, web,", "net, none,");
-    samples.iter_mut().for_each(|sample| sample.text = "日本".to_owned());
+    samples
+        .iter_mut()
+        .for_each(|sample| sample.text = "日本".to_owned());
     world.shard_of("none.tar", &samples);
-    let failure = world.failure(&format!("none = read.webdataset(\"none.tar\")\n{only}"), "base");
+    let failure = world.failure(
+        &format!("none = read.webdataset(\"none.tar\")\n{only}"),
+        "base",
+    );
     assert_eq!(
         failure,
         (

@@ -6,25 +6,32 @@ use crate::world::{World, end, scenes};
 fn a_vocabulary_is_learned_and_read_again() {
     let world = World::new();
     world.shard_of("web.tar", &scenes("web", 40));
-    let summary = world.done("web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web, size = 200)\n");
+    let summary = world
+        .done("web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web, size = 200)\n");
     let vocab = world.text(&summary, "vocab");
     assert!(vocab.starts_with("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"));
     assert!(vocab.contains("\nring\n") && vocab.ends_with("[DEC]\n[ENC]\n"));
     world.write("vocab.txt", &vocab);
     let read = world.done("vocab = read.wordpiece(\"vocab.txt\")\n");
-    assert_eq!(read.results["vocab"].output, summary.results["vocab"].output);
+    assert_eq!(
+        read.results["vocab"].output,
+        summary.results["vocab"].output
+    );
 }
 
 #[test]
 fn a_small_vocabulary_keeps_all_characters() {
     let world = World::new();
     world.shard_of("web.tar", &scenes("web", 40));
-    let summary = world.done("web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web, size = 16)\n");
+    let summary =
+        world.done("web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web, size = 16)\n");
     let count = end(&summary, "vocab").count.unwrap();
     assert!(count > 16);
     assert_eq!(
         *end(&summary, "vocab").notes,
-        [format!("{count} tokens instead of 16: every character of the captions is kept")]
+        [format!(
+            "{count} tokens instead of 16: every character of the captions is kept"
+        )]
     );
 }
 
@@ -45,9 +52,18 @@ fn a_vocabulary_that_misses_tokens_names_them() {
 fn captions_without_a_word_teach_nothing() {
     let world = World::new();
     let sample = scenes("web", 1).remove(0);
-    world.shard("web.tar", &[("a", "jpg", sample.jpeg.as_slice()), ("a", "txt", b"...!!!")]);
+    world.shard(
+        "web.tar",
+        &[
+            ("a", "jpg", sample.jpeg.as_slice()),
+            ("a", "txt", b"...!!!"),
+        ],
+    );
     assert_eq!(
-        world.failure("web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web)\n", "vocab"),
+        world.failure(
+            "web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web)\n",
+            "vocab"
+        ),
         (
             "the 1 captions have no word to learn from".to_owned(),
             "give it pairs with captions, or read a vocabulary with `read.wordpiece`".to_owned()

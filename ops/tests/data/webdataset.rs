@@ -24,7 +24,10 @@ fn samples_are_read_whatever_their_shards() {
     let turned: Vec<_> = samples.iter().rev().cloned().collect();
     other.shard_of("x.tar", &turned[..23]);
     other.shard_of("y.tar", &turned[23..]);
-    assert_eq!(other.done(READ).results["web"].output, summary.results["web"].output);
+    assert_eq!(
+        other.done(READ).results["web"].output,
+        summary.results["web"].output
+    );
 }
 
 #[test]
@@ -47,7 +50,14 @@ fn one_changed_shard_is_read_alone() {
 fn units(world: &World) -> usize {
     let folders = std::fs::read_dir(world.config.cache.join("units")).unwrap();
     let groups = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
-    groups.map(|group| Chunk::decode(&std::fs::read(group.unwrap().path()).unwrap()).unwrap().items.len()).sum()
+    groups
+        .map(|group| {
+            Chunk::decode(&std::fs::read(group.unwrap().path()).unwrap())
+                .unwrap()
+                .items
+                .len()
+        })
+        .sum()
 }
 
 #[test]
@@ -117,11 +127,20 @@ fn bad_samples_are_put_aside_with_their_reasons() {
                 "a.tar: corrupt",
                 "its image is corrupt: Error decoding huffman values: Invalid DHT index 14, expected between 0 and 3"
             ),
-            ("a.tar: cut", "its image is truncated: the file ends before the picture does"),
+            (
+                "a.tar: cut",
+                "its image is truncated: the file ends before the picture does"
+            ),
             ("a.tar: empty", "its caption is empty"),
-            ("a.tar: huge", "its image is too large: 20000 x 20000 pixels; at most 16384 a side and 67108864 in all"),
+            (
+                "a.tar: huge",
+                "its image is too large: 20000 x 20000 pixels; at most 16384 a side and 67108864 in all"
+            ),
             ("a.tar: latin", "its .txt is not UTF-8"),
-            ("a.tar: text", "its image is unsupported: neither JPEG, PNG, WebP, GIF, BMP nor TIFF"),
+            (
+                "a.tar: text",
+                "its image is unsupported: neither JPEG, PNG, WebP, GIF, BMP nor TIFF"
+            ),
             ("a.tar: void", "its image is empty: the image has no bytes"),
         ])
     );
@@ -132,14 +151,23 @@ fn bad_samples_are_put_aside_with_their_reasons() {
 /// The tables of a picture overwritten.
 fn corrupt_jpeg(jpeg: &[u8]) -> Vec<u8> {
     let mut bytes = jpeg.to_vec();
-    let table = bytes.windows(2).position(|pair| pair == [0xff, 0xc4]).unwrap();
+    let table = bytes
+        .windows(2)
+        .position(|pair| pair == [0xff, 0xc4])
+        .unwrap();
     bytes[table + 4..table + 24].fill(0xee);
     bytes
 }
 
 /// The header of a 20,000 x 20,000 picture, and little behind it.
 pub(crate) fn huge_png() -> Vec<u8> {
-    let header = [b"IHDR".as_slice(), &20_000_u32.to_be_bytes(), &20_000_u32.to_be_bytes(), &[8, 0, 0, 0, 0]].concat();
+    let header = [
+        b"IHDR".as_slice(),
+        &20_000_u32.to_be_bytes(),
+        &20_000_u32.to_be_bytes(),
+        &[8, 0, 0, 0, 0],
+    ]
+    .concat();
     let data = [b"IDAT".as_slice(), &[0x78, 0x9c, 0x63, 0, 0, 0, 1, 0, 1]].concat();
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
     for chunk in [header, data, b"IEND".to_vec()] {
@@ -151,8 +179,16 @@ pub(crate) fn huge_png() -> Vec<u8> {
 }
 
 fn crc(bytes: &[u8]) -> u32 {
-    let step = |crc: u32, _| if crc & 1 == 1 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 };
-    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+    let step = |crc: u32, _| {
+        if crc & 1 == 1 {
+            0xedb8_8320 ^ (crc >> 1)
+        } else {
+            crc >> 1
+        }
+    };
+    !bytes
+        .iter()
+        .fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }
 
 #[test]
@@ -201,6 +237,9 @@ fn a_damaged_shard_keeps_what_came_before() {
     assert_eq!(end(&summary, "web").count, Some(4));
     assert_eq!(
         world.quarantined(&summary, "web"),
-        [("b.tar".to_owned(), format!("the shard is damaged or ends early: nothing after byte {good} is used"))]
+        [(
+            "b.tar".to_owned(),
+            format!("the shard is damaged or ends early: nothing after byte {good} is used")
+        )]
     );
 }

@@ -8,7 +8,8 @@ use blip_data::shard::ShardWriter;
 use blip_data::{Sample, Text};
 use blip_engine::dataset::{Chunk, Manifest};
 use blip_engine::{
-    Config, Digest, Engine, IndexKind, NumericEnv, Outcome, Resources, RunOptions, StageEnd, Status, Summary, Workflow,
+    Config, Digest, Engine, IndexKind, NumericEnv, Outcome, Resources, RunOptions, StageEnd,
+    Status, Summary, Workflow,
 };
 use blip_grammar::Source;
 
@@ -25,7 +26,11 @@ impl World {
             cache: folder.path().join("cache"),
             base: folder.path().to_path_buf(),
             index: IndexKind::Memory,
-            resources: Resources { cpu: 2, gpu: 0, memory: 1 << 30 },
+            resources: Resources {
+                cpu: 2,
+                gpu: 0,
+                memory: 1 << 30,
+            },
             env: NumericEnv { fields: Vec::new() },
         };
         Self { folder, config }
@@ -79,7 +84,9 @@ impl World {
     }
 
     pub(crate) fn run_with(&self, text: &str, options: &RunOptions) -> Summary {
-        self.engine().run(&self.workflow(text), options, &mut []).unwrap()
+        self.engine()
+            .run(&self.workflow(text), options, &mut [])
+            .unwrap()
     }
 
     /// Runs a workflow that has to succeed.
@@ -103,24 +110,39 @@ impl World {
     pub(crate) fn samples(&self, summary: &Summary, stage: &str) -> Vec<(Digest, Sample)> {
         let object = |digest: &Digest| self.engine().reader().object(digest).unwrap();
         let manifest = Manifest::decode(&object(&summary.results[stage].output)).unwrap();
-        let chunks = manifest.chunks.iter().map(|(digest, _)| Chunk::decode(&object(digest)).unwrap());
+        let chunks = manifest
+            .chunks
+            .iter()
+            .map(|(digest, _)| Chunk::decode(&object(digest)).unwrap());
         let items = chunks.flat_map(|chunk| chunk.items);
-        items.map(|item| (item.id, Sample::decode(&item.payload).unwrap())).collect()
+        items
+            .map(|item| (item.id, Sample::decode(&item.payload).unwrap()))
+            .collect()
     }
 
     /// All texts of a stage's dataset, sorted.
     pub(crate) fn texts(&self, summary: &Summary, stage: &str) -> Vec<String> {
         let samples = self.samples(summary, stage).into_iter();
-        let mut texts: Vec<String> =
-            samples.flat_map(|(_, sample)| sample.texts).map(|Text { text, .. }| text).collect();
+        let mut texts: Vec<String> = samples
+            .flat_map(|(_, sample)| sample.texts)
+            .map(|Text { text, .. }| text)
+            .collect();
         texts.sort();
         texts
     }
 
     /// What a stage put aside, and why.
     pub(crate) fn quarantined(&self, summary: &Summary, stage: &str) -> Vec<(String, String)> {
-        let record = self.engine().reader().record(&summary.results[stage].key).unwrap();
-        record.quarantined.into_iter().map(|quarantined| (quarantined.item, quarantined.reason)).collect()
+        let record = self
+            .engine()
+            .reader()
+            .record(&summary.results[stage].key)
+            .unwrap();
+        record
+            .quarantined
+            .into_iter()
+            .map(|quarantined| (quarantined.item, quarantined.reason))
+            .collect()
     }
 
     /// A stage's result as text.
@@ -131,16 +153,28 @@ impl World {
 
 /// How a stage ended.
 pub(crate) fn end<'a>(summary: &'a Summary, stage: &str) -> &'a StageEnd {
-    summary.stages.iter().find(|end| *end.stage == *stage).unwrap_or_else(|| panic!("{stage} did not end"))
+    summary
+        .stages
+        .iter()
+        .find(|end| *end.stage == *stage)
+        .unwrap_or_else(|| panic!("{stage} did not end"))
 }
 
 /// A list of what was put aside, as a test writes it down.
 pub(crate) fn list<const N: usize>(list: [(&str, &str); N]) -> Vec<(String, String)> {
-    list.into_iter().map(|(item, reason)| (item.to_owned(), reason.to_owned())).collect()
+    list.into_iter()
+        .map(|(item, reason)| (item.to_owned(), reason.to_owned()))
+        .collect()
 }
 
 /// Generated samples, all with a right text.
 pub(crate) fn scenes(split: &str, count: u64) -> Vec<Generated> {
-    let texts = Texts { web: true, mismatched: 0.0, junk: 0.0 };
-    (0..count).map(|number| generate(7, split, number, 16, texts)).collect()
+    let texts = Texts {
+        web: true,
+        mismatched: 0.0,
+        junk: 0.0,
+    };
+    (0..count)
+        .map(|number| generate(7, split, number, 16, texts))
+        .collect()
 }

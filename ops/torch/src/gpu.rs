@@ -9,7 +9,8 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 /// (`CUDA_VISIBLE_DEVICES` hides some).
 pub fn gpu() -> Option<&'static str> {
     static NAME: OnceLock<Option<String>> = OnceLock::new();
-    NAME.get_or_init(|| crate::has_cuda().then(first).flatten()).as_deref()
+    NAME.get_or_init(|| crate::has_cuda().then(first).flatten())
+        .as_deref()
 }
 
 /// The driver's interface: `cuda.h`. Every function returns 0 when it did what it was asked.
@@ -18,11 +19,19 @@ fn first() -> Option<String> {
     // SAFETY: the driver's library may be opened on any thread, and these are its functions as `cuda.h` declares them.
     unsafe {
         let driver = Library::open(Some("libcuda.so.1"), RTLD_NOW | RTLD_LOCAL).ok()?;
-        let init = driver.get::<unsafe extern "C" fn(c_uint) -> c_int>(b"cuInit\0").ok()?;
-        let device = driver.get::<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(b"cuDeviceGet\0").ok()?;
-        let name = driver.get::<unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int>(b"cuDeviceGetName\0").ok()?;
+        let init = driver
+            .get::<unsafe extern "C" fn(c_uint) -> c_int>(b"cuInit\0")
+            .ok()?;
+        let device = driver
+            .get::<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(b"cuDeviceGet\0")
+            .ok()?;
+        let name = driver
+            .get::<unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int>(b"cuDeviceGetName\0")
+            .ok()?;
         let (mut first, mut text) = (0, [0 as c_char; NAME_LEN as usize]);
-        let found = init(0) == 0 && device(&raw mut first, 0) == 0 && name(text.as_mut_ptr(), NAME_LEN, first) == 0;
+        let found = init(0) == 0
+            && device(&raw mut first, 0) == 0
+            && name(text.as_mut_ptr(), NAME_LEN, first) == 0;
         let found = found.then(|| CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned());
         std::mem::forget(driver); // it has threads of its own by now, and libtorch will want it
         found

@@ -5,7 +5,10 @@
 //! defined here: each jumps to its body in libtorch's C++ interface, which [`open`] has opened. The C++ code is torch-sys's
 //! own, built by `build.rs`, and travels inside the program.
 
-#![expect(unsafe_code, reason = "opening a library and calling into it is what this crate is for")]
+#![expect(
+    unsafe_code,
+    reason = "opening a library and calling into it is what this crate is for"
+)]
 
 use std::ffi::c_void;
 use std::os::fd::AsRawFd;
@@ -56,7 +59,8 @@ pub fn home() -> PathBuf {
 pub fn use_deterministic_algorithms() {
     // SAFETY: `settings.cpp` defines it so.
     unsafe {
-        let body: unsafe extern "C" fn() = std::mem::transmute(symbol("blip_use_deterministic_algorithms\0"));
+        let body: unsafe extern "C" fn() =
+            std::mem::transmute(symbol("blip_use_deterministic_algorithms\0"));
         body();
     }
 }
@@ -73,18 +77,31 @@ fn cuda(home: &Path) -> PathBuf {
 /// Libraries stay open for the life of the process: kernels and types are registered in them.
 fn libtch() -> Result<&'static Library, OpenError> {
     static OPENED: OnceLock<Result<Library, OpenError>> = OnceLock::new();
-    OPENED.get_or_init(|| open_all(&home())).as_ref().map_err(Clone::clone)
+    OPENED
+        .get_or_init(|| open_all(&home()))
+        .as_ref()
+        .map_err(Clone::clone)
 }
 
 fn open_all(home: &Path) -> Result<Library, OpenError> {
     let cpu = home.join("lib/libtorch_cpu.so");
     if !cpu.exists() {
-        return Err(error(format!("libtorch {VERSION} is needed and {} is missing", cpu.display())));
+        return Err(error(format!(
+            "libtorch {VERSION} is needed and {} is missing",
+            cpu.display()
+        )));
     }
     let found = std::fs::read_to_string(home.join("build-version")).unwrap_or_default();
     if !found.starts_with(VERSION) {
-        let found = if found.trim().is_empty() { "of unknown version" } else { found.trim() };
-        return Err(error(format!("libtorch {VERSION} is needed and {} is {found}", home.display())));
+        let found = if found.trim().is_empty() {
+            "of unknown version"
+        } else {
+            found.trim()
+        };
+        return Err(error(format!(
+            "libtorch {VERSION} is needed and {} is {found}",
+            home.display()
+        )));
     }
     std::mem::forget(library(&cpu, RTLD_NOW)?);
     // One build serves both: opening the CUDA half where there is one registers its kernels with the half that is open.
@@ -103,12 +120,19 @@ fn open_all(home: &Path) -> Result<Library, OpenError> {
 /// Opens torch-sys's C++ half from memory, so that the program is one file. It calls a few functions that only torch-sys's streams
 /// have, which nothing here uses: they are looked up when called, that is never.
 fn libtch_in_memory() -> Result<Library, OpenError> {
-    let failed = |what: std::io::Error| error(format!("libtorch's interface cannot be opened from memory: {what}"));
-    let file =
-        rustix::fs::memfd_create("libtch.so", rustix::fs::MemfdFlags::CLOEXEC).map_err(|what| failed(what.into()))?;
+    let failed = |what: std::io::Error| {
+        error(format!(
+            "libtorch's interface cannot be opened from memory: {what}"
+        ))
+    };
+    let file = rustix::fs::memfd_create("libtch.so", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|what| failed(what.into()))?;
     let mut file = std::fs::File::from(file);
     std::io::Write::write_all(&mut file, LIBTCH).map_err(failed)?;
-    library(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), RTLD_LAZY)
+    library(
+        Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())),
+        RTLD_LAZY,
+    )
 }
 
 fn library(path: &Path, flags: i32) -> Result<Library, OpenError> {
@@ -129,7 +153,9 @@ fn reason(error: &libloading::Error) -> String {
 }
 
 fn error(what: String) -> OpenError {
-    let help = format!("run `make libtorch` in the checkout, or set LIBTORCH to the folder of a libtorch {VERSION}");
+    let help = format!(
+        "run `make libtorch` in the checkout, or set LIBTORCH to the folder of a libtorch {VERSION}"
+    );
     OpenError { what, help }
 }
 

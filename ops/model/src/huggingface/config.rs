@@ -46,13 +46,28 @@ impl Config {
     /// # Errors
     /// A sentence that names the field at fault.
     pub fn read(text: &str) -> Result<Self, String> {
-        let json: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
-        let root = Fields { name: "", map: json.as_object().ok_or("it is no JSON object")? };
-        let kind = root.map.get("model_type").and_then(Value::as_str).unwrap_or("none");
+        let json: Value =
+            serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
+        let root = Fields {
+            name: "",
+            map: json.as_object().ok_or("it is no JSON object")?,
+        };
+        let kind = root
+            .map
+            .get("model_type")
+            .and_then(Value::as_str)
+            .unwrap_or("none");
         if kind != "blip" {
-            return Err(format!("it is the config of a model of type `{kind}`, and only `blip` is read here"));
+            return Err(format!(
+                "it is the config of a model of type `{kind}`, and only `blip` is read here"
+            ));
         }
-        let class = match root.map.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str) {
+        let class = match root
+            .map
+            .get("architectures")
+            .and_then(|list| list.get(0))
+            .and_then(Value::as_str)
+        {
             None => None,
             Some(name) => Some(Class::named(name).ok_or_else(|| {
                 let known = Class::ALL.map(Class::name).join(", ");
@@ -98,8 +113,16 @@ impl Config {
                 sep: text.id("sep_token_id", 102)?,
                 pad: text.id("pad_token_id", 0)?,
             },
-            prompt: ours.map.get("prompt").and_then(Value::as_str).map(ToOwned::to_owned),
-            temp: if ours.map.contains_key("temp") { Some(ours.number("temp", 0.0)?) } else { None },
+            prompt: ours
+                .map
+                .get("prompt")
+                .and_then(Value::as_str)
+                .map(ToOwned::to_owned),
+            temp: if ours.map.contains_key("temp") {
+                Some(ours.number("temp", 0.0)?)
+            } else {
+                None
+            },
         };
         for fields in [&text, &vision] {
             fields.has_gelu()?;
@@ -116,7 +139,15 @@ impl Config {
     /// As `config.json`, with every field that matters: those whose defaults in transformers are not BLIP's above all.
     /// `None` for an image encoder that transformers' BLIP does not have.
     pub fn write(&self) -> Option<String> {
-        let MedConfig { vision: VisionConfig::Vit(vision), text, vocab, embed } = &self.med else { return None };
+        let MedConfig {
+            vision: VisionConfig::Vit(vision),
+            text,
+            vocab,
+            embed,
+        } = &self.med
+        else {
+            return None;
+        };
         let mut ours = json!({ "drop_path": vision.drop_path });
         if let Some(prompt) = &self.prompt {
             ours["prompt"] = json!(prompt);
@@ -197,14 +228,26 @@ impl<'j> Fields<'j> {
     }
 
     fn path(&self, field: &str) -> String {
-        if self.name.is_empty() { field.to_owned() } else { format!("{}.{field}", self.name) }
+        if self.name.is_empty() {
+            field.to_owned()
+        } else {
+            format!("{}.{field}", self.name)
+        }
     }
 
     fn whole(&self, field: &str, default: i64, (least, most): (i64, i64)) -> Result<i64, String> {
-        let Some(value) = self.map.get(field) else { return Ok(default) };
-        value.as_i64().filter(|number| (least..=most).contains(number)).ok_or_else(|| {
-            format!("`{}` is {value}, and a whole number from {least} to {most} is due", self.path(field))
-        })
+        let Some(value) = self.map.get(field) else {
+            return Ok(default);
+        };
+        value
+            .as_i64()
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| {
+                format!(
+                    "`{}` is {value}, and a whole number from {least} to {most} is due",
+                    self.path(field)
+                )
+            })
     }
 
     fn size(&self, field: &str, default: i64) -> Result<i64, String> {
@@ -220,19 +263,28 @@ impl<'j> Fields<'j> {
     }
 
     fn number(&self, field: &str, default: f64) -> Result<f64, String> {
-        let Some(value) = self.map.get(field) else { return Ok(default) };
+        let Some(value) = self.map.get(field) else {
+            return Ok(default);
+        };
         value
             .as_f64()
             .filter(|number| (0.0..1.0).contains(number))
-            .ok_or_else(|| format!("`{}` is {value}, and a number from 0 to below 1 is due", self.path(field)))
+            .ok_or_else(|| {
+                format!(
+                    "`{}` is {value}, and a number from 0 to below 1 is due",
+                    self.path(field)
+                )
+            })
     }
 
     fn has_gelu(&self) -> Result<(), String> {
         match self.map.get("hidden_act").map(|act| act.as_str()) {
             None | Some(Some("gelu")) => Ok(()),
-            Some(_) => {
-                Err(format!("`{}` is {}, and BLIP has \"gelu\"", self.path("hidden_act"), self.map["hidden_act"]))
-            }
+            Some(_) => Err(format!(
+                "`{}` is {}, and BLIP has \"gelu\"",
+                self.path("hidden_act"),
+                self.map["hidden_act"]
+            )),
         }
     }
 }
@@ -250,7 +302,11 @@ mod tests {
                 vocab: 30_524,
                 embed: 256,
             },
-            tokens: TokenIds { dec: 30_522, sep: 102, pad: 0 },
+            tokens: TokenIds {
+                dec: 30_522,
+                sep: 102,
+                pad: 0,
+            },
             prompt: Some("a picture of ".to_owned()),
             temp: None,
         }
@@ -264,15 +320,36 @@ mod tests {
             vision: VisionConfig::ResNet(crate::config::ResNetConfig::resnet50(224)),
             ..config.med.clone()
         };
-        assert_eq!(Config { med: resnet, ..config }.write(), None);
+        assert_eq!(
+            Config {
+                med: resnet,
+                ..config
+            }
+            .write(),
+            None
+        );
     }
 
     #[test]
     fn what_is_left_out_is_what_transformers_takes_it_for() {
-        let read = Config::read(r#"{"model_type": "blip", "text_config": {"num_attention_heads": 12}}"#).unwrap();
-        let VisionConfig::Vit(vision) = &read.med.vision else { panic!("a ViT") };
-        assert_eq!((vision.eps, vision.image, read.med.vocab, read.class), (1e-5, 384, 30_524, None));
-        assert_eq!(read.tokens, TokenIds { dec: 30_522, sep: 102, pad: 0 });
+        let read =
+            Config::read(r#"{"model_type": "blip", "text_config": {"num_attention_heads": 12}}"#)
+                .unwrap();
+        let VisionConfig::Vit(vision) = &read.med.vision else {
+            panic!("a ViT")
+        };
+        assert_eq!(
+            (vision.eps, vision.image, read.med.vocab, read.class),
+            (1e-5, 384, 30_524, None)
+        );
+        assert_eq!(
+            read.tokens,
+            TokenIds {
+                dec: 30_522,
+                sep: 102,
+                pad: 0
+            }
+        );
     }
 
     #[test]
@@ -307,13 +384,23 @@ mod tests {
             fault("/text_config/is_decoder", json!(false)),
             "`text_config.is_decoder` is false: such a model has no cross-attention and sees no image"
         );
-        assert_eq!(fault("/text_config", json!(3)), "`text_config` is 3, and an object is due");
+        assert_eq!(
+            fault("/text_config", json!(3)),
+            "`text_config` is 3, and an object is due"
+        );
         assert_eq!(
             fault("/vision_config/num_attention_heads", json!(7)),
             "the image encoder's width 1024 cannot be shared by 7 heads"
         );
-        assert_eq!(Config::read("{").unwrap_err(), "it is no JSON: EOF while parsing an object at line 1 column 1");
-        let heads = Config::read(r#"{"model_type": "blip", "text_config": {"hidden_size": 768}}"#).unwrap_err();
-        assert!(heads.starts_with("it lacks `text_config.num_attention_heads`"), "{heads}");
+        assert_eq!(
+            Config::read("{").unwrap_err(),
+            "it is no JSON: EOF while parsing an object at line 1 column 1"
+        );
+        let heads = Config::read(r#"{"model_type": "blip", "text_config": {"hidden_size": 768}}"#)
+            .unwrap_err();
+        assert!(
+            heads.starts_with("it lacks `text_config.num_attention_heads`"),
+            "{heads}"
+        );
     }
 }

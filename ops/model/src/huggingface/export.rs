@@ -52,7 +52,9 @@ pub struct Ancestor {
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// transformers' BLIP has a vision transformer only.
-    #[error("transformers' BLIP has no ResNet as its image encoder, so this model cannot be written for it")]
+    #[error(
+        "transformers' BLIP has no ResNet as its image encoder, so this model cannot be written for it"
+    )]
     ResNet,
     /// The operating system said no.
     #[error("could not write {path}: {source}")]
@@ -78,27 +80,58 @@ pub fn write(folder: &Path, med: &Med, export: &Export<'_>) -> Result<(), Export
         Role::Filter => write_class(folder, Class::ImageTextRetrieval, med, export),
         Role::Pretrained => {
             let half = |role| {
-                let all = med.weights.iter().map(|(name, tensor)| (name.to_owned(), tensor.detach())).collect();
+                let all = med
+                    .weights
+                    .iter()
+                    .map(|(name, tensor)| (name.to_owned(), tensor.detach()))
+                    .collect();
                 let tensors = finetuning_tensors(&all, &med.config, role);
                 Med::load(&med.config, role, &tensors, med.device())
                     .expect("a pretrained model has all that both halves need")
             };
-            write_class(folder, Class::ConditionalGeneration, &half(Role::Captioner), export)?;
+            write_class(
+                folder,
+                Class::ConditionalGeneration,
+                &half(Role::Captioner),
+                export,
+            )?;
             let inner = folder.join(RETRIEVAL);
             fs::create_dir_all(&inner).map_err(|source| io(&inner, source))?;
-            write_class(&inner, Class::ImageTextRetrieval, &half(Role::Filter), export)
+            write_class(
+                &inner,
+                Class::ImageTextRetrieval,
+                &half(Role::Filter),
+                export,
+            )
         }
     }
 }
 
 fn io(path: &Path, source: std::io::Error) -> ExportError {
-    ExportError::Io { path: path.display().to_string(), source }
+    ExportError::Io {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
-fn write_class(folder: &Path, class: Class, med: &Med, export: &Export<'_>) -> Result<(), ExportError> {
-    let VisionConfig::Vit(vision) = &med.config.vision else { return Err(ExportError::ResNet) };
-    let temp = med.weights.has("temp").then(|| f64::from(med.weights.get("temp").double_value(&[]) as f32));
-    let config = Config { class: Some(class), temp, ..export.config.clone() };
+fn write_class(
+    folder: &Path,
+    class: Class,
+    med: &Med,
+    export: &Export<'_>,
+) -> Result<(), ExportError> {
+    let VisionConfig::Vit(vision) = &med.config.vision else {
+        return Err(ExportError::ResNet);
+    };
+    let temp = med
+        .weights
+        .has("temp")
+        .then(|| f64::from(med.weights.get("temp").double_value(&[]) as f32));
+    let config = Config {
+        class: Some(class),
+        temp,
+        ..export.config.clone()
+    };
     let put = |name: &str, text: String| {
         let path = folder.join(name);
         fs::write(&path, text).map_err(|source| io(&path, source))
@@ -111,10 +144,19 @@ fn write_class(folder: &Path, class: Class, med: &Med, export: &Export<'_>) -> R
     let tensors = owned.iter().map(|(name, tensor)| (name.as_str(), tensor));
     store::write(&folder.join(SINGLE), tensors, Some(("format", "pt")))?;
     let tokenizer = tokenizer_vocab(export.vocab);
-    put("vocab.txt", tokenizer.lines().flat_map(|token| [token, "\n"]).collect())?;
-    put("tokenizer_config.json", pretty(&tokenizer_config(med.config.text.positions)))?;
+    put(
+        "vocab.txt",
+        tokenizer.lines().flat_map(|token| [token, "\n"]).collect(),
+    )?;
+    put(
+        "tokenizer_config.json",
+        pretty(&tokenizer_config(med.config.text.positions)),
+    )?;
     put("special_tokens_map.json", pretty(&special_tokens()))?;
-    put("preprocessor_config.json", pretty(&preprocessor(vision.image)))?;
+    put(
+        "preprocessor_config.json",
+        pretty(&preprocessor(vision.image)),
+    )?;
     if class == Class::ConditionalGeneration {
         let tokens = config.tokens;
         let generation = json!({ "bos_token_id": tokens.dec, "eos_token_id": tokens.sep, "pad_token_id": tokens.pad });
@@ -195,9 +237,23 @@ fn card(class: Class, config: &Config, export: &Export<'_>) -> String {
         card.push_str("Nothing is known of its making.\n");
     }
     for ancestor in &export.lineage {
-        let Ancestor { stage, op, args, key, digest, count, metrics } = ancestor;
-        let args: Vec<String> = args.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-        card.push_str(&format!("- `{stage}` = `{op}({})`\n  - key `{key}`, result `{digest}`", args.join(", ")));
+        let Ancestor {
+            stage,
+            op,
+            args,
+            key,
+            digest,
+            count,
+            metrics,
+        } = ancestor;
+        let args: Vec<String> = args
+            .iter()
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect();
+        card.push_str(&format!(
+            "- `{stage}` = `{op}({})`\n  - key `{key}`, result `{digest}`",
+            args.join(", ")
+        ));
         if let Some(count) = count {
             card.push_str(&format!(", {count} items"));
         }
@@ -217,8 +273,9 @@ fn usage(class: Class, config: &Config) -> String {
     );
     match class {
         Class::ConditionalGeneration => {
-            let text =
-                config.prompt.as_deref().map_or(String::new(), |prompt| format!(", text=\"{}\"", prompt.trim_end()));
+            let text = config.prompt.as_deref().map_or(String::new(), |prompt| {
+                format!(", text=\"{}\"", prompt.trim_end())
+            });
             format!(
                 "{load}inputs = processor(images=image{text}, return_tensors=\"pt\")\n\
                  ids = model.generate(**inputs, num_beams=3, max_length=20, min_length=5)\n\
@@ -246,14 +303,27 @@ mod tests {
 
     fn written(role: Role) -> (tempfile::TempDir, Med) {
         let med = MedConfig {
-            vision: VisionConfig::Vit(VitConfig { drop_path: 0.1, ..VitConfig::tiny(16) }),
+            vision: VisionConfig::Vit(VitConfig {
+                drop_path: 0.1,
+                ..VitConfig::tiny(16)
+            }),
             text: TextConfig::tiny(),
             vocab: 9,
             embed: 12,
         };
-        let tokens = TokenIds { dec: 7, sep: 3, pad: 0 };
+        let tokens = TokenIds {
+            dec: 7,
+            sep: 3,
+            pad: 0,
+        };
         let prompt = Some("a picture of ".to_owned());
-        let config = Config { class: None, med: med.clone(), tokens, prompt, temp: None };
+        let config = Config {
+            class: None,
+            med: med.clone(),
+            tokens,
+            prompt,
+            temp: None,
+        };
         let folder = tempfile::tempdir().unwrap();
         let _turn = crate::device::exclusive().unwrap();
         let med = Med::fresh(&med, role, 1, Device::Cpu);
@@ -271,19 +341,33 @@ mod tests {
             count: Some(7),
             metrics: vec![("loss".to_owned(), 1.5)],
         };
-        write(folder.path(), &med, &Export { config, vocab: VOCAB, lineage: vec![ancestor] }).unwrap();
+        write(
+            folder.path(),
+            &med,
+            &Export {
+                config,
+                vocab: VOCAB,
+                lineage: vec![ancestor],
+            },
+        )
+        .unwrap();
         (folder, med)
     }
 
     fn comes_back(folder: &Path, med: &Med, holds: Holds, role: Role) {
         let checkpoint = Checkpoint::read(folder).unwrap();
         assert_eq!(checkpoint.holds, holds);
-        assert_eq!((&checkpoint.config.med, checkpoint.config.tokens.dec), (&med.config, 7));
+        assert_eq!(
+            (&checkpoint.config.med, checkpoint.config.tokens.dec),
+            (&med.config, 7)
+        );
         assert!(checkpoint.serves(role));
         let _turn = crate::device::exclusive().unwrap();
         for (name, tensor) in checkpoint.tensors_of(role, &[]).unwrap() {
             let origin = Some(name.clone()).filter(|name| med.weights.has(name));
-            let origin = origin.or_else(|| crate::tensors::shared_with_encoder(&name)).unwrap();
+            let origin = origin
+                .or_else(|| crate::tensors::shared_with_encoder(&name))
+                .unwrap();
             assert_eq!(med.weights.get(&origin), tensor, "{name}");
         }
     }
@@ -291,27 +375,56 @@ mod tests {
     #[test]
     fn models_come_back_through_the_folder() {
         let (folder, med) = written(Role::Captioner);
-        comes_back(folder.path(), &med, Holds::Class(Class::ConditionalGeneration), Role::Captioner);
+        comes_back(
+            folder.path(),
+            &med,
+            Holds::Class(Class::ConditionalGeneration),
+            Role::Captioner,
+        );
         let (folder, med) = written(Role::Filter);
-        comes_back(folder.path(), &med, Holds::Class(Class::ImageTextRetrieval), Role::Filter);
+        comes_back(
+            folder.path(),
+            &med,
+            Holds::Class(Class::ImageTextRetrieval),
+            Role::Filter,
+        );
         let (folder, med) = written(Role::Pretrained);
-        comes_back(&folder.path().join(RETRIEVAL), &med, Holds::Class(Class::ImageTextRetrieval), Role::Filter);
+        comes_back(
+            &folder.path().join(RETRIEVAL),
+            &med,
+            Holds::Class(Class::ImageTextRetrieval),
+            Role::Filter,
+        );
         for role in [Role::Pretrained, Role::Captioner, Role::Filter] {
             comes_back(folder.path(), &med, Holds::Pretrained, role);
         }
         // A half that was trained on makes two models of one.
         let path = folder.path().join(SINGLE);
         let mut tensors = store::read(&path).unwrap().tensors;
-        let _ = tensors.get_mut("vision_model.post_layernorm.bias").unwrap().fill_(1.0);
-        store::write(&path, tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)), None).unwrap();
-        assert_eq!(Checkpoint::read(folder.path()).unwrap().holds, Holds::Class(Class::ConditionalGeneration));
+        let _ = tensors
+            .get_mut("vision_model.post_layernorm.bias")
+            .unwrap()
+            .fill_(1.0);
+        store::write(
+            &path,
+            tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)),
+            None,
+        )
+        .unwrap();
+        assert_eq!(
+            Checkpoint::read(folder.path()).unwrap().holds,
+            Holds::Class(Class::ConditionalGeneration)
+        );
     }
 
     #[test]
     fn the_files_are_those_that_transformers_reads() {
         let (folder, _) = written(Role::Captioner);
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-        assert_eq!(read("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\ndog\n");
+        assert_eq!(
+            read("vocab.txt"),
+            "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\ndog\n"
+        );
         let json = |name: &str| serde_json::from_str::<Value>(&read(name)).unwrap();
         assert_eq!(json("preprocessor_config.json")["size"]["height"], 16);
         assert_eq!(json("tokenizer_config.json")["cls_token"], "[CLS]");

@@ -71,11 +71,17 @@ pub(super) struct Pickle {
 impl Pickle {
     /// Reads a pickle.
     pub(super) fn load(bytes: &[u8]) -> Result<Self, PickleError> {
-        let mut machine = Machine { input: bytes, ..Machine::default() };
+        let mut machine = Machine {
+            input: bytes,
+            ..Machine::default()
+        };
         while let Some(instruction) = machine.byte() {
             if instruction == b'.' {
                 let root = machine.pop()?;
-                return Ok(Self { nodes: machine.nodes, root });
+                return Ok(Self {
+                    nodes: machine.nodes,
+                    root,
+                });
             }
             machine.execute(instruction)?;
         }
@@ -91,11 +97,19 @@ impl Pickle {
     }
 
     pub(super) fn text(&self, at: usize) -> Option<&str> {
-        if let Node::Text(text) = self.node(at) { Some(text) } else { None }
+        if let Node::Text(text) = self.node(at) {
+            Some(text)
+        } else {
+            None
+        }
     }
 
     pub(super) fn dict(&self, at: usize) -> Option<&[(usize, usize)]> {
-        if let Node::Dict(entries) = self.node(at) { Some(entries) } else { None }
+        if let Node::Dict(entries) = self.node(at) {
+            Some(entries)
+        } else {
+            None
+        }
     }
 }
 
@@ -129,7 +143,8 @@ impl<'b> Machine<'b> {
             b'X' => {
                 let length = self.length()?;
                 let bytes = self.take(length)?;
-                let text = std::str::from_utf8(bytes).map_err(|_| PickleError::Broken("a text is not UTF-8"))?;
+                let text = std::str::from_utf8(bytes)
+                    .map_err(|_| PickleError::Broken("a text is not UTF-8"))?;
                 self.push(Node::Text(text.to_owned()));
             }
             b'}' => self.push(Node::Dict(Vec::new())),
@@ -213,7 +228,11 @@ impl<'b> Machine<'b> {
     /// The height of the stack without its upper `count` values, which all lie above the last mark.
     fn below(&self, count: usize) -> Result<usize, PickleError> {
         let floor = self.marks.last().copied().unwrap_or(0);
-        let start = self.stack.len().checked_sub(count).filter(|start| *start >= floor);
+        let start = self
+            .stack
+            .len()
+            .checked_sub(count)
+            .filter(|start| *start >= floor);
         start.ok_or(PickleError::Broken("it takes more than it has"))
     }
 
@@ -224,7 +243,10 @@ impl<'b> Machine<'b> {
 
     /// What lies above the last mark.
     fn group(&mut self) -> Result<Vec<usize>, PickleError> {
-        let mark = self.marks.pop().ok_or(PickleError::Broken("a group ends that did not begin"))?;
+        let mark = self
+            .marks
+            .pop()
+            .ok_or(PickleError::Broken("a group ends that did not begin"))?;
         Ok(self.stack.split_off(mark))
     }
 
@@ -243,8 +265,14 @@ impl<'b> Machine<'b> {
 
     fn set_items(&mut self, items: &[usize]) -> Result<(), PickleError> {
         match self.top()? {
-            Node::Dict(entries) => entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
-            _ => return Err(PickleError::Broken("it sets items of what is no dictionary")),
+            Node::Dict(entries) => {
+                entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])))
+            }
+            _ => {
+                return Err(PickleError::Broken(
+                    "it sets items of what is no dictionary",
+                ));
+            }
         }
         Ok(())
     }
@@ -259,13 +287,18 @@ impl<'b> Machine<'b> {
             self.memo.insert(key, self.stack[at]);
         } else {
             let known = self.memo.get(&key).copied();
-            self.stack.push(known.ok_or(PickleError::Broken("it recalls what it did not remember"))?);
+            self.stack
+                .push(known.ok_or(PickleError::Broken("it recalls what it did not remember"))?);
         }
         Ok(())
     }
 
     fn line(&mut self) -> Result<&'b str, PickleError> {
-        let end = self.input.iter().position(|byte| *byte == b'\n').ok_or(SHORT)?;
+        let end = self
+            .input
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .ok_or(SHORT)?;
         let line = self.take(end)?;
         self.take(1)?;
         std::str::from_utf8(line).map_err(|_| PickleError::Broken("a name is not UTF-8"))
@@ -280,7 +313,8 @@ impl<'b> Machine<'b> {
             ("torch", name) => storage_kind(name).map(Callable::Storage),
             _ => None,
         };
-        let refused = || PickleError::Global(format!("{module}.{name}").chars().take(200).collect());
+        let refused =
+            || PickleError::Global(format!("{module}.{name}").chars().take(200).collect());
         self.push(Node::Callable(callable.ok_or_else(refused)?));
         Ok(())
     }
@@ -309,11 +343,19 @@ impl<'b> Machine<'b> {
         let arguments = self.pop()?;
         let callable = self.pop()?;
         let node = match self.nodes[callable] {
-            Node::Callable(Callable::OrderedDict) if self.many(arguments)?.is_empty() => Node::Dict(Vec::new()),
+            Node::Callable(Callable::OrderedDict) if self.many(arguments)?.is_empty() => {
+                Node::Dict(Vec::new())
+            }
             Node::Callable(Callable::RebuildTensor) => match *self.many(arguments)? {
                 [storage, offset, shape, stride, ..] => {
-                    let (offset, shape, stride) = (self.int(offset)?, self.ints(shape)?, self.ints(stride)?);
-                    Node::Tensor { storage, offset, shape, stride }
+                    let (offset, shape, stride) =
+                        (self.int(offset)?, self.ints(shape)?, self.ints(stride)?);
+                    Node::Tensor {
+                        storage,
+                        offset,
+                        shape,
+                        stride,
+                    }
                 }
                 _ => return Err(PickleError::Broken("a tensor lacks its shape")),
             },
@@ -328,9 +370,11 @@ impl<'b> Machine<'b> {
         let parts = self.pop()?;
         let node = match *self.many(parts)? {
             [_, class, key, _, count] => match (&self.nodes[class], &self.nodes[key]) {
-                (Node::Callable(Callable::Storage(kind)), Node::Text(key)) => {
-                    Node::Storage { kind: *kind, key: key.clone(), count: self.int(count)? }
-                }
+                (Node::Callable(Callable::Storage(kind)), Node::Text(key)) => Node::Storage {
+                    kind: *kind,
+                    key: key.clone(),
+                    count: self.int(count)?,
+                },
                 _ => return Err(PickleError::Broken("a storage lacks its kind or its key")),
             },
             _ => return Err(PickleError::Broken("a storage has not five parts")),
@@ -360,13 +404,19 @@ mod tests {
     #[test]
     fn nothing_can_be_called() {
         // pickle.dumps of an object whose __reduce__ is (os.system, ("touch /tmp/owned",))
-        let system = b"\x80\x02cposix\nsystem\nq\x00X\x10\x00\x00\x00touch /tmp/ownedq\x01\x85q\x02Rq\x03.";
+        let system =
+            b"\x80\x02cposix\nsystem\nq\x00X\x10\x00\x00\x00touch /tmp/ownedq\x01\x85q\x02Rq\x03.";
         assert_eq!(
             error(system),
             "it wants to use `posix.system`; a checkpoint needs OrderedDict, _rebuild_tensor_v2 and torch's storages, \
              and nothing else is let in"
         );
-        for name in ["builtins\neval", "torch\nload", "torch.storage\n_load_from_bytes", "__builtin__\nexec"] {
+        for name in [
+            "builtins\neval",
+            "torch\nload",
+            "torch.storage\n_load_from_bytes",
+            "__builtin__\nexec",
+        ] {
             let refused = error(format!("c{name}\n.").as_bytes());
             assert!(refused.contains(&name.replace('\n', ".")), "{refused}");
         }
@@ -374,10 +424,15 @@ mod tests {
         for instruction in [b'i', b'o', 0x81, 0x92, 0x93, 0x82, 0x83, 0x84, b'P'] {
             assert_eq!(
                 error(&[instruction, b'.']),
-                format!("its pickle has the instruction 0x{instruction:02x}, which no checkpoint needs")
+                format!(
+                    "its pickle has the instruction 0x{instruction:02x}, which no checkpoint needs"
+                )
             );
         }
-        assert_eq!(error(b"K\x01)R."), "its pickle is broken: it calls what cannot be called");
+        assert_eq!(
+            error(b"K\x01)R."),
+            "its pickle is broken: it calls what cannot be called"
+        );
     }
 
     #[test]
@@ -387,9 +442,14 @@ mod tests {
             b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01M,\x01J\xfe\xff\xff\xff\x8a\x06\0\0\0\0\0\x01eX\x01\x00\x00\x00b}u.";
         let pickle = Pickle::load(bytes).unwrap();
         let entries = pickle.dict(pickle.root()).unwrap();
-        let names: Vec<_> = entries.iter().map(|(name, _)| pickle.text(*name).unwrap()).collect();
+        let names: Vec<_> = entries
+            .iter()
+            .map(|(name, _)| pickle.text(*name).unwrap())
+            .collect();
         assert_eq!(names, ["a", "b"]);
-        let Node::Many(values) = pickle.node(entries[0].1) else { panic!("a list") };
+        let Node::Many(values) = pickle.node(entries[0].1) else {
+            panic!("a list")
+        };
         let numbers: Vec<_> = values.iter().map(|at| pickle.node(*at).clone()).collect();
         assert_eq!(numbers, [1, 300, -2, 1 << 40].map(Node::Int));
     }

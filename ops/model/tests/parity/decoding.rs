@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use blip_model::generate::{Beam, Decoding, Limits, Nucleus, generate, nucleus_distribution, process};
+use blip_model::generate::{
+    Beam, Decoding, Limits, Nucleus, generate, nucleus_distribution, process,
+};
 use blip_model::{Med, Pass, Role, device};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -67,7 +69,10 @@ impl Setting {
         if self.num_beams == 1 {
             Decoding::Greedy
         } else {
-            Decoding::Beam(Beam { beams: self.num_beams, length_penalty: self.length_penalty })
+            Decoding::Beam(Beam {
+                beams: self.num_beams,
+                length_penalty: self.length_penalty,
+            })
         }
     }
 }
@@ -84,11 +89,20 @@ fn each(mut check: impl FnMut(&str, &Med, &Tensor, &Cases, (i64, i64))) {
     let _turn = device::exclusive().unwrap();
     let _still = tch::no_grad_guard();
     for (shape, given) in shapes("decoding") {
-        let (checkpoint, med) = model(&folder("forward").join(&shape).join("captioner"), Role::Captioner);
+        let (checkpoint, med) = model(
+            &folder("forward").join(&shape).join("captioner"),
+            Role::Captioner,
+        );
         let pixels = &tensors(&given.join("images.safetensors"))["pixels"];
         let cases = serde_json::from_slice(&fs::read(given.join("cases.json")).unwrap()).unwrap();
         let images = med.vision.forward(pixels, Pass::EVAL);
-        check(&shape, &med, &images, &cases, (checkpoint.config.tokens.dec, checkpoint.config.tokens.sep));
+        check(
+            &shape,
+            &med,
+            &images,
+            &cases,
+            (checkpoint.config.tokens.dec, checkpoint.config.tokens.sep),
+        );
     }
 }
 
@@ -97,21 +111,53 @@ fn greedy_and_beam_search_write_what_transformers_does() {
     let mut table = Table::default();
     each(|shape, med, images, cases, tokens| {
         let memory = med.decoder().text.memory(images, Pass::EVAL);
-        for Case { name, setting, prompt, ids, in_64_bits } in &cases.cases {
+        for Case {
+            name,
+            setting,
+            prompt,
+            ids,
+            in_64_bits,
+        } in &cases.cases
+        {
             let limits = setting.limits(prompt, tokens);
             let run = (ids.len(), 1);
-            let ours = generate(med.decoder(), &memory, run, &limits, setting.decoding(), Pass::EVAL, &|_, _| 0.0);
-            let is = |ours: &[i64], theirs: &[i64]| *ours == *cut(theirs, limits.prompt.len(), tokens.1);
-            let equal = ours.iter().zip(ids).filter(|(ours, theirs)| is(ours, theirs)).count();
+            let ours = generate(
+                med.decoder(),
+                &memory,
+                run,
+                &limits,
+                setting.decoding(),
+                Pass::EVAL,
+                &|_, _| 0.0,
+            );
+            let is =
+                |ours: &[i64], theirs: &[i64]| *ours == *cut(theirs, limits.prompt.len(), tokens.1);
+            let equal = ours
+                .iter()
+                .zip(ids)
+                .filter(|(ours, theirs)| is(ours, theirs))
+                .count();
             // Where rounding decides between two beams, transformers itself writes another text in 64 bits.
             let unsure = in_64_bits.iter().filter(|(row, theirs)| {
                 let row = row.parse::<usize>().unwrap();
                 is(&ours[row], theirs) && !is(&ours[row], &ids[row])
             });
             let unsure = unsure.count();
-            let begin = if prompt.is_empty() { "without prompt" } else { "with prompt" };
-            let note = if unsure == 0 { String::new() } else { format!(", {unsure} as in 64 bits") };
-            table.equal(&format!("captions by {name}, {begin}{note} ({shape})"), equal + unsure, ids.len());
+            let begin = if prompt.is_empty() {
+                "without prompt"
+            } else {
+                "with prompt"
+            };
+            let note = if unsure == 0 {
+                String::new()
+            } else {
+                format!(", {unsure} as in 64 bits")
+            };
+            table.equal(
+                &format!("captions by {name}, {begin}{note} ({shape})"),
+                equal + unsure,
+                ids.len(),
+            );
         }
     });
     table.check();
@@ -123,10 +169,17 @@ fn sampling_has_the_distributions_of_transformers() {
     each(|shape, med, images, cases, tokens| {
         let drawn = tensors(&folder("decoding").join(shape).join("nucleus.safetensors"));
         for (name, setting) in &cases.nucleus {
-            let (ids, scores) = (&drawn[&format!("{name}.ids")], &drawn[&format!("{name}.scores")]);
+            let (ids, scores) = (
+                &drawn[&format!("{name}.ids")],
+                &drawn[&format!("{name}.scores")],
+            );
             let limits = setting.limits(&cases.prompt, tokens);
             let start = limits.prompt.len();
-            let nucleus = Nucleus { top_p: setting.top_p, top_k: setting.top_k, temperature: setting.temperature };
+            let nucleus = Nucleus {
+                top_p: setting.top_p,
+                top_k: setting.top_k,
+                temperature: setting.temperature,
+            };
             let texts = Vec::<Vec<i64>>::try_from(ids).unwrap();
             let images = images.narrow(0, 0, texts.len() as i64);
             let memory = med.decoder().text.memory(&images, Pass::EVAL);
@@ -136,10 +189,14 @@ fn sampling_has_the_distributions_of_transformers() {
             let (mut same, mut own, mut steps, mut edges) = (0.0_f64, 0.0_f64, 0_usize, 0_usize);
             for (row, text) in texts.iter().enumerate() {
                 for length in start..cut(text, start, tokens.1).len() {
-                    let place = |step: usize, table: &Tensor| table.get(row as i64).get(step as i64);
+                    let place =
+                        |step: usize, table: &Tensor| table.get(row as i64).get(step as i64);
                     let theirs = place(length - start, scores).softmax(-1, Kind::Double);
                     let theirs = Vec::<f64>::try_from(&theirs).unwrap();
-                    let kept = theirs.iter().filter(|probability| **probability > 0.0).count();
+                    let kept = theirs
+                        .iter()
+                        .filter(|probability| **probability > 0.0)
+                        .count();
                     // How far apart, and how many tokens only one of them draws.
                     let apart = |logits: Tensor| {
                         let mut logits = Vec::<f32>::try_from(logits).unwrap();
@@ -149,8 +206,13 @@ fn sampling_has_the_distributions_of_transformers() {
                         for (token, probability) in &ours {
                             apart[*token as usize] -= probability;
                         }
-                        let most = apart.iter().fold(0.0_f64, |largest, difference| largest.max(difference.abs()));
-                        let both = ours.iter().filter(|(token, _)| theirs[*token as usize] > 0.0).count();
+                        let most = apart
+                            .iter()
+                            .fold(0.0_f64, |largest, difference| largest.max(difference.abs()));
+                        let both = ours
+                            .iter()
+                            .filter(|(token, _)| theirs[*token as usize] > 0.0)
+                            .count();
                         (most, ours.len() + kept - 2 * both)
                     };
                     same = same.max(apart(place(length - start, given)).0);
@@ -165,7 +227,8 @@ fn sampling_has_the_distributions_of_transformers() {
                 }
             }
             assert!(steps > 0);
-            let quantity = |of: &str| format!("{steps} distributions of {name}, {of} logits ({shape})");
+            let quantity =
+                |of: &str| format!("{steps} distributions of {name}, {of} logits ({shape})");
             table.number(&quantity("the same"), (1.0, 1.0), same, 1e-6);
             // A probability moves by at most half of what logits do, and the repetition penalty multiplies that.
             let bound = 1e-5 * largest(given) * f64::from(setting.repetition_penalty);
@@ -189,14 +252,23 @@ fn cached_and_uncached_decoding_agree() {
         let decoder = med.decoder();
         let memory = decoder.text.memory(images, Pass::EVAL);
         let rows = images.size()[0];
-        let ids = Tensor::from_slice(&cases.prompt).unsqueeze(0).repeat([rows, 3]); // any tokens do
+        let ids = Tensor::from_slice(&cases.prompt)
+            .unsqueeze(0)
+            .repeat([rows, 3]); // any tokens do
         let _ = ids.narrow(1, 0, 1).fill_(tokens.0);
         let whole = decoder.logits(&ids, &memory, Pass::EVAL);
-        let mut cache = decoder.text.cache(rows, ids.size()[1], Kind::Float, images.device());
-        let first = decoder.text.step(&ids.narrow(1, 0, 4), &mut cache, &memory, Pass::EVAL);
+        let mut cache = decoder
+            .text
+            .cache(rows, ids.size()[1], Kind::Float, images.device());
+        let first = decoder
+            .text
+            .step(&ids.narrow(1, 0, 4), &mut cache, &memory, Pass::EVAL);
         let mut steps = vec![decoder.head(&first, Pass::EVAL)];
         for place in 4..ids.size()[1] {
-            let hidden = decoder.text.step(&ids.narrow(1, place, 1), &mut cache, &memory, Pass::EVAL);
+            let hidden =
+                decoder
+                    .text
+                    .step(&ids.narrow(1, place, 1), &mut cache, &memory, Pass::EVAL);
             steps.push(decoder.head(&hidden, Pass::EVAL));
         }
         super::close(

@@ -34,7 +34,13 @@ fn captioners_compute_what_transformers_does() {
         let given = inputs(&folder);
         let (checkpoint, med) = model(&folder, Role::Captioner);
         let mut row = |quantity: &str, ours: &Tensor, theirs: &str| {
-            close(&mut table, &format!("{quantity} ({shape})"), ours, &given[theirs], BOUND);
+            close(
+                &mut table,
+                &format!("{quantity} ({shape})"),
+                ours,
+                &given[theirs],
+                BOUND,
+            );
         };
         let images = med.vision.forward(&given["pixels"], Pass::EVAL);
         row("image states", &images, "image_states");
@@ -51,16 +57,30 @@ fn captioners_compute_what_transformers_does() {
             BOUND,
         );
         let mut row = |quantity: &str, ours: &Tensor, theirs: &str| {
-            close(&mut table, &format!("{quantity} ({shape})"), ours, &given[theirs], BOUND);
+            close(
+                &mut table,
+                &format!("{quantity} ({shape})"),
+                ours,
+                &given[theirs],
+                BOUND,
+            );
         };
         row("LM loss", &language(&logits, &given["labels"], 0.0), "loss");
-        row("LM loss, smoothed by 0.1", &language(&logits, &given["labels"], 0.1), "loss_smooth");
+        row(
+            "LM loss, smoothed by 0.1",
+            &language(&logits, &given["labels"], 0.1),
+            "loss_smooth",
+        );
 
         let mut config = checkpoint.config.med.clone();
         let mut found = checkpoint.tensors_of(Role::Captioner, &[]).unwrap();
         resize(&mut config, &mut found, given["larger"].size()[3]).unwrap();
         let larger = Med::load(&config, Role::Captioner, &found, Device::Cpu).unwrap();
-        row("image states, positions resampled", &larger.vision.forward(&given["larger"], Pass::EVAL), "larger_states");
+        row(
+            "image states, positions resampled",
+            &larger.vision.forward(&given["larger"], Pass::EVAL),
+            "larger_states",
+        );
     }
     table.check();
 }
@@ -75,13 +95,22 @@ fn filters_compute_what_transformers_does() {
         let given = inputs(&folder);
         let (checkpoint, med) = model(&folder, Role::Filter);
         let mut row = |quantity: &str, ours: &Tensor, theirs: &str| {
-            close(&mut table, &format!("{quantity} ({shape})"), ours, &given[theirs], BOUND);
+            close(
+                &mut table,
+                &format!("{quantity} ({shape})"),
+                ours,
+                &given[theirs],
+                BOUND,
+            );
         };
         let (ids, mask) = (&given["ids"], mask(&given["mask"]));
         let images = med.vision.forward(&given["pixels"], Pass::EVAL);
         row("image states", &images, "image_states");
         let features = &med.encoder().features;
-        let (image, text) = (features.images(&images, Pass::EVAL), features.texts(ids, &mask, Pass::EVAL));
+        let (image, text) = (
+            features.images(&images, Pass::EVAL),
+            features.texts(ids, &mask, Pass::EVAL),
+        );
         row("image features", &image, "image_features");
         row("text features", &text, "text_features");
         row("ITC similarities", &image.matmul(&text.tr()), "itc");
@@ -90,8 +119,16 @@ fn filters_compute_what_transformers_does() {
             let ids = blip_model::pretrain::beginning_with(first, ids);
             med.encoder().match_logits(&ids, &mask, &memory, Pass::EVAL)
         };
-        row("ITM logits with [CLS]", &matched(ids.int64_value(&[0, 0])), "itm_cls");
-        row("ITM logits with [ENC]", &matched(checkpoint.config.med.vocab - 1), "itm_enc");
+        row(
+            "ITM logits with [CLS]",
+            &matched(ids.int64_value(&[0, 0])),
+            "itm_cls",
+        );
+        row(
+            "ITM logits with [ENC]",
+            &matched(checkpoint.config.med.vocab - 1),
+            "itm_enc",
+        );
     }
     table.check();
 }
@@ -111,23 +148,48 @@ fn question_answering_computes_what_transformers_does() {
         let config = &checkpoint.config.med;
         let specs = Holds::Class(Class::QuestionAnswering).specs(config);
         let weights = Weights::load(&specs, &checkpoint.tensors, Device::Cpu).unwrap();
-        let images = Vision::new(&weights, "vision_model", &config.vision).forward(&given["pixels"], Pass::EVAL);
+        let images = Vision::new(&weights, "vision_model", &config.vision)
+            .forward(&given["pixels"], Pass::EVAL);
         let question = Text::new(&weights, "text_encoder", &config.text);
         let memory = question.memory(&images, Pass::EVAL);
-        let states = question.encode(&given["ids"], &mask(&given["mask"]), Some(&memory), Pass::EVAL);
-        close(&mut table, &format!("question states ({shape})"), &states, &given["question_states"], BOUND);
+        let states = question.encode(
+            &given["ids"],
+            &mask(&given["mask"]),
+            Some(&memory),
+            Pass::EVAL,
+        );
+        close(
+            &mut table,
+            &format!("question states ({shape})"),
+            &states,
+            &given["question_states"],
+            BOUND,
+        );
         // Answers see the whole question: the rows whose questions are not padded are compared.
-        let full = given["mask"].to_kind(Kind::Int64).prod_dim_int(1, false, Kind::Int64).to_kind(Kind::Bool);
+        let full = given["mask"]
+            .to_kind(Kind::Int64)
+            .prod_dim_int(1, false, Kind::Int64)
+            .to_kind(Kind::Bool);
         let rows = full.nonzero().reshape([-1]);
         let pick = |tensor: &Tensor| tensor.index_select(0, &rows);
         let decoder = Text::new(&weights, "text_decoder.bert", &config.text);
         let head = Head::new(&weights, "text_decoder.cls.predictions", &config.text);
         let memory = decoder.memory(&pick(&states), Pass::EVAL);
         let hidden = decoder.decode(&pick(&given["answers"]), &memory, Pass::EVAL);
-        let real = mask(&pick(&given["answer_mask"])).unsqueeze(-1).logical_not();
-        let logits = head.forward(&hidden, decoder.words(), Pass::EVAL).masked_fill(&real, 0.0);
+        let real = mask(&pick(&given["answer_mask"]))
+            .unsqueeze(-1)
+            .logical_not();
+        let logits = head
+            .forward(&hidden, decoder.words(), Pass::EVAL)
+            .masked_fill(&real, 0.0);
         let theirs = pick(&given["logits"]).masked_fill(&real, 0.0);
-        close(&mut table, &format!("answer logits ({shape})"), &logits, &theirs, BOUND);
+        close(
+            &mut table,
+            &format!("answer logits ({shape})"),
+            &logits,
+            &theirs,
+            BOUND,
+        );
     }
     table.check();
 }

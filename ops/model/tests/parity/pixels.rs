@@ -25,21 +25,40 @@ struct Pictures {
 
 /// By side, what tests/parity/pixels.py made.
 fn pictures() -> BTreeMap<u32, Pictures> {
-    let mut names: Vec<PathBuf> = fs::read_dir(folder("pixels")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut names: Vec<PathBuf> = fs::read_dir(folder("pixels"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     names.sort();
     let mut all = BTreeMap::<u32, Pictures>::new();
     for path in &names {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let Some((stem, size)) = name.strip_suffix(".want.png").and_then(|name| name.rsplit_once('.')) else {
+        let Some((stem, size)) = name
+            .strip_suffix(".want.png")
+            .and_then(|name| name.rsplit_once('.'))
+        else {
             continue;
         };
         let size = size.parse().unwrap();
-        let source = names.iter().find(|path| path.file_stem().is_some_and(|it| it == stem)).unwrap();
+        let source = names
+            .iter()
+            .find(|path| path.file_stem().is_some_and(|it| it == stem))
+            .unwrap();
         let picture = decode(&fs::read(source).unwrap()).unwrap();
         let rgb = image::open(path).unwrap().into_rgb8().into_raw();
         let pictures = all.entry(size).or_default();
-        resize::normalize(&resize::square(&picture, resize::whole(&picture), size), &mut pictures.ours);
-        resize::normalize(&Picture { width: size, height: size, rgb }, &mut pictures.theirs);
+        resize::normalize(
+            &resize::square(&picture, resize::whole(&picture), size),
+            &mut pictures.ours,
+        );
+        resize::normalize(
+            &Picture {
+                width: size,
+                height: size,
+                rgb,
+            },
+            &mut pictures.theirs,
+        );
     }
     all
 }
@@ -47,12 +66,18 @@ fn pictures() -> BTreeMap<u32, Pictures> {
 /// The probability that each picture matches a text, [ENC] first.
 fn probabilities(med: &Med, pixels: &[f32], ids: &Tensor) -> Tensor {
     let side = med.config.vision.image();
-    let images = med.vision.forward(&Tensor::from_slice(pixels).view([-1, 3, side, side]), Pass::EVAL);
+    let images = med.vision.forward(
+        &Tensor::from_slice(pixels).view([-1, 3, side, side]),
+        Pass::EVAL,
+    );
     let ids = ids.narrow(0, 0, 1).repeat([images.size()[0], 1]);
     let encoder = med.encoder();
     let memory = encoder.features.text.memory(&images, Pass::EVAL);
     let mask = ids.ones_like().to_kind(Kind::Bool);
-    encoder.match_logits(&ids, &mask, &memory, Pass::EVAL).softmax(-1, Kind::Double).select(1, 1)
+    encoder
+        .match_logits(&ids, &mask, &memory, Pass::EVAL)
+        .softmax(-1, Kind::Double)
+        .select(1, 1)
 }
 
 #[test]
@@ -63,17 +88,36 @@ fn scores_hardly_depend_on_whose_pixels_they_are_of() {
     for (shape, folder) in shapes("forward") {
         let folder = folder.join("matcher");
         let (checkpoint, med) = model(&folder, Role::Filter);
-        let Some(Pictures { ours, theirs }) = pictures.get(&(med.config.vision.image() as u32)) else { continue };
+        let Some(Pictures { ours, theirs }) = pictures.get(&(med.config.vision.image() as u32))
+        else {
+            continue;
+        };
         let ids = &tensors(&folder.join("forward.safetensors"))["ids"];
         let ids = beginning_with(checkpoint.config.med.vocab - 1, ids);
-        let (ours, theirs) = (probabilities(&med, ours, &ids), probabilities(&med, theirs, &ids));
+        let (ours, theirs) = (
+            probabilities(&med, ours, &ids),
+            probabilities(&med, theirs, &ids),
+        );
         let apart = (&ours - &theirs).abs();
         let count = apart.size()[0];
         let number = |tensor: &Tensor| tensor.double_value(&[]);
         let (mean, most) = (number(&apart.mean(Kind::Double)), number(&apart.max()));
-        let means = (number(&ours.mean(Kind::Double)), number(&theirs.mean(Kind::Double)));
-        table.number(&format!("scores of {count} pictures by their pixels, mean ({shape})"), means, mean, BOUND / 5.0);
-        table.number(&format!("scores of {count} pictures by their pixels, most ({shape})"), means, most, BOUND);
+        let means = (
+            number(&ours.mean(Kind::Double)),
+            number(&theirs.mean(Kind::Double)),
+        );
+        table.number(
+            &format!("scores of {count} pictures by their pixels, mean ({shape})"),
+            means,
+            mean,
+            BOUND / 5.0,
+        );
+        table.number(
+            &format!("scores of {count} pictures by their pixels, most ({shape})"),
+            means,
+            most,
+            BOUND,
+        );
     }
     table.check();
 }

@@ -28,19 +28,31 @@ struct Case {
 fn under(given: &Tensors, prefix: &str) -> Tensors {
     given
         .iter()
-        .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone())))
+        .filter_map(|(name, tensor)| {
+            Some((
+                name.strip_prefix(prefix)?.to_owned(),
+                tensor.shallow_clone(),
+            ))
+        })
         .collect()
 }
 
 fn case(folder: &Path, name: &str, role: Role) -> Case {
-    let config = Config::read(&std::fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
+    let config =
+        Config::read(&std::fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
     let mut sizes = config.med;
     let given = tensors(&folder.join(format!("{name}.safetensors")));
     if let Some(weight) = given.get("start.vision_proj.weight") {
         sizes.embed = weight.size()[0];
     }
-    let med = Med::load(&sizes, role, &under(&given, "start."), Device::Cpu).unwrap().with_gradients();
-    let tokens = Tokens { enc: sizes.vocab - 1, dec: config.tokens.dec, pad: config.tokens.pad };
+    let med = Med::load(&sizes, role, &under(&given, "start."), Device::Cpu)
+        .unwrap()
+        .with_gradients();
+    let tokens = Tokens {
+        enc: sizes.vocab - 1,
+        dec: config.tokens.dec,
+        pad: config.tokens.pad,
+    };
     Case { given, med, tokens }
 }
 
@@ -61,7 +73,12 @@ impl Case {
     }
 
     /// Five steps of AdamW on the losses that `compute` gives.
-    fn train(&self, table: &mut Table, what: &str, mut compute: impl FnMut(&Self, usize) -> Losses) {
+    fn train(
+        &self,
+        table: &mut Table,
+        what: &str,
+        mut compute: impl FnMut(&Self, usize) -> Losses,
+    ) {
         let med = &self.med;
         let mut weights = med.weights.flat();
         let mut adam = AdamW::new(&weights, 0.05);
@@ -77,7 +94,8 @@ impl Case {
                 );
             }
             let inputs: Vec<&Tensor> = med.weights.trained().collect();
-            let gradients = Tensor::run_backward(&[&losses.total().unwrap()], &inputs, false, false);
+            let gradients =
+                Tensor::run_backward(&[&losses.total().unwrap()], &inputs, false, false);
             let gradient = med.weights.lay_out(&gradients);
             if step == 0 {
                 self.gradients(table, what, &gradient);
@@ -86,11 +104,28 @@ impl Case {
         }
         let part = |flat: &Tensor| {
             let names = under(&self.given, "start.").into_keys();
-            names.map(|name| (name.clone(), med.weights.part(flat, &name))).collect::<Tensors>()
+            names
+                .map(|name| (name.clone(), med.weights.part(flat, &name)))
+                .collect::<Tensors>()
         };
-        self.compare(table, &format!("parameters ({what})"), "end.", &part(&weights));
-        self.compare(table, &format!("AdamW's first moments ({what})"), "moment1.", &part(&adam.mean));
-        self.compare(table, &format!("AdamW's second moments ({what})"), "moment2.", &part(&adam.square));
+        self.compare(
+            table,
+            &format!("parameters ({what})"),
+            "end.",
+            &part(&weights),
+        );
+        self.compare(
+            table,
+            &format!("AdamW's first moments ({what})"),
+            "moment1.",
+            &part(&adam.mean),
+        );
+        self.compare(
+            table,
+            &format!("AdamW's second moments ({what})"),
+            "moment2.",
+            &part(&adam.square),
+        );
     }
 
     /// Every tensor's largest difference relative to its largest value.
@@ -100,26 +135,54 @@ impl Case {
         let apart = theirs.iter().map(|(name, theirs)| {
             let ours = self.med.weights.part(flat, name);
             // What is nothing but rounding is measured against the largest gradient of all.
-            let scale = if mathematically_zero(name) { overall } else { largest(theirs) };
-            (largest(&(ours - theirs)) / scale.max(f64::MIN_POSITIVE), name)
+            let scale = if mathematically_zero(name) {
+                overall
+            } else {
+                largest(theirs)
+            };
+            (
+                largest(&(ours - theirs)) / scale.max(f64::MIN_POSITIVE),
+                name,
+            )
         });
-        let (worst, name) = apart.max_by(|one, other| one.0.total_cmp(&other.0)).unwrap();
-        let short = name.rsplit('.').take(4).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(".");
+        let (worst, name) = apart
+            .max_by(|one, other| one.0.total_cmp(&other.0))
+            .unwrap();
+        let short = name
+            .rsplit('.')
+            .take(4)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect::<Vec<_>>()
+            .join(".");
         let count = theirs.len();
-        table.number(&format!("{count} gradients, worst {short} ({what})"), (worst, 0.0), worst, 1e-4);
+        table.number(
+            &format!("{count} gradients, worst {short} ({what})"),
+            (worst, 0.0),
+            worst,
+            1e-4,
+        );
     }
 
     /// The largest difference of all tensors, relative to a tensor's largest value where that is above 1.
     fn compare(&self, table: &mut Table, quantity: &str, prefix: &str, ours: &Tensors) {
         let theirs = under(&self.given, prefix);
-        assert!(!theirs.is_empty() && ours.keys().eq(theirs.keys()), "{quantity}");
+        assert!(
+            !theirs.is_empty() && ours.keys().eq(theirs.keys()),
+            "{quantity}"
+        );
         let (mut worst, mut sizes) = (0.0_f64, (0.0_f64, 0.0_f64));
         for (name, theirs) in &theirs {
             let skip = key_bias(name);
             let (ours, theirs) = (without(&ours[name], &skip), without(theirs, &skip));
             sizes = (sizes.0.max(largest(&ours)), sizes.1.max(largest(&theirs)));
             let apart = largest(&(ours - &theirs)) / largest(&theirs).max(1.0);
-            worst = if apart.is_nan() || apart > worst { apart } else { worst };
+            worst = if apart.is_nan() || apart > worst {
+                apart
+            } else {
+                worst
+            };
         }
         table.number(quantity, sizes, worst, 1e-5);
     }
@@ -166,32 +229,59 @@ fn taught(name: &str, role: Role, aware: bool) {
     for (shape, folder) in shapes("training") {
         let case = case(&folder, name, role);
         let settings = Settings {
-            objectives: Objectives { itc: true, itm: true, lm: role == Role::Pretrained },
+            objectives: Objectives {
+                itc: true,
+                itm: true,
+                lm: role == Role::Pretrained,
+            },
             queue: QUEUE,
             aware,
             smoothing: 0.1,
         };
         let mut teacher = Teacher::new(&case.med, settings, case.tokens);
         let mut state = teacher.state();
-        state.insert("queue.images".to_owned(), case.given["start_queue.image"].tr().contiguous());
-        state.insert("queue.texts".to_owned(), case.given["start_queue.text"].tr().contiguous());
+        state.insert(
+            "queue.images".to_owned(),
+            case.given["start_queue.image"].tr().contiguous(),
+        );
+        state.insert(
+            "queue.texts".to_owned(),
+            case.given["start_queue.text"].tr().contiguous(),
+        );
         teacher.restore(&state).unwrap();
         case.train(&mut table, &format!("{name}, {shape}"), |case, step| {
             let luck = Vec::<f32>::try_from(case.of(step, "luck").reshape([-1])).unwrap();
             let mut luck = luck.into_iter().map(f64::from);
             let alpha = case.of(step, "alpha").double_value(&[]);
             let mut unit = || luck.next().expect("a number for every negative");
-            teacher.losses(&case.med, &case.batch(step), alpha, true, Pass::EVAL, &mut unit)
+            teacher.losses(
+                &case.med,
+                &case.batch(step),
+                alpha,
+                true,
+                Pass::EVAL,
+                &mut unit,
+            )
         });
         let state = teacher.state();
         let slow = under(&state, "momentum.");
-        case.compare(&mut table, &format!("momentum encoders ({name}, {shape})"), "end_momentum.", &slow);
+        case.compare(
+            &mut table,
+            &format!("momentum encoders ({name}, {shape})"),
+            "end_momentum.",
+            &slow,
+        );
         let queue = BTreeMap::from([
             ("ids".to_owned(), state["queue.ids"].to_kind(Kind::Float)),
             ("image".to_owned(), state["queue.images"].tr()),
             ("text".to_owned(), state["queue.texts"].tr()),
         ]);
-        case.compare(&mut table, &format!("queue ({name}, {shape})"), "end_queue.", &queue);
+        case.compare(
+            &mut table,
+            &format!("queue ({name}, {shape})"),
+            "end_queue.",
+            &queue,
+        );
     }
     table.check();
 }
@@ -219,8 +309,12 @@ fn captioner_steps_are_those_of_the_reference() {
             let labels = ids.masked_fill(&batch.mask.logical_not(), blip_model::loss::IGNORED);
             let _ = labels.narrow(1, 0, PROMPT).fill_(blip_model::loss::IGNORED);
             let decoder = case.med.decoder();
-            let logits = decoder.logits(&ids, &decoder.text.memory(&images, Pass::EVAL), Pass::EVAL);
-            Losses { lm: Some(language(&logits, &labels, 0.1)), ..Losses::default() }
+            let logits =
+                decoder.logits(&ids, &decoder.text.memory(&images, Pass::EVAL), Pass::EVAL);
+            Losses {
+                lm: Some(language(&logits, &labels, 0.1)),
+                ..Losses::default()
+            }
         });
     }
     table.check();
@@ -241,9 +335,21 @@ fn a_fresh_model_loses_what_theory_says() {
     };
     let med = Med::fresh(&config, Role::Pretrained, 3, Device::Cpu).with_gradients();
     tch::manual_seed(3);
-    let settings =
-        Settings { objectives: Objectives { itc: true, itm: true, lm: true }, queue, aware: false, smoothing: 0.1 };
-    let tokens = Tokens { enc: vocab - 1, dec: vocab - 2, pad: 0 };
+    let settings = Settings {
+        objectives: Objectives {
+            itc: true,
+            itm: true,
+            lm: true,
+        },
+        queue,
+        aware: false,
+        smoothing: 0.1,
+    };
+    let tokens = Tokens {
+        enc: vocab - 1,
+        dec: vocab - 2,
+        pad: 0,
+    };
     let mut teacher = Teacher::new(&med, settings, tokens);
     let batch = Batch {
         images: Tensor::randn([count, 3, 16, 16], (Kind::Float, Device::Cpu)),
@@ -252,9 +358,18 @@ fn a_fresh_model_loses_what_theory_says() {
         same_image: (0..count).collect(),
         same_text: (0..count).collect(),
     };
-    let losses = teacher.losses(&med, &batch, 0.0, true, Pass::EVAL, &mut || 0.5).values();
-    let due = [("itc", ((queue + count) as f64).ln(), 1.0), ("itm", 0.6666, 0.03), ("lm", (vocab as f64).ln(), 0.3)];
+    let losses = teacher
+        .losses(&med, &batch, 0.0, true, Pass::EVAL, &mut || 0.5)
+        .values();
+    let due = [
+        ("itc", ((queue + count) as f64).ln(), 1.0),
+        ("itm", 0.6666, 0.03),
+        ("lm", (vocab as f64).ln(), 0.3),
+    ];
     for ((name, loss), (due_name, due, within)) in losses.into_iter().zip(due) {
-        assert!(name == due_name && (loss - due).abs() < within, "{name} is {loss}, due is about {due}");
+        assert!(
+            name == due_name && (loss - due).abs() < within,
+            "{name} is {loss}, due is about {due}"
+        );
     }
 }
