@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use blip_grammar::Setting;
 use clap::{Args as ArgGroup, Parser, Subcommand, ValueEnum};
 
-/// The BLIP bootstrap as a workflow: check it, plan it, run it, and see where every result came from.
+/// The BLIP bootstrap as a workflow: check it, plan it, run it, and see where every result came
+/// from.
 #[derive(Parser, Debug)]
 #[command(
     name = "blip",
@@ -23,7 +24,8 @@ pub(crate) struct Args {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// Say more about what happens: -v for information, -vv for details (RUST_LOG chooses by module)
+    /// Say more about what happens: -v for information, -vv for details (RUST_LOG chooses by
+    /// module)
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
 }
@@ -199,13 +201,15 @@ pub(crate) struct Run {
     /// After a failure, go on with everything that does not need the failed stage
     #[arg(long)]
     pub(crate) keep_going: bool,
-    /// Exit with 75 when another process cleans the cache or runs one of these stages, instead of waiting for it
+    /// Exit with 75 when another process cleans the cache or runs one of these stages, instead of
+    /// waiting for it
     #[arg(long)]
     pub(crate) no_wait: bool,
     /// Try items again that could not be used before
     #[arg(long)]
     pub(crate) retry_bad: bool,
-    /// Write what the stages came to into `blip.lock` beside the workflow; done anyway where there is one
+    /// Write what the stages came to into `blip.lock` beside the workflow; done anyway where there
+    /// is one
     #[arg(long, conflicts_with_all = ["locked", "targets"])]
     pub(crate) lock: bool,
     /// Come to what `blip.lock` says, or fail and say where not
@@ -220,7 +224,8 @@ pub(crate) struct Run {
     /// How much memory stages may ask for together, such as 16GiB [default: all]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
-    /// Write a report into this folder: sheets of judged pairs, curves of trainings, and all numbers as JSON
+    /// Write a report into this folder: sheets of judged pairs, curves of trainings, and all
+    /// numbers as JSON
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
     /// What to show while it runs: text, or every event as a JSON object a line

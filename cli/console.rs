@@ -1,8 +1,9 @@
-//! Where everything is printed: standard output for what was asked for, standard error for what is said about it.
+//! Where everything is printed: standard output for what was asked for, standard error for what is
+//! said about it.
 //!
-//! Texts from files (captions, names, error messages) can hold anything, so all control characters in them are made
-//! visible here; only colours that this file adds reach the terminal. A reader that goes away, as in `blip log | head`, is
-//! no fault: what would still be printed is dropped.
+//! Texts from files (captions, names, error messages) can hold anything, so all control characters
+//! in them are made visible here; only colours that this file adds reach the terminal. A reader
+//! that goes away, as in `blip log | head`, is no fault: what would still be printed is dropped.
 
 use std::borrow::Cow;
 use std::env;
@@ -137,7 +138,8 @@ pub(crate) fn paint(text: &str, style: Style, color: bool) -> String {
     }
 }
 
-/// The text with control characters, and characters that reorder text, written as escapes. Line ends and tabs stay.
+/// The text with control characters, and characters that reorder text, written as escapes. Line
+/// ends and tabs stay.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     let hidden = |c: char| {
         (c.is_control() && c != '\n' && c != '\t')

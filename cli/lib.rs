@@ -33,7 +33,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     let args = match args::parse(words) {
         Ok(args) => args,
         Err(error) => {
-            // Also `--help` and `--version` come this way. When nobody reads it there is nobody to tell.
+            // Also `--help` and `--version` come this way. When nobody reads it there is nobody to
+            // tell.
             let _ = error.print();
             return u8::try_from(error.exit_code()).unwrap_or(exit_code::USAGE);
         }

@@ -1,4 +1,5 @@
-//! `blip.lock`, beside the workflow: read for `run --locked`, written for `run --lock` and wherever there is one already.
+//! `blip.lock`, beside the workflow: read for `run --locked`, written for `run --lock` and wherever
+//! there is one already.
 
 use std::fs;
 use std::io;

@@ -53,7 +53,8 @@ fn from_file(path: &Path) -> Result<Vec<Setting>, Fault> {
     table.iter().map(setting).collect()
 }
 
-/// A TOML value as the language writes it. A text stands as it is, so that `"10min"` is a duration where one is due.
+/// A TOML value as the language writes it. A text stands as it is, so that `"10min"` is a duration
+/// where one is due.
 fn written(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if text.starts_with('"') => Some(quoted(text)),

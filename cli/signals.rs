@@ -34,7 +34,8 @@ fn handle(stop: Stop) -> io::Result<()> {
         .spawn(move || {
             for _ in signals.forever() {
                 if stop.asked() {
-                    // Not the ordinary exit: it would wait for threads that compute, which is what nobody wants any more.
+                    // Not the ordinary exit: it would wait for threads that compute, which is what
+                    // nobody wants any more.
                     low_level::exit(i32::from(exit_code::INTERRUPTED));
                 }
                 stop.ask();

@@ -14,7 +14,8 @@ const QUARANTINED_MAX: usize = 5;
 /// Numbers of a result are listed up to this many.
 const NUMBERS_MAX: usize = 4;
 
-/// Prints everything about a run. `quarantined` looks up the items that a stage's result had to do without.
+/// Prints everything about a run. `quarantined` looks up the items that a stage's result had to do
+/// without.
 pub(crate) fn print(
     view: &RunView,
     quarantined: impl Fn(&StageEnd) -> Vec<Quarantined>,

@@ -23,7 +23,8 @@ struct Column {
 }
 
 impl Table {
-    /// A table without rows. A title that begins with `>` is of a column of numbers, which stand to the right.
+    /// A table without rows. A title that begins with `>` is of a column of numbers, which stand to
+    /// the right.
     pub(crate) fn new(titles: &[&'static str]) -> Self {
         let column = |title: &&'static str| match title.strip_prefix('>') {
             Some(title) => Column {
@@ -135,7 +136,8 @@ fn folded(row: &[(String, Style)], room: usize) -> Vec<Vec<(String, Style)>> {
     rows
 }
 
-/// A text as lines of at most `width` characters, cut between words. A longer word has a line of its own.
+/// A text as lines of at most `width` characters, cut between words. A longer word has a line of
+/// its own.
 pub(crate) fn fold(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

@@ -1,4 +1,5 @@
-//! A run as its events tell it, so far: what bars, lines, the summary and `blip status` all look at.
+//! A run as its events tell it, so far: what bars, lines, the summary and `blip status` all look
+//! at.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};

@@ -166,8 +166,8 @@ fn engine(
     (engine, name)
 }
 
-/// The workflow's name in the history of a cache: its path from the folder that the cache lies in, so that it does
-/// not matter from where it is called, and that a moved folder keeps its history.
+/// The workflow's name in the history of a cache: its path from the folder that the cache lies in,
+/// so that it does not matter from where it is called, and that a moved folder keeps its history.
 fn name_in(cache: &Path, source: &Source) -> String {
     let whole = |path: &Path| path.canonicalize().ok();
     let above = cache

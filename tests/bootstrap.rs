@@ -1,4 +1,5 @@
-//! The whole bootstrap with real shards, through the binary: what is run again, what is not, and what a kill leaves.
+//! The whole bootstrap with real shards, through the binary: what is run again, what is not, and
+//! what a kill leaves.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -62,7 +63,8 @@ impl World {
             .arg("--cache")
             .arg(self.path(cache))
             .args(["--format", "json"]);
-        // One thread: the tests of a machine run beside each other, and OpenMP's threads wait for each other by spinning.
+        // One thread: the tests of a machine run beside each other, and OpenMP's threads wait for
+        // each other by spinning.
         command
             .args(more)
             .env("BLIP_THREADS", "1")
@@ -215,7 +217,8 @@ fn nothing_runs_twice() {
     }
     assert!(moved.ran().contains(&"kept"));
 
-    // The same shards in other sizes and another order: they are read, and nothing below is done again.
+    // The same shards in other sizes and another order: they are read, and nothing below is done
+    // again.
     let mut samples = world.samples();
     samples.reverse();
     world.pack(&samples, 7);

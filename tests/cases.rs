@@ -1,6 +1,7 @@
-//! Folders that are tests: `tests/cases/cli/<command>/<name>/` holds `cmd`, a shell script that calls `blip`, and what has
-//! to come of it: `stdout`, `stderr` and `exit_code` (missing ones are empty, and 0), and `outputs/`, files that it has to
-//! leave. `inputs/` is copied to where the script runs. `BLESS=1` rewrites the expectations.
+//! Folders that are tests: `tests/cases/cli/<command>/<name>/` holds `cmd`, a shell script that
+//! calls `blip`, and what has to come of it: `stdout`, `stderr` and `exit_code` (missing ones are
+//! empty, and 0), and `outputs/`, files that it has to leave. `inputs/` is copied to where the
+//! script runs. `BLESS=1` rewrites the expectations.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,5 @@
-//! Ctrl-C, for real: the first finishes the unit of work in hand, the second ends at once, and a rerun goes on.
+//! Ctrl-C, for real: the first finishes the unit of work in hand, the second ends at once, and a
+//! rerun goes on.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

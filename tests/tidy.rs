@@ -161,7 +161,8 @@ fn modules_are_named_for_what_they_hold() {
     check(
         "foo.rs + foo/, and a name that says something",
         |path, _| {
-            // Cargo takes every file directly in tests/ for a test: what tests share can only be a folder's mod.rs.
+            // Cargo takes every file directly in tests/ for a test: what tests share can only be a
+            // folder's mod.rs.
             path != "grammar/tests/support/mod.rs"
                 && names
                     .iter()

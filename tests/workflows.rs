@@ -56,7 +56,8 @@ fn they_check_and_are_in_the_standard_layout() {
     }
 }
 
-/// Files that only a user with the data has are missing here: what reads them cannot run, and the plan says so.
+/// Files that only a user with the data has are missing here: what reads them cannot run, and the
+/// plan says so.
 #[test]
 fn they_can_be_planned() {
     for path in workflows() {

@@ -14,7 +14,8 @@ pub(crate) enum CacheCommand {
     Du(Du),
     /// Remove results that are not needed any more
     Gc(Gc),
-    /// Look for damaged files; what is damaged is moved to `damaged/` in the cache, and the next run makes it again
+    /// Look for damaged files; what is damaged is moved to `damaged/` in the cache, and the next
+    /// run makes it again
     Verify(Verify),
     /// Keep the results of a run for good
     Pin(Pin),
@@ -43,13 +44,15 @@ pub(crate) struct Du {
 pub(crate) struct Gc {
     #[command(flatten)]
     pub(crate) place: Place,
-    /// Keep the results of this many last runs of every workflow; pinned runs and what was exported stay anyway
+    /// Keep the results of this many last runs of every workflow; pinned runs and what was exported
+    /// stay anyway
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) keep_runs: usize,
     /// Remove only what is at least this old, such as 30d
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub(crate) older_than: Option<Duration>,
-    /// Remove only until the cache takes no more than this, such as 20GiB: what is cheapest to make again goes first
+    /// Remove only until the cache takes no more than this, such as 20GiB: what is cheapest to make
+    /// again goes first
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_size: Option<u64>,
     /// Show what would go, and remove nothing

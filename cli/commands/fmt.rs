@@ -14,7 +14,8 @@ use crate::exit_code;
 use crate::failure::{Failure, Fault};
 use crate::workflow_file;
 
-/// Formats each file in place, or shows what would change. Nothing is written unless every file can be formatted.
+/// Formats each file in place, or shows what would change. Nothing is written unless every file can
+/// be formatted.
 pub(crate) fn run(args: &Fmt, console: &mut Console) -> Result<u8, Failure> {
     let stdin = Path::new("-");
     if args.files.iter().any(|file| file == stdin) && args.files.len() > 1 {

@@ -1,4 +1,5 @@
-//! `blip graph`: the stages of a workflow and what flows between them, as text, for graphviz, or for Markdown.
+//! `blip graph`: the stages of a workflow and what flows between them, as text, for graphviz, or
+//! for Markdown.
 
 use std::fmt::Write;
 

@@ -46,7 +46,8 @@ pub(crate) fn run(args: &Log, console: &mut Console) -> Result<u8, Failure> {
                 .at_work()
                 .iter()
                 .any(|holder| holder.pid == shown.pid);
-        // What is there is read after that, so that the last words of a run that just ended are not missed.
+        // What is there is read after that, so that the last words of a run that just ended are not
+        // missed.
         while log.read_line(&mut line).map_err(fault)? > 0 {
             // The end of a line that is being written comes later.
             if line.ends_with('\n') {

@@ -1,4 +1,5 @@
-//! `blip status`: how far the newest run is and how earlier ones ended, from event logs alone, also during a run.
+//! `blip status`: how far the newest run is and how earlier ones ended, from event logs alone, also
+//! during a run.
 
 use blip_engine::{Reader, Status as Ended};
 use serde_json::json;

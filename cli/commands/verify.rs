@@ -13,8 +13,8 @@ use crate::console::Console;
 use crate::failure::{Failure, Fault};
 use crate::{exit_code, progress, signals, workflow_file};
 
-/// Verifies. Damage is a failure, also when it has been moved away: something is to be made again. After a repair, only what
-/// could not be made again is.
+/// Verifies. Damage is a failure, also when it has been moved away: something is to be made again.
+/// After a repair, only what could not be made again is.
 pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, Failure> {
     let level = match (args.full, args.subset) {
         (true, _) => Level::Full,

@@ -36,7 +36,8 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// The line for an event; none for those that say nothing new, such as every tenth of a second of progress.
+    /// The line for an event; none for those that say nothing new, such as every tenth of a second
+    /// of progress.
     pub(crate) fn line(&mut self, at_ms: u64, event: &Event) -> Option<String> {
         self.view.apply(at_ms, event);
         let text = self.text(at_ms, event)?;

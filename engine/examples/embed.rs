@@ -1,4 +1,5 @@
-//! The engine in somebody else's program: an own op, a workflow, a run, its result. Run it twice: nothing runs again.
+//! The engine in somebody else's program: an own op, a workflow, a run, its result. Run it twice:
+//! nothing runs again.
 //!
 //! ```text
 //! cargo run -p blip-engine --example embed

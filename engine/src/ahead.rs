@@ -1,7 +1,8 @@
 //! What the last run of a workflow came to, and what of that is still there.
 //!
-//! One look at each file before a run begins is what makes a run without work fast. It needs the workflow's name and not its
-//! text: [`Engine::look_ahead`](crate::Engine::look_ahead) has it done while the text is still parsed and checked.
+//! One look at each file before a run begins is what makes a run without work fast. It needs the
+//! workflow's name and not its text: [`Engine::look_ahead`](crate::Engine::look_ahead) has it done
+//! while the text is still parsed and checked.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +14,9 @@ use crate::cache::ledger::{Finished, Ledger};
 use crate::digest::Digest;
 use crate::known::Known;
 
-/// As many results are looked at first. If that takes longer than from memory, a disk or a server is asked, and so many threads
-/// wait for it together; else they would only take the cores from whoever parses meanwhile.
+/// As many results are looked at first. If that takes longer than from memory, a disk or a server
+/// is asked, and so many threads wait for it together; else they would only take the cores from
+/// whoever parses meanwhile.
 const SAMPLE: usize = 256;
 const WARM: Duration = Duration::from_millis(5);
 const THREADS: usize = 8;
@@ -69,8 +71,8 @@ fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> Known {
     found.undisputed()
 }
 
-/// The results that are found, and the keys of which a ledger tells two results: the record has to be asked which of them
-/// it is.
+/// The results that are found, and the keys of which a ledger tells two results: the record has to
+/// be asked which of them it is.
 struct Told {
     known: Known,
     disputed: Vec<Digest>,
@@ -111,8 +113,8 @@ pub struct Ahead {
     thread: Arc<Mutex<Option<JoinHandle<Option<Looked>>>>>,
 }
 
-/// What was found, and the cache it was found in: as long as that is held nobody makes room in it. What is damaged may be
-/// moved out of the way all the same; whoever reads it notices.
+/// What was found, and the cache it was found in: as long as that is held nobody makes room in it.
+/// What is damaged may be moved out of the way all the same; whoever reads it notices.
 #[derive(Debug)]
 pub(crate) struct Looked {
     pub(crate) found: Found,
@@ -120,7 +122,8 @@ pub(crate) struct Looked {
 }
 
 impl Ahead {
-    /// Begins to look at a cache that is opened by `open`, if somebody's work in it does not have to be waited for.
+    /// Begins to look at a cache that is opened by `open`, if somebody's work in it does not have
+    /// to be waited for.
     pub(crate) fn begin(
         folder: &Path,
         workflow: &str,
@@ -146,7 +149,8 @@ impl Ahead {
         }
     }
 
-    /// What was found, if it is about this cache and this workflow; else it is of no use to anybody, and its cache is let go.
+    /// What was found, if it is about this cache and this workflow; else it is of no use to
+    /// anybody, and its cache is let go.
     pub(crate) fn take(&self, folder: &Path, workflow: &str) -> Option<Looked> {
         let thread = self
             .thread

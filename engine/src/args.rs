@@ -4,8 +4,9 @@ use blip_grammar::{Arguments, Value};
 
 use crate::op::OpError;
 
-/// All arguments of a stage, or of a config value. They were checked against the signature, so asking for one that is
-/// not declared, or as another type, is a mistake of the op: [`OpError::Bug`].
+/// All arguments of a stage, or of a config value. They were checked against the signature, so
+/// asking for one that is not declared, or as another type, is a mistake of the op:
+/// [`OpError::Bug`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct Args {
     op: &'static str,

@@ -1,4 +1,5 @@
-//! The cache folder: what is known already, by content. Everything else in the engine may be lost; this may not.
+//! The cache folder: what is known already, by content. Everything else in the engine may be lost;
+//! this may not.
 //!
 //! ```text
 //! .blip/version              the layout's version
@@ -20,8 +21,9 @@
 //! .blip/damaged/             what was wrong, moved out of the way
 //! ```
 //!
-//! Several processes work in one cache. None of them needs another for being right: names are digests and renames are
-//! atomic, so the worst that two can do is the same work twice, and leases keep them from that.
+//! Several processes work in one cache. None of them needs another for being right: names are
+//! digests and renames are atomic, so the worst that two can do is the same work twice, and leases
+//! keep them from that.
 
 pub mod checkpoints;
 pub mod damaged;
@@ -167,8 +169,8 @@ pub struct Opened {
 }
 
 impl Cache {
-    /// Opens the cache in `folder`, making it if there is none and it is not only read, and waits while another process
-    /// has it in a way that excludes this one for as long as `waiting` says.
+    /// Opens the cache in `folder`, making it if there is none and it is not only read, and waits
+    /// while another process has it in a way that excludes this one for as long as `waiting` says.
     ///
     /// # Errors
     /// [`CacheError`].
@@ -233,8 +235,8 @@ impl Cache {
         }
     }
 
-    /// Whether it is locked, so that nobody removes anything meanwhile: always, except where it is only read and somebody
-    /// just removes, or there are no locks.
+    /// Whether it is locked, so that nobody removes anything meanwhile: always, except where it is
+    /// only read and somebody just removes, or there are no locks.
     pub(crate) fn is_held(&self) -> bool {
         self.lock.is_some()
     }
@@ -259,7 +261,8 @@ impl Cache {
         Checkpoints::new(&self.folder, key, self.disk.clone(), self.damaged.clone())
     }
 
-    /// The final training state of a stage that differs in one growing argument, which has this value, only.
+    /// The final training state of a stage that differs in one growing argument, which has this
+    /// value, only.
     pub(crate) fn growth(&self, rest: &Digest, value: u64) -> Checkpoints {
         Checkpoints::of_growth(
             &self.folder,
@@ -275,8 +278,8 @@ impl Cache {
         Scratch::new(self.session.as_ref().map(Session::folder), &self.disk)
     }
 
-    /// Asks for the right to run the stage of a key. Never waits, and never fails: where there are no locks, everybody
-    /// has the right, and the worst is work done twice.
+    /// Asks for the right to run the stage of a key. Never waits, and never fails: where there are
+    /// no locks, everybody has the right, and the worst is work done twice.
     pub fn lease(&self, key: &Digest) -> Lease {
         let folder = self.folder.join("leases");
         let taken = match fs::create_dir_all(&folder) {
@@ -398,7 +401,8 @@ fn take_lock(
     }
 }
 
-/// What file systems without locks say: ENOLCK, ENOSYS, EOPNOTSUPP, and the kernel's own ENOTSUPP that NFS lets through.
+/// What file systems without locks say: ENOLCK, ENOSYS, EOPNOTSUPP, and the kernel's own ENOTSUPP
+/// that NFS lets through.
 fn lacks_locks(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(37 | 38 | 95 | 524))
 }

@@ -1,4 +1,5 @@
-//! What the body of a stage sees: its arguments and inputs, the cache, and the way to say how far it is.
+//! What the body of a stage sees: its arguments and inputs, the cache, and the way to say how far
+//! it is.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,8 +27,8 @@ use crate::op::{Artifact, OpError, Output, UnitResult};
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Without `@checkpoint`, training state is saved this often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
-/// Results of units are committed when there are this many and some time has gone by, when there are very many, or after
-/// a long time: a kill loses a second's work, or one chunk of slow work.
+/// Results of units are committed when there are this many and some time has gone by, when there
+/// are very many, or after a long time: a kill loses a second's work, or one chunk of slow work.
 const GROUP_UNITS: usize = 256;
 const GROUP_UNITS_MAX: usize = 8192;
 const GROUP_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,7 +39,8 @@ const GROUP_INTERVAL_MAX: Duration = Duration::from_secs(30);
 pub struct Stop(Arc<AtomicU8>);
 
 impl Stop {
-    /// Asks once more: the first time to finish the unit of work in hand, the second time to stop now.
+    /// Asks once more: the first time to finish the unit of work in hand, the second time to stop
+    /// now.
     pub fn ask(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -61,7 +63,8 @@ pub(crate) struct Traces {
     pub(crate) curves: Vec<(u64, Vec<(String, f64)>)>,
     pub(crate) quarantined: Vec<Quarantined>,
     pub(crate) units: Option<UnitCounts>,
-    /// Where the stage's final state is kept when it commits: the rest of its key, and the growing argument's value.
+    /// Where the stage's final state is kept when it commits: the rest of its key, and the growing
+    /// argument's value.
     pub(crate) grows: Option<(Digest, u64)>,
     pub(crate) notes: Vec<String>,
     last_progress: Option<Instant>,
@@ -204,7 +207,8 @@ impl StageCtx {
         &self.parts.env
     }
 
-    /// For an export: the stage whose result it writes and all above it, inputs first. Empty for a stage.
+    /// For an export: the stage whose result it writes and all above it, inputs first. Empty for a
+    /// stage.
     pub fn lineage(&self) -> &[Ancestor] {
         &self.lineage
     }
@@ -347,7 +351,8 @@ impl StageCtx {
         });
     }
 
-    /// The curves so far: part of the state that a training stage saves, so that a resumed one has the same.
+    /// The curves so far: part of the state that a training stage saves, so that a resumed one has
+    /// the same.
     pub fn curves(&self) -> Vec<(u64, Vec<(String, f64)>)> {
         self.traces().curves.clone()
     }
@@ -378,9 +383,10 @@ impl StageCtx {
         });
     }
 
-    /// The final training state that a stage like this one left with a smaller value of `argument`, the largest such
-    /// value, if [`StageCtx::keep_final_state`] kept one. For ops whose steps do not depend on how many will follow: going
-    /// on from there gives the bytes of a run from the start. A checkpoint of this very stage is newer: ask for it first.
+    /// The final training state that a stage like this one left with a smaller value of `argument`,
+    /// the largest such value, if [`StageCtx::keep_final_state`] kept one. For ops whose steps do
+    /// not depend on how many will follow: going on from there gives the bytes of a run from the
+    /// start. A checkpoint of this very stage is newer: ask for it first.
     ///
     /// # Errors
     /// [`OpError::Bug`] when `argument` is no count.
@@ -401,8 +407,8 @@ impl StageCtx {
         Ok(None)
     }
 
-    /// Keeps the newest checkpoint when the stage commits, for [`StageCtx::grown`] of a stage with a larger value of
-    /// `argument`. It has to be the final state: save one after the last step.
+    /// Keeps the newest checkpoint when the stage commits, for [`StageCtx::grown`] of a stage with
+    /// a larger value of `argument`. It has to be the final state: save one after the last step.
     ///
     /// # Errors
     /// [`OpError::Bug`] when `argument` is no count.
@@ -417,8 +423,9 @@ impl StageCtx {
         &self.checkpoints
     }
 
-    /// The results of units of work, each cached by its digest and this stage's arguments. `process` is given the places
-    /// of missing units, at most `batch` at a time, and gives one result for each.
+    /// The results of units of work, each cached by its digest and this stage's arguments.
+    /// `process` is given the places of missing units, at most `batch` at a time, and gives one
+    /// result for each.
     ///
     /// # Errors
     /// As `process` gives, or [`OpError::Disk`].

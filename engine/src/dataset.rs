@@ -1,7 +1,9 @@
-//! Datasets: items sorted by id, cut into chunks by content, named by a manifest. Equal items give equal bytes.
+//! Datasets: items sorted by id, cut into chunks by content, named by a manifest. Equal items give
+//! equal bytes.
 //!
-//! An item's id says where it stands and the ids alone say where chunks end, so the order and the sharding in which items
-//! came in leave no trace, and a changed item touches the chunk it left and the chunk it entered, nothing else.
+//! An item's id says where it stands and the ids alone say where chunks end, so the order and the
+//! sharding in which items came in leave no trace, and a changed item touches the chunk it left and
+//! the chunk it entered, nothing else.
 //!
 //! The bytes, all numbers big-endian:
 //!
@@ -212,7 +214,8 @@ impl Manifest {
     }
 }
 
-/// Whether a file is as long as it says itself, as far as it does: chunks and manifests, of which payloads are skipped.
+/// Whether a file is as long as it says itself, as far as it does: chunks and manifests, of which
+/// payloads are skipped.
 ///
 /// # Errors
 /// What reading it gives.
@@ -227,7 +230,8 @@ pub(crate) fn has_its_length(path: &Path, len: u64) -> io::Result<bool> {
     };
     match measured {
         Ok(measured) => Ok(measured == len),
-        // Too short for a magic number, it is nothing that says its length; else it ends before what it announces.
+        // Too short for a magic number, it is nothing that says its length; else it ends before
+        // what it announces.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(len < 8),
         Err(error) => Err(error),
     }
@@ -260,7 +264,8 @@ fn head<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
 #[error("two items with the id {0}")]
 pub struct DuplicateId(pub Digest);
 
-/// Gathers items in any order. They are held in memory: payloads are texts and numbers about an item, never its pixels.
+/// Gathers items in any order. They are held in memory: payloads are texts and numbers about an
+/// item, never its pixels.
 #[derive(Clone, Debug, Default)]
 pub struct Gatherer {
     items: BTreeMap<Digest, Vec<u8>>,

@@ -1,4 +1,5 @@
-//! What differs between two runs: params, stages, the fields that made keys differ, results and numbers.
+//! What differs between two runs: params, stages, the fields that made keys differ, results and
+//! numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -28,8 +28,9 @@ impl Digest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// The digest of a list of fields. `domain` keeps lists of different meaning apart, and every field is preceded by its
-    /// length, so that no two different lists feed the hash the same bytes.
+    /// The digest of a list of fields. `domain` keeps lists of different meaning apart, and every
+    /// field is preceded by its length, so that no two different lists feed the hash the same
+    /// bytes.
     pub fn parts(domain: &str, fields: &[&[u8]]) -> Self {
         let mut parts = Parts::new(domain);
         fields.iter().for_each(|field| parts.add(field));

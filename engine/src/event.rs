@@ -1,4 +1,5 @@
-//! Everything that can happen in a run: one closed list, sent to listeners and kept in `runs/<id>/events.jsonl`.
+//! Everything that can happen in a run: one closed list, sent to listeners and kept in
+//! `runs/<id>/events.jsonl`.
 
 mod log;
 
@@ -17,7 +18,8 @@ use crate::digest::Digest;
 pub enum Event {
     /// Another process has the cache, or makes the result of a stage; told once for each.
     Waiting {
-        /// The stage whose result it makes, which this run will share; nothing when it is about the whole cache.
+        /// The stage whose result it makes, which this run will share; nothing when it is about the
+        /// whole cache.
         stage: Option<Arc<str>>,
         /// Its process.
         pid: u32,

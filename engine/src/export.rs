@@ -1,8 +1,9 @@
-//! Exports: results written where the user wants them, rewritten only when they are not there as they were.
+//! Exports: results written where the user wants them, rewritten only when they are not there as
+//! they were.
 //!
-//! A small state file in the cache remembers what was written where. It is written before the files move into place, so
-//! that a run that was killed in between knows them for its own. A file or folder that blip did not write is never
-//! replaced.
+//! A small state file in the cache remembers what was written where. It is written before the files
+//! move into place, so that a run that was killed in between knows them for its own. A file or
+//! folder that blip did not write is never replaced.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,7 +29,8 @@ struct State {
     input: Digest,
     /// The files, relative to the folder of the export's path.
     files: Vec<Written>,
-    /// Files and folders of an earlier export that this one does not write and that may still be there.
+    /// Files and folders of an earlier export that this one does not write and that may still be
+    /// there.
     stale: Vec<PathBuf>,
 }
 
@@ -136,7 +138,8 @@ impl ExportJob<'_> {
         written.map(|()| true)
     }
 
-    /// Moves what was written into place and removes what an earlier export left there and this one does not write.
+    /// Moves what was written into place and removes what an earlier export left there and this one
+    /// does not write.
     fn publish(
         &self,
         from: &Path,
@@ -201,8 +204,8 @@ impl ExportJob<'_> {
     }
 }
 
-/// Whether two files have the same bytes. What is there byte for byte may be taken for ours: nothing is lost by replacing
-/// it, and a lost state file does not stop an export.
+/// Whether two files have the same bytes. What is there byte for byte may be taken for ours:
+/// nothing is lost by replacing it, and a lost state file does not stop an export.
 fn same_content(left: &Path, right: &Path) -> bool {
     match (Digest::of_file(left), Digest::of_file(right)) {
         (Ok(left), Ok(right)) => left == right,

@@ -1,4 +1,5 @@
-//! The user's files: found, digested, remembered by what `stat` says of them, and checked again after use.
+//! The user's files: found, digested, remembered by what `stat` says of them, and checked again
+//! after use.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -13,7 +14,8 @@ use crate::cache::file_digests::FileDigests;
 use crate::digest::Digest;
 use crate::op::OpError;
 
-/// A file changed within this time of being looked at may change again without its `stat` showing it.
+/// A file changed within this time of being looked at may change again without its `stat` showing
+/// it.
 const RACY: Duration = Duration::from_secs(2);
 
 /// A file that a stage reads.
@@ -186,7 +188,8 @@ impl SourceFile {
         }
     }
 
-    /// Whether the file still has the content it was digested with, looked up as cheaply as that can be said.
+    /// Whether the file still has the content it was digested with, looked up as cheaply as that
+    /// can be said.
     pub(crate) fn unchanged(&self, known: &FileDigests) -> bool {
         let files = Files {
             base: PathBuf::new(),

@@ -13,11 +13,13 @@ use crate::op::{Body, Op, OpSet};
 /// A stage of the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Its name, which no other stage has: the binding's, or `kept/score` for a step of `kept`. Shared with everybody who tells of the stage.
+    /// Its name, which no other stage has: the binding's, or `kept/score` for a step of `kept`.
+    /// Shared with everybody who tells of the stage.
     pub name: Arc<str>,
     /// Its op.
     pub op: Arc<Op>,
-    /// Its arguments; [`Value::Stage`](blip_grammar::Value::Stage) numbers the program's stages, see [`Graph::inputs`].
+    /// Its arguments; [`Value::Stage`](blip_grammar::Value::Stage) numbers the program's stages,
+    /// see [`Graph::inputs`].
     pub args: Args,
     /// How to run it.
     pub attributes: Arc<Attributes>,
@@ -45,7 +47,8 @@ pub struct Graph {
 pub type NodeId = NodeIndex;
 
 impl Graph {
-    /// Takes composed ops apart and connects what is left. The program was checked against the same ops.
+    /// Takes composed ops apart and connects what is left. The program was checked against the same
+    /// ops.
     pub fn new(program: &Program, ops: &OpSet) -> Self {
         let mut graph = Self {
             nodes: DiGraph::with_capacity(program.stages.len(), program.stages.len()),
@@ -123,7 +126,8 @@ impl Graph {
         }
         self.inputs.extend(previous);
         let inputs = self.inputs.get_mut(first..).unwrap_or_default();
-        // By argument, so that the order in a key does not depend on how a stage came to be; within one, as written.
+        // By argument, so that the order in a key does not depend on how a stage came to be; within
+        // one, as written.
         inputs.sort_by_key(|(arg, _)| *arg);
         let args = Args::new(op.signature.name, args);
         let output = op.signature.output;
@@ -195,7 +199,8 @@ impl Graph {
         &self.defaults
     }
 
-    /// Everything above a stage, inputs first. Takes time by how much that is, not by the size of the graph.
+    /// Everything above a stage, inputs first. Takes time by how much that is, not by the size of
+    /// the graph.
     pub fn above(&self, id: NodeId) -> Vec<NodeId> {
         let mut above = BTreeSet::new();
         let mut stack = vec![id];

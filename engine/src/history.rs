@@ -1,4 +1,5 @@
-//! What earlier runs did, read from their event logs and records: files only, never the index, also while a run is going.
+//! What earlier runs did, read from their event logs and records: files only, never the index, also
+//! while a run is going.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -122,7 +123,8 @@ impl Reader {
         self.objects.get(digest)
     }
 
-    /// The processes that are at work in the cache, the longest one first. On file systems without locks nobody is seen.
+    /// The processes that are at work in the cache, the longest one first. On file systems without
+    /// locks nobody is seen.
     pub fn at_work(&self) -> Vec<Holder> {
         at_work(&self.folder)
     }

@@ -1,9 +1,11 @@
-//! `@isolate`: a stage in a process of its own, which may abort, run out of memory or hang without taking the run with it.
+//! `@isolate`: a stage in a process of its own, which may abort, run out of memory or hang without
+//! taking the run with it.
 //!
-//! A program that wants this says with [`Engine::with_isolation`](crate::Engine::with_isolation) how it is started as a
-//! child, and hands over to [`child`] when it is. The child gets a job file, opens the same cache, and runs the one stage.
-//! It writes what happens as lines of JSON to its standard output, the result last; the record is committed by the parent.
-//! A line `stop` on its standard input asks it to stop; when the input ends, its parent is gone, and it ends as well.
+//! A program that wants this says with [`Engine::with_isolation`](crate::Engine::with_isolation)
+//! how it is started as a child, and hands over to [`child`] when it is. The child gets a job file,
+//! opens the same cache, and runs the one stage. It writes what happens as lines of JSON to its
+//! standard output, the result last; the record is committed by the parent. A line `stop` on its
+//! standard input asks it to stop; when the input ends, its parent is gone, and it ends as well.
 //! The parent watches what memory the child takes, and ends one that takes more than its `@memory`.
 
 mod job;
@@ -102,7 +104,8 @@ fn listen(stop: Stop, over: Arc<AtomicBool>) {
             }
         }
         if !over.load(Ordering::SeqCst) {
-            // Not the ordinary exit: it would meet threads that compute, and nobody is left to hear how that went.
+            // Not the ordinary exit: it would meet threads that compute, and nobody is left to hear
+            // how that went.
             let _ = process::kill_process(process::getpid(), Signal::KILL);
             std::process::abort();
         }
@@ -212,7 +215,8 @@ fn begin(
         .arg(&path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
-    // Ctrl-C in a terminal goes to the whole group: the parent hears it and asks the child, which then has its time.
+    // Ctrl-C in a terminal goes to the whole group: the parent hears it and asks the child, which
+    // then has its time.
     command.process_group(0);
     let mut child = command
         .spawn()

@@ -1,6 +1,8 @@
-//! The cache key: one struct with everything a result depends on, and two readers of it, `hash` and `fields`.
+//! The cache key: one struct with everything a result depends on, and two readers of it, `hash` and
+//! `fields`.
 //!
-//! What is not here cannot matter: names of bindings, paths, times, attributes, neutral arguments, the order of a file.
+//! What is not here cannot matter: names of bindings, paths, times, attributes, neutral arguments,
+//! the order of a file.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -81,8 +83,8 @@ impl Preimage {
         }
     }
 
-    /// The same without one input, without sources and without some arguments: what parts of a result depend on, besides
-    /// the part.
+    /// The same without one input, without sources and without some arguments: what parts of a
+    /// result depend on, besides the part.
     pub fn template(&self, over: Option<&str>, beyond: &[&str]) -> Digest {
         let mut template = self.clone();
         template.args.retain(|(name, _)| !beyond.contains(name));
@@ -91,7 +93,8 @@ impl Preimage {
         template.hash()
     }
 
-    /// The same without one argument: what two stages have in common of which one goes on where the other ended.
+    /// The same without one argument: what two stages have in common of which one goes on where the
+    /// other ended.
     pub fn without(&self, argument: &str) -> Digest {
         let mut rest = self.clone();
         rest.args.retain(|(name, _)| *name != argument);
@@ -113,7 +116,8 @@ impl Preimage {
         parts.digest()
     }
 
-    /// Every field as text, in one order: what the key is made of, what a record keeps, and what `explain` compares.
+    /// Every field as text, in one order: what the key is made of, what a record keeps, and what
+    /// `explain` compares.
     pub fn fields(&self) -> Vec<(String, String)> {
         let mut fields = Vec::new();
         self.each_field(|name, value| fields.push((name.to_owned(), value.to_owned())));
@@ -160,9 +164,9 @@ pub fn of_fields(fields: &[(String, String)]) -> Digest {
     Digest::parts(SCHEMA, &flat)
 }
 
-/// What a value is in a key; nothing when all it says is in the key elsewhere. A path says where bytes are, and what they
-/// are is in `sources`; a stage's number says where in the file it stands, and its result is in `inputs`, in the order in
-/// which stages occur.
+/// What a value is in a key; nothing when all it says is in the key elsewhere. A path says where
+/// bytes are, and what they are is in `sources`; a stage's number says where in the file it stands,
+/// and its result is in `inputs`, in the order in which stages occur.
 pub(crate) fn text(value: &Value) -> Option<String> {
     match value {
         Value::Path(_) | Value::Stage(_) => None,
@@ -202,8 +206,9 @@ pub struct Difference {
     pub new: Option<String>,
 }
 
-/// What differs between the fields of two preimages, in time that grows with their lengths. Fields that occur several times
-/// are compared as a set, so that one more input shard shows as one difference.
+/// What differs between the fields of two preimages, in time that grows with their lengths. Fields
+/// that occur several times are compared as a set, so that one more input shard shows as one
+/// difference.
 pub fn differences(old: &[(String, String)], new: &[(String, String)]) -> Vec<Difference> {
     let before: BTreeSet<&(String, String)> = old.iter().collect();
     let now: BTreeSet<&(String, String)> = new.iter().collect();

@@ -1,4 +1,5 @@
-//! Results by key. Of these there are as many as stages, and a result holds its key already: nothing else is kept.
+//! Results by key. Of these there are as many as stages, and a result holds its key already:
+//! nothing else is kept.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;

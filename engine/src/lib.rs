@@ -1,9 +1,10 @@
-//! An incremental workflow engine: a checked workflow goes in, results named by content come out, nothing runs twice.
+//! An incremental workflow engine: a checked workflow goes in, results named by content come out,
+//! nothing runs twice.
 //!
-//! The data flow is the reading order: [`Workflow::parse`] checks source text against an [`OpSet`] and makes a
-//! [`graph::Graph`]; [`Engine::plan`] says what would run; [`Engine::run`] makes keys when stages become ready
-//! ([`key`]), finds results in the [`cache`], runs what is missing, and tells [`event::Event`]s to listeners. The engine
-//! knows no tensors and prints nothing.
+//! The data flow is the reading order: [`Workflow::parse`] checks source text against an [`OpSet`]
+//! and makes a [`graph::Graph`]; [`Engine::plan`] says what would run; [`Engine::run`] makes keys
+//! when stages become ready ([`key`]), finds results in the [`cache`], runs what is missing, and
+//! tells [`event::Event`]s to listeners. The engine knows no tensors and prints nothing.
 
 mod ahead;
 pub mod args;
@@ -94,12 +95,13 @@ pub struct RunOptions {
     pub targets: Vec<String>,
     /// After a failure, go on with everything that does not need the stage.
     pub keep_going: bool,
-    /// Fail instead of waiting for another process: with [`CacheError::Busy`] when it has the whole cache, else only the
-    /// stages whose results it makes.
+    /// Fail instead of waiting for another process: with [`CacheError::Busy`] when it has the whole
+    /// cache, else only the stages whose results it makes.
     pub no_wait: bool,
     /// Try items again that could not be used before. Without, their reasons are remembered.
     pub retry_bad: bool,
-    /// What every stage has to come to; one that would come to something else fails and says where it deviates.
+    /// What every stage has to come to; one that would come to something else fails and says where
+    /// it deviates.
     pub locked: Option<Locked>,
     /// What [`Engine::look_ahead`] found; without, the run looks by itself.
     pub ahead: Option<Ahead>,
@@ -177,8 +179,9 @@ impl Engine {
         Reader::new(&self.config.cache)
     }
 
-    /// Begins to look up, in a thread of its own, what the last run of the workflow of this name came to and what of that
-    /// is still there. To be called before the workflow is parsed, and to be handed on in [`RunOptions`].
+    /// Begins to look up, in a thread of its own, what the last run of the workflow of this name
+    /// came to and what of that is still there. To be called before the workflow is parsed, and to
+    /// be handed on in [`RunOptions`].
     pub fn look_ahead(&self, workflow: &str) -> Ahead {
         let (folder, disk) = (self.config.cache.clone(), self.disk.clone());
         let open = move || {
@@ -441,7 +444,8 @@ fn started_event(workflow: &Workflow, wanted: &[graph::NodeId], run: &str) -> Ev
     }
 }
 
-/// Begins a run: its id, which sorts by time, and its log. The process id keeps two runs of one millisecond apart.
+/// Begins a run: its id, which sorts by time, and its log. The process id keeps two runs of one
+/// millisecond apart.
 fn begin_log(disk: &Disk, cache: &Path) -> Result<(String, LogWriter), EngineError> {
     let mut now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,5 +1,5 @@
-//! `blip.lock`: what the stages of workflows came to, small, sorted and made for `git diff`. A locked run refuses to come
-//! to anything else, and says where it would.
+//! `blip.lock`: what the stages of workflows came to, small, sorted and made for `git diff`. A
+//! locked run refuses to come to anything else, and says where it would.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,11 @@
-//! Map stages: every item on its own, every unit of work cached, equal bytes however much of it was known.
+//! Map stages: every item on its own, every unit of work cached, equal bytes however much of it was
+//! known.
 //!
-//! First a survey: chunks that became something before are one look-up each, of the others the units that are not known
-//! are listed. Then these are worked out in batches, in the order of item ids and across chunk borders, and a chunk of the
-//! output is put together as soon as its last unit is there. Items are read chunk by chunk, twice: a dataset of millions
-//! does not have to fit into memory, only eight bytes for each unit that is missing.
+//! First a survey: chunks that became something before are one look-up each, of the others the
+//! units that are not known are listed. Then these are worked out in batches, in the order of item
+//! ids and across chunk borders, and a chunk of the output is put together as soon as its last unit
+//! is there. Items are read chunk by chunk, twice: a dataset of millions does not have to fit into
+//! memory, only eight bytes for each unit that is missing.
 
 use std::collections::HashMap;
 
@@ -51,7 +53,8 @@ struct Surveyed {
     count: u32,
     /// What it became before.
     known: Option<Mapped>,
-    /// The units that are not known: the place of their item in the chunk, and their number among the item's units.
+    /// The units that are not known: the place of their item in the chunk, and their number among
+    /// the item's units.
     missing: Vec<(u32, u32)>,
 }
 
@@ -148,8 +151,8 @@ impl<'a> Map<'a> {
         Ok(missing)
     }
 
-    /// Works out what is missing and puts the output together. Items keep their ids, so the chunks end where those of the
-    /// input end.
+    /// Works out what is missing and puts the output together. Items keep their ids, so the chunks
+    /// end where those of the input end.
     fn work(&mut self, dataset: &Dataset<'_>, chunks: &[Surveyed]) -> Result<Output, OpError> {
         let mut buffer = UnitBuffer::new(self.ctx);
         let mut output = Assembly::default();

@@ -1,4 +1,5 @@
-//! What an op is to the engine: a signature, a version, and a body. The engine knows none by itself.
+//! What an op is to the engine: a signature, a version, and a body. The engine knows none by
+//! itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +24,8 @@ pub struct Op {
     pub signature: Signature,
     /// Raised whenever the same inputs give other bytes than before.
     pub version: u32,
-    /// Whether bits depend on the machine: then [`NumericEnv`](crate::NumericEnv) is part of the key.
+    /// Whether bits depend on the machine: then [`NumericEnv`](crate::NumericEnv) is part of the
+    /// key.
     pub numeric: bool,
     /// Lists the user's files it reads; their contents are part of the key.
     pub sources: Option<SourcesFn>,
@@ -57,7 +59,8 @@ pub enum Body {
 }
 
 impl Op {
-    /// An op that runs as a whole. `version` is raised whenever the same inputs give other bytes than before.
+    /// An op that runs as a whole. `version` is raised whenever the same inputs give other bytes
+    /// than before.
     pub fn run(
         signature: Signature,
         version: u32,
@@ -188,7 +191,8 @@ pub struct Output {
     pub count: Option<u64>,
     /// Numbers about it.
     pub metrics: Vec<(String, f64)>,
-    /// By-products by name. They are outside the result's digest: consumers are not run again when only these change.
+    /// By-products by name. They are outside the result's digest: consumers are not run again when
+    /// only these change.
     pub sides: Vec<(&'static str, Digest)>,
     /// What a reader should know: "17 duplicates dropped".
     pub notes: Vec<String>,
@@ -211,13 +215,14 @@ impl Output {
 pub trait MapOp: Send {
     /// The argument that holds the dataset.
     fn over(&self) -> &'static str;
-    /// What the result for an item depends on, besides the stage's other arguments: one digest per cached unit of work.
+    /// What the result for an item depends on, besides the stage's other arguments: one digest per
+    /// cached unit of work.
     ///
     /// # Errors
     /// When the item cannot be understood.
     fn units(&self, item: &Item) -> Result<Vec<Digest>, OpError>;
-    /// Arguments that say which units an item has, or how its result is put together, and that no unit's result depends
-    /// on: another value of theirs costs only units that are new.
+    /// Arguments that say which units an item has, or how its result is put together, and that no
+    /// unit's result depends on: another value of theirs costs only units that are new.
     fn beyond_units(&self) -> &'static [&'static str] {
         &[]
     }
@@ -237,8 +242,8 @@ pub trait MapOp: Send {
 
 /// Does the work of a map stage.
 pub trait MapWorker {
-    /// The results of the missing units of these items, in order: one list per item, one result per missing unit. Must
-    /// not depend on which items come together.
+    /// The results of the missing units of these items, in order: one list per item, one result per
+    /// missing unit. Must not depend on which items come together.
     ///
     /// # Errors
     /// As the work gives; a single item that cannot be used is a [`UnitResult::Bad`] instead.

@@ -54,7 +54,8 @@ pub struct Planned {
     pub key: Option<Digest>,
     /// How long it took the last time it ran, in milliseconds.
     pub last_took_ms: Option<u64>,
-    /// How long it will take at most if it runs, as far as the last time can tell: of a map stage, the missing items' part.
+    /// How long it will take at most if it runs, as far as the last time can tell: of a map stage,
+    /// the missing items' part.
     pub estimate_ms: Option<u64>,
 }
 

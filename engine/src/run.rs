@@ -1,8 +1,9 @@
 //! A run: one thread owns the state of every stage, workers do the work and answer by message.
 //!
-//! What a stage may do next is kept in queues ([`queues`]), so that the owner never looks at a stage that has nothing to
-//! do. A stage that has run is `Committing`: those below it may start, and its own end is told when its record is on the
-//! disk. Commits are made in groups by a thread of their own ([`committing`]).
+//! What a stage may do next is kept in queues ([`queues`]), so that the owner never looks at a
+//! stage that has nothing to do. A stage that has run is `Committing`: those below it may start,
+//! and its own end is told when its record is on the disk. Commits are made in groups by a thread
+//! of their own ([`committing`]).
 
 mod committing;
 mod failing;
@@ -65,7 +66,8 @@ pub(crate) struct Setting {
     pub(crate) stop: Stop,
 }
 
-/// What the owner knows of a stage. There are many: what a stage has only while it is in hand is boxed or empty.
+/// What the owner knows of a stage. There are many: what a stage has only while it is in hand is
+/// boxed or empty.
 struct Stage {
     state: State,
     inputs_open: u32,
@@ -109,12 +111,14 @@ pub(crate) struct Run<'a, 'l> {
     failed: bool,
     blobs: Arc<BTreeMap<Digest, PathBuf>>,
     ledger: Ledger,
-    /// Results by key: those of the ledger that are still there, and those whose records this run has read. What it makes
-    /// itself is read again should another stage have the same key, which is seldom.
+    /// Results by key: those of the ledger that are still there, and those whose records this run
+    /// has read. What it makes itself is read again should another stage have the same key, which
+    /// is seldom.
     known: Known,
     /// Whether any stage has by-products.
     any_sides: bool,
-    /// Stages that wait for a stage that makes a damaged object again, and are no direct consumers of it.
+    /// Stages that wait for a stage that makes a damaged object again, and are no direct consumers
+    /// of it.
     repairs: Vec<(NodeId, NodeId)>,
     /// Stages that make a damaged result again, with what they had.
     mending: BTreeMap<NodeId, Arc<Finished>>,
@@ -168,7 +172,8 @@ pub(crate) fn run(
     let wanted_count = wanted.len();
     let (jobs_in, jobs_out) = channel::bounded::<Job>(QUEUE);
     let (answers_in, answers_out) = channel::bounded::<Answer>(QUEUE);
-    // The owner bounds it by COMMITTING_MAX and must never wait for a thread that waits for the owner.
+    // The owner bounds it by COMMITTING_MAX and must never wait for a thread that waits for the
+    // owner.
     let (commits_in, commits_out) = channel::unbounded::<Commit>();
     let workers = setting.resources.cpu.max(1) as usize + 1;
     let cache = Arc::clone(&setting.cache);
@@ -444,7 +449,8 @@ impl Run<'_, '_> {
         self.tell_notes();
     }
 
-    /// Everything that never got its turn is named, the ledger is written, and the run has its outcome.
+    /// Everything that never got its turn is named, the ledger is written, and the run has its
+    /// outcome.
     fn end(mut self) -> Ended {
         for id in self.wanted.clone() {
             if !matches!(self.stage(id).state, State::Ended(_)) {
@@ -507,7 +513,8 @@ pub(crate) fn last_record(cache: &Cache, key: &Digest) -> Option<Record> {
         .or_else(|| cache.records.evicted(key).map(|(record, _)| record))
 }
 
-/// What makes a stage run, given the key it had last: the fields that differ, then what became of a result that there was.
+/// What makes a stage run, given the key it had last: the fields that differ, then what became of a
+/// result that there was.
 pub(crate) fn why(
     cache: &Cache,
     last: Option<&Digest>,

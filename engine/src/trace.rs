@@ -1,4 +1,5 @@
-//! Where the time of a run went, as a trace file: for `chrome://tracing`, Perfetto and whatever else reads that format.
+//! Where the time of a run went, as a trace file: for `chrome://tracing`, Perfetto and whatever
+//! else reads that format.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::event::{Event, Listener, StageEnd, Status};
 
-/// Writes the trace of a run. Every stage that runs is a bar, in the first lane that is free; steps' numbers are counters.
+/// Writes the trace of a run. Every stage that runs is a bar, in the first lane that is free;
+/// steps' numbers are counters.
 #[derive(Debug)]
 pub struct ChromeTrace {
     file: BufWriter<File>,

@@ -1,5 +1,5 @@
-//! Looks a cache over for damage. What is wrong is moved to `damaged/`, never deleted; the next run, or [`repair`], makes
-//! it again, just that far.
+//! Looks a cache over for damage. What is wrong is moved to `damaged/`, never deleted; the next
+//! run, or [`repair`], makes it again, just that far.
 //!
 //! [`repair`]: crate::Engine::repair
 
@@ -19,8 +19,9 @@ use crate::event::{Listener, StageEnd};
 use crate::workflow::Workflow;
 use crate::{Engine, EngineError, RunOptions};
 
-/// How closely to look. Every level reads all records and asks whether everything that they name is there. It reads the
-/// content of what was changed since its record was written, and of what is not as long as it says at its beginning.
+/// How closely to look. Every level reads all records and asks whether everything that they name is
+/// there. It reads the content of what was changed since its record was written, and of what is not
+/// as long as it says at its beginning.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Level {
     /// No other content of objects, groups and checkpoints is read.
@@ -44,7 +45,8 @@ pub enum Wrong {
     Missing,
     /// It cannot be read.
     Unreadable(String),
-    /// A record or another small file that does not match its checksum, or says something else than its name.
+    /// A record or another small file that does not match its checksum, or says something else than
+    /// its name.
     Record(String),
     /// A checkpoint that is not whole.
     Checkpoint(String),
@@ -107,9 +109,11 @@ pub struct Report {
     pub strangers: Vec<PathBuf>,
     /// Records that another version of the program wrote.
     pub other_versions: u64,
-    /// Whether the index was looked at; a quick look does not, and nobody can while another process has it open.
+    /// Whether the index was looked at; a quick look does not, and nobody can while another process
+    /// has it open.
     pub index: bool,
-    /// What a user should hear about the cache besides: that the index was built again, or why it was not looked at.
+    /// What a user should hear about the cache besides: that the index was built again, or why it
+    /// was not looked at.
     pub notes: Vec<String>,
     /// What is wrong.
     pub damage: Vec<Damage>,
@@ -139,8 +143,8 @@ pub struct Repaired {
 }
 
 impl Engine {
-    /// Looks the cache over and moves what is damaged to `damaged/`. It works beside runs; in a folder that cannot be
-    /// written everything is left where it is.
+    /// Looks the cache over and moves what is damaged to `damaged/`. It works beside runs; in a
+    /// folder that cannot be written everything is left where it is.
     ///
     /// # Errors
     /// [`EngineError`] when the cache cannot be opened.
@@ -213,7 +217,8 @@ impl Engine {
         });
     }
 
-    /// Makes again what a look found to be not whole any more, as far as this workflow makes it, and nothing else.
+    /// Makes again what a look found to be not whole any more, as far as this workflow makes it,
+    /// and nothing else.
     ///
     /// # Errors
     /// [`EngineError`] when the run cannot begin.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::program::Value;
 
-/// Names and values, sorted by name. A workflow has very many of these, most of them with few arguments: they take no more
-/// memory than they need, and copies share it.
+/// Names and values, sorted by name. A workflow has very many of these, most of them with few
+/// arguments: they take no more memory than they need, and copies share it.
 #[derive(Clone, PartialEq, Hash, Debug, Default)]
 pub struct Arguments(Arc<[(&'static str, Value)]>);
 

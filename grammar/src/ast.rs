@@ -1,4 +1,5 @@
-//! The syntax tree: what was written, with the place of everything. Data only; names are borrowed from the source.
+//! The syntax tree: what was written, with the place of everything. Data only; names are borrowed
+//! from the source.
 
 use std::fmt;
 
@@ -9,7 +10,8 @@ use crate::span::Span;
 pub struct File<'s> {
     /// The statements, in file order.
     pub statements: Vec<Statement<'s>>,
-    /// The names that statements with a fault in their syntax seem to bind. Uses of them are no further fault.
+    /// The names that statements with a fault in their syntax seem to bind. Uses of them are no
+    /// further fault.
     pub lost: Vec<Name<'s>>,
     /// The comments, in file order, from `#` to before the end of the line.
     pub comments: Vec<Span>,

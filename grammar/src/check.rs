@@ -1,4 +1,5 @@
-//! Tree to program: names resolved, arguments filled, types and ranges checked, calls made stages. Pure.
+//! Tree to program: names resolved, arguments filled, types and ranges checked, calls made stages.
+//! Pure.
 
 mod arguments;
 mod attributes;
@@ -31,8 +32,8 @@ const COLLECTED_MAX: usize = 10 * SHOWN_MAX;
 /// As many names are compared in all to find the ones that were meant.
 const COMPARED_MAX: usize = 1 << 20;
 
-/// As many parts of lists and config values are copied by naming them. Values that hold one another twice over, many levels
-/// deep, would fill any memory.
+/// As many parts of lists and config values are copied by naming them. Values that hold one another
+/// twice over, many levels deep, would fill any memory.
 const COPIED_MAX: usize = 1 << 20;
 
 /// A value for a param from outside the file: `--set name=value`.
@@ -55,7 +56,8 @@ pub struct Checked {
 
 /// Checks a file against the ops there are. Reports everything that is wrong at once.
 ///
-/// Statements that could not be parsed are left out; what uses the names that they bind is not reported.
+/// Statements that could not be parsed are left out; what uses the names that they bind is not
+/// reported.
 pub fn check(
     file: &File,
     source: &Source,
@@ -79,8 +81,8 @@ pub fn check(
     }
 }
 
-/// The value of an argument's default, `text`; none without diagnostics if it needs a default that `signatures` does not have
-/// yet.
+/// The value of an argument's default, `text`; none without diagnostics if it needs a default that
+/// `signatures` does not have yet.
 pub(crate) fn default_value(
     text: &str,
     op: &str,
@@ -178,7 +180,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The known name that was probably meant. After very many comparisons, none: the file has other troubles.
+    /// The known name that was probably meant. After very many comparisons, none: the file has
+    /// other troubles.
     fn nearest<'k>(&mut self, name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
         if self.compared > COMPARED_MAX {
             return None;
@@ -245,7 +248,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Works out the statement at a place. What it needs was worked out before, unless there is a cycle.
+    /// Works out the statement at a place. What it needs was worked out before, unless there is a
+    /// cycle.
     fn statement(&mut self, at: usize) {
         let Some(statement) = self.file.statements.get(at) else {
             return;

@@ -28,21 +28,24 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The file is larger than a workflow can be. It is probably a data file; lists belong in files that an op reads.
+    /// The file is larger than a workflow can be. It is probably a data file; lists belong in files
+    /// that an op reads.
     SOURCE_TOO_LARGE = "E001";
     /// The file is not UTF-8, the encoding of workflows.
     NOT_UTF8 = "E002";
-    /// The file holds a character that does not belong in text, such as NUL, or one that changes the direction of text and
-    /// so can make a workflow look different from what it is.
+    /// The file holds a character that does not belong in text, such as NUL, or one that changes
+    /// the direction of text and so can make a workflow look different from what it is.
     CONTROL_CHARACTER = "E003";
     /// Brackets are nested deeper than any workflow needs.
     TOO_DEEP = "E004";
-    /// The file has so many faults that a list of all of them would help nobody. Mend the first ones and check again.
+    /// The file has so many faults that a list of all of them would help nobody. Mend the first
+    /// ones and check again.
     TOO_MANY = "E005";
     /// Lists that hold lists, or lists used very often, make values too large for any memory.
     TOO_LARGE = "E006";
-    /// The text is no statement of the language at this place. A statement is `name = value`, `param name = value` or
-    /// `export name as format "path"`, and ends with its line unless a bracket is open.
+    /// The text is no statement of the language at this place. A statement is `name = value`,
+    /// `param name = value` or `export name as format "path"`, and ends with its line unless a
+    /// bracket is open.
     SYNTAX = "E010";
     /// A string has no closing quote on its line.
     UNTERMINATED_STRING = "E011";
@@ -52,7 +55,8 @@ codes! {
     BAD_NUMBER = "E013";
     /// A bracket is not closed before the next statement, or closes nothing.
     UNBALANCED = "E014";
-    /// A binding or a param has a word of the language as its name: `param`, `export`, `true` or `false`.
+    /// A binding or a param has a word of the language as its name: `param`, `export`, `true` or
+    /// `false`.
     RESERVED = "E015";
     /// A name is used that no binding or param has.
     UNKNOWN_NAME = "E020";

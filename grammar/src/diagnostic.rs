@@ -147,11 +147,12 @@ impl fmt::Display for Compact<'_> {
     }
 }
 
-/// As many diagnostics are shown of a file; [`codes::TOO_MANY`], the hundredth, stands for the rest.
+/// As many diagnostics are shown of a file; [`codes::TOO_MANY`], the hundredth, stands for the
+/// rest.
 pub(crate) const SHOWN_MAX: usize = 99;
 
-/// Keeps the first [`SHOWN_MAX`] diagnostics, errors before warnings, and says how many more there are; `dropped` ones were
-/// not even collected.
+/// Keeps the first [`SHOWN_MAX`] diagnostics, errors before warnings, and says how many more there
+/// are; `dropped` ones were not even collected.
 pub(crate) fn shorten(diagnostics: &mut Vec<Diagnostic>, dropped: usize) {
     let more = dropped + diagnostics.len().saturating_sub(SHOWN_MAX);
     if more == 0 {

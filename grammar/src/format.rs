@@ -12,8 +12,9 @@ use self::columns::{Columns, Form};
 const WIDTH: usize = 100;
 const INDENT: usize = 4;
 
-/// The file in standard layout. Formatting what comes out changes nothing. A file that could not be parsed completely
-/// is returned as it is: nothing of it may be lost. So is one that would become too large to be read again.
+/// The file in standard layout. Formatting what comes out changes nothing. A file that could not be
+/// parsed completely is returned as it is: nothing of it may be lost. So is one that would become
+/// too large to be read again.
 pub fn format(file: &File, source: &Source) -> String {
     if !file.complete {
         return source.text().to_owned();
@@ -85,7 +86,8 @@ impl Printer<'_> {
         }
     }
 
-    /// The comment behind what was just printed, on the same line and before `next`, where something else begins.
+    /// The comment behind what was just printed, on the same line and before `next`, where
+    /// something else begins.
     fn behind(&mut self, end: &mut usize, next: usize) {
         let Some(comment) = self.comments.get(self.next).copied() else {
             return;
@@ -156,7 +158,8 @@ impl Printer<'_> {
         }
     }
 
-    /// The attributes of a statement, on one line if they fit there and no comment stands between them.
+    /// The attributes of a statement, on one line if they fit there and no comment stands between
+    /// them.
     fn attributes(&mut self, statement: &Statement) {
         let Some((first, last)) = statement
             .attributes
@@ -235,7 +238,8 @@ impl Printer<'_> {
         }
     }
 
-    /// An expression on one line if it fits into `room` and holds no comments, else one part a line.
+    /// An expression on one line if it fits into `room` and holds no comments, else one part a
+    /// line.
     fn expr(&mut self, expr: &Expr, room: usize, indent: usize) {
         let flat = self.flat(expr);
         let broken = self.comments_in(expr.span) || flat.chars().count() > room;

@@ -1,7 +1,9 @@
-//! The language: source text in, checked program out. Pure: no files, no clock, no printing, and no ops of its own.
+//! The language: source text in, checked program out. Pure: no files, no clock, no printing, and no
+//! ops of its own.
 //!
 //! [`parse`] makes a tree, [`check`] a [`Program`] by the [`Signatures`] it is given, [`format`](format()) the standard
-//! layout. Each returns what it could make together with everything that is wrong, as [`Diagnostic`]s.
+//! layout. Each returns what it could make together with everything that is wrong, as
+//! [`Diagnostic`]s.
 
 extern crate alloc; // what pest_derive writes without `std` names it
 

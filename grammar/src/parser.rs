@@ -87,7 +87,8 @@ struct Parts<'s> {
     faults: Vec<(Span, Box<pest::error::Error<Rule>>)>,
 }
 
-/// Parses the pieces that are not broken. Where one ends and the next begins is known: each can be parsed by itself.
+/// Parses the pieces that are not broken. Where one ends and the next begins is known: each can be
+/// parsed by itself.
 fn parse_pieces<'s>(source: &'s Source, pieces: &[Piece]) -> Parts<'s> {
     let mut parts = Parts {
         statements: Vec::with_capacity(pieces.len()),
@@ -108,7 +109,8 @@ fn parse_pieces<'s>(source: &'s Source, pieces: &[Piece]) -> Parts<'s> {
 const TOGETHER: usize = 64;
 
 impl<'s> Parts<'s> {
-    /// Parses pieces as one text, which is right if it gives just these; false if it does not, and nothing is added.
+    /// Parses pieces as one text, which is right if it gives just these; false if it does not, and
+    /// nothing is added.
     fn add_together(&mut self, source: &'s Source, pieces: &[Piece]) -> bool {
         let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
             return true;
@@ -151,7 +153,8 @@ impl<'s> Parts<'s> {
     }
 }
 
-/// Parses a value that stands by itself, as that of a setting. A text that is no expression is `None`.
+/// Parses a value that stands by itself, as that of a setting. A text that is no expression is
+/// `None`.
 pub(crate) fn parse_value(text: &str) -> Option<Expr<'_>> {
     let source = Source::new("", text).ok()?;
     // It may have lost its beginning there: a byte order mark.
@@ -191,7 +194,8 @@ pub fn parse_size(text: &str) -> Option<u64> {
     }
 }
 
-/// The milliseconds of a duration as the language writes it, such as `10min`; `None` for every other text.
+/// The milliseconds of a duration as the language writes it, such as `10min`; `None` for every
+/// other text.
 pub fn parse_duration(text: &str) -> Option<u64> {
     match parse_value(text)?.kind {
         ExprKind::Duration(milliseconds) => Some(milliseconds),
@@ -306,7 +310,8 @@ impl Builder<'_> {
         TypeName { word, list, span }
     }
 
-    /// Words of the language are no names: a reader, or the language itself, would take them for the word.
+    /// Words of the language are no names: a reader, or the language itself, would take them for
+    /// the word.
     fn reserved(&mut self, name: &Name<'_>) {
         if RESERVED.contains(&name.text) {
             let message = format!(

@@ -1,4 +1,5 @@
-//! The checked workflow: every name resolved, every argument filled, every type right. What an engine takes.
+//! The checked workflow: every name resolved, every argument filled, every type right. What an
+//! engine takes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,10 +21,11 @@ pub struct Program {
     pub stages: Vec<Stage>,
     /// The exports, in file order.
     pub exports: Vec<Export>,
-    /// Further names that stages go by, besides [`Stage::name`]: those of equal calls elsewhere, which are the same stage.
+    /// Further names that stages go by, besides [`Stage::name`]: those of equal calls elsewhere,
+    /// which are the same stage.
     pub aliases: BTreeMap<Arc<str>, StageId>,
-    /// What runs when nothing else is asked for: the exported stages and the leaves of a result type; every leaf
-    /// when there are neither. Ascending.
+    /// What runs when nothing else is asked for: the exported stages and the leaves of a result
+    /// type; every leaf when there are neither. Ascending.
     pub default_targets: Vec<StageId>,
 }
 
@@ -42,8 +44,8 @@ pub struct ParamInfo {
     pub range: Option<(Value, Value)>,
     /// Whether a setting gave the value.
     pub set: bool,
-    /// The comment behind it on its line, or else right above it; lines joined by a newline, without the `#`. Comments from
-    /// the first line of the file on are about the file.
+    /// The comment behind it on its line, or else right above it; lines joined by a newline,
+    /// without the `#`. Comments from the first line of the file on are about the file.
     pub doc: String,
     /// Its statement.
     pub span: Span,
@@ -56,7 +58,8 @@ pub struct StageId(pub u32);
 /// A call in a workflow.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Stage {
-    /// The binding's name; `outer/op` for a call inside the call named `outer`. Shared with whoever tells of the stage.
+    /// The binding's name; `outer/op` for a call inside the call named `outer`. Shared with whoever
+    /// tells of the stage.
     pub name: Arc<str>,
     /// The op called.
     pub op: &'static str,
@@ -204,7 +207,8 @@ impl Value {
     }
 }
 
-/// Values print as the language writes them; a stage prints as `%` and its number, an absent value as `absent`.
+/// Values print as the language writes them; a stage prints as `%` and its number, an absent value
+/// as `absent`.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,5 @@
-//! What ops and export formats look like from outside: names, arguments, types, defaults, ranges, docs.
+//! What ops and export formats look like from outside: names, arguments, types, defaults, ranges,
+//! docs.
 //!
 //! The grammar knows no op by itself; whoever embeds it hands in [`Signatures`].
 
@@ -32,7 +33,8 @@ pub struct Signature {
 pub enum Kind {
     /// A piece of work with a result of its own.
     Stage,
-    /// A value made while checking, as `nucleus(top_p = 0.9)`; it becomes part of the consumer's arguments.
+    /// A value made while checking, as `nucleus(top_p = 0.9)`; it becomes part of the consumer's
+    /// arguments.
     Config,
 }
 
@@ -45,8 +47,8 @@ pub struct Arg {
     pub ty: Type,
     /// What it is when it is not given.
     pub default: Default,
-    /// The lowest and the highest value allowed, both included, in milliseconds for durations and bytes for sizes.
-    /// An infinite end is open.
+    /// The lowest and the highest value allowed, both included, in milliseconds for durations and
+    /// bytes for sizes. An infinite end is open.
     pub range: Option<(f64, f64)>,
     /// Takes all positional arguments from its place on, as a list.
     pub variadic: bool,
@@ -187,11 +189,12 @@ pub struct Signatures {
 }
 
 impl Signatures {
-    /// Gathers ops and export formats. `results` names the types that count as results: a stage of such a type
-    /// that nothing uses is run by default, and not reported as unused.
+    /// Gathers ops and export formats. `results` names the types that count as results: a stage of
+    /// such a type that nothing uses is run by default, and not reported as unused.
     ///
     /// # Errors
-    /// A mistake in a declaration, such as a name given twice or a default that does not fit its argument.
+    /// A mistake in a declaration, such as a name given twice or a default that does not fit its
+    /// argument.
     pub fn new(
         ops: Vec<Signature>,
         formats: Vec<ExportFormat>,
@@ -312,13 +315,15 @@ impl fmt::Display for Arg {
 }
 
 impl Arg {
-    /// The range as the language writes it, in the units of the argument: `0.0..1.0`, `1s..1h`, `1..` for an open end.
+    /// The range as the language writes it, in the units of the argument: `0.0..1.0`, `1s..1h`,
+    /// `1..` for an open end.
     pub fn range_text(&self) -> Option<String> {
         self.range.map(|range| range_text(self.ty, range))
     }
 }
 
-/// A range as the language writes it, in the units of `ty`: `0.0..1.0`, `1s..1h`, `1..` for an open end.
+/// A range as the language writes it, in the units of `ty`: `0.0..1.0`, `1s..1h`, `1..` for an open
+/// end.
 pub(crate) fn range_text(ty: Type, (low, high): (f64, f64)) -> String {
     let end = |bound: f64| {
         if bound.is_finite() {

@@ -4,7 +4,8 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::span::Span;
 
-/// The longest text accepted, in bytes. A workflow is written by hand; what is larger is some other file.
+/// The longest text accepted, in bytes. A workflow is written by hand; what is larger is some other
+/// file.
 pub const SOURCE_BYTES_MAX: usize = 1 << 20;
 
 /// A workflow's text, known to be of bearable size, UTF-8 and free of NUL.
@@ -25,7 +26,8 @@ pub struct Position {
 }
 
 impl Source {
-    /// Takes `text` in under the `name` that diagnostics show. A byte order mark at the start is dropped.
+    /// Takes `text` in under the `name` that diagnostics show. A byte order mark at the start is
+    /// dropped.
     ///
     /// # Errors
     /// E001 for a text over [`SOURCE_BYTES_MAX`], E003 for one that holds NUL.

@@ -1,7 +1,8 @@
 //! A byte range in a source text; nothing else.
 
-/// The bytes `start..end` of a [`Source`](crate::Source), which has at most [`SOURCE_BYTES_MAX`](crate::SOURCE_BYTES_MAX).
-/// Both ends lie on character boundaries. Of nothing does a large workflow have more.
+/// The bytes `start..end` of a [`Source`](crate::Source), which has at most
+/// [`SOURCE_BYTES_MAX`](crate::SOURCE_BYTES_MAX). Both ends lie on character boundaries. Of nothing
+/// does a large workflow have more.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Span {
     start: u32,
@@ -23,7 +24,8 @@ impl Span {
         self.start as usize
     }
 
-    /// One past the last byte; equal to the first where something is missing, as at the end of a line.
+    /// One past the last byte; equal to the first where something is missing, as at the end of a
+    /// line.
     pub fn end(self) -> usize {
         self.end as usize
     }

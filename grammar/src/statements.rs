@@ -1,7 +1,9 @@
-//! Cuts a file into statements before any of them is parsed, so that one fault does not hide the others.
+//! Cuts a file into statements before any of them is parsed, so that one fault does not hide the
+//! others.
 //!
-//! A statement ends at the end of its line, unless a bracket is open there or the line holds attributes only. A bracket
-//! that nothing closes was forgotten: the statement is cut, and reported, where a line begins like a new one.
+//! A statement ends at the end of its line, unless a bracket is open there or the line holds
+//! attributes only. A bracket that nothing closes was forgotten: the statement is cut, and
+//! reported, where a line begins like a new one.
 
 use crate::codes;
 use crate::diagnostic::Diagnostic;
@@ -24,7 +26,8 @@ pub(crate) struct Piece {
     pub(crate) name: Option<Span>,
     /// Whether its first line is indented.
     pub(crate) indented: bool,
-    /// Whether a fault was found in it already: it is not parsed, since its first fault is the one that helps.
+    /// Whether a fault was found in it already: it is not parsed, since its first fault is the one
+    /// that helps.
     pub(crate) broken: bool,
 }
 
@@ -94,7 +97,8 @@ pub(crate) fn cut(source: &Source) -> Pieces {
 }
 
 impl Cutter<'_> {
-    /// Characters that make text look like something else are refused everywhere, comments included.
+    /// Characters that make text look like something else are refused everywhere, comments
+    /// included.
     fn refuse_hidden(&mut self) {
         let text = self.source.text();
         let newline_follows = |at: usize| {
@@ -166,8 +170,8 @@ impl Cutter<'_> {
         if begins_surely(self.source.text(), self.tokens, at) {
             return true;
         }
-        // `name = …` is also how a named argument looks that nobody indented. Only where a bracket is never closed is it
-        // more likely a statement.
+        // `name = …` is also how a named argument looks that nobody indented. Only where a bracket
+        // is never closed is it more likely a statement.
         let doubtful = self.adrift || self.forgotten > 0;
         doubtful && begins_line(self.tokens, at) && !self.indented(at) && self.bound(at)
     }
@@ -241,7 +245,8 @@ impl Cutter<'_> {
         }
     }
 
-    /// Reports the innermost of the brackets that are open, from `from` on, and that nothing closes.
+    /// Reports the innermost of the brackets that are open, from `from` on, and that nothing
+    /// closes.
     fn unclosed(&mut self, from: usize, before: Option<Span>) {
         let forgotten = self
             .open

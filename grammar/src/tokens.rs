@@ -1,4 +1,5 @@
-//! Text to tokens: just enough to see where statements end, which brackets belong together and what is hidden.
+//! Text to tokens: just enough to see where statements end, which brackets belong together and what
+//! is hidden.
 
 use crate::span::Span;
 
@@ -36,7 +37,8 @@ pub(crate) enum TokenKind {
     Other,
 }
 
-/// Whether a character may not stand in a workflow as it is: controls, and what hides or reorders text around it.
+/// Whether a character may not stand in a workflow as it is: controls, and what hides or reorders
+/// text around it.
 pub(crate) fn is_hidden(c: char) -> bool {
     let layout = matches!(c, '\n' | '\t');
     // Bidirectional controls and marks, line separators, blanks without width, the byte order mark.
@@ -115,10 +117,11 @@ fn string(rest: &str) -> (TokenKind, usize) {
     (TokenKind::OpenStr, rest.trim_end().len())
 }
 
-/// For each token that is a bracket, the place of the token it belongs together with; for a bracket without one, none.
+/// For each token that is a bracket, the place of the token it belongs together with; for a bracket
+/// without one, none.
 ///
-/// A line that begins with `@`, `param name` or `export name` cannot stand inside brackets: what is open there was
-/// forgotten. So was an inner bracket when a closing one fits the bracket around it.
+/// A line that begins with `@`, `param name` or `export name` cannot stand inside brackets: what is
+/// open there was forgotten. So was an inner bracket when a closing one fits the bracket around it.
 pub(crate) fn partners(text: &str, tokens: &[Token]) -> Vec<Option<usize>> {
     let bracket = |at: usize| {
         tokens

@@ -4,7 +4,8 @@ use std::fmt;
 
 /// What an argument takes or an op makes.
 ///
-/// Two coercions exist and no others: an `int` fits where a `float` is due, a `string` where a `path` is.
+/// Two coercions exist and no others: an `int` fits where a `float` is due, a `string` where a
+/// `path` is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Type {
     /// A whole number, 64 bits with sign.

@@ -27,7 +27,8 @@ pub fn duration_text(milliseconds: u64) -> String {
     largest_whole(milliseconds, &TIME, "0s")
 }
 
-/// A size in the unit that writes it without a fraction and with the smallest number: `16GiB`, `500MB`.
+/// A size in the unit that writes it without a fraction and with the smallest number: `16GiB`,
+/// `500MB`.
 pub fn size_text(bytes: u64) -> String {
     largest_whole(bytes, &SIZE, "0B")
 }

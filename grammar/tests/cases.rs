@@ -1,7 +1,9 @@
-//! Every folder under `cases/` is a test: `parse/NAME` and `check/NAME` and `format/NAME` each hold a `source.blip` and what
-//! comes of it. `BLESS=1` rewrites what comes of it; read the difference before committing it.
+//! Every folder under `cases/` is a test: `parse/NAME` and `check/NAME` and `format/NAME` each hold
+//! a `source.blip` and what comes of it. `BLESS=1` rewrites what comes of it; read the difference
+//! before committing it.
 //!
-//! Beside `source.blip` may lie `settings.txt`, lines of `name=value`, and `repeat.txt`: how often the text is repeated.
+//! Beside `source.blip` may lie `settings.txt`, lines of `name=value`, and `repeat.txt`: how often
+//! the text is repeated.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! The documents about the language say what is so: their code is parsed, checked and formatted, and what is generated is
-//! compared. `BLESS=1` rewrites what is generated.
+//! The documents about the language say what is so: their code is parsed, checked and formatted,
+//! and what is generated is compared. `BLESS=1` rewrites what is generated.
 
 mod support;
 
@@ -43,7 +43,8 @@ fn blocks(document: &str) -> Vec<Block> {
     blocks
 }
 
-/// Every ```blip block is in standard layout and checks; one marked ```blip error is followed by a block with its errors.
+/// Every ```blip block is in standard layout and checks; one marked ```blip error is followed by a
+/// block with its errors.
 #[test]
 fn the_language_reference_holds() {
     let text = fs::read_to_string(document("language.md")).expect("the reference is there");

@@ -1,4 +1,5 @@
-//! Texts that nobody writes in good faith: each is refused or taken, in time that grows with its length.
+//! Texts that nobody writes in good faith: each is refused or taken, in time that grows with its
+//! length.
 
 mod support;
 

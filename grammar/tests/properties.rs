@@ -1,5 +1,5 @@
-//! What holds for every text: nothing panics, formatting loses nothing and settles at once, and a program does not depend on
-//! how its file is written.
+//! What holds for every text: nothing panics, formatting loses nothing and settles at once, and a
+//! program does not depend on how its file is written.
 
 mod support;
 
@@ -223,7 +223,8 @@ fn program(text: &str) -> Program {
     program.unwrap_or_else(|| panic!("{text}\n{}", shown.join("\n")))
 }
 
-/// What a program computes, without names and without the order of the file: each stage by what it is made of.
+/// What a program computes, without names and without the order of the file: each stage by what it
+/// is made of.
 fn essence(program: &Program) -> Vec<String> {
     let mut known: BTreeMap<u32, String> = BTreeMap::new();
     let mut essence: Vec<String> = Vec::new();

@@ -1,4 +1,5 @@
-//! `greedy`, `beam`, `nucleus` and `caption`: a captioner writes texts for images (paper section 3.3).
+//! `greedy`, `beam`, `nucleus` and `caption`: a captioner writes texts for images (paper section
+//! 3.3).
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
 //! `evaluate`: numbers about a model on pairs that it was not trained on.
 //!
-//! A captioner: perplexity of its pairs' texts, and for generated scenes the share of its captions that name every attribute
-//! right. A filter: how well its ITM head tells matching from unmatching texts. A filter or a pretrained model: retrieval by
-//! ITC. A pretrained model: perplexity too.
+//! A captioner: perplexity of its pairs' texts, and for generated scenes the share of its captions
+//! that name every attribute right. A filter: how well its ITM head tells matching from unmatching
+//! texts. A filter or a pretrained model: retrieval by ITC. A pretrained model: perplexity too.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +52,8 @@ struct Case {
 }
 
 impl Case {
-    /// Whether a text describes the image; by the truth where it is known, else by being one of its own.
+    /// Whether a text describes the image; by the truth where it is known, else by being one of its
+    /// own.
     fn matches(&self, text: &str) -> bool {
         self.scene.as_ref().map_or_else(
             || self.texts.iter().any(|own| own == text),
@@ -220,7 +221,8 @@ fn likelihood(med: &Med, vocab: &Vocab, rows: &[(&Tensor, Vec<i64>)], read: i64)
     )
 }
 
-/// How well the ITM head tells an image's texts from those of other images, and right ones from wrong ones.
+/// How well the ITM head tells an image's texts from those of other images, and right ones from
+/// wrong ones.
 fn judged(ctx: &StageCtx, judge: &Judge, cases: &[Case]) -> Result<Vec<(String, f64)>, OpError> {
     let _turn = libtorch::turn()?;
     let mut scored: Vec<(f64, bool)> = Vec::new();
@@ -300,7 +302,8 @@ fn auc(scored: &mut [(f64, bool)]) -> Option<f64> {
     (matching > 0.0 && others > 0.0).then(|| sum / (matching * others))
 }
 
-/// Recall at 1, 5 and 10 by ITC. A text is right for an image when it is its own or reads the same as one of its own.
+/// Recall at 1, 5 and 10 by ITC. A text is right for an image when it is its own or reads the same
+/// as one of its own.
 fn retrieval(ctx: &StageCtx, judge: &Judge, cases: &[Case]) -> Result<Vec<(String, f64)>, OpError> {
     let _turn = libtorch::turn()?;
     let features = &judge.med.encoder().features;

@@ -1,5 +1,5 @@
-//! Forms in which results leave the cache. What is written is a function of the result alone, byte for byte;
-//! only a model card tells of the stages above, too.
+//! Forms in which results leave the cache. What is written is a function of the result alone, byte
+//! for byte; only a model card tells of the stages above, too.
 
 mod huggingface;
 mod json;

@@ -1,6 +1,8 @@
-//! `score`, `select` and `filter`: a filter judges web and synthetic texts alike and keeps those that match (paper section 3.3).
+//! `score`, `select` and `filter`: a filter judges web and synthetic texts alike and keeps those
+//! that match (paper section 3.3).
 //!
-//! Scoring runs the model, once per image and text; selecting by a threshold runs none. `filter` is both.
+//! Scoring runs the model, once per image and text; selecting by a threshold runs none. `filter` is
+//! both.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +30,8 @@ pub(crate) const SHEET: &str = "pairs sheet";
 const SHEET_PAIRS: usize = 18;
 /// Pairs that those on the sheet are chosen from, kept and rejected ones each.
 const FEW: usize = 1000;
-/// A score this near to the threshold could go either way on another machine; such texts are counted.
+/// A score this near to the threshold could go either way on another machine; such texts are
+/// counted.
 const BORDERLINE: f64 = 1e-4;
 
 /// The ops of this file.

@@ -1,6 +1,8 @@
-//! `finetune_captioner`: a pretrained model learns on clean pairs to write captions (LM), each after a prompt.
+//! `finetune_captioner`: a pretrained model learns on clean pairs to write captions (LM), each
+//! after a prompt.
 //!
-//! As salesforce/BLIP models/blip.py: the prompt's tokens are read, not learnt; label smoothing 0.1.
+//! As salesforce/BLIP models/blip.py: the prompt's tokens are read, not learnt; label smoothing
+//! 0.1.
 
 use std::collections::BTreeMap;
 

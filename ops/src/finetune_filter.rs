@@ -1,7 +1,8 @@
-//! `finetune_filter`: a pretrained model learns on clean pairs which text belongs to which image (ITC and ITM).
+//! `finetune_filter`: a pretrained model learns on clean pairs which text belongs to which image
+//! (ITC and ITM).
 //!
-//! As salesforce/BLIP's retrieval finetuning (models/blip_retrieval.py): texts of the same image are all matches in ITC and
-//! never negatives of it in ITM.
+//! As salesforce/BLIP's retrieval finetuning (models/blip_retrieval.py): texts of the same image
+//! are all matches in ITC and never negatives of it in ITM.
 
 use blip_data::vocab::Vocab;
 use blip_engine::{Args, Op, OpError, Output, StageCtx};
@@ -80,7 +81,8 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     })
 }
 
-/// The pretrained model of a finetuning as the model that comes of it, for images of the size that is asked for.
+/// The pretrained model of a finetuning as the model that comes of it, for images of the size that
+/// is asked for.
 pub(crate) fn pretrained(ctx: &StageCtx, role: Role) -> Result<(Header, Vocab, Med), OpError> {
     let mut stored = Stored::read(ctx, ctx.input("model")?)?;
     stored.resize(ctx.args().optional("image", Args::int)?)?;

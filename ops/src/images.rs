@@ -1,7 +1,9 @@
-//! Where the bytes of images are. Datasets name an image by its digest; its bytes stay in the shard or file they came in.
+//! Where the bytes of images are. Datasets name an image by its digest; its bytes stay in the shard
+//! or file they came in.
 //!
-//! Every reading op publishes a by-product `images` that says where each of its images lies. By-products are outside the
-//! output's digest, so re-packed shards change nothing below. The bytes, numbers big-endian, ascending by image:
+//! Every reading op publishes a by-product `images` that says where each of its images lies.
+//! By-products are outside the output's digest, so re-packed shards change nothing below. The
+//! bytes, numbers big-endian, ascending by image:
 //!
 //! ```text
 //! "BLIPIMG1" count:u64 (image:32 file:32 offset:u64 len:u64)*
@@ -37,7 +39,8 @@ pub(crate) struct Place {
     pub(crate) len: u64,
 }
 
-/// Stores the by-product. Of several places of one image the lowest stays, whatever order they come in.
+/// Stores the by-product. Of several places of one image the lowest stays, whatever order they come
+/// in.
 pub(crate) fn publish(
     ctx: &StageCtx,
     mut places: Vec<Place>,
@@ -94,7 +97,8 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    /// Gathers what the stages above say. To be called when there is work, not while planning: a plan knows no files.
+    /// Gathers what the stages above say. To be called when there is work, not while planning: a
+    /// plan knows no files.
     pub(crate) fn above(ctx: &StageCtx) -> Result<Self, OpError> {
         let mut places = Vec::new();
         for side in ctx.sides(SIDE) {

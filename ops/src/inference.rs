@@ -1,8 +1,9 @@
-//! Models at work on images, in batches whose shape never depends on what there is to do: the same item gives the same bits
-//! whatever comes with it.
+//! Models at work on images, in batches whose shape never depends on what there is to do: the same
+//! item gives the same bits whatever comes with it.
 //!
-//! Matrix kernels choose their order of additions by the shape of a batch, not by what is in it. So shapes are fixed: images
-//! are encoded so many at a time, texts of one length are read so many at a time, and the last batch is filled up.
+//! Matrix kernels choose their order of additions by the shape of a batch, not by what is in it. So
+//! shapes are fixed: images are encoded so many at a time, texts of one length are read so many at
+//! a time, and the last batch is filled up.
 
 use blip_data::vocab::Vocab;
 use blip_engine::{Digest, OpError, StageCtx};
@@ -14,9 +15,11 @@ use crate::loader::{Job, Loader, Seen, View};
 
 /// Rows of a batch of texts.
 pub(crate) const ROWS: usize = 16;
-/// Items that a map stage hands over at a time: some batches' worth, so that pictures are decoded ahead.
+/// Items that a map stage hands over at a time: some batches' worth, so that pictures are decoded
+/// ahead.
 pub(crate) const ITEMS: usize = 4 * ROWS;
-/// A model whose images have more numbers than this is busy enough with one image at a time on a CPU.
+/// A model whose images have more numbers than this is busy enough with one image at a time on a
+/// CPU.
 const SMALL_IMAGE: i64 = 1 << 15;
 
 /// Images in, their tokens out.
@@ -98,8 +101,9 @@ pub(crate) fn rows_of(images: &[&Tensor]) -> Tensor {
     Tensor::stack(&filled.copied().collect::<Vec<_>>(), 0)
 }
 
-/// Probabilities that texts match images, by a filter or a pretrained model: softmax of ITM, class 1, with `[ENC]`.
-/// `pairs` name an image by its place and give a cleaned text. Rounded to 1e-5, which is what decisions are made on.
+/// Probabilities that texts match images, by a filter or a pretrained model: softmax of ITM, class
+/// 1, with `[ENC]`. `pairs` name an image by its place and give a cleaned text. Rounded to 1e-5,
+/// which is what decisions are made on.
 pub(crate) fn match_scores(
     med: &Med,
     vocab: &Vocab,

@@ -13,7 +13,8 @@ use crate::load::{fits, help, own_vocabulary};
 pub struct Inspection {
     /// Names and what there is to say, in the order in which one asks.
     pub rows: Vec<(&'static str, String)>,
-    /// What is wrong with it: as many sentences as there are faults. None for a checkpoint that loads.
+    /// What is wrong with it: as many sentences as there are faults. None for a checkpoint that
+    /// loads.
     pub faults: Vec<String>,
 }
 
@@ -26,7 +27,8 @@ pub struct Unreadable {
     pub help: &'static str,
 }
 
-/// Looks into a folder of transformers or an official `.pth` file. Every tensor is read; nothing is executed.
+/// Looks into a folder of transformers or an official `.pth` file. Every tensor is read; nothing is
+/// executed.
 ///
 /// # Errors
 /// [`Unreadable`] when it cannot be read at all.

@@ -1,4 +1,5 @@
-//! libtorch as stages see it: a turn to compute with it and the device to do so on, or why there is none.
+//! libtorch as stages see it: a turn to compute with it and the device to do so on, or why there is
+//! none.
 
 use std::sync::MutexGuard;
 

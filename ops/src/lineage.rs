@@ -1,4 +1,5 @@
-//! The story of an image's texts: in which results of a workflow each one is, who wrote it, who judged it, and how.
+//! The story of an image's texts: in which results of a workflow each one is, who wrote it, who
+//! judged it, and how.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,8 +62,8 @@ struct Place {
     manifest: Digest,
 }
 
-/// The stories of the images that `wanted` means: a sample's key, or an image's digest or how it begins. What the stages
-/// of the workflow last came to is looked through.
+/// The stories of the images that `wanted` means: a sample's key, or an image's digest or how it
+/// begins. What the stages of the workflow last came to is looked through.
 ///
 /// # Errors
 /// [`LineageError`].

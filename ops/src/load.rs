@@ -1,4 +1,5 @@
-//! `load.captioner`, `load.filter`, `load.pretrained`: models of transformers and of the official code.
+//! `load.captioner`, `load.filter`, `load.pretrained`: models of transformers and of the official
+//! code.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +18,8 @@ use crate::types::{CAPTIONER, FILTER, MODEL, VOCAB};
 /// What captions of the published captioners begin with.
 const PROMPT: &str = "a picture of ";
 const CONFIG: &str = "config.json";
-/// The files of a folder, as far as they matter, in the order in which they are looked for. Weights in several files are
-/// listed by pattern.
+/// The files of a folder, as far as they matter, in the order in which they are looked for. Weights
+/// in several files are listed by pattern.
 const FILES: [&str; 6] = [
     CONFIG,
     "model.safetensors",
@@ -227,7 +228,8 @@ pub(crate) fn own_vocabulary(path: &Path) -> Result<Option<Vocab>, String> {
         .map_err(|error| format!("{} cannot be used: {error}", file.display()))
 }
 
-/// Whether the vocabulary is the model's: a token for each embedding, and the special ones where the model has them.
+/// Whether the vocabulary is the model's: a token for each embedding, and the special ones where
+/// the model has them.
 pub(crate) fn fits(vocab: &Vocab, checkpoint: &Checkpoint) -> Result<(), String> {
     let embedded = checkpoint.config.med.vocab;
     if vocab.len() as i64 != embedded {

@@ -1,7 +1,9 @@
-//! Decoded pictures, off the thread that computes: decoding, cutting, resizing and normalising overlap with the model.
+//! Decoded pictures, off the thread that computes: decoding, cutting, resizing and normalising
+//! overlap with the model.
 //!
-//! A loader is given pictures to see in an order and hands them out in that order, a bounded number ahead. What a picture
-//! looks like depends on its job alone, never on threads or on what was remembered.
+//! A loader is given pictures to see in an order and hands them out in that order, a bounded number
+//! ahead. What a picture looks like depends on its job alone, never on threads or on what was
+//! remembered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,8 +64,8 @@ struct Shared {
     remembered: Option<Mutex<Remembered>>,
 }
 
-/// Decoded pictures, as many as fit. Nothing is ever dropped for something newer: an epoch visits every picture once, so
-/// any picture is as good as any other.
+/// Decoded pictures, as many as fit. Nothing is ever dropped for something newer: an epoch visits
+/// every picture once, so any picture is as good as any other.
 #[derive(Default)]
 struct Remembered {
     pictures: HashMap<Digest, Arc<Picture>>,

@@ -1,4 +1,5 @@
-//! Models as results of stages: one safetensors file with everything that is needed to use it, so that its digest says it all.
+//! Models as results of stages: one safetensors file with everything that is needed to use it, so
+//! that its digest says it all.
 
 use std::collections::BTreeMap;
 

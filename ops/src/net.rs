@@ -1,4 +1,5 @@
-//! `vit.base`, `vit.large`, `vit.tiny`, `vit.custom`, `resnet50`, `bert.base`, `bert.tiny`, `bert.custom` and `med`: the shape of a model.
+//! `vit.base`, `vit.large`, `vit.tiny`, `vit.custom`, `resnet50`, `bert.base`, `bert.tiny`,
+//! `bert.custom` and `med`: the shape of a model.
 
 use blip_data::vocab::Vocab;
 use blip_engine::{Args, Op, OpError, Output, StageCtx};

@@ -11,8 +11,8 @@ use crossbeam::channel::{self, Receiver, Sender};
 /// What came of a job, with the job's number.
 type Done<R> = (u64, Result<R, OpError>);
 
-/// Jobs go in by [`Ordered::push`], results come out by [`Ordered::pop`] in the same order. Whoever pushes bounds how much
-/// is under way. The threads end when this is dropped.
+/// Jobs go in by [`Ordered::push`], results come out by [`Ordered::pop`] in the same order. Whoever
+/// pushes bounds how much is under way. The threads end when this is dropped.
 pub(crate) struct Ordered<J, R> {
     todo: Sender<(u64, J)>,
     results: Receiver<Done<R>>,

@@ -1,4 +1,5 @@
-//! Pairs as the ops handle them: samples by image, gathered in any order, the same bytes whatever the order was.
+//! Pairs as the ops handle them: samples by image, gathered in any order, the same bytes whatever
+//! the order was.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,8 @@ use blip_data::{Sample, Text, TextSource};
 use blip_engine::{Artifact, Digest, OpError, Output, StageCtx};
 use serde_json::Value;
 
-/// Samples that are being gathered. They are held in memory, like every dataset that is being written.
+/// Samples that are being gathered. They are held in memory, like every dataset that is being
+/// written.
 #[derive(Debug, Default)]
 pub(crate) struct PairsWriter {
     samples: BTreeMap<Digest, Sample>,
@@ -24,7 +26,8 @@ impl PairsWriter {
         );
     }
 
-    /// Adds texts of an image. What a picture shows is said once an image; of several sayings the lowest stays.
+    /// Adds texts of an image. What a picture shows is said once an image; of several sayings the
+    /// lowest stays.
     pub(crate) fn add_sample(&mut self, image: Digest, added: Sample) {
         let empty = || Sample {
             texts: Vec::new(),
@@ -44,8 +47,9 @@ impl PairsWriter {
         self.samples.len()
     }
 
-    /// Drops texts that say the same of the same image; gives how many. Of texts that are equal once they are cleaned as
-    /// for the model, the one with the better provenance stays: human before web before synthetic, judged before not.
+    /// Drops texts that say the same of the same image; gives how many. Of texts that are equal
+    /// once they are cleaned as for the model, the one with the better provenance stays: human
+    /// before web before synthetic, judged before not.
     pub(crate) fn drop_repeated(&mut self) -> u64 {
         let mut dropped = 0;
         for sample in self.samples.values_mut() {
@@ -82,7 +86,8 @@ impl PairsWriter {
     }
 }
 
-/// The order of texts in a sample: by source, key and number, then by everything else, so that equal texts are neighbours.
+/// The order of texts in a sample: by source, key and number, then by everything else, so that
+/// equal texts are neighbours.
 fn order(left: &Text, right: &Text) -> std::cmp::Ordering {
     let key = |text: &Text| {
         (

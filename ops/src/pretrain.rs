@@ -1,7 +1,8 @@
-//! `pretrain` and `repretrain`: a model learns from pairs (paper section 3.2), from its first values on.
+//! `pretrain` and `repretrain`: a model learns from pairs (paper section 3.2), from its first
+//! values on.
 //!
-//! Both are the same work; the bootstrap does it once on noisy pairs and once on what CapFilt makes of them, from the start
-//! each time (paper table 13: going on with the old model is worse).
+//! Both are the same work; the bootstrap does it once on noisy pairs and once on what CapFilt makes
+//! of them, from the start each time (paper table 13: going on with the old model is worse).
 
 use std::collections::BTreeMap;
 

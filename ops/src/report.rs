@@ -1,4 +1,5 @@
-//! The report of a run: its numbers as JSON, the curves of its trainings and sheets of judged pairs as pictures.
+//! The report of a run: its numbers as JSON, the curves of its trainings and sheets of judged pairs
+//! as pictures.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
-//! A pair as it stands outside: one text of one image with its whole story, flat, in JSON. Exports write rows, and
-//! `read.webdataset` knows them again.
+//! A pair as it stands outside: one text of one image with its whole story, flat, in JSON. Exports
+//! write rows, and `read.webdataset` knows them again.
 
 use blip_data::{Text, TextSource};
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,8 @@ impl Row {
         }
     }
 
-    /// The row in a `.json` member; none for JSON of another kind, a reason for one that only says it is a row.
+    /// The row in a `.json` member; none for JSON of another kind, a reason for one that only says
+    /// it is a row.
     pub(crate) fn recognize(json: &Value) -> Option<Result<Self, String>> {
         let ours = json.get("format").and_then(Value::as_str) == Some(FORMAT);
         ours.then(|| {

@@ -1,7 +1,9 @@
-//! The loop of every training stage: batches in an order made of the seed, steps, checkpoints, curves.
+//! The loop of every training stage: batches in an order made of the seed, steps, checkpoints,
+//! curves.
 //!
-//! Everything random is a function of (seed, purpose, step), so resuming needs no state of any random generator, and a run
-//! that was killed at any step ends in the same bytes as one that was not.
+//! Everything random is a function of (seed, purpose, step), so resuming needs no state of any
+//! random generator, and a run that was killed at any step ends in the same bytes as one that was
+//! not.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,11 +25,13 @@ use crate::images::Images;
 use crate::loader::{Job, Loader, Seen, View};
 use crate::pairs;
 
-/// The curve has about this many points an epoch, and one at least every so many steps. Neither depends on how many epochs
-/// there are, so that a training that goes on where a shorter one ended has the same curve.
+/// The curve has about this many points an epoch, and one at least every so many steps. Neither
+/// depends on how many epochs there are, so that a training that goes on where a shorter one ended
+/// has the same curve.
 const EPOCH_POINTS: u64 = 20;
 const POINT_STEPS_MAX: u64 = 50;
-/// The argument of which more continues less, in trainings whose schedule depends on the step alone.
+/// The argument of which more continues less, in trainings whose schedule depends on the step
+/// alone.
 const GROWING: &str = "epochs";
 
 /// What random numbers are for; each purpose has streams of its own.
@@ -166,7 +170,8 @@ impl Pairs {
     }
 }
 
-/// Trains `med` on the pairs and says what the last losses were. The caller holds [`blip_model::device::exclusive`].
+/// Trains `med` on the pairs and says what the last losses were. The caller holds
+/// [`blip_model::device::exclusive`].
 pub(crate) fn train(
     ctx: &StageCtx,
     recipe: &Recipe,
@@ -231,7 +236,8 @@ struct Training<'a> {
     vocab: &'a Vocab,
     adam: AdamW,
     window: Window,
-    /// The pictures of a part of a step, one after the other. Kept, since a system takes its time to give out 100 MB of memory.
+    /// The pictures of a part of a step, one after the other. Kept, since a system takes its time
+    /// to give out 100 MB of memory.
     pixels: Vec<f32>,
 }
 

@@ -2,7 +2,8 @@
 
 use blip_grammar::Type;
 
-/// Images with their texts: a dataset whose items are [`blip_data::Sample`]s, each named by its image's digest.
+/// Images with their texts: a dataset whose items are [`blip_data::Sample`]s, each named by its
+/// image's digest.
 pub(crate) const PAIRS: Type = Type::Named("Pairs");
 /// A vocabulary: the text of a `vocab.txt`.
 pub(crate) const VOCAB: Type = Type::Named("Vocab");

@@ -1,4 +1,5 @@
-//! A training that is stopped after any step and goes on ends in the bytes of one that was never stopped.
+//! A training that is stopped after any step and goes on ends in the bytes of one that was never
+//! stopped.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -10,8 +11,8 @@ use blip_engine::{
 };
 use blip_grammar::Source;
 
-/// Twenty steps of two parts each, four epochs, dropout, crops, flips, a queue that a step does not divide, and after that the two
-/// finetunings.
+/// Twenty steps of two parts each, four epochs, dropout, crops, flips, a queue that a step does not
+/// divide, and after that the two finetunings.
 const WORKFLOW: &str = r#"
 pairs  = read.scenes("human", count = 40, style = "human", side = 16, seed = 1)
 vision = vit.custom(image = 16, patch = 8, width = 16, depth = 1, heads = 2, drop_path = 0.1)
@@ -22,7 +23,8 @@ writer = finetune_captioner(base, pairs, epochs = 2, batch = 16, accumulate = 3,
 judge  = finetune_filter(base, pairs, epochs = 2, batch = 16, lr = 1e-3, queue = 13, seed = 7)
 "#;
 
-/// Asks the run to stop when it hears of this step of a stage; the stage ends at that step or one or two later.
+/// Asks the run to stop when it hears of this step of a stage; the stage ends at that step or one
+/// or two later.
 struct StopAfter {
     stage: &'static str,
     steps: u64,

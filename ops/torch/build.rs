@@ -1,7 +1,9 @@
-//! Builds torch-sys's C++ half as a shared library and writes a Rust function for each of its functions.
+//! Builds torch-sys's C++ half as a shared library and writes a Rust function for each of its
+//! functions.
 //!
-//! torch-sys itself would link every program against libtorch, whose loading takes 0.2 to 0.3 s before `main`. With its feature
-//! `doc-only` it declares the functions and links nothing. `src/lib.rs` defines them: each finds its body on its first call.
+//! torch-sys itself would link every program against libtorch, whose loading takes 0.2 to 0.3 s
+//! before `main`. With its feature `doc-only` it declares the functions and links nothing.
+//! `src/lib.rs` defines them: each finds its body on its first call.
 
 #![expect(clippy::print_stderr, reason = "a build script speaks by printing")]
 
@@ -123,7 +125,8 @@ fn forwards(sources: &Path) -> String {
     forwards
 }
 
-/// Compiles and links `libtch.so`. What it needs of libtorch is there before it is opened, so it needs no path of its own.
+/// Compiles and links `libtch.so`. What it needs of libtorch is there before it is opened, so it
+/// needs no path of its own.
 fn build(sources: &Path, libtorch: &Path, out: &Path) {
     let mut build = cc::Build::new();
     build

@@ -1,4 +1,5 @@
-//! What the parity tests compare, as a table: each test fills one, prints it, and fails when a row is out of bounds.
+//! What the parity tests compare, as a table: each test fills one, prints it, and fails when a row
+//! is out of bounds.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,9 @@
 //! What the engine itself costs, beside its peers, in one table: `make bench-engine`.
 //!
-//! Every measurement is a process of its own, from its start to its end, as a user would wait for it. Stages are trivial
-//! (a few bytes are stored; the peers `touch` a file), so what shows is the engine. Cold is a first run, no-op the same
-//! again, changed a run after the last stage was edited. A peer that is not installed is left out and named.
+//! Every measurement is a process of its own, from its start to its end, as a user would wait for
+//! it. Stages are trivial (a few bytes are stored; the peers `touch` a file), so what shows is the
+//! engine. Cold is a first run, no-op the same again, changed a run after the last stage was
+//! edited. A peer that is not installed is left out and named.
 
 mod ours;
 mod peers;

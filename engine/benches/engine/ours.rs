@@ -168,7 +168,8 @@ fn child_time(args: &[&str], folder: &Path) -> (Duration, String) {
     )
 }
 
-/// `child chain|fan SIZE EDIT [plan]` or `child map ITEMS EDIT SHARDS`, in the folder that holds the cache.
+/// `child chain|fan SIZE EDIT [plan]` or `child map ITEMS EDIT SHARDS`, in the folder that holds
+/// the cache.
 #[expect(clippy::print_stdout, reason = "the parent process reads it")]
 pub(crate) fn child(args: &[String]) -> ExitCode {
     let number = |at: usize| {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::Shape;
 use crate::table::Row;
 
-/// A peer: how it is told of a graph, how it is run, and up to how many stages it is asked for (it would take hours).
+/// A peer: how it is told of a graph, how it is run, and up to how many stages it is asked for (it
+/// would take hours).
 struct Peer {
     name: &'static str,
     program: &'static str,

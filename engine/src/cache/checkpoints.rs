@@ -1,4 +1,5 @@
-//! What a training stage needs to go on where it stopped: `checkpoints/<key>/<step>/`, whole or not there.
+//! What a training stage needs to go on where it stopped: `checkpoints/<key>/<step>/`, whole or not
+//! there.
 
 use std::fs;
 use std::io;
@@ -60,7 +61,8 @@ impl Checkpoints {
         }
     }
 
-    /// The newest checkpoint whose files are all as they were written. Newer ones that are not are set aside.
+    /// The newest checkpoint whose files are all as they were written. Newer ones that are not are
+    /// set aside.
     pub fn latest(&self) -> Option<Checkpoint> {
         let found = self.steps().into_iter().rev().map(|step| Checkpoint {
             step,
@@ -127,7 +129,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// The final states of stages that differ in one growing argument only: `growth/<digest of the rest>/<value>`.
+    /// The final states of stages that differ in one growing argument only: `growth/<digest of the
+    /// rest>/<value>`.
     pub(crate) fn of_growth(
         cache: &Path,
         rest: &Digest,

@@ -1,4 +1,5 @@
-//! Where wrong files go: `damaged/`, for whoever wants to look at them. Nothing is ever deleted because it is damaged.
+//! Where wrong files go: `damaged/`, for whoever wants to look at them. Nothing is ever deleted
+//! because it is damaged.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,8 @@ impl Damaged {
         }
     }
 
-    /// Moves a file or folder of the cache out of the way, and says where it is now; nothing when it was left or is gone.
+    /// Moves a file or folder of the cache out of the way, and says where it is now; nothing when
+    /// it was left or is gone.
     ///
     /// # Errors
     /// [`DiskError`].

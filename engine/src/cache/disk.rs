@@ -1,8 +1,10 @@
-//! Every write the engine makes goes through here: atomic, synced, and able to fail on purpose in tests.
+//! Every write the engine makes goes through here: atomic, synced, and able to fail on purpose in
+//! tests.
 //!
-//! A file appears complete or not at all: temporary file, write, fsync, rename, fsync of the folder. A failed fsync is not
-//! retried on the same file, since the kernel may have dropped the pages it could not write: the temporary file is
-//! removed and the caller starts again from its bytes. A call that a signal interrupted is made again.
+//! A file appears complete or not at all: temporary file, write, fsync, rename, fsync of the
+//! folder. A failed fsync is not retried on the same file, since the kernel may have dropped the
+//! pages it could not write: the temporary file is removed and the caller starts again from its
+//! bytes. A call that a signal interrupted is made again.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -87,7 +89,8 @@ pub enum Verdict {
     SkipSync,
 }
 
-/// Stands between the engine and the operating system: fails calls, and models what a power cut leaves.
+/// Stands between the engine and the operating system: fails calls, and models what a power cut
+/// leaves.
 pub trait Hook: Send + Sync {
     /// Decides about a call before it is made.
     fn before(&self, call: Call, path: &Path) -> Verdict;
@@ -135,7 +138,8 @@ impl Disk {
         }
     }
 
-    /// The same disk with temporary files in this folder, which is on the file system of whatever is written.
+    /// The same disk with temporary files in this folder, which is on the file system of whatever
+    /// is written.
     #[must_use]
     pub fn with_temporary(self, folder: &Path) -> Self {
         Self {
@@ -250,7 +254,8 @@ impl Disk {
             .write_synced(&temporary, bytes)
             .and_then(|()| self.rename(&temporary, path));
         if written.is_err() {
-            // It holds nothing anybody needs; if removing fails as well, the next one to open the cache does it.
+            // It holds nothing anybody needs; if removing fails as well, the next one to open the
+            // cache does it.
             let _ = fs::remove_file(&temporary);
         }
         written
@@ -316,8 +321,8 @@ impl Disk {
         })
     }
 
-    /// Removes a file, or a folder with everything in it; one that is not there is fine. A folder is first moved to where
-    /// temporary files are, so that nobody ever sees half of it.
+    /// Removes a file, or a folder with everything in it; one that is not there is fine. A folder
+    /// is first moved to where temporary files are, so that nobody ever sees half of it.
     pub fn remove(&self, path: &Path) -> Result<(), DiskError> {
         let folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
         let inside = self.temporary.as_ref().is_some_and(|temporary| {

@@ -1,7 +1,8 @@
-//! Digests of the user's files by what `stat` says of them, so that no file is read twice: `files/aa/<digest>`.
+//! Digests of the user's files by what `stat` says of them, so that no file is read twice:
+//! `files/aa/<digest>`.
 //!
-//! They are remembered in the index at once and committed in groups, so that an index built again knows them too:
-//! reading a terabyte of images once more would take an hour.
+//! They are remembered in the index at once and committed in groups, so that an index built again
+//! knows them too: reading a terabyte of images once more would take an hour.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -7,11 +7,13 @@ use std::path::Path;
 pub enum FileSystem {
     /// On a disk of this machine, or in its memory.
     Local,
-    /// Shared with other machines: renames are atomic, but locks may be local or missing, and sled is not safe.
+    /// Shared with other machines: renames are atomic, but locks may be local or missing, and sled
+    /// is not safe.
     Network(&'static str),
 }
 
-/// The numbers that `statfs` gives for file systems that are not local, from the kernel's `magic.h` and their sources.
+/// The numbers that `statfs` gives for file systems that are not local, from the kernel's `magic.h`
+/// and their sources.
 const NETWORK: [(u64, &str); 12] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
@@ -28,7 +30,8 @@ const NETWORK: [(u64, &str); 12] = [
 ];
 
 impl FileSystem {
-    /// The file system that a folder is on. One that cannot be asked counts as local: it will say what it cannot do.
+    /// The file system that a folder is on. One that cannot be asked counts as local: it will say
+    /// what it cannot do.
     pub fn of(folder: &Path) -> Self {
         rustix::fs::statfs(folder).map_or(FileSystem::Local, |stat| Self::from_magic(magic(&stat)))
     }

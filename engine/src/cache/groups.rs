@@ -1,6 +1,8 @@
-//! Groups: files named by their digest that hold many small results, `units/aa/<digest>` and `files/aa/<digest>`.
+//! Groups: files named by their digest that hold many small results, `units/aa/<digest>` and
+//! `files/aa/<digest>`.
 //!
-//! A group has the bytes of a [`Chunk`], so it says by itself what is in it, and an index can be filled from the folder.
+//! A group has the bytes of a [`Chunk`], so it says by itself what is in it, and an index can be
+//! filled from the folder.
 
 use std::fs;
 use std::io;

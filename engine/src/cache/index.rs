@@ -1,7 +1,9 @@
-//! Where single results are: unit key -> (group, slot), file -> digest. It may be deleted at any time.
+//! Where single results are: unit key -> (group, slot), file -> digest. It may be deleted at any
+//! time.
 //!
-//! The truth is in the files: records, objects, and the groups in `units/` and `files/`. The index only makes looking
-//! them up fast. It remembers which groups it has seen, so that whatever it lacks is found by listing them.
+//! The truth is in the files: records, objects, and the groups in `units/` and `files/`. The index
+//! only makes looking them up fast. It remembers which groups it has seen, so that whatever it
+//! lacks is found by listing them.
 
 use std::fmt;
 
@@ -21,19 +23,21 @@ pub struct Place {
 #[error("the index is unusable: {0}")]
 pub struct IndexError(pub String);
 
-/// The operations every index has. Keys are looked up in batches, sorted, since that is what stores are fast at.
+/// The operations every index has. Keys are looked up in batches, sorted, since that is what stores
+/// are fast at.
 pub trait Index: Send + Sync + fmt::Debug {
     /// The places of units, in the order asked.
     ///
     /// # Errors
     /// [`IndexError`], as every method here.
     fn units(&self, keys: &[Digest]) -> Result<Vec<Option<Place>>, IndexError>;
-    /// Remembers the units of a group, slot by slot, and then that it has seen the group: one of which only some units are
-    /// remembered is read again.
+    /// Remembers the units of a group, slot by slot, and then that it has seen the group: one of
+    /// which only some units are remembered is read again.
     fn add_units(&self, group: &Digest, keys: &[Digest]) -> Result<(), IndexError>;
     /// The digest of a user's file, by the digest of what `stat` says of it.
     fn file(&self, stat: &Digest) -> Result<Option<Digest>, IndexError>;
-    /// Remembers digests of user's files, and then that it has seen the group they are in if they are in one.
+    /// Remembers digests of user's files, and then that it has seen the group they are in if they
+    /// are in one.
     fn add_files(
         &self,
         group: Option<&Digest>,
@@ -52,9 +56,11 @@ pub trait Index: Send + Sync + fmt::Debug {
 /// Which index a cache uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IndexKind {
-    /// sled, in `index/`. Only one process can have it open: others at work at the same time use one in memory.
+    /// sled, in `index/`. Only one process can have it open: others at work at the same time use
+    /// one in memory.
     Sled,
-    /// In memory, filled from the groups when something is looked up: for file systems on which sled is not safe.
+    /// In memory, filled from the groups when something is looked up: for file systems on which
+    /// sled is not safe.
     Memory,
 }
 

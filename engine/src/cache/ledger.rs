@@ -1,9 +1,10 @@
-//! What every stage of a workflow last came to, in one file: `ledgers/<digest of the workflow's name>`. It may be deleted
-//! at any time.
+//! What every stage of a workflow last came to, in one file: `ledgers/<digest of the workflow's
+//! name>`. It may be deleted at any time.
 //!
-//! The truth is in the records, one file each. A run that finds nothing to do would have to read them all; with the ledger
-//! it reads one file and only asks whether the files of records and objects are there. A stage's name leads to its last
-//! key, which is how a run can say what changed.
+//! The truth is in the records, one file each. A run that finds nothing to do would have to read
+//! them all; with the ledger it reads one file and only asks whether the files of records and
+//! objects are there. A stage's name leads to its last key, which is how a run can say what
+//! changed.
 //!
 //! The bytes, all numbers big-endian; the digest is of everything before it:
 //!

@@ -1,5 +1,6 @@
-//! Who may use a cache: runs share it, gc and repair have it to themselves. `flock` on `.blip/lock`, which dies with the
-//! process that holds it, so that there is never a stale lock to remove.
+//! Who may use a cache: runs share it, gc and repair have it to themselves. `flock` on
+//! `.blip/lock`, which dies with the process that holds it, so that there is never a stale lock to
+//! remove.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -11,7 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// How often a waiting process tries again.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Whoever holds a lock, as it wrote of itself. The text is only for messages; the lock is the kernel's.
+/// Whoever holds a lock, as it wrote of itself. The text is only for messages; the lock is the
+/// kernel's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holder {
     /// Its process id; 0 when it has not written yet.
@@ -60,7 +62,8 @@ impl Holder {
         }
     }
 
-    /// Best effort: who cannot write its name is unknown in the messages of others, and has the lock all the same.
+    /// Best effort: who cannot write its name is unknown in the messages of others, and has the
+    /// lock all the same.
     fn write(&self, file: &mut File) {
         let Self { pid, host, since } = self;
         let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
@@ -109,8 +112,9 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock, waiting while others hold it in a way that excludes it. `waiting` is told of one of them before
-    /// each try after the first and says whether to go on waiting. Runs that share a lock are known by `sharers`.
+    /// Takes the lock, waiting while others hold it in a way that excludes it. `waiting` is told of
+    /// one of them before each try after the first and says whether to go on waiting. Runs that
+    /// share a lock are known by `sharers`.
     ///
     /// # Errors
     /// What opening or locking the file gives; `Ok(None)` when `waiting` gave up.
@@ -150,7 +154,8 @@ impl Lock {
         Ok(Some(Self { _file: file }))
     }
 
-    /// Shares the lock for reading, if it can be had at once; also on a folder that cannot be written.
+    /// Shares the lock for reading, if it can be had at once; also on a folder that cannot be
+    /// written.
     pub fn share_at_once(path: &Path) -> Option<Self> {
         let file = File::open(path).ok()?;
         file.try_lock_shared().ok()?;
@@ -158,8 +163,8 @@ impl Lock {
     }
 }
 
-/// A file whose lock says that its maker lives. It goes away when its maker ends properly, and counts for nothing when its
-/// maker was killed.
+/// A file whose lock says that its maker lives. It goes away when its maker ends properly, and
+/// counts for nothing when its maker was killed.
 #[derive(Debug)]
 pub struct LockFile {
     path: PathBuf,
@@ -193,7 +198,8 @@ impl LockFile {
                 Err(TryLockError::WouldBlock) => return Ok(Taken::Theirs(Holder::read(&mut file))),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // The holder before may have removed the file between our opening and our locking: then we hold nothing.
+            // The holder before may have removed the file between our opening and our locking: then
+            // we hold nothing.
             if is_at(&file, path) {
                 Holder::this().write(&mut file);
                 return Ok(Taken::Ours(Self {

@@ -1,8 +1,9 @@
 //! The index as the rest of the cache sees it: it never fails and never lies for long.
 //!
-//! It is opened when it is first asked, since opening sled takes longer than many a run that finds nothing to do. What it
-//! lacks it reads from the groups: those of other processes, and those whose entries a kill took from sled's memory. An
-//! index that fails or says what is not so is condemned, and one in memory takes its place until the end of the run.
+//! It is opened when it is first asked, since opening sled takes longer than many a run that finds
+//! nothing to do. What it lacks it reads from the groups: those of other processes, and those whose
+//! entries a kill took from sled's memory. An index that fails or says what is not so is condemned,
+//! and one in memory takes its place until the end of the run.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,8 +1,9 @@
-//! What chunks of a dataset became in a map stage: `maps/<digest of what the stage depends on but its dataset>`. It may be
-//! deleted at any time.
+//! What chunks of a dataset became in a map stage: `maps/<digest of what the stage depends on but
+//! its dataset>`. It may be deleted at any time.
 //!
-//! Most of a dataset's chunks are those of yesterday, and then so are their results. With the table a chunk is one look-up
-//! instead of one for every item in it. Chunks with items that could not be used are not in it.
+//! Most of a dataset's chunks are those of yesterday, and then so are their results. With the table
+//! a chunk is one look-up instead of one for every item in it. Chunks with items that could not be
+//! used are not in it.
 //!
 //! The bytes, all numbers big-endian; the digest is of everything before it:
 //!

@@ -10,7 +10,8 @@ use super::damaged::Damaged;
 use super::disk::{Disk, DiskError};
 use crate::digest::Digest;
 
-/// The folder of objects. A wrong object is moved to `damaged/`, never deleted, and is then simply missing.
+/// The folder of objects. A wrong object is moved to `damaged/`, never deleted, and is then simply
+/// missing.
 #[derive(Debug)]
 pub struct Objects {
     folder: PathBuf,
@@ -24,7 +25,8 @@ pub struct Objects {
     flushing: Mutex<()>,
 }
 
-/// Small objects that are in memory only, and folders whose objects may not outlive a power cut yet.
+/// Small objects that are in memory only, and folders whose objects may not outlive a power cut
+/// yet.
 #[derive(Debug, Default)]
 struct Pending {
     objects: HashMap<Digest, Arc<[u8]>>,
@@ -74,8 +76,8 @@ impl Objects {
         sharded(&self.folder, digest)
     }
 
-    /// Whether an object of that name is there. Its bytes are not looked at, but one without any, as a disk that was full
-    /// or a file system that was repaired leaves it, is none.
+    /// Whether an object of that name is there. Its bytes are not looked at, but one without any,
+    /// as a disk that was full or a file system that was repaired leaves it, is none.
     pub fn contains(&self, digest: &Digest) -> bool {
         let filled =
             |file: fs::Metadata| file.is_file() && (file.len() > 0 || *digest == Digest::of(b""));
@@ -83,7 +85,8 @@ impl Objects {
             || fs::metadata(self.place(digest)).is_ok_and(filled)
     }
 
-    /// Stores bytes under their digest. Small objects can be read at once, and are on the disk after [`Objects::flush`].
+    /// Stores bytes under their digest. Small objects can be read at once, and are on the disk
+    /// after [`Objects::flush`].
     ///
     /// # Errors
     /// [`DiskError`].
@@ -180,8 +183,8 @@ impl Objects {
         Ok(digest)
     }
 
-    /// Whether an object is there already, right and on the disk. A wrong one is set aside, so that what a stage has just
-    /// made is never taken for what somebody else left damaged.
+    /// Whether an object is there already, right and on the disk. A wrong one is set aside, so that
+    /// what a stage has just made is never taken for what somebody else left damaged.
     fn keeps(&self, digest: &Digest) -> Result<bool, DiskError> {
         let place = self.place(digest);
         if self.lock_verified().contains(digest) && place.is_file() {
@@ -204,8 +207,8 @@ impl Objects {
         }
     }
 
-    /// An object whose folder could not be synced is not kept: after a failed sync nobody knows what is on the disk, and
-    /// the next attempt is to write it from its bytes.
+    /// An object whose folder could not be synced is not kept: after a failed sync nobody knows
+    /// what is on the disk, and the next attempt is to write it from its bytes.
     fn settle(&self, place: &Path, written: Result<(), DiskError>) -> Result<(), DiskError> {
         if written.is_err() {
             let _ = fs::remove_file(place);

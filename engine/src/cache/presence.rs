@@ -1,5 +1,5 @@
-//! Whether the files of very many results are there. Asked relative to open folders, which takes a third less time than by
-//! path.
+//! Whether the files of very many results are there. Asked relative to open folders, which takes a
+//! third less time than by path.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -36,7 +36,8 @@ impl Presence {
         })
     }
 
-    /// Whether the record of a result is there, and all its objects. Bytes are not looked at, but that there are some.
+    /// Whether the record of a result is there, and all its objects. Bytes are not looked at, but
+    /// that there are some.
     pub(crate) fn has(&self, finished: &Finished) -> bool {
         let object =
             |digest| len(&self.objects, digest).is_some_and(|len| len > 0 || *digest == self.empty);

@@ -1,4 +1,5 @@
-//! What a stage left behind: `results/aa/<key>`, one sealed JSON file a key. Its rename is the commit.
+//! What a stage left behind: `results/aa/<key>`, one sealed JSON file a key. Its rename is the
+//! commit.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -108,8 +109,8 @@ impl Records {
         }
     }
 
-    /// The record of a key. One that cannot be read, or is of another version, is a miss: the stage runs again and
-    /// writes a good one.
+    /// The record of a key. One that cannot be read, or is of another version, is a miss: the stage
+    /// runs again and writes a good one.
     pub fn get(&self, key: &Digest) -> Option<Record> {
         let path = self.place(key);
         let bytes = match fs::read(&path) {

@@ -1,4 +1,5 @@
-//! Small files that notice their own damage: one line of JSON and one line with its blake3 digest; or bytes and their digest.
+//! Small files that notice their own damage: one line of JSON and one line with its blake3 digest;
+//! or bytes and their digest.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,7 +47,8 @@ pub(crate) fn seal_bytes(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// What lies between a magic number and the digest of it all; `what` is what the bytes should be, for messages.
+/// What lies between a magic number and the digest of it all; `what` is what the bytes should be,
+/// for messages.
 pub(crate) fn open_bytes<'a>(
     bytes: &'a [u8],
     magic: &[u8; 8],

@@ -1,5 +1,6 @@
-//! A process at work in a cache: `tmp/<session>.lock`, locked as long as it lives, and `tmp/<session>/` for its temporary
-//! files. What a killed process leaves behind is removed by the next one, also while others work.
+//! A process at work in a cache: `tmp/<session>.lock`, locked as long as it lives, and
+//! `tmp/<session>/` for its temporary files. What a killed process leaves behind is removed by the
+//! next one, also while others work.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +24,8 @@ pub(crate) struct Session {
 /// A folder for temporary files, made when it is first asked for and removed when dropped.
 #[derive(Debug)]
 pub struct Scratch {
-    /// Where it is made; without, in the system's place for temporary files, for those who do not write to the cache.
+    /// Where it is made; without, in the system's place for temporary files, for those who do not
+    /// write to the cache.
     parent: Option<PathBuf>,
     made: OnceLock<PathBuf>,
     disk: Disk,
@@ -97,7 +99,8 @@ fn locks(tmp: &Path) -> BTreeSet<PathBuf> {
     paths.map(|path| path.with_extension("lock")).collect()
 }
 
-/// Removes the sessions of processes that are gone. A session has its lock before it has its folder.
+/// Removes the sessions of processes that are gone. A session has its lock before it has its
+/// folder.
 fn sweep(tmp: &Path) {
     for path in locks(tmp) {
         if let Ok(Taken::Ours(_lock)) = LockFile::take(&path) {

@@ -1,9 +1,10 @@
 //! The index in sled 0.34: the only file that names it.
 //!
-//! sled is treated as what may break at any time (its author says as much): our own lock is held before its folder is
-//! touched, `*.generating` files that a kill left behind are removed first since they make every later open fail, opening
-//! happens in a thread of its own that may panic or hang, values stay under 1 KB, and any failure sets the folder aside
-//! and starts an empty one. One process at a time has it open; the others use an index in memory.
+//! sled is treated as what may break at any time (its author says as much): our own lock is held
+//! before its folder is touched, `*.generating` files that a kill left behind are removed first
+//! since they make every later open fail, opening happens in a thread of its own that may panic or
+//! hang, values stay under 1 KB, and any failure sets the folder aside and starts an empty one. One
+//! process at a time has it open; the others use an index in memory.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +19,8 @@ use crate::digest::Digest;
 
 /// sled takes about ten times this; 32 MB keep a run's memory bounded.
 const CACHE_BYTES: u64 = 32 << 20;
-/// sled's lock outlives a closed database for a moment (its threads end late): opening is tried for this long.
+/// sled's lock outlives a closed database for a moment (its threads end late): opening is tried for
+/// this long.
 const OPEN_TRIES: u32 = 40;
 const OPEN_PAUSE: Duration = Duration::from_millis(50);
 /// A damaged one may keep sled busy for ever.
@@ -42,7 +44,8 @@ pub(crate) struct SledIndex {
 /// What came of opening it.
 #[derive(Debug)]
 pub(crate) enum Opening {
-    /// It is open. `fresh` when it was made just now, `aside` where a damaged one is that it replaces.
+    /// It is open. `fresh` when it was made just now, `aside` where a damaged one is that it
+    /// replaces.
     Open {
         /// The index.
         index: SledIndex,
@@ -243,7 +246,8 @@ impl Index for SledIndex {
         let mut entries: Vec<(&Digest, u32)> = keys.iter().zip(0..).collect();
         entries.sort_unstable();
         guarded(|| {
-            // One by one: a batch of ten thousand takes 3 KB of memory for each, for as long as sled is open.
+            // One by one: a batch of ten thousand takes 3 KB of memory for each, for as long as
+            // sled is open.
             for (key, slot) in entries {
                 let value = [group.as_bytes().as_slice(), &slot.to_be_bytes()].concat();
                 self.units.insert(key.as_bytes(), value)?;

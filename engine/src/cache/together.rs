@@ -1,7 +1,8 @@
-//! Many files written at once: each appears whole or not at all, and their syncs are made at the same time.
+//! Many files written at once: each appears whole or not at all, and their syncs are made at the
+//! same time.
 //!
-//! A journalling file system writes its journal once for all syncs that wait for it. One after the other, some hundred
-//! small files a second can be made durable; together, some ten thousand.
+//! A journalling file system writes its journal once for all syncs that wait for it. One after the
+//! other, some hundred small files a second can be made durable; together, some ten thousand.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,8 +19,8 @@ impl Disk {
     /// Writes files, replacing those that are there, and syncs these folders as well.
     ///
     /// # Errors
-    /// The first [`DiskError`]; then none, some or all of the files are there, and each that is may be lost in a power
-    /// cut.
+    /// The first [`DiskError`]; then none, some or all of the files are there, and each that is may
+    /// be lost in a power cut.
     pub(crate) fn write_together(
         &self,
         files: &[(PathBuf, Arc<[u8]>)],

@@ -8,14 +8,16 @@ use super::lookup::Lookup;
 use crate::dataset::Chunk;
 use crate::digest::Digest;
 
-/// How often a lookup starts again with another index when one lied. The second one was filled from the groups themselves.
+/// How often a lookup starts again with another index when one lied. The second one was filled from
+/// the groups themselves.
 const TRIES: u32 = 2;
 
 /// The results of units.
 #[derive(Debug)]
 pub struct Units {
     lookup: Arc<Lookup>,
-    /// Groups read last, newest first: units that are asked for together were often committed together.
+    /// Groups read last, newest first: units that are asked for together were often committed
+    /// together.
     recent: Mutex<VecDeque<(Digest, Arc<Chunk>)>>,
 }
 
@@ -30,8 +32,8 @@ impl Units {
         }
     }
 
-    /// The results of these units, in the order asked; `None` for what is not known. A group that is missing or damaged
-    /// makes its units unknown.
+    /// The results of these units, in the order asked; `None` for what is not known. A group that
+    /// is missing or damaged makes its units unknown.
     pub fn get(&self, keys: &[Digest]) -> Vec<Option<Vec<u8>>> {
         for _ in 1..TRIES {
             match self.try_get(keys) {

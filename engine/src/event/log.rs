@@ -1,5 +1,5 @@
-//! Writes the event log of a run. A thread of its own makes lines of events: of thousands of stages that have nothing to do,
-//! that is the most work there is.
+//! Writes the event log of a run. A thread of its own makes lines of events: of thousands of stages
+//! that have nothing to do, that is the most work there is.
 
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -87,8 +87,8 @@ struct LoggedRef<'a> {
     event: &'a Event,
 }
 
-/// Writes events until there are no more. The log is no result: a disk that is full stops the run where results are written,
-/// not here.
+/// Writes events until there are no more. The log is no result: a disk that is full stops the run
+/// where results are written, not here.
 fn write(mut file: DiskFile, events: &Receiver<Vec<Timed>>) {
     let mut lines: Vec<u8> = Vec::new();
     for held in events {

@@ -1,14 +1,15 @@
 //! What a child takes of the machine's memory, and how much is too much.
 //!
-//! A limit of the operating system would be the wrong one: on address space it stops libtorch, which reserves far more
-//! than it uses, and one that malloc runs into ends in an abort that says nothing. So the parent looks.
+//! A limit of the operating system would be the wrong one: on address space it stops libtorch,
+//! which reserves far more than it uses, and one that malloc runs into ends in an abort that says
+//! nothing. So the parent looks.
 
 use std::fs;
 
 use crate::op::OpError;
 
-/// The bytes of main memory that a process has for itself: what it shares with others, or maps from files, can be given
-/// back by the system. Nothing where the system does not say.
+/// The bytes of main memory that a process has for itself: what it shares with others, or maps from
+/// files, can be given back by the system. Nothing where the system does not say.
 pub(super) fn own_bytes(process: u32) -> Option<u64> {
     let pages = fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
     let mut pages = pages

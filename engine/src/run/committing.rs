@@ -1,7 +1,8 @@
 //! Commits: objects first, then the records that name them, many stages at a time.
 //!
-//! Whoever finishes while a group is being written is in the next one, so a stage that comes alone is written at once, and
-//! a thousand that come together share their syncs. A record becomes visible only when everything it names is durable.
+//! Whoever finishes while a group is being written is in the next one, so a stage that comes alone
+//! is written at once, and a thousand that come together share their syncs. A record becomes
+//! visible only when everything it names is durable.
 
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ pub(crate) fn work(cache: &Cache, commits: &Receiver<Commit>, answers: &Sender<A
     for first in commits {
         let mut group = vec![first];
         group.extend(commits.try_iter().take(COMMITTING_MAX));
-        // Where a group cannot be written, each is tried by itself: one must not take the others with it.
+        // Where a group cannot be written, each is tried by itself: one must not take the others
+        // with it.
         let together = group.len() > 1 && write(cache, &group).is_ok();
         let done = |commit: &Commit| {
             if together {
@@ -71,7 +73,8 @@ fn alone(cache: &Cache, commit: &Commit) -> Result<Option<String>, OpError> {
     }
 }
 
-/// The stage is known, whatever becomes of its training state. What there is to say about that is the answer.
+/// The stage is known, whatever becomes of its training state. What there is to say about that is
+/// the answer.
 fn clear(commit: &Commit) -> Option<String> {
     if let Some(Err(error)) = commit
         .growth

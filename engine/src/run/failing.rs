@@ -1,4 +1,5 @@
-//! A stage that ran in vain: tried again, made ready by repairing what it needs, or failed together with what needs it.
+//! A stage that ran in vain: tried again, made ready by repairing what it needs, or failed together
+//! with what needs it.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,8 @@ use crate::event::{Event, StageError, Status};
 use crate::graph::NodeId;
 use crate::op::OpError;
 
-/// How often a stage is begun again in one run because of damage to its result, or to what it needs.
+/// How often a stage is begun again in one run because of damage to its result, or to what it
+/// needs.
 const REPAIRS_MAX: u32 = 3;
 /// The wait before the second attempt; each further one waits twice as long.
 const BACKOFF: Duration = Duration::from_secs(1);
@@ -57,7 +59,8 @@ impl Run<'_, '_> {
         });
     }
 
-    /// An object that a stage needs is damaged: whoever made it makes it again, then the stage has its turn.
+    /// An object that a stage needs is damaged: whoever made it makes it again, then the stage has
+    /// its turn.
     fn repair(&mut self, id: NodeId, object: Digest) {
         let made_it = |producer: &&NodeId| {
             self.finished(**producer)
@@ -148,8 +151,8 @@ impl Run<'_, '_> {
         self.skip_below(id);
     }
 
-    /// Whether a stage that was about to go on has to wait for a result that is made again, or ends since one it needs
-    /// turned out to have none after all.
+    /// Whether a stage that was about to go on has to wait for a result that is made again, or ends
+    /// since one it needs turned out to have none after all.
     pub(super) fn lacks_input(&mut self, id: NodeId) -> bool {
         let inputs = self.graph.inputs(id).iter().map(|(_, input)| *input);
         let lacking: Vec<NodeId> = inputs

@@ -16,8 +16,8 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// What a stage takes: what its attributes say, else all cores for numeric ops, which use as many threads, and one
-    /// core for others. A stage that asks for more than there is runs alone.
+    /// What a stage takes: what its attributes say, else all cores for numeric ops, which use as
+    /// many threads, and one core for others. A stage that asks for more than there is runs alone.
     pub(crate) fn of(op: &Op, attributes: &Attributes, all: &Resources) -> Self {
         let cores = if op.numeric { all.cpu } else { 1 };
         Self {

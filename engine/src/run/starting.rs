@@ -39,8 +39,8 @@ impl Run<'_, '_> {
         self.graph.inputs(id).iter().filter_map(digest).collect()
     }
 
-    /// Makes a stage's key. Where no file has to be looked at, that takes microseconds and is done here; what is then not
-    /// known by heart is looked up by a worker.
+    /// Makes a stage's key. Where no file has to be looked at, that takes microseconds and is done
+    /// here; what is then not known by heart is looked up by a worker.
     pub(super) fn probe(&mut self, id: NodeId) {
         if self.lacks_input(id) {
             return;
@@ -112,7 +112,8 @@ impl Run<'_, '_> {
         {
             Some(finished) => self.found(id, finished),
             None => {
-                // Most stages read no files, and very many may wait: those have nothing in hand yet.
+                // Most stages read no files, and very many may wait: those have nothing in hand
+                // yet.
                 if !probe.sources.is_empty() || self.stage(id).in_hand.is_some() {
                     self.in_hand(id).sources = probe.sources;
                 }
@@ -184,8 +185,8 @@ impl Run<'_, '_> {
         })));
     }
 
-    /// Whether the stage may run now. If somebody else runs one of the same key, it waits for that one's result, and
-    /// takes the result when it is there.
+    /// Whether the stage may run now. If somebody else runs one of the same key, it waits for that
+    /// one's result, and takes the result when it is there.
     fn lease(&mut self, id: NodeId) -> bool {
         let key = self
             .stage(id)
@@ -239,7 +240,8 @@ impl Run<'_, '_> {
         true
     }
 
-    /// What the stage's key is made of. It is made again rather than kept: very many stages may wait.
+    /// What the stage's key is made of. It is made again rather than kept: very many stages may
+    /// wait.
     fn preimage(&mut self, id: NodeId) -> Preimage {
         let node = Arc::clone(self.graph.node(id));
         let inputs = self.input_digests(id);

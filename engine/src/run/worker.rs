@@ -1,4 +1,5 @@
-//! Workers: take a job, do it, answer by message. They share nothing but the cache, which takes care of itself.
+//! Workers: take a job, do it, answer by message. They share nothing but the cache, which takes
+//! care of itself.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -104,8 +105,8 @@ pub(crate) fn work(jobs: &Receiver<Job>, answers: &Sender<Answer>) {
     }
 }
 
-/// Opens the index for a stage that will ask it. An index that has to be built again takes long: that is neither the stage's
-/// own time nor its deadline's.
+/// Opens the index for a stage that will ask it. An index that has to be built again takes long:
+/// that is neither the stage's own time nor its deadline's.
 fn open_index(node: &Node, cache: &Cache) {
     if node.op.sources.is_some() || matches!(node.op.body, Body::Map(_)) {
         // Should it panic, the stage that asks hears of it.

@@ -1,9 +1,9 @@
-//! Removing what is not needed: everything that no root holds, or as much of it as a budget asks for, and then what is
-//! cheapest to make again, by its recorded time per byte, first.
+//! Removing what is not needed: everything that no root holds, or as much of it as a budget asks
+//! for, and then what is cheapest to make again, by its recorded time per byte, first.
 //!
-//! Whoever collects has the cache alone. A result goes in two steps: its record moves to `evicted/`, where `explain` finds
-//! it, and then its objects go, if no other record needs them. A kill in between leaves objects without a record, which
-//! the next collection finds.
+//! Whoever collects has the cache alone. A result goes in two steps: its record moves to
+//! `evicted/`, where `explain` finds it, and then its objects go, if no other record needs them. A
+//! kill in between leaves objects without a record, which the next collection finds.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,7 +118,8 @@ pub(super) fn collect(cache: &Cache, options: &Collect) -> Result<Collected, Cac
         collector.unrooted(part, &entries(&cache.folder().join(part)).map_err(listed)?)?;
     }
     collector.results(candidates)?;
-    // What takes long to make and little room goes last, the oldest first, and only where age or room ask for it.
+    // What takes long to make and little room goes last, the oldest first, and only where age or
+    // room ask for it.
     for part in ["growth", "units"] {
         collector.oldest(
             part,
@@ -144,7 +145,8 @@ fn files_or_entries(cache: &Path, part: &str) -> io::Result<Vec<(PathBuf, u64, S
 }
 
 impl Collector<'_> {
-    /// Reads all records; those that no root holds and that are old enough can go, the cheapest first.
+    /// Reads all records; those that no root holds and that are old enough can go, the cheapest
+    /// first.
     fn candidates(&mut self) -> io::Result<Vec<Candidate>> {
         let mut candidates = Vec::new();
         for file in files(&self.cache.folder().join("results"))? {

@@ -1,4 +1,5 @@
-//! The look itself: records first, since they say what has to be there, then everything by its folder.
+//! The look itself: records first, since they say what has to be there, then everything by its
+//! folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -56,7 +57,8 @@ pub(crate) fn inspect(cache: &Cache, level: Level) -> Report {
             .err()
             .map(|error| error.to_string())
     });
-    // What these two name may be gone: whoever uses them looks. Their digests are what can be wrong.
+    // What these two name may be gone: whoever uses them looks. Their digests are what can be
+    // wrong.
     look.small_files("ledgers", |bytes| {
         Ledger::wrong(bytes).map(|error| error.to_string())
     });
@@ -167,7 +169,8 @@ impl Look<'_> {
         }
     }
 
-    /// The record in a file, if it is whole and of this version. A result goes with a record that `stands` for one.
+    /// The record in a file, if it is whole and of this version. A result goes with a record that
+    /// `stands` for one.
     fn record(&mut self, path: &Path, key: &Digest, stands: bool) -> Option<Record> {
         let affected = |stage: String| {
             if stands {
@@ -224,7 +227,8 @@ impl Look<'_> {
         }
     }
 
-    /// What is wrong with a file that is named by its digest, and that was there when something was recorded of it.
+    /// What is wrong with a file that is named by its digest, and that was there when something was
+    /// recorded of it.
     fn wrong_content(
         &mut self,
         path: &Path,

@@ -82,7 +82,8 @@ fn ran(stages: &[Arc<blip_engine::StageEnd>]) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Damages every file of a folder in every way: each time it alone is found, and what it affects alone runs again.
+/// Damages every file of a folder in every way: each time it alone is found, and what it affects
+/// alone runs again.
 fn every_file_of(folder: &str, deletion_is_damage: bool) {
     let world = scene::world();
     let expected = scene::undisturbed();
@@ -411,7 +412,8 @@ fn versions() {
     );
 }
 
-/// sled's folder damaged in every way that is known to stop it: one line, built again, and nothing is worked out twice.
+/// sled's folder damaged in every way that is known to stop it: one line, built again, and nothing
+/// is worked out twice.
 mod sled {
     use super::*;
 

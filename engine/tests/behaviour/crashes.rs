@@ -1,4 +1,5 @@
-//! Every call to the disk fails once, in every way it can: the cache stays sound, and the next run gives the right bytes.
+//! Every call to the disk fails once, in every way it can: the cache stays sound, and the next run
+//! gives the right bytes.
 
 use std::io;
 use std::path::Path;
@@ -57,8 +58,9 @@ impl Hook for Faulty {
     fn after(&self, _: Call, _: &Path) {}
 }
 
-/// Lets call 1 fail, then call 2, and so on, until a run meets no fault any more. What is much like another sweep looks
-/// at every third or fifth call only, and at each when there is time (`make soak`).
+/// Lets call 1 fail, then call 2, and so on, until a run meets no fault any more. What is much like
+/// another sweep looks at every third or fifth call only, and at each when there is time (`make
+/// soak`).
 fn sweep(fault: Fault, sticky: bool, step: usize) {
     let expected = scene::undisturbed();
     for at in (1..).step_by(if soak() { 1 } else { step }) {

@@ -112,7 +112,8 @@ fn the_plan_is_what_the_run_does() {
     }
 }
 
-/// Neither reads records that the ledger tells of: so they agree about one that is damaged, and about one that is gone.
+/// Neither reads records that the ledger tells of: so they agree about one that is damaged, and
+/// about one that is gone.
 #[test]
 fn the_plan_takes_the_ledgers_word_as_the_run_does() {
     let world = World::new();

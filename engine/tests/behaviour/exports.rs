@@ -1,4 +1,5 @@
-//! Exports are written when they are not there as they were, and never over what somebody else wrote.
+//! Exports are written when they are not there as they were, and never over what somebody else
+//! wrote.
 
 use blip_engine::{Event, Outcome, RunOptions};
 

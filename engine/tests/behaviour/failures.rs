@@ -1,4 +1,5 @@
-//! What happens when something goes wrong: nothing already done is lost, and the message says what to do.
+//! What happens when something goes wrong: nothing already done is lost, and the message says what
+//! to do.
 
 use blip_engine::{Event, Outcome, RunOptions, Status};
 

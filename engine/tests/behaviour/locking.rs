@@ -1,4 +1,5 @@
-//! A lock file says what a workflow came to; a locked run comes to the same or says where it would not.
+//! A lock file says what a workflow came to; a locked run comes to the same or says where it would
+//! not.
 
 use blip_engine::diff::diff;
 use blip_engine::trace::ChromeTrace;

@@ -1,7 +1,9 @@
-//! A model of what a power cut leaves: what was synced, and of the rest nothing, its names alone, or any part of it.
+//! A model of what a power cut leaves: what was synced, and of the rest nothing, its names alone,
+//! or any part of it.
 //!
-//! The model watches a run. At every sync it takes down what the disk would hold if the power went at that moment; each of
-//! these pictures is then laid out as a cache, looked over in full, and run on.
+//! The model watches a run. At every sync it takes down what the disk would hold if the power went
+//! at that moment; each of these pictures is then laid out as a cache, looked over in full, and run
+//! on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +18,8 @@ use blip_engine::digest::Digest;
 
 use crate::scene::{self, assert_sound};
 
-/// A file or folder, whatever its name is just now. Numbers are used again; times tell the users apart.
+/// A file or folder, whatever its name is just now. Numbers are used again; times tell the users
+/// apart.
 type Id = (u64, Option<SystemTime>);
 
 /// What is in a folder.

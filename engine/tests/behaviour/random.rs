@@ -1,4 +1,5 @@
-//! Random graphs and random edits: every run that reuses gives the bytes of one that does not, and runs nothing known.
+//! Random graphs and random edits: every run that reuses gives the bytes of one that does not, and
+//! runs nothing known.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -16,7 +17,8 @@ use proptest::prelude::*;
 use crate::scene;
 use crate::world::World;
 
-/// A stage: what it is, and two numbers that say which of the earlier ones it takes, or what it says.
+/// A stage: what it is, and two numbers that say which of the earlier ones it takes, or what it
+/// says.
 type Node = (u8, u8, u8);
 
 #[derive(Clone, Debug)]

@@ -1,4 +1,5 @@
-//! Nothing runs twice, nothing stale is reused, and equal bytes cut off what lies below, within the run.
+//! Nothing runs twice, nothing stale is reused, and equal bytes cut off what lies below, within the
+//! run.
 
 use std::fs;
 use std::path::Path;
@@ -216,7 +217,8 @@ fn only_what_is_asked_for_runs() {
     assert_eq!(error.help(), "it has a, b, c");
 }
 
-/// A run that has nothing to do takes the ledger's word for what its stages came to, and asks whether it is all there.
+/// A run that has nothing to do takes the ledger's word for what its stages came to, and asks
+/// whether it is all there.
 #[test]
 fn what_is_gone_or_empty_is_made_again_and_nothing_else() {
     let world = World::new();

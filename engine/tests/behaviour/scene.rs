@@ -1,5 +1,5 @@
-//! A small workflow with one of everything that writes: stages, a composed op, a map, training with checkpoints, a result
-//! moved in as a file, and exports.
+//! A small workflow with one of everything that writes: stages, a composed op, a map, training with
+//! checkpoints, a result moved in as a file, and exports.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -91,7 +91,8 @@ pub(crate) fn verify(world: &World) -> Report {
         .unwrap()
 }
 
-/// Whatever happened to the cache before: nothing in it is damaged, and a run gives what an undisturbed one gives.
+/// Whatever happened to the cache before: nothing in it is damaged, and a run gives what an
+/// undisturbed one gives.
 pub(crate) fn assert_sound(world: &World, expected: &BTreeMap<String, String>, what: &str) {
     let report = verify(world);
     assert_eq!(report.damage, [], "{what}");

@@ -1,5 +1,5 @@
-//! The user's files are never taken for what they were: clocks that go back, times that are put back, files without bytes,
-//! and files that change while they are read.
+//! The user's files are never taken for what they were: clocks that go back, times that are put
+//! back, files without bytes, and files that change while they are read.
 
 use std::fs::{self, File};
 use std::io::Write;

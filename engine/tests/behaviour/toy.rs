@@ -437,7 +437,8 @@ fn show(calls: &Calls) -> Op {
     })
 }
 
-/// Training: a state that every step changes, saved now and then. It waits for a second to be over at step `pause`.
+/// Training: a state that every step changes, saved now and then. It waits for a second to be over
+/// at step `pause`.
 fn train(calls: &Calls) -> Op {
     let calls = calls.clone();
     let signature = Signature::stage("train", TEXT, "Trains.")

@@ -1,4 +1,5 @@
-//! Training stages: stopped and gone on with from a checkpoint, the bytes are those of an undisturbed run.
+//! Training stages: stopped and gone on with from a checkpoint, the bytes are those of an
+//! undisturbed run.
 
 use blip_engine::{Event, Listener, Outcome, RunOptions, Status, Stop};
 

@@ -1,4 +1,5 @@
-//! How much each look sees: a quick one what is missing, empty, cut short or changed since, a full one everything.
+//! How much each look sees: a quick one what is missing, empty, cut short or changed since, a full
+//! one everything.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -177,7 +178,8 @@ fn what_keeps_its_length_and_its_time_is_seen_by_full_looks_and_by_subsets_in_ti
     assert!(seen.is_some(), "200 looks at a fifth of everything each");
 }
 
-/// Final states of trainings are whole or set aside, and a training that cannot go on from one begins anew.
+/// Final states of trainings are whole or set aside, and a training that cannot go on from one
+/// begins anew.
 #[test]
 fn final_states_of_trainings() {
     let text = |steps: u64| {
@@ -254,7 +256,8 @@ fn tables_of_map_stages() {
     }
 }
 
-/// Records of what was removed are only for people: a damaged one is set aside and nothing runs for it.
+/// Records of what was removed are only for people: a damaged one is set aside and nothing runs for
+/// it.
 #[test]
 fn records_of_removed_results() {
     let world = everything();

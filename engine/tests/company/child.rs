@@ -79,8 +79,8 @@ impl Place {
         self.spawn(what, Command::new(std::env::current_exe().unwrap()))
     }
 
-    /// Starts a process that sees other mounts than this one, those of a line for the shell in which `$BLIP_FOLDER` is the
-    /// place; nothing where the machine does not let us, which is said.
+    /// Starts a process that sees other mounts than this one, those of a line for the shell in
+    /// which `$BLIP_FOLDER` is the place; nothing where the machine does not let us, which is said.
     pub(crate) fn start_mounted(&self, what: &str, mounts: &str) -> Option<Process> {
         let allowed = Command::new("unshare").args(["-rm", "true"]).output();
         if !allowed.is_ok_and(|output| output.status.success()) {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::child::Place;
 
-/// The processes that run a stage for this place, with their process groups. What has ended has no command line any more.
+/// The processes that run a stage for this place, with their process groups. What has ended has no
+/// command line any more.
 fn children(place: &Place) -> Vec<(u32, u32)> {
     let folder = place.folder.path().to_str().unwrap();
     let process = |entry: fs::DirEntry| {

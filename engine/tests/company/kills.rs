@@ -1,5 +1,5 @@
-//! kill -9, at random times and the moment that something appears: nothing is damaged, nothing finished is done again, and
-//! the bytes at the end are those of an undisturbed run.
+//! kill -9, at random times and the moment that something appears: nothing is damaged, nothing
+//! finished is done again, and the bytes at the end are those of an undisturbed run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,5 +1,5 @@
-//! Several processes in one cache, and processes that are killed. The binary is both the tests and the processes that they
-//! start: with `BLIP_CHILD` set it does what that says and ends.
+//! Several processes in one cache, and processes that are killed. The binary is both the tests and
+//! the processes that they start: with `BLIP_CHILD` set it does what that says and ends.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -1,5 +1,5 @@
-//! Caches on disks that cannot be written, or are full, for real: in a mount namespace of a process, where the machine
-//! allows that.
+//! Caches on disks that cannot be written, or are full, for real: in a mount namespace of a
+//! process, where the machine allows that.
 
 use std::fs;
 
@@ -14,7 +14,8 @@ const READ_ONLY: &str = "mount --bind \"$BLIP_FOLDER/cache\" \"$BLIP_FOLDER/cach
 const SMALL: &str =
     "mkdir \"$BLIP_FOLDER/cache\" && mount -t tmpfs -o size=6m tmpfs \"$BLIP_FOLDER/cache\"";
 
-/// Readers work, verifying finds and leaves what is damaged, and a run says what it would have to write.
+/// Readers work, verifying finds and leaves what is damaged, and a run says what it would have to
+/// write.
 pub(crate) fn a_cache_that_cannot_be_written_is_read() {
     for index in ["none", "sled"] {
         let place = Place::new(GRAPH, index);

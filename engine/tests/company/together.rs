@@ -1,4 +1,5 @@
-//! Processes that work together: no stage runs twice, nobody waits for a dead one, and readers wait for nobody.
+//! Processes that work together: no stage runs twice, nobody waits for a dead one, and readers wait
+//! for nobody.
 
 use std::collections::BTreeMap;
 
@@ -168,7 +169,8 @@ pub(crate) fn a_run_waits_for_who_has_it_alone() {
     assert_eq!(patient.end(), Some(0));
 }
 
-/// sled would take kilobytes for each unit if they came in the wrong way: it is measured against an index in memory.
+/// sled would take kilobytes for each unit if they came in the wrong way: it is measured against an
+/// index in memory.
 pub(crate) fn a_hundred_thousand_units_take_little_memory() {
     let peak = |index| {
         let place = Place::new(

@@ -1,4 +1,5 @@
-//! Any bytes at all: parsing, checking and formatting them does what it promises for every text, and never panics or hangs.
+//! Any bytes at all: parsing, checking and formatting them does what it promises for every text,
+//! and never panics or hangs.
 
 #![no_main]
 

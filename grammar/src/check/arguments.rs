@@ -1,4 +1,5 @@
-//! Calls: which value goes to which argument, defaults, and the stage or config value that comes of it.
+//! Calls: which value goes to which argument, defaults, and the stage or config value that comes of
+//! it.
 
 use super::Checker;
 use super::stages::Place;
@@ -71,8 +72,9 @@ impl Checker<'_> {
         self.report(diagnostic.at(op.span, "called here").help(help));
     }
 
-    /// Which written value is for which argument. Positional values fill the arguments in order, a variadic one takes the
-    /// rest; a bare name that is also an argument's name is for that argument (`seed`).
+    /// Which written value is for which argument. Positional values fill the arguments in order, a
+    /// variadic one takes the rest; a bare name that is also an argument's name is for that
+    /// argument (`seed`).
     fn assign<'e>(
         &mut self,
         signature: &Signature,
@@ -208,7 +210,8 @@ impl Checker<'_> {
         for (arg, given) in signature.args.iter().zip(assigned.first) {
             let value = match given {
                 Some(first) if arg.variadic => {
-                    // Only positional values are more than one, and of those the first variadic argument takes all.
+                    // Only positional values are more than one, and of those the first variadic
+                    // argument takes all.
                     let further = if first.name.is_none() {
                         assigned.further.as_slice()
                     } else {
@@ -360,7 +363,8 @@ fn family(signatures: &Signatures, name: &str) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// The argument that a bare name is for because it is the argument's own, if it does not stand in its place anyway.
+/// The argument that a bare name is for because it is the argument's own, if it does not stand in
+/// its place anyway.
 fn shorthand<'s>(
     signature: &'s Signature,
     positional: Option<&Arg>,

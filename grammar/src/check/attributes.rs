@@ -42,7 +42,8 @@ impl Checker<'_> {
 
     fn attribute(&mut self, attribute: &Attribute, into: &mut Attributes) {
         let name = attribute.name.text;
-        // The value is looked at first: a fault in it is told even at an attribute that does not exist.
+        // The value is looked at first: a fault in it is told even at an attribute that does not
+        // exist.
         let argument = attribute.argument.as_ref();
         let value =
             argument.map(|argument| self.expr(&argument.value, Place::value_of("").inside()));

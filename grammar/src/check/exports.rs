@@ -126,7 +126,8 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// A path without what says nothing, so that `out/x`, `./out//x` and `out/x/` are found to be the same.
+/// A path without what says nothing, so that `out/x`, `./out//x` and `out/x/` are found to be the
+/// same.
 fn normal(path: &str) -> String {
     let parts: Vec<&str> = path
         .split('/')

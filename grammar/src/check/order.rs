@@ -1,4 +1,5 @@
-//! The order in which statements are worked out: what a statement needs comes before it, whatever the file's order.
+//! The order in which statements are worked out: what a statement needs comes before it, whatever
+//! the file's order.
 
 use super::{Checker, Target};
 use crate::ast::{Expr, ExprKind, Statement, StatementKind};
@@ -17,7 +18,8 @@ enum Progress {
     Done,
 }
 
-/// A statement in hand, with the use that led to it and the uses of its own that are still to be followed.
+/// A statement in hand, with the use that led to it and the uses of its own that are still to be
+/// followed.
 struct Step {
     at: usize,
     from: Span,
@@ -25,8 +27,8 @@ struct Step {
 }
 
 impl Checker<'_> {
-    /// All statements, each after those it needs, else in file order. Reports cycles. The walk keeps its own stack: a chain
-    /// of bindings may be as long as the file.
+    /// All statements, each after those it needs, else in file order. Reports cycles. The walk
+    /// keeps its own stack: a chain of bindings may be as long as the file.
     pub(super) fn order(&mut self) -> Vec<usize> {
         let count = self.file.statements.len();
         let mut progress = vec![Progress::Open; count];
@@ -85,7 +87,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Reports that the statement `at`, which is in hand, is used at `span` by the last one on the path.
+    /// Reports that the statement `at`, which is in hand, is used at `span` by the last one on the
+    /// path.
     fn cycle(&mut self, path: &[Step], at: usize, span: Span) {
         /// Longer cycles are shown by their beginning and end.
         const SHOWN: usize = 12;

@@ -357,8 +357,8 @@ impl Checker<'_> {
         found
     }
 
-    /// The comment behind a statement, or the comment lines right above it. Lines from the first of the file on are about
-    /// the file.
+    /// The comment behind a statement, or the comment lines right above it. Lines from the first of
+    /// the file on are about the file.
     fn doc_of(&self, statement: &Statement) -> String {
         let comments = &self.file.comments;
         let line = |offset| self.source.position(offset).line;

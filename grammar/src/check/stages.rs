@@ -48,7 +48,8 @@ pub(super) struct Stages {
     bound: Vec<Option<Span>>,
     /// Further names; of equal ones the last counts.
     aliases: Vec<(Arc<str>, StageId)>,
-    /// Stages by a hash of what they compute. Where that is taken by another stage, the next number is.
+    /// Stages by a hash of what they compute. Where that is taken by another stage, the next number
+    /// is.
     equal: HashMap<u64, StageId>,
     hasher: RandomState,
     /// The attributes of a stage that has none.
@@ -121,7 +122,8 @@ impl Stages {
         StageId(count)
     }
 
-    /// A call inside another is named after the binding: `base/merge`, and `base/merge.2` for another merge in it.
+    /// A call inside another is named after the binding: `base/merge`, and `base/merge.2` for
+    /// another merge in it.
     fn name_inner(&mut self, binding: &str, op: &str, id: StageId) {
         let name = format!("{binding}/{op}");
         if !self.counted.insert((name.clone(), id)) {
@@ -140,8 +142,8 @@ impl Stages {
         }
     }
 
-    /// A stage has the name of a binding, which counts for more than that of a call inside another. Where the binding stands
-    /// that it has its name from already, if there is one.
+    /// A stage has the name of a binding, which counts for more than that of a call inside another.
+    /// Where the binding stands that it has its name from already, if there is one.
     fn name_outer(&mut self, name: &Name, id: StageId) -> Option<Span> {
         let mut alias: Arc<str> = name.text.into();
         let bound = self.bound.get_mut(id.0 as usize)?;

@@ -1,6 +1,7 @@
 //! The name that was probably meant.
 
-/// The known name nearest to `name`, if one is near enough: about a third of its characters may differ, swaps counting once.
+/// The known name nearest to `name`, if one is near enough: about a third of its characters may
+/// differ, swaps counting once.
 pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let name: Vec<char> = name.chars().take(64).collect();
     let limit = ((name.len() + 1) / 3).min(4);
@@ -15,7 +16,8 @@ pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&
 /// Edits that turn one text into the other: insert, remove, replace, swap neighbours.
 fn distance(left: &[char], right: &str) -> usize {
     let right: Vec<char> = right.chars().take(64).collect();
-    // By length of the right side: the costs for what is left of the current character, of the one before, and so on.
+    // By length of the right side: the costs for what is left of the current character, of the one
+    // before, and so on.
     let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     let cost = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX / 2);

@@ -1,4 +1,5 @@
-//! Values and their types: literals, what fits where, ranges, and what to say when a value does not fit.
+//! Values and their types: literals, what fits where, ranges, and what to say when a value does not
+//! fit.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -15,8 +16,8 @@ use crate::types::{DECLARABLE, Type};
 /// A value with its type; what an expression comes to.
 pub(super) type Typed = (Value, Found);
 
-/// The type that a value was found to have. Lists keep the types of all their values: what they come to depends on the place
-/// they stand in.
+/// The type that a value was found to have. Lists keep the types of all their values: what they
+/// come to depends on the place they stand in.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Found {
     One(Type),
@@ -24,8 +25,8 @@ pub(super) enum Found {
 }
 
 impl Found {
-    /// The declarable type of a value by itself: that of a param without a declared one. A list with an int among floats is
-    /// one of floats.
+    /// The declarable type of a value by itself: that of a param without a declared one. A list
+    /// with an int among floats is one of floats.
     pub(super) fn declarable(&self) -> Option<Type> {
         match self {
             Found::One(ty) => DECLARABLE
@@ -277,7 +278,8 @@ fn amount(value: &Value) -> Option<f64> {
 }
 
 impl Checker<'_> {
-    /// The value as `ty` takes it, or a diagnostic. `place` is what it is for: "the argument `lr` of `pretrain`".
+    /// The value as `ty` takes it, or a diagnostic. `place` is what it is for: "the argument `lr`
+    /// of `pretrain`".
     pub(super) fn fit(
         &mut self,
         typed: &Typed,

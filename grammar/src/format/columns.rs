@@ -1,5 +1,5 @@
-//! Columns: the `=` of bindings and params that follow each other line by line stand below each other, as do the parts of
-//! exports.
+//! Columns: the `=` of bindings and params that follow each other line by line stand below each
+//! other, as do the parts of exports.
 
 /// A wider name is left out of its column, which would push all others away.
 const WIDTH_MAX: usize = 40;

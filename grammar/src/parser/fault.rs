@@ -1,4 +1,5 @@
-//! What to say of a text that is no statement: the mistakes that people make, each with its own words.
+//! What to say of a text that is no statement: the mistakes that people make, each with its own
+//! words.
 
 use crate::codes;
 use crate::diagnostic::Diagnostic;

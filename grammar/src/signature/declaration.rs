@@ -1,4 +1,5 @@
-//! Whether a declaration makes sense, so that mistakes of those who write ops are found before any workflow is checked.
+//! Whether a declaration makes sense, so that mistakes of those who write ops are found before any
+//! workflow is checked.
 
 use std::collections::BTreeSet;
 
@@ -61,8 +62,8 @@ pub(super) fn format(format: &ExportFormat) -> Result<(), SignatureError> {
     Ok(())
 }
 
-/// Works out the defaults of all arguments. One may call a config op and so need its defaults: those that do wait for a
-/// further round.
+/// Works out the defaults of all arguments. One may call a config op and so need its defaults:
+/// those that do wait for a further round.
 pub(super) fn defaults(signatures: &mut Signatures) -> Result<(), SignatureError> {
     let mut open: Vec<(&'static str, Arg, &'static str)> = Vec::new();
     for op in signatures.ops.values() {

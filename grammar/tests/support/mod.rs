@@ -1,4 +1,5 @@
-//! What the tests of the language share: ops to check against, trees and programs as text, and what holds for every text.
+//! What the tests of the language share: ops to check against, trees and programs as text, and what
+//! holds for every text.
 
 pub(crate) mod dump;
 pub(crate) mod sound;

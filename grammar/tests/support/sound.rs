@@ -5,7 +5,8 @@ use blip_grammar::{Diagnostic, Source, check, format, parse};
 
 use super::{dump, toy};
 
-/// Parses, checks and formats a text, asserts what must hold whatever it is, and hands back what is wrong with it.
+/// Parses, checks and formats a text, asserts what must hold whatever it is, and hands back what is
+/// wrong with it.
 pub(crate) fn sound(text: &str) -> Vec<Diagnostic> {
     let source = match Source::new("any.blip", text) {
         Ok(source) => source,

@@ -1,5 +1,5 @@
-//! Ops with every kind of argument there is, under the names that workflows use. They do nothing: the language only
-//! needs their signatures.
+//! Ops with every kind of argument there is, under the names that workflows use. They do nothing:
+//! the language only needs their signatures.
 
 use blip_grammar::{Arg, ExportFormat, Signature, Signatures, Type};
 

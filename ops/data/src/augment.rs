@@ -1,7 +1,9 @@
-//! What training does to a picture before the model sees it: a random part, resized, maybe mirrored, maybe distorted.
+//! What training does to a picture before the model sees it: a random part, resized, maybe
+//! mirrored, maybe distorted.
 //!
-//! torchvision's RandomResizedCrop and RandomHorizontalFlip as in BLIP's recipe (salesforce/BLIP data/__init__.py), from a
-//! seed of our own, so that a picture's version in an epoch is a pure function of (seed, epoch, pair).
+//! torchvision's RandomResizedCrop and RandomHorizontalFlip as in BLIP's recipe (salesforce/BLIP
+//! data/__init__.py), from a seed of our own, so that a picture's version in an epoch is a pure
+//! function of (seed, epoch, pair).
 
 use crate::decode::Picture;
 use crate::randaugment::randaugment;
@@ -11,7 +13,8 @@ use crate::resize::{square, whole};
 /// How much is done.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Augmentation {
-    /// The smallest share of the picture's area that a crop takes: 0.2 in pretraining, 0.5 in finetuning; 1 crops nothing.
+    /// The smallest share of the picture's area that a crop takes: 0.2 in pretraining, 0.5 in
+    /// finetuning; 1 crops nothing.
     pub min_scale: f64,
     /// Whether half of the pictures are mirrored.
     pub flip: bool,
@@ -42,8 +45,8 @@ pub fn augment(
     }
 }
 
-/// torchvision's `RandomResizedCrop.get_params`: ten tries at an area in [min_scale, 1] and an aspect in [3/4, 4/3], then
-/// the largest central part of allowed aspect.
+/// torchvision's `RandomResizedCrop.get_params`: ten tries at an area in [min_scale, 1] and an
+/// aspect in [3/4, 4/3], then the largest central part of allowed aspect.
 fn crop(picture: &Picture, min_scale: f64, random: &mut Random) -> (f64, f64, f64, f64) {
     let (width, height) = (f64::from(picture.width), f64::from(picture.height));
     let (low, high) = (3.0_f64 / 4.0, 4.0_f64 / 3.0);

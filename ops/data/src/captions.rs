@@ -1,4 +1,5 @@
-//! Lists of captions: BLIP's JSON (`[{"image": path, "caption": text or texts}]`) and COCO's (`{"images", "annotations"}`).
+//! Lists of captions: BLIP's JSON (`[{"image": path, "caption": text or texts}]`) and COCO's
+//! (`{"images", "annotations"}`).
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};

@@ -3,11 +3,11 @@
 /// Words kept of a caption, as in the official code.
 pub const WORDS_MAX: usize = 30;
 
-/// Lower case; each of `. ! " ( ) * # : ; ~` becomes a space; runs of two and more white spaces become one space; spaces and
-/// line ends go at the edges; the first `words_max` words are kept.
+/// Lower case; each of `. ! " ( ) * # : ; ~` becomes a space; runs of two and more white spaces
+/// become one space; spaces and line ends go at the edges; the first `words_max` words are kept.
 ///
-/// A single tab or other white space inside the text stays and does not divide words, as in the official code. The
-/// tokenizer takes it for a space.
+/// A single tab or other white space inside the text stays and does not divide words, as in the
+/// official code. The tokenizer takes it for a space.
 pub fn caption(text: &str, words_max: usize) -> String {
     let spaced = text
         .to_lowercase()

@@ -1,7 +1,8 @@
 //! Bytes to pixels, with limits: RGB8 as PIL's `convert("RGB")` gives it.
 //!
-//! The content decides the format, not the name. JPEG goes through zune-jpeg, everything else through `image`. A header
-//! that promises too much is refused before anything is allocated for it. EXIF orientation is not applied, as in BLIP.
+//! The content decides the format, not the name. JPEG goes through zune-jpeg, everything else
+//! through `image`. A header that promises too much is refused before anything is allocated for it.
+//! EXIF orientation is not applied, as in BLIP.
 
 use std::io::Cursor;
 use std::panic::catch_unwind;
@@ -62,7 +63,8 @@ pub enum DecodeError {
 /// # Errors
 /// [`DecodeError`].
 pub fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
-    // Decoders are long and their inputs hostile: a panic in one is a corrupt picture, not the end of the run.
+    // Decoders are long and their inputs hostile: a panic in one is a corrupt picture, not the end
+    // of the run.
     catch_unwind(|| {
         if bytes.starts_with(&[0xff, 0xd8]) {
             jpeg(bytes)
@@ -113,7 +115,8 @@ fn jpeg(bytes: &[u8]) -> Result<Picture, DecodeError> {
             corrupt_as(&text)
         }
     };
-    // Decoders fill what is missing of a truncated file with grey: the end marker says whether it is all there.
+    // Decoders fill what is missing of a truncated file with grey: the end marker says whether it
+    // is all there.
     let ends = bytes
         .iter()
         .rposition(|byte| *byte != 0)

@@ -1,4 +1,5 @@
-//! Pictures for reports: a contact sheet of pairs and charts of curves, as PNG. The same input gives the same bytes.
+//! Pictures for reports: a contact sheet of pairs and charts of curves, as PNG. The same input
+//! gives the same bytes.
 
 use std::io::Cursor;
 

@@ -1,7 +1,9 @@
-//! RandAugment (Cubuk et al. 2019) as BLIP uses it: two operations a picture, of ten, each done half of the time.
+//! RandAugment (Cubuk et al. 2019) as BLIP uses it: two operations a picture, of ten, each done
+//! half of the time.
 //!
-//! Operations and strengths of salesforce/BLIP transform/randaugment.py at N = 2, M = 5. At that strength the brightness and
-//! the sharpness factors are exactly 1, so both are identities, as they are there.
+//! Operations and strengths of salesforce/BLIP transform/randaugment.py at N = 2, M = 5. At that
+//! strength the brightness and the sharpness factors are exactly 1, so both are identities, as they
+//! are there.
 
 use crate::decode::Picture;
 use crate::random::Random;
@@ -201,7 +203,8 @@ mod tests {
         assert_eq!((stretched.rgb[0], stretched.rgb[19 * 3]), (0, 255));
         assert_eq!(stretched.rgb[1], 100, "a channel of one value stays");
         let level = apply(ramp(), Operation::Equalize, 1.0);
-        // ImageOps.equalize of twenty values, twenty pixels each: step 1, the sum runs 0, 20, 40, ...
+        // ImageOps.equalize of twenty values, twenty pixels each: step 1, the sum runs 0, 20, 40,
+        // ...
         assert_eq!(
             [level.rgb[0], level.rgb[3], level.rgb[6], level.rgb[57]],
             [0, 20, 40, 255]

@@ -1,4 +1,5 @@
-//! Random numbers that depend on a seed alone: splitmix64 (Steele, Lea, Flood 2014), the same on every machine.
+//! Random numbers that depend on a seed alone: splitmix64 (Steele, Lea, Flood 2014), the same on
+//! every machine.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
@@ -31,7 +32,8 @@ impl Random {
         low + (high - low) * self.unit()
     }
 
-    /// A whole number in 0..count; 0 for a count of 0. The bias of the multiplication is below count / 2^64.
+    /// A whole number in 0..count; 0 for a count of 0. The bias of the multiplication is below
+    /// count / 2^64.
     pub fn below(&mut self, count: usize) -> usize {
         let wide = u128::from(self.bits()) * count as u128;
         usize::try_from(wide >> 64).unwrap_or(0)

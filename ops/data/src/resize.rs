@@ -14,12 +14,13 @@ pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 )]
 pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 
-/// The part `(left, top, width, height)` of a picture, resized to `size` x `size` pixels whatever its aspect: BLIP's
-/// evaluation transform when the part is all of it.
+/// The part `(left, top, width, height)` of a picture, resized to `size` x `size` pixels whatever
+/// its aspect: BLIP's evaluation transform when the part is all of it.
 ///
-/// The filter is the convolution of PIL's `Image.resize(…, BICUBIC, box=…)`: Keys' cubic with a = -0.5, widened by the
-/// scale when shrinking. As in PIL, rows are resized first and rounded to bytes, then columns: overshoots at edges are cut
-/// off in between, so the order shows. (The library alone does columns first.)
+/// The filter is the convolution of PIL's `Image.resize(…, BICUBIC, box=…)`: Keys' cubic with a =
+/// -0.5, widened by the scale when shrinking. As in PIL, rows are resized first and rounded to
+/// bytes, then columns: overshoots at edges are cut off in between, so the order shows. (The
+/// library alone does columns first.)
 pub fn square(picture: &Picture, part: (f64, f64, f64, f64), size: u32) -> Picture {
     let (left, top, width, height) = part;
     // Rows that the columns' filter reaches.
@@ -57,7 +58,8 @@ pub fn whole(picture: &Picture) -> (f64, f64, f64, f64) {
     )
 }
 
-/// The pixels as the model takes them: channels first, (value / 255 - mean) / std, appended to `into`.
+/// The pixels as the model takes them: channels first, (value / 255 - mean) / std, appended to
+/// `into`.
 pub fn normalize(picture: &Picture, into: &mut Vec<f32>) {
     for (channel, (mean, std)) in MEAN.iter().zip(STD).enumerate() {
         let values = picture.rgb.iter().skip(channel).step_by(3);

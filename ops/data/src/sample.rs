@@ -1,4 +1,5 @@
-//! A sample: one image with its texts, as it is stored in a dataset. The image itself is named by its digest, elsewhere.
+//! A sample: one image with its texts, as it is stored in a dataset. The image itself is named by
+//! its digest, elsewhere.
 
 use serde::{Deserialize, Serialize};
 

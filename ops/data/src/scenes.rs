@@ -1,7 +1,8 @@
 //! A generated world: pictures of shapes with exact captions and a known share of wrong texts.
 //!
-//! Deterministic from (seed, split, number). The splits draw from separate streams, so no held-out picture is a training
-//! picture; the same attributes do come up in both. What a picture shows is its truth, kept for measuring only.
+//! Deterministic from (seed, split, number). The splits draw from separate streams, so no held-out
+//! picture is a training picture; the same attributes do come up in both. What a picture shows is
+//! its truth, kept for measuring only.
 
 use std::io::Cursor;
 
@@ -148,7 +149,8 @@ impl Scene {
             && only(self.background, &BACKGROUNDS.map(|(name, _)| name))
     }
 
-    /// The picture, `side` x `side` pixels: the shape somewhere near the middle, everything a little noisy.
+    /// The picture, `side` x `side` pixels: the shape somewhere near the middle, everything a
+    /// little noisy.
     fn render(&self, side: u32, random: &mut Random) -> Picture {
         let length = f64::from(side);
         let find = |table: &[(&str, f64)], name: &str| {
@@ -186,7 +188,8 @@ impl Scene {
         }
     }
 
-    /// The share of a pixel that the shape covers, by nine samples; (x, y) is the pixel's corner from the shape's centre.
+    /// The share of a pixel that the shape covers, by nine samples; (x, y) is the pixel's corner
+    /// from the shape's centre.
     fn cover(&self, x: f64, y: f64, radius: f64) -> f64 {
         let offsets = [1.0 / 6.0, 0.5, 5.0 / 6.0];
         let inside = offsets

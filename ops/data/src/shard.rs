@@ -1,8 +1,10 @@
-//! Webdataset shards: tar files whose members belong together by name (webdataset 1.0 `tariterators.py`).
+//! Webdataset shards: tar files whose members belong together by name (webdataset 1.0
+//! `tariterators.py`).
 //!
-//! A member's key is its name up to the first dot of its last part, the rest is its suffix. Members of one key stand next
-//! to each other. Nothing is unpacked: images are named by where their bytes lie. Faults are data: a sample that cannot be
-//! used is listed with its reason, and a shard that ends early keeps what came before.
+//! A member's key is its name up to the first dot of its last part, the rest is its suffix. Members
+//! of one key stand next to each other. Nothing is unpacked: images are named by where their bytes
+//! lie. Faults are data: a sample that cannot be used is listed with its reason, and a shard that
+//! ends early keeps what came before.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -60,7 +62,8 @@ pub fn read<E>(
     let mut archive = tar::Archive::new(file);
     let mut group = Group::default();
     let mut fault = None;
-    // Where the last good member ends. What the tar reader says of a bad one may quote the file: it is not passed on.
+    // Where the last good member ends. What the tar reader says of a bad one may quote the file: it
+    // is not passed on.
     let mut good = 0;
     let damaged = |good: u64| match good {
         0 => "it is no tar file, or is damaged from its beginning".to_owned(),
@@ -108,7 +111,8 @@ pub fn read<E>(
     })
 }
 
-/// The bytes of a member; none for one of a suffix that is not used, a reason for one that is too large.
+/// The bytes of a member; none for one of a suffix that is not used, a reason for one that is too
+/// large.
 fn member<R: Read>(
     mut entry: tar::Entry<'_, R>,
     suffix: &str,
@@ -256,7 +260,8 @@ impl<W: Write> ShardWriter<W> {
         }
     }
 
-    /// Adds a member and says where its bytes begin; the members of a key have to follow each other.
+    /// Adds a member and says where its bytes begin; the members of a key have to follow each
+    /// other.
     ///
     /// # Errors
     /// What writing gives.
@@ -286,7 +291,8 @@ impl<W: Write> ShardWriter<W> {
     }
 }
 
-/// A key as a file name: no folders, no dots (a dot would end the key), nothing that is not a plain character.
+/// A key as a file name: no folders, no dots (a dot would end the key), nothing that is not a plain
+/// character.
 pub fn safe_key(key: &str) -> String {
     let plain = |c: char| {
         if c.is_alphanumeric() || c == '-' || c == '_' {

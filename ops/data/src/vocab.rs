@@ -1,4 +1,5 @@
-//! WordPiece as BERT has it, with BLIP's two tokens more: `[DEC]` begins a decoder's text, `[ENC]` an image-grounded one.
+//! WordPiece as BERT has it, with BLIP's two tokens more: `[DEC]` begins a decoder's text, `[ENC]`
+//! an image-grounded one.
 
 use std::collections::BTreeMap;
 
@@ -128,8 +129,9 @@ impl Vocab {
         )
     }
 
-    /// Learns a vocabulary of at most `size` tokens: the special ones, every character that occurs (as a word's first and
-    /// as a later one), then the most frequent words. Ties go by the alphabet, so the texts' order leaves no trace.
+    /// Learns a vocabulary of at most `size` tokens: the special ones, every character that occurs
+    /// (as a word's first and as a later one), then the most frequent words. Ties go by the
+    /// alphabet, so the texts' order leaves no trace.
     ///
     /// # Errors
     /// [`VocabError`].
@@ -181,7 +183,8 @@ impl Vocab {
             .collect()
     }
 
-    /// The ids of a text: `[CLS]`, its tokens, `[SEP]`; at most `length` in all, the `[SEP]` always last.
+    /// The ids of a text: `[CLS]`, its tokens, `[SEP]`; at most `length` in all, the `[SEP]` always
+    /// last.
     pub fn encode(&self, text: &str, length: usize) -> Vec<i64> {
         let mut ids = vec![self.special.cls];
         // The tokenizer fails on no text: everything it does not know is [UNK].
@@ -312,7 +315,8 @@ mod tests {
         assert!(vocab.knows_any("a") && !vocab.knows_any("日本"));
     }
 
-    /// transformers reads `[SEP]` in a text as the token that ends texts; here a text is letters only.
+    /// transformers reads `[SEP]` in a text as the token that ends texts; here a text is letters
+    /// only.
     #[test]
     fn a_text_cannot_name_special_tokens() {
         let vocab = learned();

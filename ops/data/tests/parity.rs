@@ -1,4 +1,5 @@
-//! Texts and pixels against BertTokenizer, BLIP's `pre_caption` and PIL: what tests/parity/*.py wrote (docs/parity.md).
+//! Texts and pixels against BertTokenizer, BLIP's `pre_caption` and PIL: what tests/parity/*.py
+//! wrote (docs/parity.md).
 
 use std::fs;
 

@@ -1,8 +1,9 @@
-//! The half of `make parity` that transformers judges: models are read, exported, and used here; then
-//! tests/parity/exported.py loads the exports and has to get the same captions and scores.
+//! The half of `make parity` that transformers judges: models are read, exported, and used here;
+//! then tests/parity/exported.py loads the exports and has to get the same captions and scores.
 //!
-//! `export_for_parity FOLDER`, the folder that tests/parity/make.py wrote. Writes FOLDER/exported/<model>/ with the export and
-//! ours.safetensors: the images, the captions (greedy, then [PAD]) or the scores.
+//! `export_for_parity FOLDER`, the folder that tests/parity/make.py wrote. Writes
+//! FOLDER/exported/<model>/ with the export and ours.safetensors: the images, the captions (greedy,
+//! then [PAD]) or the scores.
 
 use std::error::Error;
 use std::path::Path;
@@ -47,7 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     export(&exported.join("pretrained"), &med, &config, &pixels)
 }
 
-/// A new model of all parts, with what is learnt as one number made large enough to tell models apart.
+/// A new model of all parts, with what is learnt as one number made large enough to tell models
+/// apart.
 fn pretrained() -> (Med, Config) {
     let vision = VisionConfig::Vit(blip_model::config::VitConfig::tiny(32));
     let med = MedConfig {

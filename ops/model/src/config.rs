@@ -47,7 +47,8 @@ pub struct VitConfig {
     pub mlp: i64,
     /// Epsilon of the layer norms: 1e-6 in the official code, 1e-5 in some converted checkpoints.
     pub eps: f64,
-    /// Share of residual branches dropped in the last block while training, less in those before it.
+    /// Share of residual branches dropped in the last block while training, less in those before
+    /// it.
     pub drop_path: f64,
 }
 

@@ -1,15 +1,18 @@
-//! Where tensors live: CPU or GPU, how many threads, and what of the machine the bits of results depend on.
+//! Where tensors live: CPU or GPU, how many threads, and what of the machine the bits of results
+//! depend on.
 
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 pub use blip_torch::OpenError;
 use tch::Device;
 
-/// libtorch has one random generator and one thread count per process, so one stage at a time computes with it.
+/// libtorch has one random generator and one thread count per process, so one stage at a time
+/// computes with it.
 static TURN: Mutex<()> = Mutex::new(());
 static START: Once = Once::new();
 
-/// Waits for this thread's turn to compute with libtorch. Everything that trains or draws random numbers holds it.
+/// Waits for this thread's turn to compute with libtorch. Everything that trains or draws random
+/// numbers holds it.
 ///
 /// # Errors
 /// libtorch cannot be opened.
@@ -30,11 +33,12 @@ pub fn threads() -> i32 {
     })
 }
 
-/// The device that models run on: the first GPU where there is one and libtorch has a CUDA half, else the CPU. `BLIP_DEVICE=cpu`
-/// keeps to the CPU.
+/// The device that models run on: the first GPU where there is one and libtorch has a CUDA half,
+/// else the CPU. `BLIP_DEVICE=cpu` keeps to the CPU.
 ///
 /// # Errors
-/// libtorch cannot be opened, or finds no GPU where the driver shows one: computing on the CPU instead would take weeks unasked.
+/// libtorch cannot be opened, or finds no GPU where the driver shows one: computing on the CPU
+/// instead would take weeks unasked.
 pub fn best() -> Result<Device, OpenError> {
     start()?;
     let Some(gpu) = gpu() else {

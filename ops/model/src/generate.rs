@@ -1,8 +1,9 @@
-//! Writing captions: greedy, beam search, nucleus sampling (Holtzman et al. 2019), as transformers' `generate` does them.
+//! Writing captions: greedy, beam search, nucleus sampling (Holtzman et al. 2019), as transformers'
+//! `generate` does them.
 //!
-//! The model runs on batches; what follows from its logits is computed row by row on the host, so that a row's text never
-//! depends on the rows beside it. Keys and values are cached, the image's are projected once for all its rows, and the
-//! prompt is read once per image.
+//! The model runs on batches; what follows from its logits is computed row by row on the host, so
+//! that a row's text never depends on the rows beside it. Keys and values are cached, the image's
+//! are projected once for all its rows, and the prompt is read once per image.
 
 use tch::{Kind, Tensor, no_grad};
 
@@ -19,7 +20,8 @@ pub struct Limits {
     pub min_length: usize,
     /// A text ends at this many tokens, with or without an end token.
     pub max_length: usize,
-    /// Divides positive and multiplies negative logits of tokens that already occurred; 1 changes nothing.
+    /// Divides positive and multiplies negative logits of tokens that already occurred; 1 changes
+    /// nothing.
     pub repetition_penalty: f32,
     /// The end token, `[SEP]`.
     pub end: i64,
@@ -50,7 +52,8 @@ pub struct Beam {
 pub struct Nucleus {
     /// The share of the probability that the candidates make up: 0.9 in BLIP.
     pub top_p: f64,
-    /// Only this many most probable tokens come into question, 50 in transformers' default; 0 for all.
+    /// Only this many most probable tokens come into question, 50 in transformers' default; 0 for
+    /// all.
     pub top_k: usize,
     /// Divides the logits; 1 changes nothing.
     pub temperature: f64,
@@ -59,8 +62,9 @@ pub struct Nucleus {
 /// Texts as tokens, prompt included, end token included where there is one.
 pub type Texts = Vec<Vec<i64>>;
 
-/// Captions of images: `rows` of each image, the rows of an image together. `unit(row, length)` gives the random number in
-/// [0, 1) for a row's token at place `length`; only nucleus sampling asks for it.
+/// Captions of images: `rows` of each image, the rows of an image together. `unit(row, length)`
+/// gives the random number in [0, 1) for a row's token at place `length`; only nucleus sampling
+/// asks for it.
 pub fn generate(
     decoder: &Decoder,
     memory: &Memory,
@@ -203,7 +207,8 @@ fn sample(
     texts
 }
 
-/// Repetition penalty, then minimum length: transformers' `RepetitionPenaltyLogitsProcessor` and `MinLengthLogitsProcessor`.
+/// Repetition penalty, then minimum length: transformers' `RepetitionPenaltyLogitsProcessor` and
+/// `MinLengthLogitsProcessor`.
 pub fn process(scores: &mut [f32], text: &[i64], limits: &Limits) {
     let penalty = limits.repetition_penalty;
     if penalty != 1.0 {
@@ -234,8 +239,8 @@ fn argmax(scores: &[f32]) -> i64 {
     best as i64
 }
 
-/// The tokens that come into question with their probabilities, most probable first: temperature, then top-k, then top-p,
-/// as transformers' warpers do.
+/// The tokens that come into question with their probabilities, most probable first: temperature,
+/// then top-k, then top-p, as transformers' warpers do.
 pub fn nucleus_distribution(scores: &[f32], nucleus: Nucleus) -> Vec<(i64, f64)> {
     let mut ranked: Vec<(i64, f64)> = (0..)
         .zip(scores)
@@ -324,7 +329,8 @@ fn beam_search(mut run: Run<'_>, images: usize, limits: &Limits, beam: Beam) -> 
         if length + 1 == limits.max_length || !states.iter().any(|state| state.open) {
             break;
         }
-        // Images that are done go on with what they had: every row keeps its place, and their results are not looked at.
+        // Images that are done go on with what they had: every row keeps its place, and their
+        // results are not looked at.
         let (mut rows, mut tokens) = (Vec::new(), Vec::new());
         for (image, state) in states.iter().enumerate() {
             for at in 0..beam.beams {

@@ -1,9 +1,10 @@
-//! Models of transformers and of the official code: read with every claim checked, written so that `from_pretrained` loads them.
+//! Models of transformers and of the official code: read with every claim checked, written so that
+//! `from_pretrained` loads them.
 //!
 //! [`Checkpoint::read`] takes a folder of transformers (`config.json`, safetensors in one or more files, or
-//! `pytorch_model.bin`) or an official `.pth` file. What it holds is compared with the class that it claims to be: tensors
-//! that are missing, unexpected, of another shape or not finite are listed by name and are errors unless they are waived by
-//! name. [`export`] writes such folders.
+//! `pytorch_model.bin`) or an official `.pth` file. What it holds is compared with the class that
+//! it claims to be: tensors that are missing, unexpected, of another shape or not finite are listed
+//! by name and are errors unless they are waived by name. [`export`] writes such folders.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -249,8 +250,8 @@ impl Checkpoint {
         })
     }
 
-    /// A pretrained model is exported as two classes: what both hold, put together again. Nothing when the two are not halves
-    /// of one model.
+    /// A pretrained model is exported as two classes: what both hold, put together again. Nothing
+    /// when the two are not halves of one model.
     fn whole(self) -> Self {
         let inner = self.path.join(export::RETRIEVAL);
         if self.holds != Holds::Class(Class::ConditionalGeneration) || !inner.join(CONFIG).is_file()
@@ -309,7 +310,8 @@ impl Checkpoint {
         } else {
             Holds::Class(class_of(&tensors))
         };
-        // The official code appends [DEC] and [ENC] to BERT's vocabulary, in which [SEP] is 102 and [PAD] 0.
+        // The official code appends [DEC] and [ENC] to BERT's vocabulary, in which [SEP] is 102 and
+        // [PAD] 0.
         let tokens = TokenIds {
             dec: med.vocab - 2,
             sep: 102,
@@ -348,8 +350,9 @@ impl Checkpoint {
         Weights::compare(&self.holds.specs(&self.config.med), &found)
     }
 
-    /// The tensors of a model of this role, all of them and fitting. A waived tensor that is missing, of another shape or
-    /// not finite begins anew; a waived one that is unexpected is left behind. The caller holds [`crate::device::exclusive`].
+    /// The tensors of a model of this role, all of them and fitting. A waived tensor that is
+    /// missing, of another shape or not finite begins anew; a waived one that is unexpected is left
+    /// behind. The caller holds [`crate::device::exclusive`].
     ///
     /// # Errors
     /// [`CheckpointError::Mismatch`] names everything that is not waived.
@@ -437,8 +440,8 @@ fn class_of(tensors: &BTreeMap<String, Tensor>) -> Class {
     }
 }
 
-/// All tensors in 32 bits, and how many there were of each kind. Integers are let through only where they are numbers of
-/// positions or parts of a training's state.
+/// All tensors in 32 bits, and how many there were of each kind. Integers are let through only
+/// where they are numbers of positions or parts of a training's state.
 fn floats(
     path: &Path,
     found: Tensors,

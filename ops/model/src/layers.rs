@@ -9,7 +9,8 @@ use crate::weights::Weights;
 pub struct Pass {
     /// With dropout and stochastic depth.
     pub train: bool,
-    /// Multiply matrices in bfloat16: weights and inputs are rounded, sums, norms and losses stay in 32 bits (autocast).
+    /// Multiply matrices in bfloat16: weights and inputs are rounded, sums, norms and losses stay
+    /// in 32 bits (autocast).
     pub bf16: bool,
 }
 

@@ -1,8 +1,10 @@
-//! BLIP on libtorch: the multimodal mixture of encoder-decoder (MED, paper section 3.1), its losses, its decoding.
+//! BLIP on libtorch: the multimodal mixture of encoder-decoder (MED, paper section 3.1), its
+//! losses, its decoding.
 //!
-//! The reading order: [`config`] says what sizes there are, [`tensors`] lists every tensor of a model by its Hugging Face
-//! name, [`weights`] holds them, [`vision`] and [`text`] compute with them, [`med`] puts them together, [`loss`] and
-//! [`pretrain`] train them, [`generate`] writes captions. Nothing here knows datasets, files of users, or the engine.
+//! The reading order: [`config`] says what sizes there are, [`tensors`] lists every tensor of a
+//! model by its Hugging Face name, [`weights`] holds them, [`vision`] and [`text`] compute with
+//! them, [`med`] puts them together, [`loss`] and [`pretrain`] train them, [`generate`] writes
+//! captions. Nothing here knows datasets, files of users, or the engine.
 
 pub mod config;
 pub mod device;

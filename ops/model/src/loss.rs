@@ -1,6 +1,8 @@
-//! The three objectives (paper section 3.2): image-text contrast (ITC), image-text matching (ITM), language modelling (LM).
+//! The three objectives (paper section 3.2): image-text contrast (ITC), image-text matching (ITM),
+//! language modelling (LM).
 //!
-//! Formulas as in salesforce/BLIP models/blip_pretrain.py and blip_retrieval.py. Everything here is a function of tensors.
+//! Formulas as in salesforce/BLIP models/blip_pretrain.py and blip_retrieval.py. Everything here is
+//! a function of tensors.
 
 use tch::{Kind, Reduction, Tensor};
 
@@ -14,7 +16,8 @@ pub struct Contrast<'t> {
     pub student: (&'t Tensor, &'t Tensor),
     /// The same by the momentum encoders, (B, embed) each.
     pub teacher: (&'t Tensor, &'t Tensor),
-    /// What images and texts are compared with: the teacher's of the batch, then the queue, (B + Q, embed) each.
+    /// What images and texts are compared with: the teacher's of the batch, then the queue, (B + Q,
+    /// embed) each.
     pub all: (&'t Tensor, &'t Tensor),
     /// (B, B + Q), rows sum to 1: which of all belong to which of the batch.
     pub matches: &'t Tensor,
@@ -25,7 +28,8 @@ pub struct Contrast<'t> {
 }
 
 impl Contrast<'_> {
-    /// Similarities over temperature, (B, B + Q) each: images with all texts, texts with all images.
+    /// Similarities over temperature, (B, B + Q) each: images with all texts, texts with all
+    /// images.
     pub fn similarities(&self) -> (Tensor, Tensor) {
         let (images, texts) = self.student;
         (
@@ -34,7 +38,8 @@ impl Contrast<'_> {
         )
     }
 
-    /// The loss, given [`Contrast::similarities`]: cross-entropy with soft targets, both directions averaged.
+    /// The loss, given [`Contrast::similarities`]: cross-entropy with soft targets, both directions
+    /// averaged.
     pub fn loss(&self, (images, texts): (&Tensor, &Tensor)) -> Tensor {
         let (teacher_images, teacher_texts) = self.teacher;
         let direction = |teacher: &Tensor, others: &Tensor, logits: &Tensor| {
@@ -52,8 +57,8 @@ impl Contrast<'_> {
     }
 }
 
-/// One negative for each row: drawn by these weights, (B, B) row by row, where a pair is not forbidden. `None` where every
-/// weight of a row is zero, as in a batch of one.
+/// One negative for each row: drawn by these weights, (B, B) row by row, where a pair is not
+/// forbidden. `None` where every weight of a row is zero, as in a batch of one.
 pub fn draw_negatives(
     weights: &[f64],
     forbidden: impl Fn(usize, usize) -> bool,
@@ -99,7 +104,8 @@ pub fn matching(logits: &Tensor, positives: i64) -> Tensor {
     logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, IGNORED, 0.0)
 }
 
-/// LM: each token predicts the next one. Logits (N, L, vocab), labels (N, L) with [`IGNORED`] where nothing is to be learnt.
+/// LM: each token predicts the next one. Logits (N, L, vocab), labels (N, L) with [`IGNORED`] where
+/// nothing is to be learnt.
 pub fn language(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Tensor {
     let (_, length, vocab) = logits.size3().expect("a batch of texts");
     let logits = logits.narrow(1, 0, length - 1).reshape([-1, vocab]);

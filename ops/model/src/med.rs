@@ -1,4 +1,5 @@
-//! The multimodal mixture of encoder-decoder: image encoder, text encoder, text decoder, projections and heads.
+//! The multimodal mixture of encoder-decoder: image encoder, text encoder, text decoder,
+//! projections and heads.
 
 use std::collections::BTreeMap;
 
@@ -140,7 +141,8 @@ impl Med {
     }
 }
 
-/// The tensors of a captioner or a filter, out of those of a pretrained model: what the decoder shared becomes its own.
+/// The tensors of a captioner or a filter, out of those of a pretrained model: what the decoder
+/// shared becomes its own.
 pub fn finetuning_tensors(
     pretrained: &BTreeMap<String, Tensor>,
     config: &MedConfig,
@@ -173,7 +175,8 @@ impl Features {
         unit(&self.vision_proj.forward(&images.select(1, 0), pass))
     }
 
-    /// Texts in the common space: ids that begin with `[CLS]` and their mask, (N, L) -> (N, embed), of length 1
+    /// Texts in the common space: ids that begin with `[CLS]` and their mask, (N, L) -> (N, embed),
+    /// of length 1
     pub fn texts(&self, ids: &Tensor, mask: &Tensor, pass: Pass) -> Tensor {
         let hidden = self.text.encode(ids, mask, None, pass);
         unit(&self.text_proj.forward(&hidden.select(1, 0), pass))
@@ -181,7 +184,8 @@ impl Features {
 }
 
 impl Encoder {
-    /// How pairs match: ids that begin with `[ENC]`, their mask and the images -> (N, 2); class 1 is "match"
+    /// How pairs match: ids that begin with `[ENC]`, their mask and the images -> (N, 2); class 1
+    /// is "match"
     pub fn match_logits(&self, ids: &Tensor, mask: &Tensor, memory: &Memory, pass: Pass) -> Tensor {
         let hidden = self.features.text.encode(ids, mask, Some(memory), pass);
         self.itm_head

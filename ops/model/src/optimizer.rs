@@ -1,6 +1,7 @@
 //! AdamW (Loshchilov and Hutter 2017) over one flat buffer, as `torch.optim.AdamW` computes it.
 //!
-//! Our own, because tch gives no access to an optimizer's state, without which no training can be resumed.
+//! Our own, because tch gives no access to an optimizer's state, without which no training can be
+//! resumed.
 
 use tch::{Tensor, no_grad};
 
@@ -17,7 +18,8 @@ pub struct AdamW {
     pub square: Tensor,
     /// Steps taken.
     pub steps: i64,
-    /// Share of a weight that decays per unit of learning rate; on all weights, as in the official code.
+    /// Share of a weight that decays per unit of learning rate; on all weights, as in the official
+    /// code.
     pub weight_decay: f64,
 }
 
@@ -52,7 +54,8 @@ impl AdamW {
 mod tests {
     use super::*;
 
-    /// Numbers of `torch.optim.AdamW([p], lr=0.1, weight_decay=0.05)` with gradients 1, then -2, then 0.5.
+    /// Numbers of `torch.optim.AdamW([p], lr=0.1, weight_decay=0.05)` with gradients 1, then -2,
+    /// then 0.5.
     #[test]
     fn steps_are_those_of_torch() {
         let mut weights = Tensor::from_slice(&[1.0_f32]);

@@ -1,7 +1,8 @@
-//! A training step: the losses of a batch, and the state they need besides the weights: momentum encoders and a queue.
+//! A training step: the losses of a batch, and the state they need besides the weights: momentum
+//! encoders and a queue.
 //!
-//! As in salesforce/BLIP models/blip_pretrain.py (pretraining) and blip_retrieval.py (the filter, which knows which texts
-//! belong to the same image). Any size of batch and queue works.
+//! As in salesforce/BLIP models/blip_pretrain.py (pretraining) and blip_retrieval.py (the filter,
+//! which knows which texts belong to the same image). Any size of batch and queue works.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +41,8 @@ pub struct Settings {
     pub objectives: Objectives,
     /// Entries of the queue: 57,600 in BLIP; none works too.
     pub queue: i64,
-    /// Texts of the same image count as matches in ITC, and never as negatives of it: the filter's finetuning.
+    /// Texts of the same image count as matches in ITC, and never as negatives of it: the filter's
+    /// finetuning.
     pub aware: bool,
     /// Label smoothing of LM: 0.1.
     pub smoothing: f64,
@@ -72,7 +74,8 @@ pub struct Tokens {
     pub pad: i64,
 }
 
-/// The losses of a batch, scalars with gradients; none for what is not learnt or cannot be (ITM without negatives).
+/// The losses of a batch, scalars with gradients; none for what is not learnt or cannot be (ITM
+/// without negatives).
 #[derive(Debug, Default)]
 pub struct Losses {
     /// Image-text contrast.
@@ -136,7 +139,8 @@ struct Queue {
     next: i64,
 }
 
-/// Whether a tensor has a momentum copy: image encoder, text encoder and projections, not the heads, decoder, temperature.
+/// Whether a tensor has a momentum copy: image encoder, text encoder and projections, not the
+/// heads, decoder, temperature.
 fn has_momentum(name: &str) -> bool {
     [
         "vision_model.",
@@ -149,8 +153,8 @@ fn has_momentum(name: &str) -> bool {
 }
 
 impl Teacher {
-    /// The state at the start: momentum encoders equal to the model's, a queue of random vectors. The caller holds
-    /// [`crate::device::exclusive`] and has seeded libtorch.
+    /// The state at the start: momentum encoders equal to the model's, a queue of random vectors.
+    /// The caller holds [`crate::device::exclusive`] and has seeded libtorch.
     pub fn new(med: &Med, settings: Settings, tokens: Tokens) -> Self {
         let weights = med.weights.copy_of(has_momentum);
         let vision = Vision::new(&weights, "vision_model", &med.config.vision);
@@ -166,8 +170,8 @@ impl Teacher {
         }
     }
 
-    /// The losses of a batch. With `first`, the batch is the first of its step: the momentum encoders then move towards the
-    /// model. `unit` gives random numbers in [0, 1).
+    /// The losses of a batch. With `first`, the batch is the first of its step: the momentum
+    /// encoders then move towards the model. `unit` gives random numbers in [0, 1).
     pub fn losses(
         &mut self,
         med: &Med,
@@ -201,7 +205,8 @@ impl Teacher {
         if !objectives.itm && !objectives.lm {
             return losses;
         }
-        // Encoder and decoder share their cross-attention, so the image's keys and values serve both.
+        // Encoder and decoder share their cross-attention, so the image's keys and values serve
+        // both.
         let text = if objectives.itm {
             &med.encoder().features.text
         } else {
@@ -227,7 +232,8 @@ impl Teacher {
         }
     }
 
-    /// The loss of ITC, and the similarities (B, B) of images with texts and of texts with images, over temperature.
+    /// The loss of ITC, and the similarities (B, B) of images with texts and of texts with images,
+    /// over temperature.
     fn contrast(
         &mut self,
         (images, texts): &(Tensor, Tensor),
@@ -259,8 +265,8 @@ impl Teacher {
         let (to_texts, to_images) = contrast.similarities();
         let loss = contrast.loss((&to_texts, &to_images));
         self.queue.push(&teacher_images, &teacher_texts, &ids);
-        // Pretraining compares with the momentum encoders' features (blip_pretrain.py), the filter with the model's own
-        // (blip_retrieval.py).
+        // Pretraining compares with the momentum encoders' features (blip_pretrain.py), the filter
+        // with the model's own (blip_retrieval.py).
         let similar = no_grad(|| {
             if self.settings.aware {
                 let own = images.matmul(&texts.tr()) / temp;
@@ -291,7 +297,8 @@ impl Teacher {
         same / total
     }
 
-    /// Hard negatives: the more similar, the more probable. A pair of the same image or of the same text is none.
+    /// Hard negatives: the more similar, the more probable. A pair of the same image or of the same
+    /// text is none.
     fn negatives(
         &self,
         batch: &Batch,
@@ -320,8 +327,9 @@ impl Teacher {
         }
     }
 
-    /// The loss of ITM: every pair, every text with an unmatching image, every image with an unmatching text, in one pass.
-    /// None when there is no negative at all: there is nothing to tell apart.
+    /// The loss of ITM: every pair, every text with an unmatching image, every image with an
+    /// unmatching text, in one pass. None when there is no negative at all: there is nothing to
+    /// tell apart.
     pub fn matching(
         &self,
         med: &Med,
@@ -438,7 +446,8 @@ impl Queue {
         }
     }
 
-    /// Puts entries in, over the oldest ones. Of more entries than there is room for, the last ones stay.
+    /// Puts entries in, over the oldest ones. Of more entries than there is room for, the last ones
+    /// stay.
     fn push(&mut self, images: &Tensor, texts: &Tensor, ids: &Tensor) {
         let (length, count) = (self.ids.size()[0], ids.size()[0]);
         let (mut from, mut left) = ((count - length).max(0), count.min(length));

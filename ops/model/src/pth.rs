@@ -1,8 +1,9 @@
-//! Checkpoints that `torch.save` wrote (`.pth`, `pytorch_model.bin`), read without running anything that is in them.
+//! Checkpoints that `torch.save` wrote (`.pth`, `pytorch_model.bin`), read without running anything
+//! that is in them.
 //!
-//! Such a file is a zip archive with a pickle, which is a program, and the bytes of the tensors. `pickle` knows the few
-//! instructions and the few names that a checkpoint needs and refuses every other. What stands beside the model (optimizer,
-//! settings) is passed over.
+//! Such a file is a zip archive with a pickle, which is a program, and the bytes of the tensors.
+//! `pickle` knows the few instructions and the few names that a checkpoint needs and refuses every
+//! other. What stands beside the model (optimizer, settings) is passed over.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +18,8 @@ mod pickle;
 pub use self::pickle::PickleError;
 use self::pickle::{Node, Pickle};
 
-/// Longest pickle that is read. Those of BLIP's checkpoints, optimizer included, have less than 1 MB.
+/// Longest pickle that is read. Those of BLIP's checkpoints, optimizer included, have less than 1
+/// MB.
 const PICKLE_BYTES_MAX: u64 = 64 << 20;
 /// The keys under which training scripts keep the model's tensors.
 const MODEL_KEYS: [&str; 2] = ["model", "state_dict"];
@@ -126,7 +128,8 @@ impl<R: Read + Seek> Archive<'_, R> {
             .zip
             .by_name(&format!("{}{name}", self.folder))
             .map_err(|error| format!("{name}: {error}"))?;
-        // torch stores without compression, so a file's length is bounded by the archive's: no zip bombs.
+        // torch stores without compression, so a file's length is bounded by the archive's: no zip
+        // bombs.
         if entry.compression() != CompressionMethod::Stored
             || entry.size() != entry.compressed_size()
         {

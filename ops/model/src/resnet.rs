@@ -1,4 +1,5 @@
-//! ResNet (He et al. 2015) in torchvision's layout, as the other image encoder: a feature map's cells become tokens.
+//! ResNet (He et al. 2015) in torchvision's layout, as the other image encoder: a feature map's
+//! cells become tokens.
 
 use tch::{Kind, Tensor};
 
@@ -41,7 +42,8 @@ impl ResNet {
         }
     }
 
-    /// (B, 3, S, S) -> (B, (S / 32)^2 + 1, width); token 0 is the mean of the others and stands for the whole image
+    /// (B, 3, S, S) -> (B, (S / 32)^2 + 1, width); token 0 is the mean of the others and stands for
+    /// the whole image
     pub(crate) fn forward(&self, images: &Tensor, pass: Pass) -> Tensor {
         let mut x = max_pool(&self.conv1.forward(images, pass).relu());
         for block in &self.blocks {
@@ -53,7 +55,8 @@ impl ResNet {
     }
 }
 
-/// The largest of every 3 x 3 values, two apart, of what is not negative: (B, C, S, S) -> (B, C, S / 2, S / 2)
+/// The largest of every 3 x 3 values, two apart, of what is not negative: (B, C, S, S) -> (B, C, S
+/// / 2, S / 2)
 fn max_pool(x: &Tensor) -> Tensor {
     if x.device().is_cuda() {
         max_of_shifts(x)
@@ -62,7 +65,8 @@ fn max_pool(x: &Tensor) -> Tensor {
     }
 }
 
-/// The same as the largest of nine shifted pictures. On a GPU the gradient of `max_pool2d` does not have the same bits each time.
+/// The same as the largest of nine shifted pictures. On a GPU the gradient of `max_pool2d` does not
+/// have the same bits each time.
 fn max_of_shifts(x: &Tensor) -> Tensor {
     let padded = x.constant_pad_nd([1, 1, 1, 1]);
     let every_second = |picture: &Tensor, dim: i64, from: i64| {

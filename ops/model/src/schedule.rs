@@ -18,10 +18,12 @@ impl At {
     }
 }
 
-/// Pretraining: up to `peak` over the first `warmup` steps, then `peak * decay^epoch`, never below `lowest`.
+/// Pretraining: up to `peak` over the first `warmup` steps, then `peak * decay^epoch`, never below
+/// `lowest`.
 ///
-/// The official code decays by 0.9 an epoch (the paper says 0.85) and warms up over 3,000 steps from 1e-6, but stops the
-/// warm-up at the end of the first epoch; here a warm-up that is longer than an epoch is completed.
+/// The official code decays by 0.9 an epoch (the paper says 0.85) and warms up over 3,000 steps
+/// from 1e-6, but stops the warm-up at the end of the first epoch; here a warm-up that is longer
+/// than an epoch is completed.
 pub fn pretraining(at: At, peak: f64, warmup: u64, decay: f64, lowest: f64) -> f64 {
     let decayed = (peak * decay.powf(at.epoch() as f64)).max(lowest);
     if at.step >= warmup {

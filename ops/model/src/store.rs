@@ -1,4 +1,5 @@
-//! Named tensors in safetensors files: written so that the same tensors give the same bytes, read with every claim checked.
+//! Named tensors in safetensors files: written so that the same tensors give the same bytes, read
+//! with every claim checked.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -74,8 +75,8 @@ pub fn read(path: &Path) -> Result<Stored, StoreError> {
     Ok(Stored { tensors, metadata })
 }
 
-/// Writes a file, tensor by tensor. At most one `metadata` entry keeps the bytes the same each time: the library writes
-/// several in any order.
+/// Writes a file, tensor by tensor. At most one `metadata` entry keeps the bytes the same each
+/// time: the library writes several in any order.
 ///
 /// # Errors
 /// [`StoreError::Io`].
@@ -101,7 +102,8 @@ pub fn write<'t>(
     })
 }
 
-/// A tensor on its way into a file; its bytes are copied when their turn comes, so that one at a time is held twice.
+/// A tensor on its way into a file; its bytes are copied when their turn comes, so that one at a
+/// time is held twice.
 struct Out {
     tensor: Tensor,
     shape: Vec<usize>,

@@ -1,4 +1,5 @@
-//! Every tensor of a model: name, shape and first value. The names are those of Hugging Face's checkpoints.
+//! Every tensor of a model: name, shape and first value. The names are those of Hugging Face's
+//! checkpoints.
 //!
 //! Loading, exporting and counting read this one list, so a model and its files cannot disagree.
 
@@ -7,7 +8,8 @@ use crate::config::{MedConfig, ResNetConfig, TextConfig, VisionConfig, VitConfig
 /// What a model is for; it says which parts there are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// Everything, the decoder sharing all but its self-attention with the encoder (paper section 3.2).
+    /// Everything, the decoder sharing all but its self-attention with the encoder (paper section
+    /// 3.2).
     Pretrained,
     /// Image encoder and text decoder: writes captions.
     Captioner,
@@ -83,7 +85,8 @@ const TEMPERATURE: f64 = 0.07;
 /// Standard deviation of weights at the start, in both transformers.
 const STD: f64 = 0.02;
 
-/// The encoder's name of a tensor that the pretrained decoder shares with it: everything but the self-attention.
+/// The encoder's name of a tensor that the pretrained decoder shares with it: everything but the
+/// self-attention.
 pub fn shared_with_encoder(name: &str) -> Option<String> {
     let rest = name.strip_prefix("text_decoder.bert.")?;
     (!rest.contains(".attention.")).then(|| format!("text_encoder.{rest}"))
@@ -273,7 +276,8 @@ mod tests {
             .sum()
     }
 
-    /// The counts of Hugging Face's classes, of the base and the large model (reference table of the checkpoints).
+    /// The counts of Hugging Face's classes, of the base and the large model (reference table of
+    /// the checkpoints).
     #[test]
     fn parameters_are_as_many_as_in_the_published_models() {
         let base = MedConfig {
@@ -296,7 +300,8 @@ mod tests {
         assert_eq!(count(&large, Role::Filter), 446_128_642 + 1);
     }
 
-    /// torchvision's resnet50 without its classifier: 23,508,032 parameters, and the statistics beside them.
+    /// torchvision's resnet50 without its classifier: 23,508,032 parameters, and the statistics
+    /// beside them.
     #[test]
     fn the_resnet_is_resnet50() {
         let mut list = List(Vec::new());

@@ -1,8 +1,9 @@
-//! The text transformer of MED (paper section 3.1, salesforce/BLIP models/med.py): BERT with cross-attention in every layer.
+//! The text transformer of MED (paper section 3.1, salesforce/BLIP models/med.py): BERT with
+//! cross-attention in every layer.
 //!
-//! One graph, three modes: an encoder of texts alone (no cross-attention), an encoder of texts with an image, and a causal
-//! decoder with an image. The image comes in as [`Memory`]: its keys and values for every layer, projected once however
-//! many texts, beams or steps look at them.
+//! One graph, three modes: an encoder of texts alone (no cross-attention), an encoder of texts with
+//! an image, and a causal decoder with an image. The image comes in as [`Memory`]: its keys and
+//! values for every layer, projected once however many texts, beams or steps look at them.
 
 use tch::{Device, Kind, Tensor};
 
@@ -27,7 +28,8 @@ pub struct Text {
 #[derive(Debug)]
 pub struct Memory(Vec<(Tensor, Tensor)>);
 
-/// Keys and values of the tokens decoded so far, one pair per layer, each (rows, heads, room, size).
+/// Keys and values of the tokens decoded so far, one pair per layer, each (rows, heads, room,
+/// size).
 #[derive(Debug)]
 pub struct Cache {
     layers: Vec<(Tensor, Tensor)>,
@@ -37,8 +39,8 @@ pub struct Cache {
 impl Memory {
     /// The memory of these images, in this order; one may come several times.
     ///
-    /// A product with rows of one 1 each: exact, and its gradient is a product too, where that of `index_select` adds row by
-    /// row, on a CPU in one thread and on a GPU in any order.
+    /// A product with rows of one 1 each: exact, and its gradient is a product too, where that of
+    /// `index_select` adds row by row, on a CPU in one thread and on a GPU in any order.
     #[must_use]
     pub fn select(&self, images: &Tensor) -> Self {
         let pick = |tensor: &Tensor| {
@@ -78,8 +80,8 @@ impl Cache {
 }
 
 impl Text {
-    /// The transformer whose tensors begin with `name`; what the pretrained decoder shares with the encoder is looked up
-    /// there.
+    /// The transformer whose tensors begin with `name`; what the pretrained decoder shares with the
+    /// encoder is looked up there.
     pub fn new(weights: &Weights, name: &str, config: &TextConfig) -> Self {
         let name = |rest: &str| format!("{name}.{rest}");
         let layer = |number| Layer::new(weights, &name(&format!("encoder.layer.{number}")), config);
@@ -106,8 +108,9 @@ impl Text {
         Memory(self.layers.iter().map(project).collect())
     }
 
-    /// Encodes texts: ids (N, L) -> (N, L, width). `mask` (N, L) is true at tokens and false at padding. With a memory of B
-    /// images, N is a multiple of B and the texts of an image stand together.
+    /// Encodes texts: ids (N, L) -> (N, L, width). `mask` (N, L) is true at tokens and false at
+    /// padding. With a memory of B images, N is a multiple of B and the texts of an image stand
+    /// together.
     pub fn encode(
         &self,
         ids: &Tensor,
@@ -132,8 +135,8 @@ impl Text {
         x
     }
 
-    /// Decodes whole texts, each token seeing those before it: ids (N, L) -> (N, L, width). Padding has to stand at the end:
-    /// no token that counts then sees it.
+    /// Decodes whole texts, each token seeing those before it: ids (N, L) -> (N, L, width). Padding
+    /// has to stand at the end: no token that counts then sees it.
     pub fn decode(&self, ids: &Tensor, memory: &Memory, pass: Pass) -> Tensor {
         let mut x = self.embed(ids, 0, pass);
         for (layer, image) in self.layers.iter().zip(&memory.0) {
@@ -160,8 +163,8 @@ impl Text {
         }
     }
 
-    /// Decodes further tokens: ids (N, t) behind those in the cache -> (N, t, width). Several at a time only into an empty
-    /// cache.
+    /// Decodes further tokens: ids (N, t) behind those in the cache -> (N, t, width). Several at a
+    /// time only into an empty cache.
     pub fn step(&self, ids: &Tensor, cache: &mut Cache, memory: &Memory, pass: Pass) -> Tensor {
         let count = ids.size()[1];
         let (start, end) = (cache.length, cache.length + count);
@@ -286,7 +289,8 @@ impl Attention {
         (part(&self.key), part(&self.value))
     }
 
-    /// (N, L, C) -> (N, L, C). Keys of B rows serve N / B neighbouring rows each: their queries are lined up as one longer row.
+    /// (N, L, C) -> (N, L, C). Keys of B rows serve N / B neighbouring rows each: their queries are
+    /// lined up as one longer row.
     fn forward(
         &self,
         x: &Tensor,

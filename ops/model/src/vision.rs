@@ -38,8 +38,9 @@ impl Vision {
     }
 }
 
-/// Makes a model take images of another size. A ViT's table of positions is resampled, bicubic without aligned corners, the
-/// token for the whole image kept (salesforce/BLIP models/vit.py `interpolate_pos_embed`); a ResNet needs nothing.
+/// Makes a model take images of another size. A ViT's table of positions is resampled, bicubic
+/// without aligned corners, the token for the whole image kept (salesforce/BLIP models/vit.py
+/// `interpolate_pos_embed`); a ResNet needs nothing.
 ///
 /// # Errors
 /// [`ConfigError`] when the size does not fit the encoder; nothing is changed then.

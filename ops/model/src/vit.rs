@@ -1,4 +1,5 @@
-//! The vision transformer (Dosovitskiy et al. 2020) as BLIP has it: salesforce/BLIP models/vit.py, after timm.
+//! The vision transformer (Dosovitskiy et al. 2020) as BLIP has it: salesforce/BLIP models/vit.py,
+//! after timm.
 
 use tch::{Kind, Tensor};
 
@@ -53,7 +54,8 @@ impl Vit {
         self.norm.forward(&x)
     }
 
-    /// The convolution whose stride is its side, as the matrix product that it is: (B, 3, S, S) -> (B, patches, width)
+    /// The convolution whose stride is its side, as the matrix product that it is: (B, 3, S, S) ->
+    /// (B, patches, width)
     fn patches(&self, images: &Tensor, pass: Pass) -> Tensor {
         let (batch, channels, height, width) = images.size4().expect("a batch of images");
         let (rows, columns, side) = (height / self.patch, width / self.patch, self.patch);
@@ -108,7 +110,8 @@ impl Block {
         &x + self.keep(&self.fc2.forward(&inner, pass), pass)
     }
 
-    /// Stochastic depth (Huang et al. 2016): while training, a share of the samples skips the branch.
+    /// Stochastic depth (Huang et al. 2016): while training, a share of the samples skips the
+    /// branch.
     fn keep(&self, branch: &Tensor, pass: Pass) -> Tensor {
         let branch = branch.to_kind(Kind::Float);
         if !pass.train || self.drop_path == 0.0 {

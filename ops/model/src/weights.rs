@@ -1,5 +1,5 @@
-//! The tensors of a model in one flat buffer, each a view of it, so that the optimizer and the moving averages are a few
-//! operations on one tensor and not thousands on small ones.
+//! The tensors of a model in one flat buffer, each a view of it, so that the optimizer and the
+//! moving averages are a few operations on one tensor and not thousands on small ones.
 
 use std::collections::BTreeMap;
 
@@ -94,8 +94,9 @@ impl std::fmt::Display for Mismatch {
 impl std::error::Error for Mismatch {}
 
 impl Weights {
-    /// New tensors with their first values. Each draws from a stream of its own, made of `seed` and its name, so a part
-    /// begins with the same values in whatever model it is. The caller holds [`crate::device::exclusive`].
+    /// New tensors with their first values. Each draws from a stream of its own, made of `seed` and
+    /// its name, so a part begins with the same values in whatever model it is. The caller holds
+    /// [`crate::device::exclusive`].
     pub fn fresh(specs: &[TensorSpec], seed: u64, device: Device) -> Self {
         let weights = Self::zeros(specs, device);
         no_grad(|| {
@@ -129,7 +130,8 @@ impl Weights {
         Ok(weights)
     }
 
-    /// What of the values found does not make these tensors. What is not in `specs` counts as unexpected.
+    /// What of the values found does not make these tensors. What is not in `specs` counts as
+    /// unexpected.
     pub fn compare(specs: &[TensorSpec], found: &BTreeMap<String, Tensor>) -> Mismatch {
         let mut mismatch = Mismatch::default();
         let known: BTreeMap<&str, &TensorSpec> = specs
@@ -256,7 +258,8 @@ impl Weights {
         self.flat.shallow_clone()
     }
 
-    /// Gradients of the trained tensors, in their order, laid out as the buffer is. An undefined one counts as zero.
+    /// Gradients of the trained tensors, in their order, laid out as the buffer is. An undefined
+    /// one counts as zero.
     pub fn lay_out(&self, gradients: &[Tensor]) -> Tensor {
         let mut flat = self.flat.zeros_like();
         no_grad(|| {
@@ -271,7 +274,8 @@ impl Weights {
         flat
     }
 
-    /// The part of a buffer like [`Weights::flat`] that belongs to a trained tensor, in the tensor's shape.
+    /// The part of a buffer like [`Weights::flat`] that belongs to a trained tensor, in the
+    /// tensor's shape.
     ///
     /// # Panics
     /// When there is no such trained tensor.

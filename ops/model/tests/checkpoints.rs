@@ -1,4 +1,5 @@
-//! Checkpoints in every form they come in, and every fault they can have, with the exact text of the message.
+//! Checkpoints in every form they come in, and every fault they can have, with the exact text of
+//! the message.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -317,7 +318,8 @@ fn official_checkpoints_are_read_without_running_anything() {
     );
     let all = pretrained.tensors_of(Role::Pretrained, &[]).unwrap();
     assert_eq!(all["temp"].double_value(&[]), 0.0625);
-    // Saved as views into one storage, offset and transposed; the script says which values they have.
+    // Saved as views into one storage, offset and transposed; the script says which values they
+    // have.
     let weight = Vec::<f32>::try_from(all["itm_head.weight"].reshape([-1])).unwrap();
     assert_eq!(weight[..3], [0.0, 2.0, 4.0]);
     assert_eq!(weight[64..66], [1.0, 3.0]);
@@ -369,7 +371,8 @@ fn a_malicious_pickle_is_refused_and_does_nothing() {
     );
 }
 
-/// Every byte of an archive changed, one at a time in a coarse grid: read or refused, never a panic.
+/// Every byte of an archive changed, one at a time in a coarse grid: read or refused, never a
+/// panic.
 #[test]
 fn damaged_archives_are_read_or_refused() {
     let bytes = fs::read(Path::new(PTH).join("captioner.pth")).unwrap();

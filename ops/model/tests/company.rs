@@ -1,5 +1,6 @@
-//! What the model says of an item has the same bits wherever in a batch it stands and whatever stands beside it, as long as
-//! the batch has the same shape. Cached results of single items rest on this.
+//! What the model says of an item has the same bits wherever in a batch it stands and whatever
+//! stands beside it, as long as the batch has the same shape. Cached results of single items rest
+//! on this.
 
 use blip_model::config::{TextConfig, VisionConfig, VitConfig};
 use blip_model::generate::{Beam, Decoding, Limits, Nucleus, generate};
@@ -18,7 +19,8 @@ fn model(role: Role, vision: VitConfig, text: TextConfig) -> Med {
     Med::fresh(&config, role, 3, Device::Cpu)
 }
 
-/// Shapes on both sides of every threshold of the matrix kernels that we know of: tiny, and two layers of base width.
+/// Shapes on both sides of every threshold of the matrix kernels that we know of: tiny, and two
+/// layers of base width.
 fn shapes() -> Vec<(VitConfig, TextConfig)> {
     let vision = VitConfig {
         depth: 2,

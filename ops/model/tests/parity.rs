@@ -1,4 +1,5 @@
-//! The model against transformers on the same weights: what tests/parity/*.py wrote (docs/parity.md has the bounds).
+//! The model against transformers on the same weights: what tests/parity/*.py wrote (docs/parity.md
+//! has the bounds).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -1,8 +1,10 @@
-//! `export … as webdataset`: tar shards that the webdataset library, Hugging Face datasets and `read.webdataset` read.
+//! `export … as webdataset`: tar shards that the webdataset library, Hugging Face datasets and
+//! `read.webdataset` read.
 //!
-//! A sample for each text: the image, `.txt` with the text, `.json` with its [`Row`]. Images keep their bytes, so what is
-//! read back has the same digests. Hugging Face datasets refuses shards whose samples differ in their suffixes, so there is
-//! one image suffix, that of the most frequent format; readers go by the content of an image, not by its name.
+//! A sample for each text: the image, `.txt` with the text, `.json` with its [`Row`]. Images keep
+//! their bytes, so what is read back has the same digests. Hugging Face datasets refuses shards
+//! whose samples differ in their suffixes, so there is one image suffix, that of the most frequent
+//! format; readers go by the content of an image, not by its name.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -81,7 +83,8 @@ fn run(
     })
 }
 
-/// The suffix of all images: that of the most frequent format, of equally frequent ones the first by name.
+/// The suffix of all images: that of the most frequent format, of equally frequent ones the first
+/// by name.
 fn suffix(ctx: &StageCtx, artifact: &Artifact, images: &Images) -> Result<&'static str, OpError> {
     let mut formats: BTreeMap<&'static str, u64> = BTreeMap::new();
     samples(ctx, artifact, |image, _| {
@@ -95,7 +98,8 @@ fn suffix(ctx: &StageCtx, artifact: &Artifact, images: &Images) -> Result<&'stat
     Ok(most.map_or("jpg", |(format, _)| format))
 }
 
-/// The names of shards: what stands before and behind the number, and its digits. Without a number there is one shard.
+/// The names of shards: what stands before and behind the number, and its digits. Without a number
+/// there is one shard.
 #[derive(PartialEq, Eq, Debug)]
 struct Names {
     before: String,

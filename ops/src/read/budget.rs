@@ -1,4 +1,5 @@
-//! How much of a dataset may be bad: beyond that, something is wrong with all of it and the stage fails.
+//! How much of a dataset may be bad: beyond that, something is wrong with all of it and the stage
+//! fails.
 
 use blip_engine::{OpError, StageCtx};
 use blip_grammar::{Arg, Type};

@@ -35,14 +35,15 @@ pub(crate) fn op() -> Op {
     Op::run(signature, 1, run).reading(sources)
 }
 
-/// The list first, then every image of it that is there. Which caption belongs to which file is said by name, so the names
-/// of images, as the list has them, are part of the key.
+/// The list first, then every image of it that is there. Which caption belongs to which file is
+/// said by name, so the names of images, as the list has them, are part of the key.
 fn sources(args: &Args, files: &Files<'_>) -> Result<Vec<SourceFile>, OpError> {
     let list = files.file(args.path("list")?)?;
     let mut sources = vec![list.clone()];
     for Entry { image, .. } in parse(&list, &files.read(&list)?)?.entries {
         let path = folder(args)?.join(&image);
-        // One that is missing, or no file, or cannot be read is a bad sample, not the end of the stage.
+        // One that is missing, or no file, or cannot be read is a bad sample, not the end of the
+        // stage.
         if let Ok(file) = files.file(&path.to_string_lossy()) {
             sources.push(
                 SourceFile {

@@ -1,4 +1,5 @@
-//! `read.scenes`: a generated world, rendered to real JPEG shards, for demos, tests and measuring what a filter finds.
+//! `read.scenes`: a generated world, rendered to real JPEG shards, for demos, tests and measuring
+//! what a filter finds.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! `read.webdataset`: tar shards as webdataset and img2dataset write them.
 //!
-//! A shard is a unit of work, named by its content: replacing one of many reads that one only. Every image is decoded once
-//! here, so that no later stage meets one that does not.
+//! A shard is a unit of work, named by its content: replacing one of many reads that one only.
+//! Every image is decoded once here, so that no later stage meets one that does not.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,7 +21,8 @@ use crate::pairs::PairsWriter;
 use crate::row::Row;
 use crate::types::PAIRS;
 
-/// Images that wait for a thread to decode them hold at most this many bytes together, one image always fits.
+/// Images that wait for a thread to decode them hold at most this many bytes together, one image
+/// always fits.
 const WAITING_BYTES: usize = 128 << 20;
 /// And are at most this many.
 const WAITING_MAX: usize = 1024;

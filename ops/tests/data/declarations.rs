@@ -96,7 +96,8 @@ fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
     found
 }
 
-/// An op is declared in one file, which says at its beginning what it is; `read.scenes` is in `read/scenes.rs`.
+/// An op is declared in one file, which says at its beginning what it is; `read.scenes` is in
+/// `read/scenes.rs`.
 #[test]
 fn every_op_has_its_file() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

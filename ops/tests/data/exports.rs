@@ -185,7 +185,8 @@ fn a_file_that_changes_before_the_export_is_named() {
     world.done(PAIRS);
     let tar = std::fs::read(world.path("web.tar")).unwrap();
     let text = format!("{PAIRS}export pairs as webdataset \"out/{{shard:05}}.tar\"\n");
-    // The shard is what it was when its stage is looked up, and something else when the export reads it.
+    // The shard is what it was when its stage is looked up, and something else when the export
+    // reads it.
     struct Change<'w>(&'w World, Vec<Event>);
     impl blip_engine::Listener for Change<'_> {
         fn event(&mut self, _: u64, event: &Event) {

@@ -1,4 +1,5 @@
-//! Trainings and models on odd data: one pair, a diverging rate, sizes that do not fit, a ResNet, texts that nobody can read.
+//! Trainings and models on odd data: one pair, a diverging rate, sizes that do not fit, a ResNet,
+//! texts that nobody can read.
 
 use crate::world::{World, end, list, scenes};
 

@@ -229,7 +229,8 @@ fn a_damaged_shard_keeps_what_came_before() {
     let samples = scenes("web", 6);
     world.shard_of("a.tar", &samples[..3]);
     world.shard_of("b.tar", &samples[3..]);
-    // Members begin at multiples of 512: the first sample's two, then the second sample's image, which is cut.
+    // Members begin at multiples of 512: the first sample's two, then the second sample's image,
+    // which is cut.
     let good = 512 + samples[3].jpeg.len().next_multiple_of(512) + 512 + samples[3].text.len();
     let bytes = std::fs::read(world.path("b.tar")).unwrap();
     world.write("b.tar", &bytes[..good.next_multiple_of(512) + 512 + 100]);

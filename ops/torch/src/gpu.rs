@@ -1,12 +1,13 @@
-//! Which GPU there is, asked of NVIDIA's driver: that takes a tenth of the time that opening libtorch takes.
+//! Which GPU there is, asked of NVIDIA's driver: that takes a tenth of the time that opening
+//! libtorch takes.
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-/// The name of the first GPU, such as `NVIDIA H100 80GB HBM3`, when this libtorch has a CUDA half and the driver shows one
-/// (`CUDA_VISIBLE_DEVICES` hides some).
+/// The name of the first GPU, such as `NVIDIA H100 80GB HBM3`, when this libtorch has a CUDA half
+/// and the driver shows one (`CUDA_VISIBLE_DEVICES` hides some).
 pub fn gpu() -> Option<&'static str> {
     static NAME: OnceLock<Option<String>> = OnceLock::new();
     NAME.get_or_init(|| crate::has_cuda().then(first).flatten())
@@ -16,7 +17,8 @@ pub fn gpu() -> Option<&'static str> {
 /// The driver's interface: `cuda.h`. Every function returns 0 when it did what it was asked.
 fn first() -> Option<String> {
     const NAME_LEN: c_int = 256;
-    // SAFETY: the driver's library may be opened on any thread, and these are its functions as `cuda.h` declares them.
+    // SAFETY: the driver's library may be opened on any thread, and these are its functions as
+    // `cuda.h` declares them.
     unsafe {
         let driver = Library::open(Some("libcuda.so.1"), RTLD_NOW | RTLD_LOCAL).ok()?;
         let init = driver

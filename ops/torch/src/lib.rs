@@ -1,9 +1,10 @@
 //! libtorch, opened when the first tensor is wanted and not before.
 //!
-//! A program that links libtorch pays 0.2 to 0.3 s for it before `main`, and does not start at all where it is not installed. Checking a
-//! workflow, planning one, or finding that nothing is left to do needs no tensor. So the functions that torch-sys declares are
-//! defined here: each jumps to its body in libtorch's C++ interface, which [`open`] has opened. The C++ code is torch-sys's
-//! own, built by `build.rs`, and travels inside the program.
+//! A program that links libtorch pays 0.2 to 0.3 s for it before `main`, and does not start at all
+//! where it is not installed. Checking a workflow, planning one, or finding that nothing is left to
+//! do needs no tensor. So the functions that torch-sys declares are defined here: each jumps to its
+//! body in libtorch's C++ interface, which [`open`] has opened. The C++ code is torch-sys's own,
+//! built by `build.rs`, and travels inside the program.
 
 #![expect(
     unsafe_code,
@@ -38,24 +39,26 @@ pub struct OpenError {
     pub help: String,
 }
 
-/// Opens libtorch if it is not open yet. Everything that makes a tensor has called this: what reaches a function of torch-sys
-/// without it ends the process.
+/// Opens libtorch if it is not open yet. Everything that makes a tensor has called this: what
+/// reaches a function of torch-sys without it ends the process.
 ///
 /// # Errors
-/// libtorch is not where it was when this program was built, is of another version, or cannot be loaded.
+/// libtorch is not where it was when this program was built, is of another version, or cannot be
+/// loaded.
 pub fn open() -> Result<(), OpenError> {
     libtch().map(|_| ())
 }
 
-/// The folder of libtorch: `LIBTORCH` when it is set, else where it was when this program was built.
+/// The folder of libtorch: `LIBTORCH` when it is set, else where it was when this program was
+/// built.
 pub fn home() -> PathBuf {
     std::env::var_os("LIBTORCH")
         .filter(|home| !home.is_empty())
         .map_or_else(|| PathBuf::from(env!("BLIP_LIBTORCH_HOME")), PathBuf::from)
 }
 
-/// Makes kernels on a GPU give the same bits each time: `torch.use_deterministic_algorithms(True)`, and no TF32. A kernel that
-/// cannot throws. Called after [`open`].
+/// Makes kernels on a GPU give the same bits each time: `torch.use_deterministic_algorithms(True)`,
+/// and no TF32. A kernel that cannot throws. Called after [`open`].
 pub fn use_deterministic_algorithms() {
     // SAFETY: `settings.cpp` defines it so.
     unsafe {
@@ -104,7 +107,8 @@ fn open_all(home: &Path) -> Result<Library, OpenError> {
         )));
     }
     std::mem::forget(library(&cpu, RTLD_NOW)?);
-    // One build serves both: opening the CUDA half where there is one registers its kernels with the half that is open.
+    // One build serves both: opening the CUDA half where there is one registers its kernels with
+    // the half that is open.
     let cuda = cuda(home);
     if cuda.exists() {
         match library(&cuda, RTLD_NOW) {
@@ -117,8 +121,9 @@ fn open_all(home: &Path) -> Result<Library, OpenError> {
     libtch_in_memory()
 }
 
-/// Opens torch-sys's C++ half from memory, so that the program is one file. It calls a few functions that only torch-sys's streams
-/// have, which nothing here uses: they are looked up when called, that is never.
+/// Opens torch-sys's C++ half from memory, so that the program is one file. It calls a few
+/// functions that only torch-sys's streams have, which nothing here uses: they are looked up when
+/// called, that is never.
 fn libtch_in_memory() -> Result<Library, OpenError> {
     let failed = |what: std::io::Error| {
         error(format!(
@@ -136,7 +141,8 @@ fn libtch_in_memory() -> Result<Library, OpenError> {
 }
 
 fn library(path: &Path, flags: i32) -> Result<Library, OpenError> {
-    // SAFETY: the initialisers of libtorch's libraries register kernels and types and may run on any thread; their versions agree.
+    // SAFETY: the initialisers of libtorch's libraries register kernels and types and may run on
+    // any thread; their versions agree.
     unsafe { Library::open(Some(path), flags | RTLD_GLOBAL) }
         .map_err(|what| error(format!("libtorch cannot be opened: {}", reason(&what))))
 }

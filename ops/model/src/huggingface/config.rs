@@ -1,14 +1,16 @@
 //! `config.json` of transformers' BLIP: sizes read from it and written into it.
 //!
-//! A field that is left out means what transformers takes it for, with one exception: the text transformer's heads, which
-//! transformers would take for 8 and compute with, silently wrong for every BLIP model there is.
+//! A field that is left out means what transformers takes it for, with one exception: the text
+//! transformer's heads, which transformers would take for 8 and compute with, silently wrong for
+//! every BLIP model there is.
 
 use serde_json::{Map, Value, json};
 
 use super::Class;
 use crate::config::{MedConfig, TextConfig, VisionConfig, VitConfig};
 
-/// Largest size that a config may name, and most layers: a typing error ends here, not in the memory of the machine.
+/// Largest size that a config may name, and most layers: a typing error ends here, not in the
+/// memory of the machine.
 const SIZE_MAX: i64 = 1 << 20;
 const DEPTH_MAX: i64 = 1024;
 /// Name of the object in which blip keeps what transformers has no field for.
@@ -136,8 +138,8 @@ impl Config {
         Ok(config)
     }
 
-    /// As `config.json`, with every field that matters: those whose defaults in transformers are not BLIP's above all.
-    /// `None` for an image encoder that transformers' BLIP does not have.
+    /// As `config.json`, with every field that matters: those whose defaults in transformers are
+    /// not BLIP's above all. `None` for an image encoder that transformers' BLIP does not have.
     pub fn write(&self) -> Option<String> {
         let MedConfig {
             vision: VisionConfig::Vit(vision),

@@ -1,5 +1,5 @@
-//! Writing a folder that `from_pretrained` loads with no missing and no unexpected key, and that computes at once: config,
-//! weights, tokenizer, image processor, model card.
+//! Writing a folder that `from_pretrained` loads with no missing and no unexpected key, and that
+//! computes at once: config, weights, tokenizer, image processor, model card.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,8 @@ use crate::tensors::Role;
 
 /// Where a pretrained model's other half goes: `from_pretrained(folder, subfolder = "retrieval")`.
 pub const RETRIEVAL: &str = "retrieval";
-/// The tokens behind BERT's vocabulary: transformers' BLIP has them in the embeddings, not in the tokenizer.
+/// The tokens behind BERT's vocabulary: transformers' BLIP has them in the embeddings, not in the
+/// tokenizer.
 const APPENDED: [&str; 2] = ["[DEC]", "[ENC]"];
 
 /// What goes into a folder besides the tensors.
@@ -69,8 +70,9 @@ pub enum ExportError {
     Store(#[from] store::StoreError),
 }
 
-/// Writes a model into an existing folder. A captioner is a `BlipForConditionalGeneration`, a filter a
-/// `BlipForImageTextRetrieval`, a pretrained model both: the first in the folder, the second in its subfolder `retrieval`.
+/// Writes a model into an existing folder. A captioner is a `BlipForConditionalGeneration`, a
+/// filter a `BlipForImageTextRetrieval`, a pretrained model both: the first in the folder, the
+/// second in its subfolder `retrieval`.
 ///
 /// # Errors
 /// [`ExportError`].
@@ -169,7 +171,8 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-/// The vocabulary without `[DEC]` and `[ENC]` where they are its end: so it is with all published models.
+/// The vocabulary without `[DEC]` and `[ENC]` where they are its end: so it is with all published
+/// models.
 fn tokenizer_vocab(vocab: &str) -> String {
     let mut tokens: Vec<&str> = vocab.lines().collect();
     if tokens.ends_with(&APPENDED) {
@@ -218,7 +221,8 @@ fn preprocessor(image: i64) -> Value {
     })
 }
 
-/// The model card: how to use it, what differs from what transformers does by itself, where it comes from.
+/// The model card: how to use it, what differs from what transformers does by itself, where it
+/// comes from.
 fn card(class: Class, config: &Config, export: &Export<'_>) -> String {
     let task = match class {
         Class::ConditionalGeneration => "image-to-text",

@@ -1,4 +1,5 @@
-//! Which tensors a checkpoint holds, and how the official code calls those that transformers renamed.
+//! Which tensors a checkpoint holds, and how the official code calls those that transformers
+//! renamed.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,8 @@ const TIED: [(&str, &str); 2] = [
     ),
 ];
 
-/// The tensors of a class, without copies. The temperature is ours: transformers has no place for it.
+/// The tensors of a class, without copies. The temperature is ours: transformers has no place for
+/// it.
 pub(super) fn specs(class: Class, config: &MedConfig) -> Vec<TensorSpec> {
     match class {
         Class::ConditionalGeneration => tensors(config, Role::Captioner),
@@ -42,8 +44,8 @@ pub(super) fn specs(class: Class, config: &MedConfig) -> Vec<TensorSpec> {
     }
 }
 
-/// Takes out the tied copies and the numbers of positions, which older files have. Copies that differ from their originals
-/// are returned by name.
+/// Takes out the tied copies and the numbers of positions, which older files have. Copies that
+/// differ from their originals are returned by name.
 pub(super) fn untie(found: &mut BTreeMap<String, Tensor>) -> Vec<String> {
     found.retain(|name, _| !name.ends_with("embeddings.position_ids"));
     let mut different = Vec::new();
@@ -60,8 +62,9 @@ pub(super) fn untie(found: &mut BTreeMap<String, Tensor>) -> Vec<String> {
     different
 }
 
-/// The tensors of an official checkpoint under transformers' names. Momentum encoders and queues are left behind; what the
-/// pretrained decoder shares with the encoder is there once. Shared tensors that differ are returned by name.
+/// The tensors of an official checkpoint under transformers' names. Momentum encoders and queues
+/// are left behind; what the pretrained decoder shares with the encoder is there once. Shared
+/// tensors that differ are returned by name.
 pub(super) fn from_official(
     found: BTreeMap<String, Tensor>,
 ) -> (BTreeMap<String, Tensor>, Vec<String>) {
@@ -77,14 +80,16 @@ pub(super) fn from_official(
         .map(|(name, tensor)| (renamed(&name), tensor))
         .collect();
     let mut different = untie(&mut tensors);
-    // Only the pretraining class has one set of tensors for both: its matching head tells it from question answering.
+    // Only the pretraining class has one set of tensors for both: its matching head tells it from
+    // question answering.
     if tensors.contains_key("itm_head.weight") {
         different.extend(share(&mut tensors));
     }
     (tensors, different)
 }
 
-/// Takes out the decoder's copies of what it shares with the encoder. Those that differ are returned by name.
+/// Takes out the decoder's copies of what it shares with the encoder. Those that differ are
+/// returned by name.
 pub(super) fn share(tensors: &mut BTreeMap<String, Tensor>) -> Vec<String> {
     let mut different = Vec::new();
     let shared: Vec<(String, String)> = tensors
@@ -129,8 +134,8 @@ fn renamed(name: &str) -> String {
 /// Features of a head in all official models.
 const HEAD: i64 = 64;
 
-/// The sizes of an official model, which come with no config: from the shapes of its tensors. Heads have 64 features and the
-/// norms' epsilons are those of the official code.
+/// The sizes of an official model, which come with no config: from the shapes of its tensors. Heads
+/// have 64 features and the norms' epsilons are those of the official code.
 pub(super) fn sizes(tensors: &BTreeMap<String, Tensor>) -> Result<MedConfig, String> {
     let text = if tensors.contains_key("text_encoder.embeddings.LayerNorm.bias") {
         "text_encoder"

@@ -1,8 +1,9 @@
 //! A pickle as data: an interpreter that builds values and can call nothing.
 //!
-//! Pickle is a stack machine. Of its instructions those are known that `torch.save` writes for dictionaries of tensors; of
-//! the names it may call those of dictionaries, tensors and storages, and calling one only makes a [`Node`]. Values lie in
-//! one list and refer to each other by place, so neither nesting nor repetition costs more than the pickle's own length.
+//! Pickle is a stack machine. Of its instructions those are known that `torch.save` writes for
+//! dictionaries of tensors; of the names it may call those of dictionaries, tensors and storages,
+//! and calling one only makes a [`Node`]. Values lie in one list and refer to each other by place,
+//! so neither nesting nor repetition costs more than the pickle's own length.
 
 use std::collections::BTreeMap;
 
@@ -383,7 +384,8 @@ impl<'b> Machine<'b> {
         Ok(())
     }
 
-    /// State set on an object: only a state dictionary has some (its versions), which says nothing about tensors.
+    /// State set on an object: only a state dictionary has some (its versions), which says nothing
+    /// about tensors.
     fn state(&mut self) -> Result<(), PickleError> {
         self.pop()?;
         match self.top()? {
@@ -420,7 +422,8 @@ mod tests {
             let refused = error(format!("c{name}\n.").as_bytes());
             assert!(refused.contains(&name.replace('\n', ".")), "{refused}");
         }
-        // INST, OBJ, NEWOBJ, STACK_GLOBAL, EXT1, REDUCE of what is no name: the other ways to call something
+        // INST, OBJ, NEWOBJ, STACK_GLOBAL, EXT1, REDUCE of what is no name: the other ways to call
+        // something
         for instruction in [b'i', b'o', 0x81, 0x92, 0x93, 0x82, 0x83, 0x84, b'P'] {
             assert_eq!(
                 error(&[instruction, b'.']),

@@ -1,4 +1,5 @@
-//! Captions: the token ids of greedy and beam search, the distributions of sampling, caches against none.
+//! Captions: the token ids of greedy and beam search, the distributions of sampling, caches against
+//! none.
 
 use std::fs;
 
@@ -52,8 +53,8 @@ fn one() -> f32 {
 }
 
 impl Setting {
-    /// transformers replaces the prompt's first token by [DEC] and drops its last, [SEP]; without a prompt it begins with
-    /// [DEC] alone.
+    /// transformers replaces the prompt's first token by [DEC] and drops its last, [SEP]; without a
+    /// prompt it begins with [DEC] alone.
     fn limits(&self, prompt: &[i64], (dec, sep): (i64, i64)) -> Limits {
         let inner = prompt.get(1..prompt.len().saturating_sub(1)).unwrap_or(&[]);
         Limits {
@@ -77,8 +78,8 @@ impl Setting {
     }
 }
 
-/// A text up to its end token, which is looked for behind the prompt. What transformers fills up with is not compared: [PAD],
-/// or behind beams [SEP], because it takes the id 0 for none.
+/// A text up to its end token, which is looked for behind the prompt. What transformers fills up
+/// with is not compared: [PAD], or behind beams [SEP], because it takes the id 0 for none.
 fn cut(ids: &[i64], prompt: usize, sep: i64) -> &[i64] {
     let end = ids.iter().skip(prompt).position(|id| *id == sep);
     end.map_or(ids, |end| &ids[..=prompt + end])
@@ -137,7 +138,8 @@ fn greedy_and_beam_search_write_what_transformers_does() {
                 .zip(ids)
                 .filter(|(ours, theirs)| is(ours, theirs))
                 .count();
-            // Where rounding decides between two beams, transformers itself writes another text in 64 bits.
+            // Where rounding decides between two beams, transformers itself writes another text in
+            // 64 bits.
             let unsure = in_64_bits.iter().filter(|(row, theirs)| {
                 let row = row.parse::<usize>().unwrap();
                 is(&ours[row], theirs) && !is(&ours[row], &ids[row])
@@ -217,7 +219,8 @@ fn sampling_has_the_distributions_of_transformers() {
                     };
                     same = same.max(apart(place(length - start, given)).0);
                     let (most, single) = apart(place(length - 1, &logits));
-                    // About a token at the very edge of the nucleus, or which of two, rounding decides.
+                    // About a token at the very edge of the nucleus, or which of two, rounding
+                    // decides.
                     if (1..=2).contains(&single) {
                         edges += 1;
                     } else {
@@ -230,7 +233,8 @@ fn sampling_has_the_distributions_of_transformers() {
             let quantity =
                 |of: &str| format!("{steps} distributions of {name}, {of} logits ({shape})");
             table.number(&quantity("the same"), (1.0, 1.0), same, 1e-6);
-            // A probability moves by at most half of what logits do, and the repetition penalty multiplies that.
+            // A probability moves by at most half of what logits do, and the repetition penalty
+            // multiplies that.
             let bound = 1e-5 * largest(given) * f64::from(setting.repetition_penalty);
             table.number(&quantity("our own"), (1.0, 1.0), own, bound);
             let within = (steps - edges) as f64;

@@ -46,7 +46,8 @@ fn captioners_compute_what_transformers_does() {
         row("image states", &images, "image_states");
         let memory = med.decoder().text.memory(&images, Pass::EVAL);
         let logits = med.decoder().logits(&given["ids"], &memory, Pass::EVAL);
-        // A padding token's own outcome is nobody's business: they let it see no other padding, we all before it.
+        // A padding token's own outcome is nobody's business: they let it see no other padding, we
+        // all before it.
         let real = mask(&given["mask"]).unsqueeze(-1);
         let theirs = given["logits"].masked_fill(&real.logical_not(), 0.0);
         close(

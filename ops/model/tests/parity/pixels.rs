@@ -1,4 +1,5 @@
-//! What decoding and resizing otherwise than PIL does to a score: ITM probabilities of the same model on both pixels.
+//! What decoding and resizing otherwise than PIL does to a score: ITM probabilities of the same
+//! model on both pixels.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -165,7 +165,8 @@ impl Case {
         );
     }
 
-    /// The largest difference of all tensors, relative to a tensor's largest value where that is above 1.
+    /// The largest difference of all tensors, relative to a tensor's largest value where that is
+    /// above 1.
     fn compare(&self, table: &mut Table, quantity: &str, prefix: &str, ours: &Tensors) {
         let theirs = under(&self.given, prefix);
         assert!(
@@ -188,8 +189,9 @@ impl Case {
     }
 }
 
-/// The bias of attention's keys adds the same to every score of a query, which softmax takes out again: its gradient is zero
-/// but for rounding, and AdamW makes steps of full length out of rounding. Such values are random on both sides.
+/// The bias of attention's keys adds the same to every score of a query, which softmax takes out
+/// again: its gradient is zero but for rounding, and AdamW makes steps of full length out of
+/// rounding. Such values are random on both sides.
 fn mathematically_zero(name: &str) -> bool {
     name.ends_with(".self.key.bias")
 }
@@ -320,8 +322,8 @@ fn captioner_steps_are_those_of_the_reference() {
     table.check();
 }
 
-/// What theory says of a model that has learnt nothing: it knows neither which of the queue belongs to an image, nor whether
-/// a pair matches, nor which word comes next.
+/// What theory says of a model that has learnt nothing: it knows neither which of the queue belongs
+/// to an image, nor whether a pair matches, nor which word comes next.
 #[test]
 fn a_fresh_model_loses_what_theory_says() {
     use blip_model::config::{TextConfig, VisionConfig, VitConfig};
