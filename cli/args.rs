@@ -5,7 +5,7 @@ pub(crate) mod space;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use blip_grammar::Setting;
+use blip_grammar::ParamOverride;
 use clap::{Args as ArgGroup, Parser, Subcommand, ValueEnum};
 
 /// The BLIP bootstrap as a workflow: check it, plan it, run it, and see where every result came
@@ -78,15 +78,15 @@ pub(crate) struct WorkflowArgs {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     #[command(flatten)]
-    pub(crate) settings: SettingArgs,
+    pub(crate) overrides: OverrideArgs,
 }
 
 /// Values for params.
 #[derive(ArgGroup, Clone, Debug)]
-pub(crate) struct SettingArgs {
+pub(crate) struct OverrideArgs {
     /// Set a param, written as in the workflow: --set threshold=0.4
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
-    pub(crate) set: Vec<Setting>,
+    pub(crate) set: Vec<ParamOverride>,
     /// Set params from a TOML file of `name = value` lines; --set wins over it
     #[arg(long, value_name = "FILE")]
     pub(crate) params: Option<PathBuf>,
@@ -140,7 +140,7 @@ pub(crate) struct Check {
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) settings: SettingArgs,
+    pub(crate) overrides: OverrideArgs,
     /// How to show what is found
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: CheckFormat,
@@ -334,9 +334,9 @@ pub(crate) struct Help {
 }
 
 /// `name=value`
-fn setting(text: &str) -> Result<Setting, String> {
+fn setting(text: &str) -> Result<ParamOverride, String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.trim().is_empty() => Ok(Setting {
+        Some((name, value)) if !name.trim().is_empty() => Ok(ParamOverride {
             name: name.trim().to_owned(),
             value: value.trim().to_owned(),
         }),

@@ -3,7 +3,7 @@
 use std::io;
 use std::thread;
 
-use blip_engine::Stop;
+use blip_engine::StopSignal;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
@@ -16,7 +16,7 @@ use crate::failure::{Fault, reason};
 ///
 /// # Errors
 /// When the handlers cannot be set.
-pub(crate) fn listen(stop: Stop) -> Result<(), Fault> {
+pub(crate) fn listen(stop: StopSignal) -> Result<(), Fault> {
     handle(stop).map_err(|error| {
         let what = format!("could not listen to Ctrl-C: {}", reason(&error));
         Fault {
@@ -27,18 +27,18 @@ pub(crate) fn listen(stop: Stop) -> Result<(), Fault> {
     })
 }
 
-fn handle(stop: Stop) -> io::Result<()> {
+fn handle(stop: StopSignal) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             for _ in signals.forever() {
-                if stop.asked() {
+                if stop.is_requested() {
                     // Not the ordinary exit: it would wait for threads that compute, which is what
                     // nobody wants any more.
                     low_level::exit(i32::from(exit_code::INTERRUPTED));
                 }
-                stop.ask();
+                stop.request();
                 say("\nstopping when the unit of work in hand is done; once more stops now\n");
             }
         })?;

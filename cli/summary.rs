@@ -1,6 +1,6 @@
 //! The tables at the end of a run: its stages, what was set aside, what failed, and the exports.
 
-use blip_engine::{Outcome, Quarantined, StageEnd, Status};
+use blip_engine::{Outcome, RejectedItem, StageEnd, Status};
 
 use crate::amounts::{count, numbers, plural, took};
 use crate::console::{Console, Style};
@@ -14,15 +14,15 @@ const QUARANTINED_MAX: usize = 5;
 /// Numbers of a result are listed up to this many.
 const NUMBERS_MAX: usize = 4;
 
-/// Prints everything about a run. `quarantined` looks up the items that a stage's result had to do
+/// Prints everything about a run. `rejected` looks up the items that a stage's result had to do
 /// without.
 pub(crate) fn print(
     view: &RunView,
-    quarantined: impl Fn(&StageEnd) -> Vec<Quarantined>,
+    rejected: impl Fn(&StageEnd) -> Vec<RejectedItem>,
     console: &mut Console,
 ) {
     stages(view, console);
-    set_aside(view, quarantined, console);
+    set_aside(view, rejected, console);
     failures(view, console);
     exports(view, console);
 }
@@ -106,7 +106,7 @@ fn result(stage: &StageView, view: &RunView) -> (String, Style) {
             None => ("ran", Style::Good),
         },
         Status::Reused => ("reused", Style::Dim),
-        Status::CutOff => ("cut off", Style::Dim),
+        Status::UpToDate => ("cut off", Style::Dim),
         Status::Failed => ("failed", Style::Bad),
         Status::Skipped => ("skipped", Style::Warn),
         Status::Interrupted => ("interrupted", Style::Warn),
@@ -116,22 +116,19 @@ fn result(stage: &StageView, view: &RunView) -> (String, Style) {
 
 fn set_aside(
     view: &RunView,
-    quarantined: impl Fn(&StageEnd) -> Vec<Quarantined>,
+    rejected: impl Fn(&StageEnd) -> Vec<RejectedItem>,
     console: &mut Console,
 ) {
     let ends = view.stages.iter().filter_map(|stage| stage.end.as_ref());
-    for end in ends.filter(|end| end.quarantined > 0) {
+    for end in ends.filter(|end| end.rejected > 0) {
         console.line("");
-        let items = plural(
-            usize::try_from(end.quarantined).unwrap_or(usize::MAX),
-            "item",
-        );
+        let items = plural(usize::try_from(end.rejected).unwrap_or(usize::MAX), "item");
         console.pieces(&[
             (&end.stage, Style::Strong),
             (&format!(" set aside {items}:"), Style::Warn),
         ]);
         let mut table = Table::new(&["", ""]);
-        let listed = quarantined(end);
+        let listed = rejected(end);
         for item in listed.iter().take(QUARANTINED_MAX) {
             table.row(vec![
                 (item.item.clone(), Style::Plain),
@@ -197,7 +194,7 @@ pub(crate) fn verdict(view: &RunView) -> String {
     };
     let mut parts = vec![format!("{} ran", plural(number(&[Status::Ran]), "stage"))];
     let rest: [(&[Status], &str); 4] = [
-        (&[Status::Reused, Status::CutOff], "reused"),
+        (&[Status::Reused, Status::UpToDate], "reused"),
         (&[Status::Failed], "failed"),
         (&[Status::Skipped], "skipped"),
         (&[Status::Interrupted], "interrupted"),

@@ -130,7 +130,7 @@ impl RunView {
             Event::RunFinished { outcome, took_ms } => self.end = Some((*outcome, *took_ms)),
             Event::Waiting { .. }
             | Event::Warning { .. }
-            | Event::Quarantined { .. }
+            | Event::Rejected { .. }
             | Event::Retrying { .. } => {}
         }
     }

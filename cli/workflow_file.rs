@@ -5,14 +5,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use blip_engine::{Config, Engine, IndexKind, Isolation, Workflow};
-use blip_grammar::{SOURCE_BYTES_MAX, Setting, Source};
+use blip_grammar::{ParamOverride, SOURCE_BYTES_MAX, Source};
 
 use crate::args::{CacheArgs, Index, WorkflowArgs};
 use crate::console::Console;
 use crate::failure::{Failure, Fault};
 use crate::machine;
+use crate::overrides::overrides;
 use crate::render;
-use crate::settings::settings;
 
 /// The name of a cache folder beside a workflow.
 pub(crate) const CACHE_NAME: &str = ".blip";
@@ -56,7 +56,7 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
 #[derive(Debug)]
 pub(crate) struct Text {
     source: Source,
-    settings: Vec<Setting>,
+    overrides: Vec<ParamOverride>,
     base: PathBuf,
 }
 
@@ -69,7 +69,7 @@ impl Text {
     /// Reads a workflow.
     pub(crate) fn read(args: &WorkflowArgs) -> Result<Self, Failure> {
         let source = read(&args.file)?;
-        let settings = settings(&args.settings)?;
+        let overrides = overrides(&args.overrides)?;
         let parent = args
             .file
             .parent()
@@ -81,7 +81,7 @@ impl Text {
         };
         Ok(Self {
             source,
-            settings,
+            overrides,
             base: base.map_or_else(|| PathBuf::from("."), Path::to_path_buf),
         })
     }
@@ -90,10 +90,10 @@ impl Text {
     pub(crate) fn check(self, console: &mut Console) -> Result<Loaded, Failure> {
         let Self {
             source,
-            settings,
+            overrides,
             base,
         } = self;
-        let workflow = match Workflow::parse(&source, &blip_ops::all(), &settings) {
+        let workflow = match Workflow::parse(&source, &blip_ops::all(), &overrides) {
             Ok(workflow) => workflow,
             Err(diagnostics) => return Err(Failure::Workflow(Box::new(source), diagnostics)),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args as ArgGroup, Subcommand};
 
-use super::{Format, SettingArgs, size};
+use super::{Format, OverrideArgs, size};
 
 /// What to do with a cache.
 #[derive(Subcommand, Debug)]
@@ -80,7 +80,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "FILE")]
     pub(crate) repair: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) settings: SettingArgs,
+    pub(crate) overrides: OverrideArgs,
     /// Exit with 75 when the cache is being cleaned, instead of waiting
     #[arg(long)]
     pub(crate) no_wait: bool,

@@ -8,13 +8,13 @@ use crate::args::{Check, CheckFormat};
 use crate::console::Console;
 use crate::exit_code;
 use crate::failure::Failure;
+use crate::overrides::overrides;
 use crate::render;
-use crate::settings::settings;
 use crate::workflow_file;
 
 /// Checks each file; the exit code is that of the worst.
 pub(crate) fn run(args: &Check, console: &mut Console) -> Result<u8, Failure> {
-    let settings = settings(&args.settings)?;
+    let overrides = overrides(&args.overrides)?;
     let ops = blip_ops::all();
     let mut good = true;
     for file in &args.files {
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Check, console: &mut Console) -> Result<u8, Failure> {
             }
             Err(other) => return Err(other),
         };
-        let (diagnostics, stages) = match Workflow::parse(&source, &ops, &settings) {
+        let (diagnostics, stages) = match Workflow::parse(&source, &ops, &overrides) {
             Ok(workflow) => {
                 let stages = workflow.graph.ids().count();
                 (

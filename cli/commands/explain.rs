@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use blip_engine::{Fate, Planned, Reader};
+use blip_engine::{Planned, PlannedAction, Reader};
 
 use super::plan::{as_json, reasons};
 use crate::amounts::{count, took};
@@ -21,10 +21,10 @@ pub(crate) fn run(args: &Explain, console: &mut Console) -> Result<u8, Failure> 
     let Some((wanted, above)) = plan.split_last() else {
         return Ok(exit_code::DONE);
     };
-    let causes: Vec<&Planned> = match &wanted.fate {
-        Fate::Unknown { .. } => above
+    let causes: Vec<&Planned> = match &wanted.action {
+        PlannedAction::Unknown { .. } => above
             .iter()
-            .filter(|planned| planned.fate != Fate::Reuse)
+            .filter(|planned| planned.action != PlannedAction::Reuse)
             .collect(),
         _ => Vec::new(),
     };
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Explain, console: &mut Console) -> Result<u8, Failure> 
             }
         }
     }
-    let faulty = matches!(wanted.fate, Fate::Fault { .. });
+    let faulty = matches!(wanted.action, PlannedAction::Fault { .. });
     Ok(if faulty {
         exit_code::FAILED
     } else {
@@ -49,10 +49,10 @@ pub(crate) fn run(args: &Explain, console: &mut Console) -> Result<u8, Failure> 
 }
 
 fn text(planned: &Planned, reader: &Reader, console: &mut Console) {
-    let (verdict, style) = match &planned.fate {
-        Fate::Reuse => ("would be reused", Style::Good),
-        Fate::Run { units: None, .. } => ("would run:", Style::Warn),
-        Fate::Run {
+    let (verdict, style) = match &planned.action {
+        PlannedAction::Reuse => ("would be reused", Style::Good),
+        PlannedAction::Run { units: None, .. } => ("would run:", Style::Warn),
+        PlannedAction::Run {
             units: Some((missing, total)),
             ..
         } => {
@@ -64,8 +64,8 @@ fn text(planned: &Planned, reader: &Reader, console: &mut Console) {
             head(planned, &units, Style::Warn, console);
             return why(planned, console);
         }
-        Fate::Unknown { .. } => ("would perhaps run:", Style::Warn),
-        Fate::Fault { .. } => ("cannot run:", Style::Bad),
+        PlannedAction::Unknown { .. } => ("would perhaps run:", Style::Warn),
+        PlannedAction::Fault { .. } => ("cannot run:", Style::Bad),
     };
     head(planned, verdict, style, console);
     match planned
@@ -90,7 +90,7 @@ fn text(planned: &Planned, reader: &Reader, console: &mut Console) {
             ));
             console.line(format!("  key {}, made of:", key.short()));
             let mut table = Table::new(&["", ""]);
-            for (field, value) in record.preimage {
+            for (field, value) in record.key_inputs {
                 table.row(vec![(field, Style::Dim), (value, Style::Plain)]);
             }
             table.print(console, "    ");
@@ -109,7 +109,7 @@ fn head(planned: &Planned, verdict: &str, style: Style, console: &mut Console) {
 }
 
 fn why(planned: &Planned, console: &mut Console) {
-    reasons(&planned.fate)
+    reasons(&planned.action)
         .iter()
         .for_each(|reason| console.line(format!("  {reason}")));
 }

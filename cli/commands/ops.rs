@@ -146,7 +146,7 @@ fn range_text(arg: &Arg) -> String {
 }
 
 fn doc_text(arg: &Arg) -> String {
-    let neutral = if arg.neutral {
+    let neutral = if arg.not_in_key {
         " (does not change the result)"
     } else {
         ""
@@ -184,7 +184,7 @@ fn op_json(op: &Signature) -> Value {
                 "default": default,
                 "range": arg.range_text(),
                 "variadic": arg.variadic,
-                "neutral": arg.neutral,
+                "neutral": arg.not_in_key,
                 "doc": arg.doc,
             })
         })

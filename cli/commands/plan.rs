@@ -1,6 +1,6 @@
 //! `blip plan`: what a run would do and why, before it costs anything.
 
-use blip_engine::{Fate, Planned};
+use blip_engine::{Planned, PlannedAction};
 use serde_json::{Value, json};
 
 use crate::amounts::{count, plural, took};
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Plan, console: &mut Console) -> Result<u8, Failure> {
     }
     let faulty = plan
         .iter()
-        .any(|planned| matches!(planned.fate, Fate::Fault { .. }));
+        .any(|planned| matches!(planned.action, PlannedAction::Fault { .. }));
     Ok(if faulty {
         exit_code::FAILED
     } else {
@@ -35,8 +35,8 @@ pub(crate) fn run(args: &Plan, console: &mut Console) -> Result<u8, Failure> {
 fn text(plan: &[Planned], console: &mut Console) {
     let mut table = Table::new(&["stage", "op", "would", ">last time", "why"]);
     for planned in plan {
-        let (would, style) = would(&planned.fate);
-        let reasons = reasons(&planned.fate);
+        let (would, style) = would(&planned.action);
+        let reasons = reasons(&planned.action);
         let mut reasons = reasons.iter();
         let last = planned.last_took_ms.map_or(String::new(), took);
         let first = reasons.next().cloned().unwrap_or_default();
@@ -66,40 +66,44 @@ fn text(plan: &[Planned], console: &mut Console) {
 }
 
 /// What would become of a stage, in a word or two.
-fn would(fate: &Fate) -> (String, Style) {
-    match fate {
-        Fate::Reuse => ("reuse".to_owned(), Style::Dim),
-        Fate::Run { units: None, .. } => ("run".to_owned(), Style::Good),
-        Fate::Run {
+fn would(action: &PlannedAction) -> (String, Style) {
+    match action {
+        PlannedAction::Reuse => ("reuse".to_owned(), Style::Dim),
+        PlannedAction::Run { units: None, .. } => ("run".to_owned(), Style::Good),
+        PlannedAction::Run {
             units: Some((missing, total)),
             ..
         } => (
             format!("run {} of {} items", count(*missing), count(*total)),
             Style::Good,
         ),
-        Fate::Unknown { .. } => ("perhaps run".to_owned(), Style::Warn),
-        Fate::Fault { .. } => ("fail".to_owned(), Style::Bad),
+        PlannedAction::Unknown { .. } => ("perhaps run".to_owned(), Style::Warn),
+        PlannedAction::Fault { .. } => ("fail".to_owned(), Style::Bad),
     }
 }
 
 /// Why, one reason each.
-pub(crate) fn reasons(fate: &Fate) -> Vec<String> {
-    match fate {
-        Fate::Reuse => Vec::new(),
-        Fate::Run { why, .. } => why.clone(),
-        Fate::Unknown { after } => vec![format!("if other bytes come from {}", after.join(", "))],
-        Fate::Fault { what, help } => vec![what.clone(), format!("help: {help}")],
+pub(crate) fn reasons(action: &PlannedAction) -> Vec<String> {
+    match action {
+        PlannedAction::Reuse => Vec::new(),
+        PlannedAction::Run { why, .. } => why.clone(),
+        PlannedAction::Unknown { after } => {
+            vec![format!("if other bytes come from {}", after.join(", "))]
+        }
+        PlannedAction::Fault { what, help } => vec![what.clone(), format!("help: {help}")],
     }
 }
 
 /// "2 of 7 stages would run, 3 perhaps; by the last time, this takes about 1m 20s"
 fn verdict(plan: &[Planned]) -> String {
-    let number = |wanted: &dyn Fn(&Fate) -> bool| {
-        plan.iter().filter(|planned| wanted(&planned.fate)).count()
+    let number = |wanted: &dyn Fn(&PlannedAction) -> bool| {
+        plan.iter()
+            .filter(|planned| wanted(&planned.action))
+            .count()
     };
-    let run = number(&|fate| matches!(fate, Fate::Run { .. }));
-    let perhaps = number(&|fate| matches!(fate, Fate::Unknown { .. }));
-    let fail = number(&|fate| matches!(fate, Fate::Fault { .. }));
+    let run = number(&|action| matches!(action, PlannedAction::Run { .. }));
+    let perhaps = number(&|action| matches!(action, PlannedAction::Unknown { .. }));
+    let fail = number(&|action| matches!(action, PlannedAction::Fault { .. }));
     if run + perhaps + fail == 0 {
         return format!(
             "nothing to do: {} would be reused",
@@ -113,9 +117,12 @@ fn verdict(plan: &[Planned]) -> String {
     if fail > 0 {
         text += &format!(", {fail} cannot");
     }
-    let moving = plan
-        .iter()
-        .filter(|planned| matches!(planned.fate, Fate::Run { .. } | Fate::Unknown { .. }));
+    let moving = plan.iter().filter(|planned| {
+        matches!(
+            planned.action,
+            PlannedAction::Run { .. } | PlannedAction::Unknown { .. }
+        )
+    });
     let estimate: u64 = moving.filter_map(|planned| planned.estimate_ms).sum();
     if estimate > 0 {
         text += &format!("; by the last time, this takes about {}", took(estimate));
@@ -125,17 +132,17 @@ fn verdict(plan: &[Planned]) -> String {
 
 /// A planned stage as a JSON object.
 pub(crate) fn as_json(planned: &Planned) -> Value {
-    let (would, units) = match &planned.fate {
-        Fate::Reuse => ("reuse", None),
-        Fate::Run { units, .. } => ("run", *units),
-        Fate::Unknown { .. } => ("perhaps", None),
-        Fate::Fault { .. } => ("fail", None),
+    let (would, units) = match &planned.action {
+        PlannedAction::Reuse => ("reuse", None),
+        PlannedAction::Run { units, .. } => ("run", *units),
+        PlannedAction::Unknown { .. } => ("perhaps", None),
+        PlannedAction::Fault { .. } => ("fail", None),
     };
     json!({
         "stage": planned.stage,
         "op": planned.op,
         "would": would,
-        "why": reasons(&planned.fate),
+        "why": reasons(&planned.action),
         "key": planned.key.map(|key| key.to_string()),
         "units": units.map(|(missing, total)| json!({ "missing": missing, "total": total })),
         "last_took_ms": planned.last_took_ms,

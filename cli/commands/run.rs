@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use blip_engine::trace::ChromeTrace;
-use blip_engine::{Engine, Event, Listener, Outcome, RunOptions, Stop, Summary};
+use blip_engine::{Engine, Event, Listener, Outcome, RunOptions, StopSignal, Summary};
 
 use crate::amounts::plural;
 use crate::args::{Format, Run};
@@ -23,10 +23,10 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     let ahead = args
         .targets
         .is_empty()
-        .then(|| engine.look_ahead(&name_in_cache));
+        .then(|| engine.prefetch(&name_in_cache));
     let mut loaded = text.check(console)?;
     loaded.workflow.name = name_in_cache;
-    let stop = Stop::default();
+    let stop = StopSignal::default();
     signals::listen(stop.clone())?;
     let lock_file = LockFile::open(&loaded.base)?;
     let name = args
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     let ran = match ran {
         Ok(ran) => ran,
         // Stopped while it waited for another run.
-        Err(_) if stop.asked() => return Ok(exit_code::INTERRUPTED),
+        Err(_) if stop.is_requested() => return Ok(exit_code::INTERRUPTED),
         Err(error) => return Err(error.into()),
     };
     let outcome = ran.outcome;
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
             |end| {
                 end.key
                     .and_then(record)
-                    .map_or(Vec::new(), |record| record.quarantined)
+                    .map_or(Vec::new(), |record| record.rejected)
             },
             console,
         );

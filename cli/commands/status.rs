@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Status, console: &mut Console) -> Result<u8, Failure> {
         |end| {
             end.key
                 .and_then(record)
-                .map_or(Vec::new(), |record| record.quarantined)
+                .map_or(Vec::new(), |record| record.rejected)
         },
         console,
     );
@@ -126,7 +126,7 @@ fn row(view: &RunView, alive: &[u32]) -> Vec<(String, Style)> {
         ),
         (state, style),
         shown(&[Ended::Ran]),
-        shown(&[Ended::Reused, Ended::CutOff]),
+        shown(&[Ended::Reused, Ended::UpToDate]),
         shown(&[Ended::Failed]),
     ]
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use blip_engine::{Affected, Damage, IndexKind, Level, Repaired, Report, RunOptions, Stop};
+use blip_engine::{Affected, Damage, IndexKind, Level, Repaired, Report, RunOptions, StopSignal};
 use serde_json::{Value, json};
 
 use super::cache::{bytes, engine_on};
@@ -21,7 +21,8 @@ pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, Failure> {
         (false, Some(share)) => Level::Subset(share),
         (false, None) => Level::Quick,
     };
-    if args.repair.is_none() && (!args.settings.set.is_empty() || args.settings.params.is_some()) {
+    if args.repair.is_none() && (!args.overrides.set.is_empty() || args.overrides.params.is_some())
+    {
         let help = "name the workflow that makes again what is damaged: --repair FILE";
         return Err(Fault::usage("values of params are of no use without a workflow", help).into());
     }
@@ -57,7 +58,7 @@ fn repair(
 ) -> Result<Repaired, Failure> {
     let workflow = WorkflowArgs {
         file: file.to_path_buf(),
-        settings: args.settings.clone(),
+        overrides: args.overrides.clone(),
     };
     let mut loaded = workflow_file::load(&workflow, console)?;
     let place = CacheArgs {
@@ -65,7 +66,7 @@ fn repair(
         index: Index::Sled,
     };
     let engine = loaded.engine(&place);
-    let stop = Stop::default();
+    let stop = StopSignal::default();
     signals::listen(stop.clone())?;
     let options = RunOptions {
         no_wait: args.no_wait,

@@ -104,7 +104,7 @@ impl Lines {
                 )
             }
             Event::Metric { .. } => return None,
-            Event::Quarantined {
+            Event::Rejected {
                 stage,
                 item,
                 reason,
@@ -185,7 +185,7 @@ fn finished(end: &StageEnd) -> Option<String> {
             text
         }
         Status::Reused => return None,
-        Status::CutOff => format!("{stage}: reused: what it needs ran and came out the same"),
+        Status::UpToDate => format!("{stage}: reused: what it needs ran and came out the same"),
         Status::Failed => format!("{stage}: failed after {}: {error}", took(end.took_ms)),
         Status::Skipped => format!("{stage}: skipped: {error}"),
         Status::Interrupted => format!("{stage}: interrupted"),

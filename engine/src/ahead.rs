@@ -1,7 +1,7 @@
 //! What the last run of a workflow came to, and what of that is still there.
 //!
 //! One look at each file before a run begins is what makes a run without work fast. It needs the
-//! workflow's name and not its text: [`Engine::look_ahead`](crate::Engine::look_ahead) has it done
+//! workflow's name and not its text: [`Engine::prefetch`](crate::Engine::prefetch) has it done
 //! while the text is still parsed and checked.
 
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::cache::Cache;
-use crate::cache::ledger::{Finished, Ledger};
+use crate::cache::ledger::{Ledger, StageResult};
 use crate::digest::Digest;
 use crate::known::Known;
 
@@ -34,7 +34,7 @@ impl Found {
     /// Looks. Of the stages of the ledger only those `wanted` by name are looked at.
     pub(crate) fn look(cache: &Cache, workflow: &str, wanted: impl Fn(&str) -> bool) -> Self {
         let ledger = Ledger::read(cache.folder(), workflow);
-        let told: Vec<&Arc<Finished>> = ledger
+        let told: Vec<&Arc<StageResult>> = ledger
             .all()
             .filter(|(name, _)| wanted(name))
             .map(|(_, last)| last)
@@ -45,11 +45,11 @@ impl Found {
 }
 
 /// The results whose files are all there, by key.
-fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> Known {
+fn still_there(told: &[&Arc<StageResult>], cache: &Cache) -> Known {
     let Some(presence) = cache.presence() else {
         return Known::default();
     };
-    let there = |finished: &&Arc<Finished>| presence.has(finished).then(|| Arc::clone(finished));
+    let there = |finished: &&Arc<StageResult>| presence.has(finished).then(|| Arc::clone(finished));
     let mut found = Told::for_at_most(told.len());
     let (first, rest) = told.split_at(told.len().min(SAMPLE));
     let started = Instant::now();
@@ -59,7 +59,7 @@ fn still_there(told: &[&Arc<Finished>], cache: &Cache) -> Known {
         return found.undisputed();
     }
     std::thread::scope(|scope| {
-        let look = |part: &[&Arc<Finished>]| part.iter().filter_map(there).collect::<Vec<_>>();
+        let look = |part: &[&Arc<StageResult>]| part.iter().filter_map(there).collect::<Vec<_>>();
         let parts = rest
             .chunks(rest.len().div_ceil(THREADS).max(1))
             .map(|part| scope.spawn(move || look(part)));
@@ -86,7 +86,7 @@ impl Told {
         }
     }
 
-    fn add(&mut self, results: impl IntoIterator<Item = Arc<Finished>>) {
+    fn add(&mut self, results: impl IntoIterator<Item = Arc<StageResult>>) {
         for result in results {
             let (key, output) = (result.key, result.output);
             if self
@@ -107,7 +107,7 @@ impl Told {
 
 /// A look that was begun before its run. Whoever takes it first has it.
 #[derive(Clone, Debug)]
-pub struct Ahead {
+pub struct Prefetch {
     folder: PathBuf,
     workflow: String,
     thread: Arc<Mutex<Option<JoinHandle<Option<Looked>>>>>,
@@ -121,7 +121,7 @@ pub(crate) struct Looked {
     _cache: Cache,
 }
 
-impl Ahead {
+impl Prefetch {
     /// Begins to look at a cache that is opened by `open`, if somebody's work in it does not have
     /// to be waited for.
     pub(crate) fn begin(
@@ -182,11 +182,11 @@ mod tests {
     }
 
     /// A look at the workflow `w` in a new cache.
-    fn begun() -> (tempfile::TempDir, Ahead) {
+    fn begun() -> (tempfile::TempDir, Prefetch) {
         let folder = tempfile::tempdir().unwrap();
         drop(open(folder.path(), Access::Run).unwrap());
         let read = folder.path().to_path_buf();
-        let ahead = Ahead::begin(folder.path(), "w", move || open(&read, Access::Read));
+        let ahead = Prefetch::begin(folder.path(), "w", move || open(&read, Access::Read));
         (folder, ahead)
     }
 
@@ -205,7 +205,7 @@ mod tests {
     fn nobody_makes_room_between_a_look_and_its_run() {
         let (folder, ahead) = begun();
         until(|| ahead.thread.lock().unwrap().as_ref().unwrap().is_finished());
-        let alone = || open(folder.path(), Access::Alone).is_some();
+        let alone = || open(folder.path(), Access::Exclusive).is_some();
         assert!(!alone());
         let looked = ahead.take(folder.path(), "w");
         assert!(looked.is_some() && !alone());
@@ -217,13 +217,13 @@ mod tests {
     fn a_look_at_something_else_lets_its_cache_go() {
         let (folder, ahead) = begun();
         assert!(ahead.take(folder.path(), "another").is_none());
-        until(|| open(folder.path(), Access::Alone).is_some());
+        until(|| open(folder.path(), Access::Exclusive).is_some());
     }
 
     #[test]
     fn of_two_results_of_a_key_none_is_believed() {
         let finished = |key: &[u8], output: &[u8]| {
-            Arc::new(Finished::bare(Digest::of(key), Digest::of(output)))
+            Arc::new(StageResult::bare(Digest::of(key), Digest::of(output)))
         };
         let mut found = Told::for_at_most(4);
         found.add([

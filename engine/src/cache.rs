@@ -76,7 +76,7 @@ pub enum Access {
     /// To add to it, together with others.
     Run,
     /// To remove from it, alone.
-    Alone,
+    Exclusive,
     /// To read it, also while others work, and where it cannot be written.
     Read,
 }
@@ -89,7 +89,7 @@ pub struct Cache {
     damaged: Damaged,
     /// Immutable bytes.
     pub objects: Objects,
-    /// Finished stages.
+    /// StageResult stages.
     pub records: Records,
     /// Results of units of map stages.
     pub units: Units,
@@ -104,9 +104,9 @@ pub struct Cache {
 #[derive(Debug)]
 pub enum Lease {
     /// This process, as long as it is held. Nothing is held where locks do not work.
-    Ours(Option<LockFile>),
+    Held(Option<LockFile>),
     /// Somebody else, or another stage of this run.
-    Theirs(Holder),
+    HeldByOther(Holder),
 }
 
 /// Why a cache cannot be used.
@@ -287,11 +287,11 @@ impl Cache {
             Err(error) => Err(error),
         };
         match taken {
-            Ok(Taken::Ours(lock)) => Lease::Ours(Some(lock)),
-            Ok(Taken::Theirs(holder)) => Lease::Theirs(holder),
+            Ok(Taken::Held(lock)) => Lease::Held(Some(lock)),
+            Ok(Taken::HeldByOther(holder)) => Lease::HeldByOther(holder),
             Err(error) => {
                 tracing::warn!(%error, "a stage runs without a lease");
-                Lease::Ours(None)
+                Lease::Held(None)
             }
         }
     }
@@ -346,7 +346,7 @@ impl Cache {
     }
 
     /// Writes down what is only remembered: the end of a run.
-    pub fn settle(&self) {
+    pub fn flush(&self) {
         if let Err(error) = self.files.commit() {
             tracing::warn!(%error, "digests of files could not be stored: the files may be read again");
         }
@@ -372,8 +372,8 @@ fn take_lock(
     mut waiting: impl FnMut(&Holder) -> bool,
     notes: &mut Vec<String>,
 ) -> Result<Option<Lock>, CacheError> {
-    let share = if access == Access::Alone {
-        Share::Alone
+    let share = if access == Access::Exclusive {
+        Share::Exclusive
     } else {
         Share::Shared
     };

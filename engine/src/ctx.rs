@@ -14,13 +14,13 @@ use crate::args::Args;
 use crate::cache::Cache;
 use crate::cache::checkpoints::{Checkpoint, CheckpointError, Checkpoints};
 use crate::cache::objects::ObjectError;
-use crate::cache::records::Quarantined;
+use crate::cache::records::RejectedItem;
 use crate::cache::session::Scratch;
 use crate::dataset::{Chunk, Gatherer, Item, Manifest};
 use crate::digest::Digest;
 use crate::event::{Event, UnitCounts};
 use crate::files::SourceFile;
-use crate::key::{NumericEnv, Preimage};
+use crate::key::{KeyInputs, NumericEnv};
 use crate::op::{Artifact, OpError, Output, UnitResult};
 
 /// Progress of a stage is passed on at most this often.
@@ -36,22 +36,22 @@ const GROUP_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 /// Asks a run to stop. Shared between the run and whoever hears the user.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicU8>);
+pub struct StopSignal(Arc<AtomicU8>);
 
-impl Stop {
+impl StopSignal {
     /// Asks once more: the first time to finish the unit of work in hand, the second time to stop
     /// now.
-    pub fn ask(&self) {
+    pub fn request(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether it was asked twice: nothing is waited for any more.
-    pub fn at_once(&self) -> bool {
+    pub fn is_immediate(&self) -> bool {
         self.0.load(Ordering::SeqCst) > 1
     }
 
     /// Whether it was asked at all.
-    pub fn asked(&self) -> bool {
+    pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::SeqCst) > 0
     }
 }
@@ -61,7 +61,7 @@ impl Stop {
 pub(crate) struct Traces {
     pub(crate) objects: Vec<Digest>,
     pub(crate) curves: Vec<(u64, Vec<(String, f64)>)>,
-    pub(crate) quarantined: Vec<Quarantined>,
+    pub(crate) rejected: Vec<RejectedItem>,
     pub(crate) units: Option<UnitCounts>,
     /// Where the stage's final state is kept when it commits: the rest of its key, and the growing
     /// argument's value.
@@ -77,12 +77,12 @@ pub(crate) struct StageParts {
     pub(crate) attributes: Arc<Attributes>,
     pub(crate) inputs: Vec<(&'static str, Artifact)>,
     pub(crate) sources: Vec<SourceFile>,
-    pub(crate) blobs: Arc<BTreeMap<Digest, PathBuf>>,
-    pub(crate) sides: BTreeMap<String, Vec<Artifact>>,
-    pub(crate) preimage: Preimage,
+    pub(crate) content_paths: Arc<BTreeMap<Digest, PathBuf>>,
+    pub(crate) side_outputs: BTreeMap<String, Vec<Artifact>>,
+    pub(crate) key_inputs: KeyInputs,
     pub(crate) cache: Arc<Cache>,
     pub(crate) env: Arc<NumericEnv>,
-    pub(crate) stop: Stop,
+    pub(crate) stop: StopSignal,
     pub(crate) events: Sender<Event>,
     pub(crate) scratch: Scratch,
     /// Units that could not be done before are tried again.
@@ -129,7 +129,7 @@ impl StageCtx {
     pub(crate) fn new(parts: StageParts) -> Self {
         let attributes = &parts.attributes;
         let checkpoints = StageCheckpoints {
-            checkpoints: parts.cache.checkpoints(&parts.preimage.hash()),
+            checkpoints: parts.cache.checkpoints(&parts.key_inputs.hash()),
             every_steps: attributes.checkpoint_every_steps,
             every: attributes
                 .checkpoint_every_ms
@@ -214,8 +214,12 @@ impl StageCtx {
     }
 
     /// This by-product of every stage above, in an order that does not change.
-    pub fn sides(&self, name: &str) -> Vec<Artifact> {
-        self.parts.sides.get(name).cloned().unwrap_or_default()
+    pub fn side_outputs(&self, name: &str) -> Vec<Artifact> {
+        self.parts
+            .side_outputs
+            .get(name)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// The bytes of an object.
@@ -238,8 +242,8 @@ impl StageCtx {
     ///
     /// # Errors
     /// As [`StageCtx::read`].
-    pub fn blob(&self, digest: &Digest) -> Result<PathBuf, OpError> {
-        match self.parts.blobs.get(digest) {
+    pub fn content_path(&self, digest: &Digest) -> Result<PathBuf, OpError> {
+        match self.parts.content_paths.get(digest) {
             Some(path) => Ok(path.clone()),
             None => self.object_path(digest),
         }
@@ -297,7 +301,7 @@ impl StageCtx {
 
     /// Whether the stage should stop: the user asked, or its time is over.
     pub fn interrupted(&self) -> bool {
-        self.parts.stop.asked() || self.timed_out()
+        self.parts.stop.is_requested() || self.timed_out()
     }
 
     pub(crate) fn timed_out(&self) -> bool {
@@ -363,12 +367,12 @@ impl StageCtx {
     }
 
     /// Puts an item aside that cannot be used.
-    pub fn quarantine(&self, item: &str, reason: &str) {
-        self.traces().quarantined.push(Quarantined {
+    pub fn reject(&self, item: &str, reason: &str) {
+        self.traces().rejected.push(RejectedItem {
             item: item.to_owned(),
             reason: reason.to_owned(),
         });
-        self.send(Event::Quarantined {
+        self.send(Event::Rejected {
             stage: self.parts.stage.clone(),
             item: item.to_owned(),
             reason: reason.to_owned(),
@@ -384,16 +388,16 @@ impl StageCtx {
     }
 
     /// The final training state that a stage like this one left with a smaller value of `argument`,
-    /// the largest such value, if [`StageCtx::keep_final_state`] kept one. For ops whose steps do
+    /// the largest such value, if [`StageCtx::save_warm_start`] kept one. For ops whose steps do
     /// not depend on how many will follow: going on from there gives the bytes of a run from the
     /// start. A checkpoint of this very stage is newer: ask for it first.
     ///
     /// # Errors
     /// [`OpError::Bug`] when `argument` is no count.
-    pub fn grown(&self, argument: &str) -> Result<Option<Checkpoint>, OpError> {
+    pub fn warm_start(&self, argument: &str) -> Result<Option<Checkpoint>, OpError> {
         let value = self.parts.args.count(argument)?;
-        let rest = self.parts.preimage.without(argument);
-        let smaller = Checkpoints::grown(self.parts.cache.folder(), &rest)
+        let rest = self.parts.key_inputs.without(argument);
+        let smaller = Checkpoints::warm_start(self.parts.cache.folder(), &rest)
             .into_iter()
             .filter(|known| *known < value);
         for known in smaller.rev() {
@@ -407,14 +411,14 @@ impl StageCtx {
         Ok(None)
     }
 
-    /// Keeps the newest checkpoint when the stage commits, for [`StageCtx::grown`] of a stage with
+    /// Keeps the newest checkpoint when the stage commits, for [`StageCtx::warm_start`] of a stage with
     /// a larger value of `argument`. It has to be the final state: save one after the last step.
     ///
     /// # Errors
     /// [`OpError::Bug`] when `argument` is no count.
-    pub fn keep_final_state(&self, argument: &str) -> Result<(), OpError> {
+    pub fn save_warm_start(&self, argument: &str) -> Result<(), OpError> {
         let value = self.parts.args.count(argument)?;
-        self.traces().grows = Some((self.parts.preimage.without(argument), value));
+        self.traces().grows = Some((self.parts.key_inputs.without(argument), value));
         Ok(())
     }
 
@@ -435,7 +439,7 @@ impl StageCtx {
         batch: usize,
         mut process: impl FnMut(&[usize]) -> Result<Vec<UnitResult>, OpError>,
     ) -> Result<Vec<UnitResult>, OpError> {
-        let template = self.parts.preimage.template(None, &[]);
+        let template = self.parts.key_inputs.template(None, &[]);
         let keys: Vec<Digest> = units.iter().map(|unit| unit_key(&template, unit)).collect();
         self.parts.cache.units.refresh();
         let mut results = self.known_units(&keys);
@@ -489,7 +493,7 @@ impl StageCtx {
     /// Why the first item was put aside.
     pub(crate) fn first_reason(&self) -> String {
         self.traces()
-            .quarantined
+            .rejected
             .first()
             .map_or(String::new(), |first| first.reason.clone())
     }
@@ -498,8 +502,8 @@ impl StageCtx {
         self.traces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn preimage(&self) -> &Preimage {
-        &self.parts.preimage
+    pub(crate) fn key_inputs(&self) -> &KeyInputs {
+        &self.parts.key_inputs
     }
 
     pub(crate) fn cache(&self) -> &Cache {
@@ -680,7 +684,7 @@ pub struct StageCheckpoints {
     every_steps: Option<u64>,
     every: Duration,
     last: Mutex<Instant>,
-    stop: Stop,
+    stop: StopSignal,
 }
 
 impl StageCheckpoints {
@@ -701,7 +705,7 @@ impl StageCheckpoints {
                     >= self.every
             }
         };
-        over || self.stop.asked()
+        over || self.stop.is_requested()
     }
 
     /// Saves: `write` puts files into the folder it is given.

@@ -92,7 +92,7 @@ fn params(log: &RunLog) -> Vec<(String, String)> {
 
 fn compare(reader: &Reader, then: &StageEnd, now: &StageEnd) -> Option<StageDiff> {
     let ended =
-        |end: &StageEnd| matches!(end.status, Status::Ran | Status::Reused | Status::CutOff);
+        |end: &StageEnd| matches!(end.status, Status::Ran | Status::Reused | Status::UpToDate);
     if then.key == now.key && then.output == now.output && ended(then) == ended(now) {
         return None;
     }
@@ -104,7 +104,7 @@ fn compare(reader: &Reader, then: &StageEnd, now: &StageEnd) -> Option<StageDiff
     };
     let fields = match (then.key == now.key, record(then), record(now)) {
         (true, ..) => Some(Vec::new()),
-        (false, Some(then), Some(now)) => Some(differences(&then.preimage, &now.preimage)),
+        (false, Some(then), Some(now)) => Some(differences(&then.key_inputs, &now.key_inputs)),
         _ => None,
     };
     Some(StageDiff {

@@ -78,7 +78,8 @@ pub enum Event {
         values: Vec<(String, f64)>,
     },
     /// An item that could not be used.
-    Quarantined {
+    #[serde(alias = "rejected")]
+    Rejected {
         /// The stage.
         stage: Arc<str>,
         /// The item.
@@ -140,7 +141,7 @@ impl Event {
             Event::StageStarted { stage, .. }
             | Event::Progress { stage, .. }
             | Event::Metric { stage, .. }
-            | Event::Quarantined { stage, .. }
+            | Event::Rejected { stage, .. }
             | Event::Retrying { stage, .. }
             | Event::Exported { stage, .. }
             | Event::ExportFailed { stage, .. } => Some(stage),
@@ -172,7 +173,8 @@ pub struct StageEnd {
     /// What a reader should know.
     pub notes: Box<[String]>,
     /// Items that could not be used.
-    pub quarantined: u64,
+    #[serde(alias = "quarantined")]
+    pub rejected: u64,
     /// How long it took in this run.
     pub took_ms: u64,
     /// Why it failed or was skipped.
@@ -210,7 +212,8 @@ pub enum Status {
     /// Its result was known, and so was everything above it.
     Reused,
     /// A stage above it ran, gave the same bytes as before, and so its result was known.
-    CutOff,
+    #[serde(alias = "cut_off")]
+    UpToDate,
     /// It ran and has no result.
     Failed,
     /// A stage above it failed.

@@ -85,8 +85,8 @@ impl ExportJob<'_> {
     fn turn(&self, place: &Digest) -> Lease {
         loop {
             match self.cache.lease(place) {
-                Lease::Theirs(_) => std::thread::sleep(Duration::from_millis(20)),
-                ours @ Lease::Ours(_) => return ours,
+                Lease::HeldByOther(_) => std::thread::sleep(Duration::from_millis(20)),
+                ours @ Lease::Held(_) => return ours,
             }
         }
     }

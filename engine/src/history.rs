@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use crate::cache::damaged::Damaged;
 use crate::cache::disk::Disk;
-use crate::cache::ledger::{Finished, Ledger};
+use crate::cache::ledger::{Ledger, StageResult};
 use crate::cache::lock::Holder;
 use crate::cache::objects::{ObjectError, Objects};
 use crate::cache::records::{Record, Records};
@@ -137,8 +137,9 @@ impl Reader {
     /// The newest record of every stage of a workflow that is still there, by the stage's name.
     pub fn last_records(&self, workflow: &str) -> BTreeMap<String, Record> {
         let ledger = self.ledger(workflow);
-        let record =
-            |(name, last): (&str, &Arc<Finished>)| Some((name.to_owned(), self.record(&last.key)?));
+        let record = |(name, last): (&str, &Arc<StageResult>)| {
+            Some((name.to_owned(), self.record(&last.key)?))
+        };
         ledger.iter().filter_map(record).collect()
     }
 }

@@ -29,7 +29,7 @@ use self::job::{Answered, StageJob};
 use self::memory::{own_bytes, takes_too_much};
 use crate::cache::index::IndexKind;
 use crate::cache::{Access, Cache};
-use crate::ctx::Stop;
+use crate::ctx::StopSignal;
 use crate::event::Event;
 use crate::op::{OpError, OpSet};
 use crate::run::worker::{self, Ran, RunJob};
@@ -60,7 +60,7 @@ enum Line {
 
 /// Runs the stage of a job file: the whole life of a child. Gives the exit code.
 pub fn child(ops: &OpSet, job: &Path) -> u8 {
-    let stop = Stop::default();
+    let stop = StopSignal::default();
     let over = Arc::new(AtomicBool::new(false));
     listen(stop.clone(), Arc::clone(&over));
     let (events, heard) = channel::bounded::<Event>(256);
@@ -96,11 +96,11 @@ pub fn child(ops: &OpSet, job: &Path) -> u8 {
 }
 
 /// Hears the parent. One that is gone wants nothing more.
-fn listen(stop: Stop, over: Arc<AtomicBool>) {
+fn listen(stop: StopSignal, over: Arc<AtomicBool>) {
     std::thread::spawn(move || {
         for line in io::stdin().lines().map_while(Result::ok) {
             if line == "stop" {
-                stop.ask();
+                stop.request();
             }
         }
         if !over.load(Ordering::SeqCst) {
@@ -171,7 +171,7 @@ pub(crate) fn run(job: RunJob, isolation: &Isolation) -> Ran {
 /// What the parent of a child knows.
 struct Parent {
     input: Option<ChildStdin>,
-    stop: Stop,
+    stop: StopSignal,
     asked: Option<Instant>,
     timed_out: bool,
 }
@@ -179,7 +179,7 @@ struct Parent {
 impl Parent {
     /// Asks the child to stop when that is due; whether it has had its time and is to be killed.
     fn wants_to_kill(&mut self, late: bool) -> bool {
-        if !late && !self.stop.asked() {
+        if !late && !self.stop.is_requested() {
             return false;
         }
         self.timed_out |= late;
@@ -190,7 +190,7 @@ impl Parent {
             }
             Instant::now()
         });
-        asked.elapsed() >= GRACE || self.stop.at_once()
+        asked.elapsed() >= GRACE || self.stop.is_immediate()
     }
 }
 

@@ -26,7 +26,7 @@ pub struct NumericEnv {
 
 /// Everything a stage's result depends on.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Preimage {
+pub struct KeyInputs {
     op: &'static str,
     version: u32,
     args: Vec<(&'static str, String)>,
@@ -35,7 +35,7 @@ pub struct Preimage {
     env: Vec<(String, String)>,
 }
 
-impl Preimage {
+impl KeyInputs {
     /// Gathers it. `inputs` are the stage's results by argument, in order.
     pub fn new(
         op: &Op,
@@ -50,7 +50,7 @@ impl Preimage {
                 .signature
                 .args
                 .iter()
-                .any(|arg| arg.name == name && arg.neutral);
+                .any(|arg| arg.name == name && arg.not_in_key);
             if let Some(text) = text(value).filter(|_| !neutral) {
                 listed.push((name, text));
             }
@@ -155,7 +155,7 @@ impl Preimage {
     }
 }
 
-/// The key that these fields are the preimage of.
+/// The key that these fields are the key_inputs of.
 pub fn of_fields(fields: &[(String, String)]) -> Digest {
     let flat: Vec<&[u8]> = fields
         .iter()

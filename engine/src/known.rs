@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use crate::cache::ledger::Finished;
+use crate::cache::ledger::StageResult;
 use crate::digest::Digest;
 
 /// Results, at most one of each key.
@@ -15,7 +15,7 @@ pub(crate) struct Known(HashSet<Keyed>);
 
 /// A result that stands for its key.
 #[derive(Debug)]
-struct Keyed(Arc<Finished>);
+struct Keyed(Arc<StageResult>);
 
 impl Known {
     /// None yet, with room for so many.
@@ -24,12 +24,12 @@ impl Known {
     }
 
     /// The result of a key.
-    pub(crate) fn get(&self, key: &Digest) -> Option<&Arc<Finished>> {
+    pub(crate) fn get(&self, key: &Digest) -> Option<&Arc<StageResult>> {
         self.0.get(key).map(|Keyed(finished)| finished)
     }
 
     /// Adds a result, in the place of the one of its key if there is one, which is handed back.
-    pub(crate) fn insert(&mut self, finished: Arc<Finished>) -> Option<Arc<Finished>> {
+    pub(crate) fn insert(&mut self, finished: Arc<StageResult>) -> Option<Arc<StageResult>> {
         self.0.replace(Keyed(finished)).map(|Keyed(before)| before)
     }
 

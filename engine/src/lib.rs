@@ -37,15 +37,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use indexmap::IndexMap;
 
-pub use self::ahead::Ahead;
+pub use self::ahead::Prefetch;
 pub use self::args::Args;
 use self::cache::disk::{Disk, DiskError};
 pub use self::cache::index::IndexKind;
-pub use self::cache::ledger::{Finished, Ledger};
+pub use self::cache::ledger::{Ledger, StageResult};
 use self::cache::lock::Holder;
-pub use self::cache::records::{Quarantined, Record};
+pub use self::cache::records::{Record, RejectedItem};
 use self::cache::{Access, Cache, CacheError};
-pub use self::ctx::{Ancestor, Dataset, DatasetWriter, StageCheckpoints, StageCtx, Stop};
+pub use self::ctx::{Ancestor, Dataset, DatasetWriter, StageCheckpoints, StageCtx, StopSignal};
 pub use self::dataset::Item;
 pub use self::digest::Digest;
 use self::event::{Audience, LogWriter, StageError};
@@ -60,7 +60,7 @@ pub use self::op::{
     Artifact, Body, ExportOp, ExportSummary, ExportTarget, MapOp, MapWorker, Op, OpError, OpSet,
     Output, Step, UnitResult, Work,
 };
-pub use self::plan::{Fate, Planned};
+pub use self::plan::{Planned, PlannedAction};
 pub use self::run::Resources;
 pub use self::verify::{Affected, Damage, Level, Repaired, Report, Wrong};
 pub use self::workflow::{UnknownTarget, Workflow};
@@ -103,10 +103,10 @@ pub struct RunOptions {
     /// What every stage has to come to; one that would come to something else fails and says where
     /// it deviates.
     pub locked: Option<Locked>,
-    /// What [`Engine::look_ahead`] found; without, the run looks by itself.
-    pub ahead: Option<Ahead>,
+    /// What [`Engine::prefetch`] found; without, the run looks by itself.
+    pub ahead: Option<Prefetch>,
     /// Asks the run to stop.
-    pub stop: Stop,
+    pub stop: StopSignal,
 }
 
 /// What a run came to.
@@ -117,7 +117,7 @@ pub struct Summary {
     /// How it ended.
     pub outcome: Outcome,
     /// What all stages that have a result came to, by name; inputs before those that take them.
-    pub results: IndexMap<Arc<str>, Arc<Finished>>,
+    pub results: IndexMap<Arc<str>, Arc<StageResult>>,
     /// How every stage ended, in the order in which they did.
     pub stages: Vec<Arc<StageEnd>>,
     /// How long it took.
@@ -182,7 +182,7 @@ impl Engine {
     /// Begins to look up, in a thread of its own, what the last run of the workflow of this name
     /// came to and what of that is still there. To be called before the workflow is parsed, and to
     /// be handed on in [`RunOptions`].
-    pub fn look_ahead(&self, workflow: &str) -> Ahead {
+    pub fn prefetch(&self, workflow: &str) -> Prefetch {
         let (folder, disk) = (self.config.cache.clone(), self.disk.clone());
         let open = move || {
             Some(
@@ -191,7 +191,7 @@ impl Engine {
                     .cache,
             )
         };
-        Ahead::begin(&self.config.cache, workflow, open)
+        Prefetch::begin(&self.config.cache, workflow, open)
     }
 
     /// What a run would do and why.
@@ -261,7 +261,7 @@ impl Engine {
         for text in opened.notes {
             audience.tell(&Event::Warning { stage: None, text });
         }
-        let setting = run::Setting {
+        let config = run::RunConfig {
             base: self.config.base.clone(),
             cache: Arc::clone(&cache),
             env: Arc::new(self.config.env.clone()),
@@ -278,12 +278,12 @@ impl Engine {
             .ahead
             .as_ref()
             .and_then(|ahead| ahead.take(&self.config.cache, &workflow.name));
-        let ended = run::run(&workflow.graph, wanted, setting, looked, &mut audience);
+        let ended = run::run(&workflow.graph, wanted, config, looked, &mut audience);
         let mut outcome = ended.outcome;
         if !self.exports(workflow, &targets, &ended, &cache, &mut audience) {
             outcome = Outcome::Failed;
         }
-        cache.settle();
+        cache.flush();
         let took_ms = audience.elapsed_ms();
         audience.tell(&Event::RunFinished { outcome, took_ms });
         drop(audience);
@@ -324,7 +324,7 @@ impl Engine {
                     .for_each(|listener| listener.event(0, &event));
                 told = true;
             }
-            !options.no_wait && !options.stop.asked()
+            !options.no_wait && !options.stop.is_requested()
         };
         Ok(Cache::open(
             &self.config.cache,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::ledger::Finished;
+use crate::cache::ledger::StageResult;
 use crate::digest::Digest;
 use crate::key::NumericEnv;
 
@@ -100,9 +100,9 @@ impl Locked {
     /// What a run came to.
     pub fn of<'a>(
         env: &NumericEnv,
-        results: impl Iterator<Item = (&'a str, &'a Finished)>,
+        results: impl Iterator<Item = (&'a str, &'a StageResult)>,
     ) -> Self {
-        let stage = |(name, finished): (&str, &Finished)| {
+        let stage = |(name, finished): (&str, &StageResult)| {
             let metrics = finished.metrics.iter().cloned().collect();
             let stage = LockedStage {
                 key: finished.key,

@@ -18,7 +18,7 @@ use crate::op::{MapOp, MapWorker, OpError, Output, UnitResult, Work};
 
 /// Runs a map stage.
 pub(crate) fn run(ctx: &StageCtx, op: &dyn MapOp) -> Result<Output, OpError> {
-    let dataset = ctx.dataset(ctx.input(op.over())?)?;
+    let dataset = ctx.dataset(ctx.input(op.input_arg())?)?;
     let mut map = Map::new(ctx, op);
     let survey = map.survey(&dataset)?;
     let worked = map.work(&dataset, &survey);
@@ -40,7 +40,7 @@ pub(crate) fn run(ctx: &StageCtx, op: &dyn MapOp) -> Result<Output, OpError> {
 
 /// How many units a map stage would have to work out, and how many there are: for plans.
 pub(crate) fn missing_units(ctx: &StageCtx, op: &dyn MapOp) -> Result<(u64, u64), OpError> {
-    let dataset = ctx.dataset(ctx.input(op.over())?)?;
+    let dataset = ctx.dataset(ctx.input(op.input_arg())?)?;
     let mut map = Map::new(ctx, op);
     let survey = map.survey(&dataset)?;
     Ok((count_missing(&survey), map.counts.total))
@@ -75,8 +75,10 @@ struct Map<'a> {
 
 impl<'a> Map<'a> {
     fn new(ctx: &'a StageCtx, op: &'a dyn MapOp) -> Self {
-        let template = ctx.preimage().template(Some(op.over()), op.beyond_units());
-        let table_name = ctx.preimage().template(Some(op.over()), &[]);
+        let template = ctx
+            .key_inputs()
+            .template(Some(op.input_arg()), op.args_outside_unit_key());
+        let table_name = ctx.key_inputs().template(Some(op.input_arg()), &[]);
         let table = MapTable::read(ctx.cache().folder(), &table_name);
         Self {
             ctx,
@@ -308,7 +310,7 @@ impl<'a> Map<'a> {
                     })?;
                 if let UnitResult::Bad(reason) = &result {
                     self.counts.bad += 1;
-                    self.ctx.quarantine(&item.id.short(), reason);
+                    self.ctx.reject(&item.id.short(), reason);
                 }
                 results.push(result);
             }

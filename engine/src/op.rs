@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
 use crate::cache::disk::DiskError;
-use crate::cache::ledger::Finished;
+use crate::cache::ledger::StageResult;
 use crate::ctx::StageCtx;
 use crate::dataset::{DuplicateId, FormatError, Item};
 use crate::digest::Digest;
@@ -172,7 +172,7 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    pub(crate) fn of(stage: &str, ty: Type, finished: &Finished) -> Self {
+    pub(crate) fn of(stage: &str, ty: Type, finished: &StageResult) -> Self {
         Self {
             ty: ty.to_string(),
             digest: finished.output,
@@ -193,7 +193,7 @@ pub struct Output {
     pub metrics: Vec<(String, f64)>,
     /// By-products by name. They are outside the result's digest: consumers are not run again when
     /// only these change.
-    pub sides: Vec<(&'static str, Digest)>,
+    pub side_outputs: Vec<(&'static str, Digest)>,
     /// What a reader should know: "17 duplicates dropped".
     pub notes: Vec<String>,
 }
@@ -205,7 +205,7 @@ impl Output {
             digest,
             count: None,
             metrics: Vec::new(),
-            sides: Vec::new(),
+            side_outputs: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -214,7 +214,7 @@ impl Output {
 /// A stage that makes one output item of every input item.
 pub trait MapOp: Send {
     /// The argument that holds the dataset.
-    fn over(&self) -> &'static str;
+    fn input_arg(&self) -> &'static str;
     /// What the result for an item depends on, besides the stage's other arguments: one digest per
     /// cached unit of work.
     ///
@@ -223,7 +223,7 @@ pub trait MapOp: Send {
     fn units(&self, item: &Item) -> Result<Vec<Digest>, OpError>;
     /// Arguments that say which units an item has, or how its result is put together, and that no
     /// unit's result depends on: another value of theirs costs only units that are new.
-    fn beyond_units(&self) -> &'static [&'static str] {
+    fn args_outside_unit_key(&self) -> &'static [&'static str] {
         &[]
     }
     /// How many items [`MapWorker::process`] gets at a time, at most.
@@ -264,7 +264,7 @@ pub struct Work {
 pub enum UnitResult {
     /// Its result.
     Ok(Vec<u8>),
-    /// It cannot be done, and why: quarantined, and not tried again.
+    /// It cannot be done, and why: rejected, and not tried again.
     Bad(String),
 }
 

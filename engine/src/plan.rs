@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::ahead::Found;
 use crate::cache::Cache;
-use crate::cache::ledger::Finished;
-use crate::ctx::{StageCtx, StageParts, Stop};
+use crate::cache::ledger::StageResult;
+use crate::ctx::{StageCtx, StageParts, StopSignal};
 use crate::digest::Digest;
 use crate::graph::{Graph, NodeId};
-use crate::key::{NumericEnv, Preimage};
+use crate::key::{KeyInputs, NumericEnv};
 use crate::known::Known;
 use crate::map;
 use crate::op::{Artifact, Body, OpError};
@@ -17,7 +17,7 @@ use crate::run::worker::{self, Probe, ProbeJob};
 
 /// What would become of a stage.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Fate {
+pub enum PlannedAction {
     /// Its result is known.
     Reuse,
     /// It would run.
@@ -49,7 +49,7 @@ pub struct Planned {
     /// Its op.
     pub op: String,
     /// What would become of it.
-    pub fate: Fate,
+    pub action: PlannedAction,
     /// Its key, when its result is known.
     pub key: Option<Digest>,
     /// How long it took the last time it ran, in milliseconds.
@@ -71,7 +71,7 @@ pub(crate) struct Planner<'a> {
 impl Planner<'_> {
     /// The plan for these stages and those above them, inputs first.
     pub(crate) fn plan(&self, targets: &[NodeId]) -> Vec<Planned> {
-        let mut known: BTreeMap<NodeId, Arc<Finished>> = BTreeMap::new();
+        let mut known: BTreeMap<NodeId, Arc<StageResult>> = BTreeMap::new();
         let mut planned = Vec::new();
         let wanted = self.graph.closure(targets);
         let is_wanted = |name: &str| {
@@ -83,20 +83,20 @@ impl Planner<'_> {
         for id in wanted {
             let node = self.graph.node(id);
             let last = ledger.get(&node.name);
-            let fate = self
-                .fate(id, &mut known, &there, last.map(Arc::as_ref))
-                .unwrap_or_else(|error| Fate::Fault {
+            let action = self
+                .action(id, &mut known, &there, last.map(Arc::as_ref))
+                .unwrap_or_else(|error| PlannedAction::Fault {
                     what: error.to_string(),
                     help: error.help(),
                 });
             let op = node.op.signature.name.to_owned();
             let key = known.get(&id).map(|finished| finished.key);
             let last_took_ms = last.map(|last| last.took_ms);
-            let estimate_ms = last_took_ms.and_then(|took_ms| estimate(&fate, took_ms));
+            let estimate_ms = last_took_ms.and_then(|took_ms| estimate(&action, took_ms));
             planned.push(Planned {
                 stage: node.name.clone(),
                 op,
-                fate,
+                action,
                 key,
                 last_took_ms,
                 estimate_ms,
@@ -105,13 +105,13 @@ impl Planner<'_> {
         planned
     }
 
-    fn fate(
+    fn action(
         &self,
         id: NodeId,
-        known: &mut BTreeMap<NodeId, Arc<Finished>>,
+        known: &mut BTreeMap<NodeId, Arc<StageResult>>,
         there: &Known,
-        last: Option<&Finished>,
-    ) -> Result<Fate, OpError> {
+        last: Option<&StageResult>,
+    ) -> Result<PlannedAction, OpError> {
         let node = self.graph.node(id);
         let mut inputs = Vec::new();
         let mut after = Vec::new();
@@ -123,14 +123,14 @@ impl Planner<'_> {
         }
         if !after.is_empty() {
             after.dedup();
-            return Ok(Fate::Unknown { after });
+            return Ok(PlannedAction::Unknown { after });
         }
         // As a run does: what the ledger tells of and is there is not read.
         if node.op.sources.is_none() {
-            let key = Preimage::new(&node.op, &node.args, inputs.clone(), &[], &self.env).hash();
+            let key = KeyInputs::new(&node.op, &node.args, inputs.clone(), &[], &self.env).hash();
             if let Some(finished) = there.get(&key) {
                 known.insert(id, Arc::clone(finished));
-                return Ok(Fate::Reuse);
+                return Ok(PlannedAction::Reuse);
             }
         }
         let job = ProbeJob {
@@ -143,13 +143,13 @@ impl Planner<'_> {
         };
         let probe = worker::probe(&job)?;
         if let Some(record) = probe.record {
-            known.insert(id, Arc::new(Finished::of(probe.key, &record)));
-            return Ok(Fate::Reuse);
+            known.insert(id, Arc::new(StageResult::of(probe.key, &record)));
+            return Ok(PlannedAction::Reuse);
         }
         let why = crate::run::why(
             &self.cache,
             last.map(|last| &last.key),
-            &probe.preimage,
+            &probe.key_inputs,
             false,
         );
         let units = match &node.op.body {
@@ -159,10 +159,15 @@ impl Planner<'_> {
             }
             _ => None,
         };
-        Ok(Fate::Run { why, units })
+        Ok(PlannedAction::Run { why, units })
     }
 
-    fn ctx(&self, id: NodeId, probe: Probe, known: &BTreeMap<NodeId, Arc<Finished>>) -> StageCtx {
+    fn ctx(
+        &self,
+        id: NodeId,
+        probe: Probe,
+        known: &BTreeMap<NodeId, Arc<StageResult>>,
+    ) -> StageCtx {
         let node = self.graph.node(id);
         let artifact = |(arg, input): &(&'static str, NodeId)| {
             let above = self.graph.node(*input);
@@ -180,12 +185,14 @@ impl Planner<'_> {
             attributes: Arc::clone(&node.attributes),
             inputs,
             sources: probe.sources,
-            blobs: Arc::default(),
-            sides: crate::run::sides(self.graph, id, |above| known.get(&above).map(Arc::as_ref)),
-            preimage: probe.preimage,
+            content_paths: Arc::default(),
+            side_outputs: crate::run::side_outputs(self.graph, id, |above| {
+                known.get(&above).map(Arc::as_ref)
+            }),
+            key_inputs: probe.key_inputs,
             cache: Arc::clone(&self.cache),
             env: Arc::clone(&self.env),
-            stop: Stop::default(),
+            stop: StopSignal::default(),
             events,
             scratch: self.cache.scratch(),
             retry_bad: false,
@@ -193,16 +200,16 @@ impl Planner<'_> {
     }
 }
 
-fn estimate(fate: &Fate, took_ms: u64) -> Option<u64> {
-    match fate {
-        Fate::Run {
+fn estimate(action: &PlannedAction, took_ms: u64) -> Option<u64> {
+    match action {
+        PlannedAction::Run {
             units: Some((missing, total)),
             ..
         } => {
             let part = u128::from(took_ms) * u128::from(*missing) / u128::from((*total).max(1));
             u64::try_from(part).ok()
         }
-        Fate::Run { units: None, .. } | Fate::Unknown { .. } => Some(took_ms),
-        Fate::Reuse | Fate::Fault { .. } => None,
+        PlannedAction::Run { units: None, .. } | PlannedAction::Unknown { .. } => Some(took_ms),
+        PlannedAction::Reuse | PlannedAction::Fault { .. } => None,
     }
 }

@@ -10,7 +10,7 @@ mod failing;
 mod locked;
 mod queues;
 mod resources;
-mod sides;
+mod side_outputs;
 mod starting;
 mod state;
 pub(crate) mod worker;
@@ -26,21 +26,21 @@ use crossbeam::channel::{self, Receiver, Sender};
 use self::committing::Commit;
 use self::queues::Queues;
 pub use self::resources::Resources;
-pub(crate) use self::sides::{export_ctx, sides};
+pub(crate) use self::side_outputs::{export_ctx, side_outputs};
 use self::state::State;
 use self::worker::{Answer, Job};
 use crate::ahead::{Found, Looked};
 use crate::cache::Cache;
-use crate::cache::ledger::{Finished, Ledger};
+use crate::cache::ledger::{Ledger, StageResult};
 use crate::cache::lock::{Holder, LockFile};
 use crate::cache::records::Record;
-use crate::ctx::Stop;
+use crate::ctx::StopSignal;
 use crate::digest::Digest;
 use crate::event::{Audience, Event, Outcome, StageEnd, StageError, Status, UnitCounts};
 use crate::files::SourceFile;
 use crate::graph::{Graph, NodeId};
 use crate::isolate::Isolation;
-use crate::key::{NumericEnv, Preimage, differences};
+use crate::key::{KeyInputs, NumericEnv, differences};
 use crate::known::Known;
 use crate::lockfile::Locked;
 
@@ -52,7 +52,7 @@ const QUEUE: usize = 256;
 const COMMITTING_MAX: usize = 256;
 
 /// What a run needs to know besides the graph.
-pub(crate) struct Setting {
+pub(crate) struct RunConfig {
     pub(crate) base: PathBuf,
     pub(crate) cache: Arc<Cache>,
     pub(crate) env: Arc<NumericEnv>,
@@ -63,7 +63,7 @@ pub(crate) struct Setting {
     pub(crate) retry_bad: bool,
     pub(crate) locked: Option<Locked>,
     pub(crate) isolation: Option<Arc<Isolation>>,
-    pub(crate) stop: Stop,
+    pub(crate) stop: StopSignal,
 }
 
 /// What the owner knows of a stage. There are many: what a stage has only while it is in hand is
@@ -78,7 +78,7 @@ struct Stage {
     /// Those below it have been told of its result.
     told: bool,
     key: Option<Digest>,
-    finished: Option<Arc<Finished>>,
+    finished: Option<Arc<StageResult>>,
     took_ms: u64,
     in_hand: Option<Box<InHand>>,
 }
@@ -98,7 +98,7 @@ struct InHand {
 /// The owner of a run's state.
 pub(crate) struct Run<'a, 'l> {
     graph: &'a Graph,
-    setting: Setting,
+    config: RunConfig,
     wanted: Vec<NodeId>,
     /// By the stage's number; nothing for those that are not wanted.
     stages: Vec<Option<Stage>>,
@@ -109,7 +109,7 @@ pub(crate) struct Run<'a, 'l> {
     /// Stages whose records are on their way to the disk.
     committing: usize,
     failed: bool,
-    blobs: Arc<BTreeMap<Digest, PathBuf>>,
+    content_paths: Arc<BTreeMap<Digest, PathBuf>>,
     ledger: Ledger,
     /// Results by key: those of the ledger that are still there, and those whose records this run
     /// has read. What it makes itself is read again should another stage have the same key, which
@@ -121,7 +121,7 @@ pub(crate) struct Run<'a, 'l> {
     /// of it.
     repairs: Vec<(NodeId, NodeId)>,
     /// Stages that make a damaged result again, with what they had.
-    mending: BTreeMap<NodeId, Arc<Finished>>,
+    mending: BTreeMap<NodeId, Arc<StageResult>>,
     ends: Vec<Arc<StageEnd>>,
     audience: &'a mut Audience<'l>,
     channels: Option<(Sender<Job>, Sender<Commit>)>,
@@ -132,14 +132,14 @@ pub(crate) struct Run<'a, 'l> {
 pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
     /// By the stage's number.
-    finished: Vec<Option<Arc<Finished>>>,
+    finished: Vec<Option<Arc<StageResult>>>,
     pub(crate) ends: Vec<Arc<StageEnd>>,
-    pub(crate) blobs: Arc<BTreeMap<Digest, PathBuf>>,
+    pub(crate) content_paths: Arc<BTreeMap<Digest, PathBuf>>,
 }
 
 impl Ended {
     /// What a stage came to.
-    pub(crate) fn finished(&self, id: NodeId) -> Option<&Arc<Finished>> {
+    pub(crate) fn finished(&self, id: NodeId) -> Option<&Arc<StageResult>> {
         self.finished.get(id.index())?.as_ref()
     }
 }
@@ -148,7 +148,7 @@ impl Ended {
 pub(crate) fn run(
     graph: &Graph,
     wanted: Vec<NodeId>,
-    setting: Setting,
+    config: RunConfig,
     looked: Option<Looked>,
     audience: &mut Audience<'_>,
 ) -> Ended {
@@ -164,7 +164,7 @@ pub(crate) fn run(
             .find(name)
             .is_some_and(|id| wanted.binary_search(&id).is_ok())
     };
-    let look = || Found::look(&setting.cache, &setting.workflow, is_wanted);
+    let look = || Found::look(&config.cache, &config.workflow, is_wanted);
     let Found {
         ledger,
         there: known,
@@ -175,19 +175,19 @@ pub(crate) fn run(
     // The owner bounds it by COMMITTING_MAX and must never wait for a thread that waits for the
     // owner.
     let (commits_in, commits_out) = channel::unbounded::<Commit>();
-    let workers = setting.resources.cpu.max(1) as usize + 1;
-    let cache = Arc::clone(&setting.cache);
+    let workers = config.resources.cpu.max(1) as usize + 1;
+    let cache = Arc::clone(&config.cache);
     let mut run = Run {
         stages,
         queues: Queues::default(),
-        free: setting.resources,
+        free: config.resources,
         graph,
-        setting,
+        config,
         wanted,
         in_flight: 0,
         committing: 0,
         failed: false,
-        blobs: Arc::default(),
+        content_paths: Arc::default(),
         ledger,
         known,
         any_sides: false,
@@ -299,7 +299,7 @@ impl Run<'_, '_> {
     }
 
     fn tell_notes(&mut self) {
-        for text in self.setting.cache.take_notes() {
+        for text in self.config.cache.take_notes() {
             self.audience.tell(&Event::Warning { stage: None, text });
         }
     }
@@ -309,7 +309,7 @@ impl Run<'_, '_> {
         stage.expect("every stage that is handled is wanted")
     }
 
-    fn finished(&self, id: NodeId) -> Option<&Arc<Finished>> {
+    fn finished(&self, id: NodeId) -> Option<&Arc<StageResult>> {
         self.stages.get(id.index())?.as_ref()?.finished.as_ref()
     }
 
@@ -318,7 +318,7 @@ impl Run<'_, '_> {
     }
 
     fn halted(&self) -> bool {
-        self.setting.stop.asked() || (self.failed && !self.setting.keep_going)
+        self.config.stop.is_requested() || (self.failed && !self.config.keep_going)
     }
 
     /// A waiting stage whose inputs all have results becomes ready.
@@ -353,7 +353,7 @@ impl Run<'_, '_> {
         let node = self.graph.node(id);
         self.queues.queue(
             id,
-            Resources::of(&node.op, &node.attributes, &self.setting.resources),
+            Resources::of(&node.op, &node.attributes, &self.config.resources),
         );
     }
 
@@ -368,8 +368,8 @@ impl Run<'_, '_> {
     }
 
     /// Whether a result is as good as the run wants it.
-    fn suffices(&self, finished: &Finished) -> bool {
-        finished.quarantined == 0 || !self.setting.retry_bad
+    fn suffices(&self, finished: &StageResult) -> bool {
+        finished.rejected == 0 || !self.config.retry_bad
     }
 
     /// A stage has its result: those below it may go on.
@@ -408,8 +408,8 @@ impl Run<'_, '_> {
     }
 
     /// The result of a stage is known for good.
-    fn remember(&mut self, id: NodeId, finished: Arc<Finished>) {
-        self.any_sides |= !finished.sides.is_empty();
+    fn remember(&mut self, id: NodeId, finished: Arc<StageResult>) {
+        self.any_sides |= !finished.side_outputs.is_empty();
         self.stage(id).finished = Some(finished);
     }
 
@@ -438,7 +438,7 @@ impl Run<'_, '_> {
                 .map(Box::new),
             metrics: finished.map_or(Box::default(), |finished| finished.metrics.clone()),
             notes: finished.map_or(Box::default(), |finished| finished.notes.clone()),
-            quarantined: finished.map_or(0, |finished| finished.quarantined),
+            rejected: finished.map_or(0, |finished| finished.rejected),
             took_ms: stage.took_ms,
             error: error.map(Box::new),
         };
@@ -457,7 +457,7 @@ impl Run<'_, '_> {
                 self.end_stage(id, Status::Interrupted, None);
             }
         }
-        let outcome = match (self.failed, self.setting.stop.asked()) {
+        let outcome = match (self.failed, self.config.stop.is_requested()) {
             (true, _) => Outcome::Failed,
             (false, true) => Outcome::Interrupted,
             (false, false) => Outcome::Done,
@@ -472,7 +472,7 @@ impl Run<'_, '_> {
             outcome,
             finished,
             ends: self.ends,
-            blobs: self.blobs,
+            content_paths: self.content_paths,
         }
     }
 
@@ -498,7 +498,7 @@ impl Run<'_, '_> {
                     .is_some_and(|id| *graph.node(id).name == *name)
             });
         }
-        let (cache, workflow) = (&self.setting.cache, &self.setting.workflow);
+        let (cache, workflow) = (&self.config.cache, &self.config.workflow);
         if changed && let Err(error) = self.ledger.write(cache.disk(), cache.folder(), workflow) {
             tracing::warn!(%error, "the ledger could not be written: the next run looks every record up");
         }
@@ -518,13 +518,13 @@ pub(crate) fn last_record(cache: &Cache, key: &Digest) -> Option<Record> {
 pub(crate) fn why(
     cache: &Cache,
     last: Option<&Digest>,
-    now: &Preimage,
+    now: &KeyInputs,
     repaired: bool,
 ) -> Vec<String> {
     let mut reasons: Vec<String> = last
         .and_then(|last| last_record(cache, last))
         .map_or(Vec::new(), |last| {
-            differences(&last.preimage, &now.fields())
+            differences(&last.key_inputs, &now.fields())
         })
         .iter()
         .map(ToString::to_string)

@@ -110,8 +110,10 @@ impl Engine {
         if !folder.is_dir() {
             return Ok(Collected::default());
         }
-        let cache =
-            Cache::open(folder, self.config.index, disk, Access::Alone, |_| !no_wait)?.cache;
+        let cache = Cache::open(folder, self.config.index, disk, Access::Exclusive, |_| {
+            !no_wait
+        })?
+        .cache;
         Ok(collect::collect(&cache, options)?)
     }
 

@@ -74,7 +74,7 @@ impl ChromeTrace {
                 "ts": since * 1000, "dur": (at_ms - since) * 1000, "args": args,
             })),
             // Thousands of stages that had nothing to do would hide the others.
-            None if matches!(end.status, Status::Reused | Status::CutOff) => {}
+            None if matches!(end.status, Status::Reused | Status::UpToDate) => {}
             None => self.instant(at_ms, &end.stage, &args),
         }
     }

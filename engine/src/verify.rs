@@ -150,7 +150,7 @@ impl Engine {
     /// [`EngineError`] when the cache cannot be opened.
     pub fn verify(&self, level: Level, options: &RunOptions) -> Result<Report, EngineError> {
         let open = |access| {
-            let going_on = |_: &Holder| !options.no_wait && !options.stop.asked();
+            let going_on = |_: &Holder| !options.no_wait && !options.stop.is_requested();
             Cache::open(
                 &self.config.cache,
                 self.config.index,

@@ -1,6 +1,6 @@
 //! A workflow: source text parsed, checked against ops, and turned into a graph.
 
-use blip_grammar::{Diagnostic, Program, Setting, Severity, Source, codes};
+use blip_grammar::{Diagnostic, ParamOverride, Program, Severity, Source, codes};
 
 use crate::graph::{Graph, NodeId};
 use crate::op::OpSet;
@@ -31,21 +31,21 @@ pub struct UnknownTarget {
 }
 
 impl Workflow {
-    /// Parses and checks. `settings` are values for params.
+    /// Parses and checks. `overrides` are values for params.
     ///
     /// # Errors
     /// All diagnostics, errors and warnings, in the order of the file.
     pub fn parse(
         source: &Source,
         ops: &OpSet,
-        settings: &[Setting],
+        overrides: &[ParamOverride],
     ) -> Result<Self, Vec<Diagnostic>> {
         let signatures = ops
             .signatures()
             .expect("the declarations of ops are right: a test walks them");
         let parsed = blip_grammar::parse(source);
         let mut diagnostics = parsed.diagnostics;
-        let checked = blip_grammar::check(&parsed.file, source, &signatures, settings);
+        let checked = blip_grammar::check(&parsed.file, source, &signatures, overrides);
         drop(parsed.file); // for the graph to have its memory
         diagnostics.extend(checked.diagnostics);
         // Parsing and checking each end with a word on what they do not show, which has no place.

@@ -38,7 +38,7 @@ const COPIED_MAX: usize = 1 << 20;
 
 /// A value for a param from outside the file: `--set name=value`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Setting {
+pub struct ParamOverride {
     /// The param.
     pub name: String,
     /// Its value, written as in the language; a text may stand without quotes.
@@ -62,10 +62,10 @@ pub fn check(
     file: &File,
     source: &Source,
     signatures: &Signatures,
-    settings: &[Setting],
+    overrides: &[ParamOverride],
 ) -> Checked {
     let mut checker = Checker::new(file, source, signatures);
-    checker.settings(settings);
+    checker.overrides(overrides);
     checker.declare();
     for at in checker.order() {
         checker.statement(at);
@@ -131,7 +131,7 @@ struct Checker<'a> {
     file: &'a File<'a>,
     source: &'a Source,
     signatures: &'a Signatures,
-    settings: BTreeMap<String, String>,
+    overrides: BTreeMap<String, String>,
     names: HashMap<&'a str, Target>,
     /// By statement: its value, once it is worked out and if it has no fault.
     bound: Vec<Option<Bound>>,
@@ -155,7 +155,7 @@ impl<'a> Checker<'a> {
             file,
             source,
             signatures,
-            settings: BTreeMap::new(),
+            overrides: BTreeMap::new(),
             names: HashMap::with_capacity(count),
             bound: vec![None; count],
             used: vec![false; count],
@@ -351,7 +351,7 @@ impl<'a> Checker<'a> {
             self.report(
                 Diagnostic::error(codes::TOO_LARGE, message)
                     .at(span, "with this use")
-                    .help("lists of lists, or lists used very often, have grown too large: put such data into a file that an op reads"),
+                    .help("lists of lists, or lists used very often, have warm_start too large: put such data into a file that an op reads"),
             );
         }
         None

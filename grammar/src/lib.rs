@@ -25,7 +25,7 @@ mod types;
 mod units;
 
 pub use self::arguments::Arguments;
-pub use self::check::{Checked, Setting, check, nearest};
+pub use self::check::{Checked, ParamOverride, check, nearest};
 pub use self::codes::Code;
 pub use self::diagnostic::{Diagnostic, Severity};
 pub use self::format::format;

@@ -53,7 +53,7 @@ pub struct Arg {
     /// Takes all positional arguments from its place on, as a list.
     pub variadic: bool,
     /// Changes how the work is done, never what comes out: left out of keys.
-    pub neutral: bool,
+    pub not_in_key: bool,
     /// What it means, in a sentence.
     pub doc: &'static str,
 }
@@ -124,7 +124,7 @@ impl Arg {
             default: Default::Required,
             range: None,
             variadic: false,
-            neutral: false,
+            not_in_key: false,
             doc,
         }
     }
@@ -170,9 +170,9 @@ impl Arg {
 
     /// The same, left out of keys: it changes how the work is done, never what comes out.
     #[must_use]
-    pub fn neutral(self) -> Self {
+    pub fn not_in_key(self) -> Self {
         Self {
-            neutral: true,
+            not_in_key: true,
             ..self
         }
     }

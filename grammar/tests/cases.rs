@@ -2,7 +2,7 @@
 //! a `source.blip` and what comes of it. `BLESS=1` rewrites what comes of it; read the difference
 //! before committing it.
 //!
-//! Beside `source.blip` may lie `settings.txt`, lines of `name=value`, and `repeat.txt`: how often
+//! Beside `source.blip` may lie `overrides.txt`, lines of `name=value`, and `repeat.txt`: how often
 //! the text is repeated.
 
 mod support;
@@ -10,7 +10,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use blip_grammar::{Diagnostic, Setting, Source, check, codes, format, parse};
+use blip_grammar::{Diagnostic, ParamOverride, Source, check, codes, format, parse};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use support::{dump, sound, toy};
@@ -42,7 +42,7 @@ fn main() {
 /// What a case begins with.
 struct Case {
     bytes: Vec<u8>,
-    settings: Vec<Setting>,
+    overrides: Vec<ParamOverride>,
 }
 
 /// The files that a case has to hold, with their text; those without text must not be there.
@@ -52,10 +52,10 @@ impl Case {
     fn read(folder: &Path) -> Case {
         let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
         let times: usize = text("repeat.txt").trim().parse().unwrap_or(1);
-        let settings = text("settings.txt");
-        let settings = settings.lines().map(|line| {
+        let overrides = text("overrides.txt");
+        let overrides = overrides.lines().map(|line| {
             let (name, value) = line.split_once('=').expect("a setting is name=value");
-            Setting {
+            ParamOverride {
                 name: name.to_owned(),
                 value: value.to_owned(),
             }
@@ -63,7 +63,7 @@ impl Case {
         let bytes = fs::read(folder.join("source.blip")).expect("every case has a source.blip");
         Case {
             bytes: bytes.repeat(times),
-            settings: settings.collect(),
+            overrides: overrides.collect(),
         }
     }
 
@@ -94,7 +94,7 @@ fn check_case(case: &Case) -> Outcome {
         Err(errors) => vec![("program.txt", String::new()), ("errors.txt", errors)],
         Ok(source) => {
             let parsed = parse(&source);
-            let checked = check(&parsed.file, &source, &toy::signatures(), &case.settings);
+            let checked = check(&parsed.file, &source, &toy::signatures(), &case.overrides);
             let mut diagnostics = [parsed.diagnostics, checked.diagnostics].concat();
             diagnostics.sort_by_key(|diagnostic| diagnostic.span);
             let program = checked.program.filter(|_| parsed.file.complete);

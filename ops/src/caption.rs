@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use blip_data::random::Random;
 use blip_data::vocab::Vocab;
-use blip_data::{Text, TextSource};
+use blip_data::{Caption, TextSource};
 use blip_engine::{Args, Digest, Item, MapOp, MapWorker, Op, OpError, StageCtx, UnitResult, Work};
 use blip_grammar::{Arg, Signature, Type};
 use blip_model::generate::{Beam, Decoding, Limits, Nucleus, generate};
@@ -117,16 +117,16 @@ fn caption() -> Op {
         .within(1.0, 1000.0),
     )
     .arg(Arg::with_default("seed", Type::Int, "0", "What sampling is made of.").within(0.0, 9e15));
-    Op::map(signature, 2, |ctx| Ok(Box::new(Caption::new(ctx)?))).numeric()
+    Op::map(signature, 2, |ctx| Ok(Box::new(CaptionOp::new(ctx)?))).numeric()
 }
 
-struct Caption {
+struct CaptionOp {
     captioner: Digest,
     per_image: u32,
     seed: u64,
 }
 
-impl Caption {
+impl CaptionOp {
     fn new(ctx: &StageCtx) -> Result<Self, OpError> {
         let args = ctx.args();
         let per_image = u32::try_from(args.count("per_image")?).expect("its range is small");
@@ -138,8 +138,8 @@ impl Caption {
     }
 }
 
-impl MapOp for Caption {
-    fn over(&self) -> &'static str {
+impl MapOp for CaptionOp {
+    fn input_arg(&self) -> &'static str {
         "pairs"
     }
 
@@ -154,7 +154,7 @@ impl MapOp for Caption {
     }
 
     /// More captions of an image are more units: those it has stay as they are.
-    fn beyond_units(&self) -> &'static [&'static str] {
+    fn args_outside_unit_key(&self) -> &'static [&'static str] {
         &["per_image"]
     }
 
@@ -181,13 +181,13 @@ impl MapOp for Caption {
             let UnitResult::Ok(bytes) = result else {
                 return None;
             };
-            let text = Text::read(
+            let text = Caption::read(
                 String::from_utf8_lossy(bytes).into_owned(),
                 TextSource::Synthetic,
                 key.clone(),
             );
             let (model, seed) = (Some(self.captioner.to_string()), Some(self.seed));
-            Some(Text {
+            Some(Caption {
                 model,
                 seed,
                 number: Some(number),

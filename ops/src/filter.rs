@@ -116,7 +116,7 @@ struct Score {
 }
 
 impl MapOp for Score {
-    fn over(&self) -> &'static str {
+    fn input_arg(&self) -> &'static str {
         "pairs"
     }
 
@@ -304,11 +304,11 @@ fn run_select(ctx: &mut StageCtx) -> Result<Output, OpError> {
         ));
     }
     let sheet = ctx.put(&sheet(ctx, threshold, judged)?)?;
-    let sides = vec![("rejected", rejected.digest), (SHEET, sheet)];
+    let side_outputs = vec![("rejected", rejected.digest), (SHEET, sheet)];
     Ok(Output {
         metrics: counts.metrics(),
         notes,
-        sides,
+        side_outputs,
         ..output
     })
 }

@@ -101,7 +101,7 @@ impl Images {
     /// plan knows no files.
     pub(crate) fn above(ctx: &StageCtx) -> Result<Self, OpError> {
         let mut places = Vec::new();
-        for side in ctx.sides(SIDE) {
+        for side in ctx.side_outputs(SIDE) {
             let bytes = ctx.read(&side.digest)?;
             let found = entries(&bytes).ok_or_else(|| {
                 OpError::Bug(format!(
@@ -111,7 +111,7 @@ impl Images {
             })?;
             places.extend(found);
         }
-        Self::new(places, |file| ctx.blob(file))
+        Self::new(places, |file| ctx.content_path(file))
     }
 
     /// Images at these places, in files found by `path`.

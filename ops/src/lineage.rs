@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blip_data::{Sample, Text};
+use blip_data::{Caption, Sample};
 use blip_engine::dataset::{Chunk, Manifest};
 use blip_engine::{Digest, Graph, Ledger, Reader};
 use serde_json::Value;
@@ -29,8 +29,8 @@ pub struct Story {
 /// A text and the results that it is in.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TextStory {
-    /// The text as the last of the stages has it: with score and verdict if it was judged.
-    pub text: Text,
+    /// The text as the last of the stages has it: with score and action if it was judged.
+    pub text: Caption,
     /// The stages whose results hold it, in the order in which they ran.
     pub stages: Vec<String>,
     /// The stages that did not keep it.
@@ -109,7 +109,7 @@ fn means(wanted: &str, image: Digest, sample: &Sample) -> bool {
     digest || sample.texts.iter().any(|text| text.key == wanted)
 }
 
-fn tell(texts: &mut BTreeMap<Identity, TextStory>, place: &Place, text: Text) {
+fn tell(texts: &mut BTreeMap<Identity, TextStory>, place: &Place, text: Caption) {
     let identity = (
         text.source,
         text.key.clone(),
@@ -147,7 +147,7 @@ fn places(graph: &Graph, ledger: &Ledger) -> Vec<Place> {
         };
         let stage = node.name.clone();
         let rejected = finished
-            .sides
+            .side_outputs
             .iter()
             .filter(|(name, _)| name == REJECTED)
             .map(|(_, manifest)| *manifest);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use blip_data::{Sample, Text, TextSource};
+use blip_data::{Caption, Sample, TextSource};
 use blip_engine::{Artifact, Digest, OpError, Output, StageCtx};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ pub(crate) struct PairsWriter {
 
 impl PairsWriter {
     /// Adds a text of an image.
-    pub(crate) fn add(&mut self, image: Digest, text: Text, truth: Option<Value>) {
+    pub(crate) fn add(&mut self, image: Digest, text: Caption, truth: Option<Value>) {
         self.add_sample(
             image,
             Sample {
@@ -55,7 +55,7 @@ impl PairsWriter {
         for sample in self.samples.values_mut() {
             let before = sample.texts.len();
             sample.texts.sort_by(|left, right| {
-                let rank = |text: &Text| (trust(text.source), text.score.is_none());
+                let rank = |text: &Caption| (trust(text.source), text.score.is_none());
                 rank(left)
                     .cmp(&rank(right))
                     .then_with(|| order(left, right))
@@ -88,8 +88,8 @@ impl PairsWriter {
 
 /// The order of texts in a sample: by source, key and number, then by everything else, so that
 /// equal texts are neighbours.
-fn order(left: &Text, right: &Text) -> std::cmp::Ordering {
-    let key = |text: &Text| {
+fn order(left: &Caption, right: &Caption) -> std::cmp::Ordering {
+    let key = |text: &Caption| {
         (
             text.source,
             text.key.clone(),
@@ -97,7 +97,7 @@ fn order(left: &Text, right: &Text) -> std::cmp::Ordering {
             text.text.clone(),
         )
     };
-    let rest = |text: &Text| {
+    let rest = |text: &Caption| {
         let score = text.score.map(f64::to_bits);
         (
             text.model.clone(),
@@ -150,10 +150,10 @@ pub(crate) fn decode(item: &blip_engine::Item) -> Result<Sample, OpError> {
 mod tests {
     use super::*;
 
-    fn text(text: &str, source: TextSource, score: Option<f64>) -> Text {
-        Text {
+    fn text(text: &str, source: TextSource, score: Option<f64>) -> Caption {
+        Caption {
             score,
-            ..Text::read(text.to_owned(), source, "k".to_owned())
+            ..Caption::read(text.to_owned(), source, "k".to_owned())
         }
     }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use blip_data::picture::{Series, line_chart};
-use blip_engine::{Digest, Finished, Reader, Summary};
+use blip_engine::{Digest, Reader, StageResult, Summary};
 use serde_json::{Map, Value, json};
 
 use crate::filter::SHEET;
@@ -90,9 +90,9 @@ pub fn write(
     Ok(written)
 }
 
-fn side(finished: &Finished, name: &str) -> Option<Digest> {
+fn side(finished: &StageResult, name: &str) -> Option<Digest> {
     finished
-        .sides
+        .side_outputs
         .iter()
         .find(|(side, _)| side == name)
         .map(|(_, digest)| *digest)
@@ -162,7 +162,7 @@ fn numbers(summary: &Summary) -> Value {
                 "took_ms": end.took_ms,
                 "key": end.key,
                 "output": end.output,
-                "quarantined": end.quarantined,
+                "rejected": end.rejected,
                 "metrics": object(&end.metrics),
                 "notes": end.notes,
             })

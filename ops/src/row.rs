@@ -1,7 +1,7 @@
 //! A pair as it stands outside: one text of one image with its whole story, flat, in JSON. Exports
 //! write rows, and `read.webdataset` knows them again.
 
-use blip_data::{Text, TextSource};
+use blip_data::{Caption, TextSource};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ pub(crate) struct Row {
     pub(crate) score: Option<f64>,
     /// The filter that scored it, by its digest.
     pub(crate) judge: Option<String>,
-    /// The verdict.
+    /// The action.
     pub(crate) kept: Option<bool>,
     /// What a generated picture really shows.
     #[serde(default)]
@@ -40,8 +40,8 @@ pub(crate) struct Row {
 
 impl Row {
     /// The row of a text.
-    pub(crate) fn of(image: &blip_engine::Digest, text: &Text, truth: Option<&Value>) -> Self {
-        let Text {
+    pub(crate) fn of(image: &blip_engine::Digest, text: &Caption, truth: Option<&Value>) -> Self {
+        let Caption {
             text: caption,
             source,
             key,
@@ -79,7 +79,7 @@ impl Row {
     }
 
     /// The text with its story, and what the picture shows.
-    pub(crate) fn into_text(self) -> (Text, Option<Value>) {
+    pub(crate) fn into_text(self) -> (Caption, Option<Value>) {
         let Self {
             caption: text,
             source,
@@ -94,7 +94,7 @@ impl Row {
             ..
         } = self;
         (
-            Text {
+            Caption {
                 text,
                 source,
                 key,
@@ -117,12 +117,12 @@ mod tests {
 
     #[test]
     fn a_row_is_known_again() {
-        let text = Text {
+        let text = Caption {
             model: Some("m".to_owned()),
             score: Some(0.25),
             kept: Some(true),
             number: Some(3),
-            ..Text::read(
+            ..Caption::read(
                 "a ring".to_owned(),
                 TextSource::Synthetic,
                 "x/y.1".to_owned(),

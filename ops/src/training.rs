@@ -150,7 +150,7 @@ impl Pairs {
                 if vocab.knows_any(&cleaned) {
                     pairs.pairs.push((place, cleaned.into_boxed_str()));
                 } else {
-                    ctx.quarantine(&text.key, "its text has no word of the vocabulary");
+                    ctx.reject(&text.key, "its text has no word of the vocabulary");
                 }
             }
         }
@@ -328,7 +328,7 @@ impl Training<'_> {
         }
         if self.plan.recipe.grows {
             self.save(self.plan.total, learner)?;
-            self.ctx.keep_final_state(GROWING)?;
+            self.ctx.save_warm_start(GROWING)?;
         }
         Ok(())
     }
@@ -483,7 +483,7 @@ impl Training<'_> {
         tch::manual_seed(self.plan.random(Purpose::Start, &[]).bits().cast_signed());
         let mut checkpoint = self.ctx.checkpoints().latest();
         if checkpoint.is_none() && self.plan.recipe.grows {
-            checkpoint = self.ctx.grown(GROWING)?;
+            checkpoint = self.ctx.warm_start(GROWING)?;
         }
         let Some(checkpoint) = checkpoint else {
             return Ok(0);

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use blip_engine::{
-    Config, Engine, Event, IndexKind, Listener, NumericEnv, Outcome, Resources, RunOptions, Stop,
-    Summary, Workflow,
+    Config, Engine, Event, IndexKind, Listener, NumericEnv, Outcome, Resources, RunOptions,
+    StopSignal, Summary, Workflow,
 };
 use blip_grammar::Source;
 
@@ -28,7 +28,7 @@ judge  = finetune_filter(base, pairs, epochs = 2, batch = 16, lr = 1e-3, queue =
 struct StopAfter {
     stage: &'static str,
     steps: u64,
-    stop: Stop,
+    stop: StopSignal,
 }
 
 impl Listener for StopAfter {
@@ -38,7 +38,7 @@ impl Listener for StopAfter {
             && **stage == *self.stage
             && *step >= self.steps
         {
-            self.stop.ask();
+            self.stop.request();
         }
     }
 }
@@ -62,7 +62,7 @@ fn run_text(text: &str, cache: &Path, stop: Option<(&'static str, u64)>) -> Summ
         env: NumericEnv { fields: Vec::new() },
     };
     let options = RunOptions {
-        stop: Stop::default(),
+        stop: StopSignal::default(),
         ..RunOptions::default()
     };
     let mut listener = stop.map(|(stage, steps)| StopAfter {
@@ -121,7 +121,7 @@ fn a_training_that_was_stopped_ends_in_the_same_bytes() {
 /// The curves that the engine keeps beside a model.
 fn curves(cache: &Path, summary: &Summary, stage: &str) -> Vec<u8> {
     let (_, digest) = summary.results[stage]
-        .sides
+        .side_outputs
         .iter()
         .find(|(name, _)| name == "curves")
         .unwrap();
@@ -135,9 +135,12 @@ fn more_epochs_go_on_where_fewer_ended() {
         "base   = pretrain(net, pairs, epochs = 4",
         "base   = pretrain(net, pairs, epochs = 1",
     );
-    let (grown, straight) = (folder.path().join("grown"), folder.path().join("straight"));
-    run_text(&shorter, &grown, None);
-    let longer = run(&grown, None);
+    let (warm_start, straight) = (
+        folder.path().join("warm_start"),
+        folder.path().join("straight"),
+    );
+    run_text(&shorter, &warm_start, None);
+    let longer = run(&warm_start, None);
     let end = longer
         .stages
         .iter()
@@ -150,7 +153,7 @@ fn more_epochs_go_on_where_fewer_ended() {
         at_once.results["base"].output
     );
     assert_eq!(
-        curves(&grown, &longer, "base"),
+        curves(&warm_start, &longer, "base"),
         curves(&straight, &at_once, "base")
     );
 }
@@ -170,9 +173,9 @@ fn more_captions_of_an_image_cost_the_new_ones() {
             None,
         )
     };
-    target(&text(1), "grown");
-    let grown = target(&text(3), "grown");
-    let units = grown
+    target(&text(1), "warm_start");
+    let warm_start = target(&text(3), "warm_start");
+    let units = warm_start
         .stages
         .iter()
         .find(|end| &*end.stage == "texts")
@@ -183,7 +186,7 @@ fn more_captions_of_an_image_cost_the_new_ones() {
     assert_eq!((units.total, units.computed), (120, 80));
     let at_once = target(&text(3), "at-once");
     assert_eq!(
-        grown.results["texts"].output,
+        warm_start.results["texts"].output,
         at_once.results["texts"].output
     );
 }

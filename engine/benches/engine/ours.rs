@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use blip_engine::digest::Digest;
 use blip_engine::{
-    Config, Engine, Fate, Graph, IndexKind, Item, MapOp, MapWorker, NumericEnv, Op, OpError, OpSet,
-    Outcome, Output, Resources, RunOptions, StageCtx, UnitResult, Work, Workflow,
+    Config, Engine, Graph, IndexKind, Item, MapOp, MapWorker, NumericEnv, Op, OpError, OpSet,
+    Outcome, Output, PlannedAction, Resources, RunOptions, StageCtx, UnitResult, Work, Workflow,
 };
 use blip_grammar::{
     Arg, Arguments, Attributes, Program, Signature, Source, Span, Stage, StageId, Type, Value,
@@ -191,7 +191,7 @@ pub(crate) fn child(args: &[String]) -> ExitCode {
     };
     let engine = Engine::new(config);
     let options = RunOptions {
-        ahead: Some(engine.look_ahead(NAME)),
+        ahead: Some(engine.prefetch(NAME)),
         ..RunOptions::default()
     };
     let text = match args.get(1).map(String::as_str) {
@@ -220,7 +220,8 @@ pub(crate) fn child(args: &[String]) -> ExitCode {
     if args.get(4).is_some_and(|arg| arg == "plan") {
         let plan = engine.plan(&workflow, &[]).expect("a plan");
         assert!(
-            plan.iter().all(|planned| planned.fate == Fate::Reuse),
+            plan.iter()
+                .all(|planned| planned.action == PlannedAction::Reuse),
             "the run before did everything"
         );
         return ExitCode::SUCCESS;
@@ -304,7 +305,7 @@ fn ops() -> OpSet {
 struct Twice;
 
 impl MapOp for Twice {
-    fn over(&self) -> &'static str {
+    fn input_arg(&self) -> &'static str {
         "items"
     }
 

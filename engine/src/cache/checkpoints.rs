@@ -146,7 +146,7 @@ impl Checkpoints {
     }
 
     /// The values of the growing argument that a final state is there for, ascending.
-    pub(crate) fn grown(cache: &Path, rest: &Digest) -> Vec<u64> {
+    pub(crate) fn warm_start(cache: &Path, rest: &Digest) -> Vec<u64> {
         names(&growth(cache, rest))
             .iter()
             .filter_map(|name| name.parse().ok())

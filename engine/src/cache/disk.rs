@@ -18,7 +18,7 @@ use super::file_system::FileSystem;
 
 /// One kind of call to the operating system that changes the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Call {
+pub enum Syscall {
     /// Making a folder.
     CreateFolder,
     /// Making a file.
@@ -35,16 +35,16 @@ pub enum Call {
     Remove,
 }
 
-impl fmt::Display for Call {
+impl fmt::Display for Syscall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Call::CreateFolder => "create the folder",
-            Call::Create => "create",
-            Call::Write => "write",
-            Call::SyncFile => "sync",
-            Call::Rename => "rename to",
-            Call::SyncFolder => "sync the folder",
-            Call::Remove => "remove",
+            Syscall::CreateFolder => "create the folder",
+            Syscall::Create => "create",
+            Syscall::Write => "write",
+            Syscall::SyncFile => "sync",
+            Syscall::Rename => "rename to",
+            Syscall::SyncFolder => "sync the folder",
+            Syscall::Remove => "remove",
         })
     }
 }
@@ -54,7 +54,7 @@ impl fmt::Display for Call {
 #[error("could not {call} {}: {source}", path.display())]
 pub struct DiskError {
     /// What was asked.
-    pub call: Call,
+    pub call: Syscall,
     /// Of which file or folder.
     pub path: PathBuf,
     /// What the operating system said.
@@ -78,7 +78,7 @@ impl DiskError {
 
 /// What becomes of a call.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum FaultAction {
     /// It is made.
     Make,
     /// A write that takes half of its bytes and says so, as the operating system may.
@@ -93,9 +93,9 @@ pub enum Verdict {
 /// leaves.
 pub trait Hook: Send + Sync {
     /// Decides about a call before it is made.
-    fn before(&self, call: Call, path: &Path) -> Verdict;
+    fn before(&self, call: Syscall, path: &Path) -> FaultAction;
     /// A call was made and succeeded.
-    fn after(&self, call: Call, path: &Path);
+    fn after(&self, call: Syscall, path: &Path);
     /// What kind of file system a folder is on, to be told instead of the real one.
     fn file_system(&self) -> Option<FileSystem> {
         None
@@ -156,22 +156,22 @@ impl Disk {
             .unwrap_or_else(|| FileSystem::of(folder))
     }
 
-    /// Makes one call; `act` heeds the verdict, which is not to fail.
+    /// Makes one call; `act` heeds the action, which is not to fail.
     fn attempt<T>(
         &self,
-        call: Call,
+        call: Syscall,
         path: &Path,
-        mut act: impl FnMut(&Verdict) -> io::Result<T>,
+        mut act: impl FnMut(&FaultAction) -> io::Result<T>,
     ) -> Result<T, DiskError> {
         let mut interruptions = 0;
         loop {
             let made = match self
                 .hook
                 .as_ref()
-                .map_or(Verdict::Make, |hook| hook.before(call, path))
+                .map_or(FaultAction::Make, |hook| hook.before(call, path))
             {
-                Verdict::Fail(error) => Err(error),
-                verdict => act(&verdict),
+                FaultAction::Fail(error) => Err(error),
+                action => act(&action),
             };
             match made {
                 Ok(value) => {
@@ -210,7 +210,7 @@ impl Disk {
             if !parent.as_os_str().is_empty() && !parent.is_dir() {
                 self.create_folder(parent)?;
             }
-            self.attempt(Call::CreateFolder, path, |_| made(fs::create_dir(path)))?;
+            self.attempt(Syscall::CreateFolder, path, |_| made(fs::create_dir(path)))?;
         }
         // Also when it was there: whoever made it may have died, or not come to this yet.
         self.sync_folder(parent)?;
@@ -230,7 +230,7 @@ impl Disk {
             self.create_folder(parent)?;
         }
         for path in new.iter().filter(|path| !path.is_dir()) {
-            self.attempt(Call::CreateFolder, path, |_| made(fs::create_dir(path)))?;
+            self.attempt(Syscall::CreateFolder, path, |_| made(fs::create_dir(path)))?;
         }
         for parent in parents {
             self.sync_folder(parent)?;
@@ -242,7 +242,7 @@ impl Disk {
 
     /// Makes a folder that need not outlive anything.
     pub fn create_passing_folder(&self, path: &Path) -> Result<(), DiskError> {
-        self.attempt(Call::CreateFolder, path, |_| fs::create_dir_all(path))
+        self.attempt(Syscall::CreateFolder, path, |_| fs::create_dir_all(path))
     }
 
     /// Writes a file that appears whole or not at all, replacing one that is there.
@@ -270,7 +270,7 @@ impl Disk {
 
     /// Makes an empty file, or empties one that is there.
     pub fn create(&self, path: &Path) -> Result<DiskFile, DiskError> {
-        let file = self.attempt(Call::Create, path, |_| File::create(path))?;
+        let file = self.attempt(Syscall::Create, path, |_| File::create(path))?;
         Ok(DiskFile {
             file,
             path: path.to_path_buf(),
@@ -281,14 +281,14 @@ impl Disk {
     /// Syncs a file that somebody else wrote, or a folder with everything in it.
     pub fn sync_all(&self, path: &Path) -> Result<(), DiskError> {
         if !path.is_dir() {
-            return self.attempt(Call::SyncFile, path, |verdict| {
-                sync(verdict, || File::open(path)?.sync_all())
+            return self.attempt(Syscall::SyncFile, path, |action| {
+                sync(action, || File::open(path)?.sync_all())
             });
         }
         let entries =
             fs::read_dir(path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
         let entries = entries.map_err(|source| DiskError {
-            call: Call::SyncFolder,
+            call: Syscall::SyncFolder,
             path: path.to_path_buf(),
             source,
         });
@@ -306,7 +306,7 @@ impl Disk {
 
     /// Renames; the folder of the new name is synced by the caller.
     pub(crate) fn rename_unsynced(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        self.attempt(Call::Rename, to, |_| fs::rename(from, to))
+        self.attempt(Syscall::Rename, to, |_| fs::rename(from, to))
     }
 
     /// Syncs a folder, so that renames in it outlive a power cut.
@@ -316,8 +316,8 @@ impl Disk {
         } else {
             path
         };
-        self.attempt(Call::SyncFolder, path, |verdict| {
-            sync(verdict, || File::open(path)?.sync_all())
+        self.attempt(Syscall::SyncFolder, path, |action| {
+            sync(action, || File::open(path)?.sync_all())
         })
     }
 
@@ -332,12 +332,12 @@ impl Disk {
                 && !path.starts_with(temporary.as_path())
         });
         if !(folder && inside) {
-            return self.attempt(Call::Remove, path, |_| removed(path, folder));
+            return self.attempt(Syscall::Remove, path, |_| removed(path, folder));
         }
         let doomed = self.temporary_for(folder_of(path));
-        self.attempt(Call::Rename, path, |_| fs::rename(path, &doomed))?;
+        self.attempt(Syscall::Rename, path, |_| fs::rename(path, &doomed))?;
         self.sync_folder(folder_of(path))?;
-        self.attempt(Call::Remove, &doomed, |_| removed(&doomed, folder))
+        self.attempt(Syscall::Remove, &doomed, |_| removed(&doomed, folder))
     }
 
     /// A name for a temporary file that will be renamed into `folder`.
@@ -380,8 +380,8 @@ fn made(created: io::Result<()>) -> io::Result<()> {
     })
 }
 
-fn sync(verdict: &Verdict, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    if matches!(verdict, Verdict::SkipSync) {
+fn sync(action: &FaultAction, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if matches!(action, FaultAction::SkipSync) {
         Ok(())
     } else {
         act()
@@ -405,8 +405,8 @@ impl DiskFile {
         let file = &mut self.file;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let written = self.disk.attempt(Call::Write, &self.path, |verdict| {
-                let len = if matches!(verdict, Verdict::Short) {
+            let written = self.disk.attempt(Syscall::Write, &self.path, |action| {
+                let len = if matches!(action, FaultAction::Short) {
                     rest.len().div_ceil(2)
                 } else {
                     rest.len()
@@ -416,7 +416,7 @@ impl DiskFile {
             if written == 0 {
                 let source = io::Error::from(io::ErrorKind::WriteZero);
                 return Err(DiskError {
-                    call: Call::Write,
+                    call: Syscall::Write,
                     path: self.path.clone(),
                     source,
                 });
@@ -431,8 +431,8 @@ impl DiskFile {
     /// # Errors
     /// [`DiskError`].
     pub fn sync(&self) -> Result<(), DiskError> {
-        self.disk.attempt(Call::SyncFile, &self.path, |verdict| {
-            sync(verdict, || self.file.sync_all())
+        self.disk.attempt(Syscall::SyncFile, &self.path, |action| {
+            sync(action, || self.file.sync_all())
         })
     }
 }

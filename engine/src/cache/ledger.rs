@@ -9,7 +9,7 @@
 //! The bytes, all numbers big-endian; the digest is of everything before it:
 //!
 //! ```text
-//! "BLIPLED1" entries:u32 (name:text key:32 output:32 count:u64 quarantined:u64 took_ms:u64 rest:text)* digest:32
+//! "BLIPLED1" entries:u32 (name:text key:32 output:32 count:u64 rejected:u64 took_ms:u64 rest:text)* digest:32
 //! text       len:u32 utf-8
 //! ```
 //!
@@ -33,7 +33,7 @@ const NO_COUNT: u64 = u64::MAX;
 
 /// A finished stage as a run needs it: its record without what only messages and `explain` read.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Finished {
+pub struct StageResult {
     /// Its key.
     pub key: Digest,
     /// Its result: an object.
@@ -41,15 +41,15 @@ pub struct Finished {
     /// How many items the result has, where it has items.
     pub count: Option<u64>,
     /// By-products outside the result's digest, by name.
-    pub sides: Box<[(String, Digest)]>,
-    /// What the result and its sides need besides the result itself.
+    pub side_outputs: Box<[(String, Digest)]>,
+    /// What the result and its side_outputs need besides the result itself.
     pub objects: Box<[Digest]>,
     /// Numbers about the result.
     pub metrics: Box<[(String, f64)]>,
     /// What a reader should know.
     pub notes: Box<[String]>,
     /// How many items could not be used.
-    pub quarantined: u64,
+    pub rejected: u64,
     /// How long it took when it ran, in milliseconds.
     pub took_ms: u64,
 }
@@ -58,13 +58,14 @@ pub struct Finished {
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rest {
-    sides: Box<[(String, Digest)]>,
+    #[serde(rename = "sides")]
+    side_outputs: Box<[(String, Digest)]>,
     objects: Box<[Digest]>,
     metrics: Box<[(String, f64)]>,
     notes: Box<[String]>,
 }
 
-impl Finished {
+impl StageResult {
     /// What a run needs of a record.
     pub fn of(key: Digest, record: &Record) -> Self {
         let mut objects = record.objects.clone();
@@ -73,11 +74,11 @@ impl Finished {
             key,
             output: record.output,
             count: record.count,
-            sides: record.sides.as_slice().into(),
+            side_outputs: record.side_outputs.as_slice().into(),
             objects: objects.into(),
             metrics: record.metrics.as_slice().into(),
             notes: record.notes.as_slice().into(),
-            quarantined: record.quarantined.len() as u64,
+            rejected: record.rejected.len() as u64,
             took_ms: record.took_ms,
         }
     }
@@ -85,16 +86,16 @@ impl Finished {
     /// One of which only key and result matter.
     #[cfg(test)]
     pub(crate) fn bare(key: Digest, output: Digest) -> Self {
-        let (sides, objects, metrics, notes) = Default::default();
+        let (side_outputs, objects, metrics, notes) = Default::default();
         Self {
             key,
             output,
             count: None,
-            sides,
+            side_outputs,
             objects,
             metrics,
             notes,
-            quarantined: 0,
+            rejected: 0,
             took_ms: 0,
         }
     }
@@ -109,24 +110,24 @@ impl Finished {
             key,
             output,
             count,
-            sides,
+            side_outputs,
             objects,
             metrics,
             notes,
-            quarantined,
+            rejected,
             took_ms,
         } = self;
         bytes.extend(key.as_bytes());
         bytes.extend(output.as_bytes());
-        for number in [count.unwrap_or(NO_COUNT), *quarantined, *took_ms] {
+        for number in [count.unwrap_or(NO_COUNT), *rejected, *took_ms] {
             bytes.extend(number.to_be_bytes());
         }
         let plain =
-            sides.is_empty() && objects.is_empty() && metrics.is_empty() && notes.is_empty();
+            side_outputs.is_empty() && objects.is_empty() && metrics.is_empty() && notes.is_empty();
         let rest = || {
-            let (sides, objects) = (sides.clone(), objects.clone());
+            let (side_outputs, objects) = (side_outputs.clone(), objects.clone());
             let rest = Rest {
-                sides,
+                side_outputs,
                 objects,
                 metrics: metrics.clone(),
                 notes: notes.clone(),
@@ -138,7 +139,7 @@ impl Finished {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
         let (key, output) = (reader.digest()?, reader.digest()?);
-        let (count, quarantined, took_ms) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let (count, rejected, took_ms) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let rest = reader.text()?;
         let rest = match rest {
             [] => Rest::default(),
@@ -146,7 +147,7 @@ impl Finished {
                 .map_err(|_| reader.error("an entry that is no JSON"))?,
         };
         let Rest {
-            sides,
+            side_outputs,
             objects,
             metrics,
             notes,
@@ -156,11 +157,11 @@ impl Finished {
             key,
             output,
             count,
-            sides,
+            side_outputs,
             objects,
             metrics,
             notes,
-            quarantined,
+            rejected,
             took_ms,
         })
     }
@@ -178,7 +179,7 @@ fn encode_text(bytes: &mut Vec<u8>, text: &[u8]) {
 /// The last result of every stage of a workflow, by the stage's name.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Ledger {
-    stages: HashMap<Arc<str>, Arc<Finished>>,
+    stages: HashMap<Arc<str>, Arc<StageResult>>,
 }
 
 impl Ledger {
@@ -208,7 +209,7 @@ impl Ledger {
     }
 
     /// What a stage last came to.
-    pub fn get(&self, stage: &str) -> Option<&Arc<Finished>> {
+    pub fn get(&self, stage: &str) -> Option<&Arc<StageResult>> {
         self.stages.get(stage)
     }
 
@@ -218,19 +219,19 @@ impl Ledger {
     }
 
     /// Everything in it, in no order.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Arc<Finished>)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Arc<StageResult>)> {
         self.stages
             .iter()
             .map(|(name, finished)| (name.as_ref(), finished))
     }
 
     /// Everything in it, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Finished>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<StageResult>)> {
         self.all().collect::<BTreeMap<_, _>>().into_iter()
     }
 
     /// Notes the newest result of a stage; says whether it is another one than before.
-    pub fn insert(&mut self, stage: &Arc<str>, finished: &Arc<Finished>) -> bool {
+    pub fn insert(&mut self, stage: &Arc<str>, finished: &Arc<StageResult>) -> bool {
         match self.stages.get_mut(stage) {
             Some(known) if known.key == finished.key && known.output == finished.output => false,
             Some(known) => {
@@ -270,7 +271,7 @@ impl Ledger {
         for _ in 0..count {
             let name = std::str::from_utf8(reader.text()?)
                 .map_err(|_| reader.error("a name that is no text"))?;
-            stages.insert(name.into(), Arc::new(Finished::decode(&mut reader)?));
+            stages.insert(name.into(), Arc::new(StageResult::decode(&mut reader)?));
         }
         reader.end()?;
         Ok(Self { stages })
@@ -287,14 +288,14 @@ fn place(cache: &Path, workflow: &str) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn finished(number: u8) -> Arc<Finished> {
+    fn finished(number: u8) -> Arc<StageResult> {
         let digest = Digest::of(&[number]);
         let odd = number % 2 == 1;
-        Arc::new(Finished {
+        Arc::new(StageResult {
             key: digest,
             output: Digest::of(digest.as_bytes()),
             count: odd.then_some(7),
-            sides: if odd {
+            side_outputs: if odd {
                 [("curves".to_owned(), digest)].into()
             } else {
                 Box::default()
@@ -310,7 +311,7 @@ mod tests {
             } else {
                 Box::default()
             },
-            quarantined: u64::from(number),
+            rejected: u64::from(number),
             took_ms: 5,
         })
     }

@@ -101,8 +101,8 @@ fn now() -> u64 {
 pub enum Share {
     /// Together with others who share it.
     Shared,
-    /// Alone.
-    Alone,
+    /// Exclusive.
+    Exclusive,
 }
 
 /// The lock of a cache, held until dropped.
@@ -133,7 +133,7 @@ impl Lock {
         loop {
             let tried = match share {
                 Share::Shared => file.try_lock_shared(),
-                Share::Alone => file.try_lock(),
+                Share::Exclusive => file.try_lock(),
             };
             match tried {
                 Ok(()) => break,
@@ -141,14 +141,14 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => {}
             }
             let holder = sharers()
-                .filter(|_| share == Share::Alone)
+                .filter(|_| share == Share::Exclusive)
                 .unwrap_or_else(|| Holder::read(&mut file));
             if !waiting(&holder) {
                 return Ok(None);
             }
             std::thread::sleep(POLL);
         }
-        if share == Share::Alone {
+        if share == Share::Exclusive {
             Holder::this().write(&mut file);
         }
         Ok(Some(Self { _file: file }))
@@ -175,9 +175,9 @@ pub struct LockFile {
 #[derive(Debug)]
 pub enum Taken {
     /// It is ours until dropped.
-    Ours(LockFile),
+    Held(LockFile),
     /// Somebody else has it.
-    Theirs(Holder),
+    HeldByOther(Holder),
 }
 
 impl LockFile {
@@ -195,14 +195,16 @@ impl LockFile {
                 .open(path)?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(Taken::Theirs(Holder::read(&mut file))),
+                Err(TryLockError::WouldBlock) => {
+                    return Ok(Taken::HeldByOther(Holder::read(&mut file)));
+                }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
             // The holder before may have removed the file between our opening and our locking: then
             // we hold nothing.
             if is_at(&file, path) {
                 Holder::this().write(&mut file);
-                return Ok(Taken::Ours(Self {
+                return Ok(Taken::Held(Self {
                     path: path.to_path_buf(),
                     _file: file,
                 }));
@@ -263,14 +265,14 @@ mod tests {
             .unwrap()
             .unwrap();
         let mut seen = None;
-        let alone = Lock::acquire(&path, Share::Alone, sharer, |holder| {
+        let alone = Lock::acquire(&path, Share::Exclusive, sharer, |holder| {
             seen = Some(holder.clone());
             false
         });
         assert!(alone.unwrap().is_none());
         assert_eq!(seen, sharer());
         drop((first, second));
-        let alone = Lock::acquire(&path, Share::Alone, sharer, |_| false)
+        let alone = Lock::acquire(&path, Share::Exclusive, sharer, |_| false)
             .unwrap()
             .unwrap();
         let mut seen = None;
@@ -294,10 +296,10 @@ mod tests {
     fn a_lock_file_has_one_holder_and_goes_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        let Taken::Ours(first) = LockFile::take(&path).unwrap() else {
+        let Taken::Held(first) = LockFile::take(&path).unwrap() else {
             panic!("nobody has it")
         };
-        let Taken::Theirs(holder) = LockFile::take(&path).unwrap() else {
+        let Taken::HeldByOther(holder) = LockFile::take(&path).unwrap() else {
             panic!("the first has it")
         };
         assert!(holder.is_this());
@@ -307,7 +309,7 @@ mod tests {
         assert_eq!(LockFile::holder(&path), None);
         std::fs::write(&path, "1 gone 1").unwrap();
         assert_eq!(LockFile::holder(&path), None, "a file alone is no lock");
-        assert!(matches!(LockFile::take(&path).unwrap(), Taken::Ours(_)));
+        assert!(matches!(LockFile::take(&path).unwrap(), Taken::Held(_)));
     }
 
     #[test]
@@ -319,7 +321,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        if let Taken::Ours(_held) = LockFile::take(&path).unwrap() {
+                        if let Taken::Held(_held) = LockFile::take(&path).unwrap() {
                             assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
                             inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
                         }

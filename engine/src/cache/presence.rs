@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, open, statat};
 
-use super::ledger::Finished;
+use super::ledger::StageResult;
 use crate::digest::Digest;
 
 /// The folders of records and objects, open.
@@ -38,7 +38,7 @@ impl Presence {
 
     /// Whether the record of a result is there, and all its objects. Bytes are not looked at, but
     /// that there are some.
-    pub(crate) fn has(&self, finished: &Finished) -> bool {
+    pub(crate) fn has(&self, finished: &StageResult) -> bool {
         let object =
             |digest| len(&self.objects, digest).is_some_and(|len| len > 0 || *digest == self.empty);
         len(&self.records, &finished.key).is_some_and(|len| len > 0)
@@ -87,9 +87,9 @@ mod tests {
         write(&objects, &output, b"out");
         write(&objects, &part, b"one");
         write(&objects, &empty, b"");
-        let finished = Finished {
+        let finished = StageResult {
             objects: [part, empty].into(),
-            ..Finished::bare(key, output)
+            ..StageResult::bare(key, output)
         };
         assert!(open().unwrap().has(&finished));
         for (folder, digest) in [

@@ -30,7 +30,8 @@ pub struct Record {
     /// The op.
     pub op: String,
     /// Everything the key was made of, field by field, as text: what `explain` compares.
-    pub preimage: Vec<(String, String)>,
+    #[serde(rename = "preimage")]
+    pub key_inputs: Vec<(String, String)>,
     /// The type of the result.
     pub ty: String,
     /// The result: an object.
@@ -38,15 +39,17 @@ pub struct Record {
     /// How many items the result has, where it has items.
     pub count: Option<u64>,
     /// By-products outside the result's digest, by name.
-    pub sides: Vec<(String, Digest)>,
-    /// Every object the result and its sides need.
+    #[serde(rename = "sides")]
+    pub side_outputs: Vec<(String, Digest)>,
+    /// Every object the result and its side_outputs need.
     pub objects: Vec<Digest>,
     /// Numbers about the result.
     pub metrics: Vec<(String, f64)>,
     /// What a reader should know: "17 duplicates dropped".
     pub notes: Vec<String>,
     /// Items that could not be used, with the reason.
-    pub quarantined: Vec<Quarantined>,
+    #[serde(rename = "quarantined")]
+    pub rejected: Vec<RejectedItem>,
     /// When the stage began, in milliseconds since 1970.
     pub started_ms: u64,
     /// How long it took.
@@ -56,7 +59,7 @@ pub struct Record {
 /// An item that could not be used.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Quarantined {
+pub struct RejectedItem {
     /// Which one.
     pub item: String,
     /// Why.
@@ -80,7 +83,7 @@ impl Record {
     pub fn needs(&self) -> impl Iterator<Item = &Digest> {
         self.objects
             .iter()
-            .chain(self.sides.iter().map(|(_, digest)| digest))
+            .chain(self.side_outputs.iter().map(|(_, digest)| digest))
             .chain([&self.output])
     }
 

@@ -52,8 +52,8 @@ impl Session {
             let unique = format!("{} {pid} {now} {count}", host());
             let folder = tmp.join(format!("{pid}-{}", Digest::of(unique.as_bytes()).short()));
             let lock = match LockFile::take(&folder.with_extension("lock")) {
-                Ok(Taken::Ours(lock)) => Some(lock),
-                Ok(Taken::Theirs(_)) => continue,
+                Ok(Taken::Held(lock)) => Some(lock),
+                Ok(Taken::HeldByOther(_)) => continue,
                 Err(error) => {
                     tracing::warn!(%error, "no locks here: what a killed process leaves stays");
                     None
@@ -103,7 +103,7 @@ fn locks(tmp: &Path) -> BTreeSet<PathBuf> {
 /// folder.
 fn sweep(tmp: &Path) {
     for path in locks(tmp) {
-        if let Ok(Taken::Ours(_lock)) = LockFile::take(&path) {
+        if let Ok(Taken::Held(_lock)) = LockFile::take(&path) {
             let _ = fs::remove_dir_all(path.with_extension(""));
         }
     }

@@ -70,8 +70,8 @@ impl SledIndex {
     pub(crate) fn open(folder: &Path, damaged: &Damaged) -> Opening {
         let path = folder.with_extension("lock");
         let lock = match LockFile::take(&path) {
-            Ok(Taken::Ours(lock)) => lock,
-            Ok(Taken::Theirs(_)) => return Opening::Taken,
+            Ok(Taken::Held(lock)) => lock,
+            Ok(Taken::HeldByOther(_)) => return Opening::Taken,
             Err(error) => {
                 let error = IndexError(format!("{} cannot be locked: {error}", path.display()));
                 return Opening::Unusable { error, aside: None };

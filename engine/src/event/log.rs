@@ -8,7 +8,7 @@ use crossbeam::channel::{self, Receiver, Sender};
 use serde::Serialize;
 
 use super::{Event, Listener};
-use crate::cache::disk::{Call, Disk, DiskError, DiskFile};
+use crate::cache::disk::{Disk, DiskError, DiskFile, Syscall};
 
 /// The name of the event log in a run's folder.
 pub(crate) const LOG_NAME: &str = "events.jsonl";
@@ -39,7 +39,7 @@ impl LogWriter {
             .name("log".to_owned())
             .spawn(move || write(file, &events_out));
         let thread = thread.map_err(|source| DiskError {
-            call: Call::Create,
+            call: Syscall::Create,
             path,
             source,
         })?;
@@ -122,7 +122,7 @@ mod tests {
 
     use super::super::Logged;
     use super::*;
-    use crate::cache::disk::{Hook, Verdict};
+    use crate::cache::disk::{FaultAction, Hook};
 
     fn numbered(number: usize) -> Event {
         Event::Warning {
@@ -165,19 +165,19 @@ mod tests {
     struct Full(AtomicUsize);
 
     impl Hook for Full {
-        fn before(&self, call: Call, _: &Path) -> Verdict {
+        fn before(&self, call: Syscall, _: &Path) -> FaultAction {
             match (
                 call,
                 self.0
-                    .fetch_add(usize::from(call == Call::Write), Ordering::SeqCst),
+                    .fetch_add(usize::from(call == Syscall::Write), Ordering::SeqCst),
             ) {
-                (Call::Write, 1) => Verdict::Short,
-                (Call::Write, 2) => Verdict::Fail(io::ErrorKind::StorageFull.into()),
-                _ => Verdict::Make,
+                (Syscall::Write, 1) => FaultAction::Short,
+                (Syscall::Write, 2) => FaultAction::Fail(io::ErrorKind::StorageFull.into()),
+                _ => FaultAction::Make,
             }
         }
 
-        fn after(&self, _: Call, _: &Path) {}
+        fn after(&self, _: Syscall, _: &Path) {}
     }
 
     #[test]

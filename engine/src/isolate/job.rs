@@ -14,12 +14,12 @@ use crate::args::Args;
 use crate::cache::Cache;
 use crate::cache::disk::Disk;
 use crate::cache::records::Record;
-use crate::ctx::{StageParts, Stop};
+use crate::ctx::{StageParts, StopSignal};
 use crate::digest::Digest;
 use crate::event::{Event, UnitCounts};
 use crate::files::SourceFile;
 use crate::graph::{Node, NodeId};
-use crate::key::{NumericEnv, Preimage};
+use crate::key::{KeyInputs, NumericEnv};
 use crate::op::{Artifact, Op, OpError, OpSet};
 use crate::run::worker::{Ran, RunJob};
 
@@ -36,8 +36,8 @@ struct JobFile {
     max_bad_ppm: Option<u32>,
     inputs: Vec<(String, Artifact)>,
     sources: Vec<SourceFile>,
-    blobs: BTreeMap<Digest, PathBuf>,
-    sides: BTreeMap<String, Vec<Artifact>>,
+    content_paths: BTreeMap<Digest, PathBuf>,
+    side_outputs: BTreeMap<String, Vec<Artifact>>,
     env: Vec<(String, String)>,
     retry_bad: bool,
 }
@@ -77,8 +77,8 @@ impl StageJob {
             max_bad_ppm,
             inputs,
             sources: parts.sources.clone(),
-            blobs: parts.blobs.as_ref().clone(),
-            sides: parts.sides.clone(),
+            content_paths: parts.content_paths.as_ref().clone(),
+            side_outputs: parts.side_outputs.clone(),
             env: parts.env.fields.clone(),
             retry_bad: parts.retry_bad,
         };
@@ -124,7 +124,12 @@ impl StageJob {
     }
 
     /// The job as a worker takes it.
-    pub(super) fn into_run(self, cache: Arc<Cache>, stop: Stop, events: Sender<Event>) -> RunJob {
+    pub(super) fn into_run(
+        self,
+        cache: Arc<Cache>,
+        stop: StopSignal,
+        events: Sender<Event>,
+    ) -> RunJob {
         let Self {
             file,
             op,
@@ -150,7 +155,7 @@ impl StageJob {
             .iter()
             .map(|(name, artifact)| (*name, artifact.digest))
             .collect();
-        let preimage = Preimage::new(&op, &args, digests, &file.sources, &env);
+        let key_inputs = KeyInputs::new(&op, &args, digests, &file.sources, &env);
         let output = op.signature.output;
         let node = Node {
             name: file.stage.clone(),
@@ -165,9 +170,9 @@ impl StageJob {
             attributes,
             inputs,
             sources: file.sources,
-            blobs: Arc::new(file.blobs),
-            sides: file.sides,
-            preimage,
+            content_paths: Arc::new(file.content_paths),
+            side_outputs: file.side_outputs,
+            key_inputs,
             scratch: cache.scratch(),
             cache,
             env,

@@ -14,7 +14,7 @@ use super::{COMMITTING_MAX, Run};
 use crate::cache::Cache;
 use crate::cache::checkpoints::Checkpoints;
 use crate::cache::disk::DiskError;
-use crate::cache::ledger::Finished;
+use crate::cache::ledger::StageResult;
 use crate::cache::records::Record;
 use crate::digest::Digest;
 use crate::event::{Event, Status};
@@ -109,13 +109,13 @@ impl Run<'_, '_> {
             .stage(id)
             .key
             .expect("a stage that ran has been probed");
-        let finished = Arc::new(Finished::of(key, &record));
-        self.any_sides |= !finished.sides.is_empty();
+        let finished = Arc::new(StageResult::of(key, &record));
+        self.any_sides |= !finished.side_outputs.is_empty();
         let stage = self.stage(id);
         stage.finished = Some(finished);
         stage.state.go(State::Committing);
         self.committing += 1;
-        let cache = &self.setting.cache;
+        let cache = &self.config.cache;
         let checkpoints = cache.checkpoints(&key);
         let growth = ran.grows.map(|(rest, value)| cache.growth(&rest, value));
         let (_, commits) = self

@@ -20,7 +20,7 @@ impl Run<'_, '_> {
     pub(super) fn ran_in_vain(&mut self, id: NodeId, error: OpError, timed_out: bool) {
         self.in_hand(id).lease = None;
         match error {
-            OpError::Interrupted if timed_out && !self.setting.stop.asked() => {
+            OpError::Interrupted if timed_out && !self.config.stop.is_requested() => {
                 let limit = self.graph.node(id).attributes.timeout_ms.unwrap_or(0);
                 let what = format!(
                     "it took longer than its timeout of {}",
@@ -74,7 +74,7 @@ impl Run<'_, '_> {
             return;
         }
         if producer.is_some()
-            && self.setting.cache.objects.contains(&object)
+            && self.config.cache.objects.contains(&object)
             && self.stage(id).repairs < REPAIRS_MAX
         {
             // Another stage complained first, and it has been made again since this one read it.
@@ -124,7 +124,7 @@ impl Run<'_, '_> {
         self.await_repair(id, producer);
         if let Some(key) = key {
             self.known.remove(&key);
-            if let Err(error) = self.setting.cache.records.remove(&key) {
+            if let Err(error) = self.config.cache.records.remove(&key) {
                 self.fail(producer, &OpError::Disk(error));
             }
         }

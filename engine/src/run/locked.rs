@@ -3,24 +3,24 @@
 use super::{Run, last_record};
 use crate::digest::Digest;
 use crate::graph::NodeId;
-use crate::key::{Preimage, differences};
+use crate::key::{KeyInputs, differences};
 use crate::op::OpError;
 
 const HELP: &str = "undo the change, or run without --locked to accept it";
 
 impl Run<'_, '_> {
     /// Whether a stage has another key than the lock file says; it has failed then.
-    pub(super) fn deviates(&mut self, id: NodeId, key: &Digest, preimage: &Preimage) -> bool {
-        let Some(locked) = &self.setting.locked else {
+    pub(super) fn deviates(&mut self, id: NodeId, key: &Digest, key_inputs: &KeyInputs) -> bool {
+        let Some(locked) = &self.config.locked else {
             return false;
         };
         let name = &self.graph.node(id).name;
         let what = match locked.stages.get(&**name) {
             Some(stage) if stage.key == *key => return false,
             Some(stage) => {
-                let last = last_record(&self.setting.cache, &stage.key);
+                let last = last_record(&self.config.cache, &stage.key);
                 let fields = last.map_or(Vec::new(), |last| {
-                    differences(&last.preimage, &preimage.fields())
+                    differences(&last.key_inputs, &key_inputs.fields())
                 });
                 let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
                 // Without the record of what was locked, the keys are all there is to say.
@@ -40,7 +40,7 @@ impl Run<'_, '_> {
 
     /// Whether a stage's result is another one than the lock file says; it has failed then.
     pub(super) fn deviates_in(&mut self, id: NodeId, output: &Digest) -> bool {
-        let Some(locked) = &self.setting.locked else {
+        let Some(locked) = &self.config.locked else {
             return false;
         };
         let Some(stage) = locked.stages.get(&*self.graph.node(id).name) else {

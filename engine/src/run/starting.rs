@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use super::state::State;
 use super::worker::{Job, Probe, ProbeJob, RunJob};
-use super::{Resources, Run, sides, why};
+use super::{Resources, Run, side_outputs, why};
 use crate::cache::Lease;
-use crate::cache::ledger::Finished;
+use crate::cache::ledger::StageResult;
 use crate::cache::lock::Holder;
 use crate::ctx::StageParts;
 use crate::digest::Digest;
 use crate::event::{Event, Status};
 use crate::graph::NodeId;
-use crate::key::Preimage;
+use crate::key::KeyInputs;
 use crate::op::{Artifact, OpError};
 
 /// How often a stage that another process makes is looked at.
@@ -49,10 +49,10 @@ impl Run<'_, '_> {
         let node = Arc::clone(self.graph.node(id));
         let inputs = self.input_digests(id);
         if node.op.sources.is_none() {
-            let preimage =
-                Preimage::new(&node.op, &node.args, inputs.clone(), &[], &self.setting.env);
-            let key = preimage.hash();
-            if self.deviates(id, &key, &preimage) {
+            let key_inputs =
+                KeyInputs::new(&node.op, &node.args, inputs.clone(), &[], &self.config.env);
+            let key = key_inputs.hash();
+            if self.deviates(id, &key, &key_inputs) {
                 return;
             }
             if let Some(finished) = self
@@ -69,9 +69,9 @@ impl Run<'_, '_> {
             id,
             node,
             inputs,
-            base: self.setting.base.clone(),
-            cache: Arc::clone(&self.setting.cache),
-            env: Arc::clone(&self.setting.env),
+            base: self.config.base.clone(),
+            cache: Arc::clone(&self.config.cache),
+            env: Arc::clone(&self.config.env),
         };
         self.send(Job::Probe(Box::new(job)));
     }
@@ -84,17 +84,17 @@ impl Run<'_, '_> {
         if probe
             .sources
             .iter()
-            .any(|file| !self.blobs.contains_key(&file.digest))
+            .any(|file| !self.content_paths.contains_key(&file.digest))
         {
-            let blobs = Arc::make_mut(&mut self.blobs);
-            blobs.extend(
+            let content_paths = Arc::make_mut(&mut self.content_paths);
+            content_paths.extend(
                 probe
                     .sources
                     .iter()
                     .map(|file| (file.digest, file.path.clone())),
             );
         }
-        if self.deviates(id, &probe.key, &probe.preimage) {
+        if self.deviates(id, &probe.key, &probe.key_inputs) {
             return;
         }
         let stage = self.stage(id);
@@ -102,7 +102,7 @@ impl Run<'_, '_> {
         stage.took_ms = probe.took_ms;
         let record = probe
             .record
-            .map(|record| Arc::new(Finished::of(probe.key, &record)));
+            .map(|record| Arc::new(StageResult::of(probe.key, &record)));
         if let Some(finished) = &record {
             self.known.insert(Arc::clone(finished));
         }
@@ -124,12 +124,12 @@ impl Run<'_, '_> {
     }
 
     /// A stage's result is known.
-    fn found(&mut self, id: NodeId, finished: Arc<Finished>) {
+    fn found(&mut self, id: NodeId, finished: Arc<StageResult>) {
         if self.deviates_in(id, &finished.output) {
             return;
         }
         let status = if self.stage(id).ran_above {
-            Status::CutOff
+            Status::UpToDate
         } else {
             Status::Reused
         };
@@ -143,8 +143,8 @@ impl Run<'_, '_> {
         if self.lacks_input(id) {
             return self.free.give(&amount);
         }
-        let preimage = self.preimage(id);
-        if self.stage(id).key != Some(preimage.hash()) {
+        let key_inputs = self.key_inputs(id);
+        if self.stage(id).key != Some(key_inputs.hash()) {
             // While it waited, an input was made again and came out different.
             self.stage(id).state.go(State::Ready);
             self.queues.ready(id);
@@ -162,12 +162,12 @@ impl Run<'_, '_> {
             let (stage, op, why) = (
                 node.name.clone(),
                 node.op.signature.name.into(),
-                self.why(id, &preimage),
+                self.why(id, &key_inputs),
             );
             self.emit(Event::StageStarted { stage, op, why });
         }
         let wanted = node.attributes.isolate.is_some();
-        let isolation = self.setting.isolation.clone().filter(|_| wanted);
+        let isolation = self.config.isolation.clone().filter(|_| wanted);
         if wanted && isolation.is_none() {
             let text = "@isolate has no effect: this program cannot start a process for a stage"
                 .to_owned();
@@ -176,7 +176,7 @@ impl Run<'_, '_> {
                 text,
             });
         }
-        let parts = self.parts(id, preimage);
+        let parts = self.parts(id, key_inputs);
         self.send(Job::Run(Box::new(RunJob {
             id,
             node,
@@ -192,14 +192,14 @@ impl Run<'_, '_> {
             .stage(id)
             .key
             .expect("a stage that starts has been probed");
-        let theirs = match self.setting.cache.lease(&key) {
-            Lease::Ours(lease) => {
+        let theirs = match self.config.cache.lease(&key) {
+            Lease::Held(lease) => {
                 self.in_hand(id).lease = lease;
                 return !self.shares(id, &key);
             }
-            Lease::Theirs(holder) => holder,
+            Lease::HeldByOther(holder) => holder,
         };
-        if self.setting.no_wait && !theirs.is_this() {
+        if self.config.no_wait && !theirs.is_this() {
             let what = format!("its result is being made by {theirs}");
             self.fail(
                 id,
@@ -228,10 +228,10 @@ impl Run<'_, '_> {
     /// Takes the result if somebody else has made it since this stage was probed.
     fn shares(&mut self, id: NodeId, key: &Digest) -> bool {
         let found = self
-            .setting
+            .config
             .cache
             .hit(key)
-            .map(|record| Arc::new(Finished::of(*key, &record)));
+            .map(|record| Arc::new(StageResult::of(*key, &record)));
         let Some(finished) = found.filter(|finished| self.suffices(finished)) else {
             return false;
         };
@@ -242,11 +242,11 @@ impl Run<'_, '_> {
 
     /// What the stage's key is made of. It is made again rather than kept: very many stages may
     /// wait.
-    fn preimage(&mut self, id: NodeId) -> Preimage {
+    fn key_inputs(&mut self, id: NodeId) -> KeyInputs {
         let node = Arc::clone(self.graph.node(id));
         let inputs = self.input_digests(id);
-        let env = Arc::clone(&self.setting.env);
-        Preimage::new(
+        let env = Arc::clone(&self.config.env);
+        KeyInputs::new(
             &node.op,
             &node.args,
             inputs,
@@ -255,13 +255,16 @@ impl Run<'_, '_> {
         )
     }
 
-    fn parts(&mut self, id: NodeId, preimage: Preimage) -> StageParts {
-        let cache = Arc::clone(&self.setting.cache);
-        let (inputs, sides) = (self.inputs(id), self.sides(id));
+    fn parts(&mut self, id: NodeId, key_inputs: KeyInputs) -> StageParts {
+        let cache = Arc::clone(&self.config.cache);
+        let (inputs, side_outputs) = (self.inputs(id), self.side_outputs(id));
         let node = self.graph.node(id);
-        let (blobs, env) = (Arc::clone(&self.blobs), Arc::clone(&self.setting.env));
-        let (stop, events) = (self.setting.stop.clone(), self.events.0.clone());
-        let retry_bad = self.setting.retry_bad;
+        let (content_paths, env) = (
+            Arc::clone(&self.content_paths),
+            Arc::clone(&self.config.env),
+        );
+        let (stop, events) = (self.config.stop.clone(), self.events.0.clone());
+        let retry_bad = self.config.retry_bad;
         let in_hand = self.in_hand(id);
         StageParts {
             stage: node.name.clone(),
@@ -269,9 +272,9 @@ impl Run<'_, '_> {
             attributes: Arc::clone(&node.attributes),
             inputs,
             sources: in_hand.sources.clone(),
-            blobs,
-            sides,
-            preimage,
+            content_paths,
+            side_outputs,
+            key_inputs,
             scratch: cache.scratch(),
             cache,
             env,
@@ -282,22 +285,22 @@ impl Run<'_, '_> {
     }
 
     /// The by-products of every stage above.
-    fn sides(&self, id: NodeId) -> BTreeMap<String, Vec<Artifact>> {
+    fn side_outputs(&self, id: NodeId) -> BTreeMap<String, Vec<Artifact>> {
         if !self.any_sides {
             return BTreeMap::new();
         }
-        sides(self.graph, id, |above| {
+        side_outputs(self.graph, id, |above| {
             self.finished(above).map(Arc::as_ref)
         })
     }
 
     /// What makes a stage run: what differs from its last result, by field.
-    fn why(&mut self, id: NodeId, now: &Preimage) -> Vec<String> {
+    fn why(&mut self, id: NodeId, now: &KeyInputs) -> Vec<String> {
         let last = self
             .ledger
             .get(&self.graph.node(id).name)
             .map(|last| last.key);
-        let cache = Arc::clone(&self.setting.cache);
+        let cache = Arc::clone(&self.config.cache);
         let repaired = self.stage(id).repairs > 0;
         why(&cache, last.as_ref(), now, repaired)
     }

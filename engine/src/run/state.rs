@@ -44,7 +44,7 @@ impl State {
                 Probing,
                 Queued
                 | Waiting
-                | Ended(Status::Reused | Status::CutOff | Status::Failed | Status::Interrupted),
+                | Ended(Status::Reused | Status::UpToDate | Status::Failed | Status::Interrupted),
             )
             | (
                 Queued,
@@ -54,7 +54,7 @@ impl State {
                 | Waiting
                 | Ended(
                     Status::Reused
-                    | Status::CutOff
+                    | Status::UpToDate
                     | Status::Failed
                     | Status::Skipped
                     | Status::Interrupted,
@@ -68,7 +68,7 @@ impl State {
             )
             | (Committing, Delayed | Ended(Status::Ran | Status::Failed)) => true,
             // A result that turned out to be damaged is made again.
-            (Ended(Status::Ran | Status::Reused | Status::CutOff), Ready) => true,
+            (Ended(Status::Ran | Status::Reused | Status::UpToDate), Ready) => true,
             _ => false,
         };
         assert!(legal, "a stage cannot go from {self:?} to {next:?}");

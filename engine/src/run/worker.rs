@@ -16,7 +16,7 @@ use crate::event::UnitCounts;
 use crate::files::{Files, SourceFile};
 use crate::graph::{Node, NodeId};
 use crate::isolate::{self, Isolation};
-use crate::key::{NumericEnv, Preimage};
+use crate::key::{KeyInputs, NumericEnv};
 use crate::map;
 use crate::op::{Body, OpError};
 
@@ -56,7 +56,7 @@ pub(crate) enum Answer {
 /// What a stage's key is and whether it is known.
 pub(crate) struct Probe {
     pub(crate) key: Digest,
-    pub(crate) preimage: Preimage,
+    pub(crate) key_inputs: KeyInputs,
     pub(crate) sources: Vec<SourceFile>,
     pub(crate) record: Option<Record>,
     pub(crate) took_ms: u64,
@@ -119,18 +119,18 @@ pub(crate) fn probe(job: &ProbeJob) -> Result<Probe, OpError> {
     let started = Instant::now();
     let files = Files::new(&job.base, Some(&job.cache.files));
     let sources = sources(&job.node, &files)?;
-    let preimage = Preimage::new(
+    let key_inputs = KeyInputs::new(
         &job.node.op,
         &job.node.args,
         job.inputs.clone(),
         &sources,
         &job.env,
     );
-    let key = preimage.hash();
+    let key = key_inputs.hash();
     let record = job.cache.hit(&key);
     Ok(Probe {
         key,
-        preimage,
+        key_inputs,
         sources,
         record,
         took_ms: elapsed_ms(started),
@@ -186,7 +186,7 @@ fn execute(node: &Node, ctx: &mut StageCtx) -> Result<crate::op::Output, OpError
     match &node.op.body {
         Body::Run(run) => {
             let output = run(ctx)?;
-            let bad = ctx.traces().quarantined.len() as u64;
+            let bad = ctx.traces().rejected.len() as u64;
             match budget_error(ctx, bad, bad + output.count.unwrap_or(0)) {
                 Some(error) => Err(error),
                 None => Ok(output),
@@ -212,29 +212,29 @@ fn record(
     took_ms: u64,
 ) -> Result<Record, OpError> {
     let curves = ctx.curves();
-    let mut sides: Vec<(String, Digest)> = output
-        .sides
+    let mut side_outputs: Vec<(String, Digest)> = output
+        .side_outputs
         .iter()
         .map(|(name, digest)| ((*name).to_owned(), *digest))
         .collect();
     if !curves.is_empty() {
         let bytes = serde_json::to_vec(&curves).expect("steps and numbers are plain data");
-        sides.push(("curves".to_owned(), ctx.put(&bytes)?));
+        side_outputs.push(("curves".to_owned(), ctx.put(&bytes)?));
     }
     let traces = ctx.traces();
     let mut objects = traces.objects.clone();
     objects.sort_unstable();
     objects.dedup();
-    let preimage = ctx.preimage();
+    let key_inputs = ctx.key_inputs();
     Ok(Record {
         version: Record::VERSION,
         stage: node.name.to_string(),
         op: node.op.signature.name.to_owned(),
-        preimage: preimage.fields(),
+        key_inputs: key_inputs.fields(),
         ty: node.output.to_string(),
         output: output.digest,
         count: output.count,
-        sides,
+        side_outputs,
         objects,
         metrics: output.metrics,
         notes: output
@@ -242,7 +242,7 @@ fn record(
             .into_iter()
             .chain(traces.notes.iter().cloned())
             .collect(),
-        quarantined: traces.quarantined.clone(),
+        rejected: traces.rejected.clone(),
         started_ms,
         took_ms,
     })

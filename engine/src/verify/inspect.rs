@@ -188,7 +188,7 @@ impl Look<'_> {
         };
         self.report.records += u64::from(stands);
         match Record::open(&bytes) {
-            Ok(Some(record)) if key::of_fields(&record.preimage) != *key => {
+            Ok(Some(record)) if key::of_fields(&record.key_inputs) != *key => {
                 let wrong = Wrong::Record("it is the record of another key".to_owned());
                 self.found(path, wrong, affected(record.stage));
                 None

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use blip_engine::cache::disk::{Call, Disk, Hook, Verdict};
+use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
 use blip_engine::{EngineError, Outcome, RunOptions};
 
 use crate::scene::{self, SCENE, assert_sound, outcome};
@@ -37,25 +37,27 @@ struct Faulty {
 }
 
 impl Hook for Faulty {
-    fn before(&self, call: Call, _: &Path) -> Verdict {
-        let write = call == Call::Write;
+    fn before(&self, call: Syscall, _: &Path) -> FaultAction {
+        let write = call == Syscall::Write;
         if matches!(self.fault, Fault::Short | Fault::Full) && !write {
-            return Verdict::SkipSync;
+            return FaultAction::SkipSync;
         }
         let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let full = self.fault == Fault::Full && number == self.at + 1;
         if number < self.at || (number > self.at && !self.sticky && !full) {
-            return Verdict::SkipSync;
+            return FaultAction::SkipSync;
         }
         self.fired.fetch_add(1, Ordering::SeqCst);
         match self.fault {
-            Fault::Error(error) => Verdict::Fail(io::Error::from_raw_os_error(error)),
-            Fault::Full if number > self.at => Verdict::Fail(io::Error::from_raw_os_error(ENOSPC)),
-            Fault::Short | Fault::Full => Verdict::Short,
+            Fault::Error(error) => FaultAction::Fail(io::Error::from_raw_os_error(error)),
+            Fault::Full if number > self.at => {
+                FaultAction::Fail(io::Error::from_raw_os_error(ENOSPC))
+            }
+            Fault::Short | Fault::Full => FaultAction::Short,
         }
     }
 
-    fn after(&self, _: Call, _: &Path) {}
+    fn after(&self, _: Syscall, _: &Path) {}
 }
 
 /// Lets call 1 fail, then call 2, and so on, until a run meets no fault any more. What is much like
@@ -154,8 +156,8 @@ fn the_disk_is_full_in_the_middle_of_a_write() {
 struct Small(AtomicU64);
 
 impl Hook for Small {
-    fn before(&self, call: Call, _: &Path) -> Verdict {
-        let room = call != Call::Write
+    fn before(&self, call: Syscall, _: &Path) -> FaultAction {
+        let room = call != Syscall::Write
             || self
                 .0
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| {
@@ -163,13 +165,13 @@ impl Hook for Small {
                 })
                 .is_ok();
         if room {
-            Verdict::SkipSync
+            FaultAction::SkipSync
         } else {
-            Verdict::Fail(io::Error::from_raw_os_error(ENOSPC))
+            FaultAction::Fail(io::Error::from_raw_os_error(ENOSPC))
         }
     }
 
-    fn after(&self, _: Call, _: &Path) {}
+    fn after(&self, _: Syscall, _: &Path) {}
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use blip_engine::{Event, Fate, RunOptions, Status};
+use blip_engine::{Event, PlannedAction, RunOptions, Status};
 
 use crate::world::{World, status};
 
@@ -91,16 +91,16 @@ fn the_plan_is_what_the_run_does() {
         let summary = world.run(&text);
         for planned in plan {
             let status = status(&summary, &planned.stage);
-            let fitting: BTreeSet<&str> = match planned.fate {
-                Fate::Reuse => ["reused"].into(),
-                Fate::Run { .. } => ["ran"].into(),
-                Fate::Unknown { .. } => ["ran", "cut off"].into(),
-                Fate::Fault { what, .. } => panic!("{what}"),
+            let fitting: BTreeSet<&str> = match planned.action {
+                PlannedAction::Reuse => ["reused"].into(),
+                PlannedAction::Run { .. } => ["ran"].into(),
+                PlannedAction::Unknown { .. } => ["ran", "cut off"].into(),
+                PlannedAction::Fault { what, .. } => panic!("{what}"),
             };
             let word = match status {
                 Status::Ran => "ran",
                 Status::Reused => "reused",
-                Status::CutOff => "cut off",
+                Status::UpToDate => "cut off",
                 other => panic!("{} is {other:?}", planned.stage),
             };
             assert!(
@@ -130,19 +130,19 @@ fn the_plan_takes_the_ledgers_word_as_the_run_does() {
         world
             .plan(text)
             .iter()
-            .all(|planned| planned.fate == Fate::Reuse && planned.key.is_some())
+            .all(|planned| planned.action == PlannedAction::Reuse && planned.key.is_some())
     );
     assert_eq!(status(&world.run(text), "b"), Status::Reused);
     std::fs::remove_file(&record).unwrap();
     let plan = world.plan(text);
     assert!(
-        matches!(plan[1].fate, Fate::Run { .. }),
+        matches!(plan[1].action, PlannedAction::Run { .. }),
         "{:?}",
-        plan[1].fate
+        plan[1].action
     );
     assert_eq!(
-        plan[2].fate,
-        Fate::Unknown {
+        plan[2].action,
+        PlannedAction::Unknown {
             after: vec!["b".into()]
         }
     );

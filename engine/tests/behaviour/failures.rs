@@ -99,7 +99,7 @@ fn asked_to_stop_it_says_what_is_left() {
             while !calls.take().contains_key("waiting") {
                 std::thread::yield_now();
             }
-            stop.ask();
+            stop.request();
         });
         world
             .run_with("a = text(\"a\")\nw = waiting()\nz = upper(w)\n", &options)

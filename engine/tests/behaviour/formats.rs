@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use blip_engine::{Fate, Outcome, Status};
+use blip_engine::{Outcome, PlannedAction, Status};
 
 use crate::scene;
 
@@ -61,7 +61,7 @@ fn version_1() {
         world
             .plan(WORKFLOW)
             .iter()
-            .all(|planned| planned.fate == Fate::Reuse)
+            .all(|planned| planned.action == PlannedAction::Reuse)
     );
     let summary = world.run(WORKFLOW);
     assert!(

@@ -49,13 +49,13 @@ fn more_results_of_an_item_cost_the_new_ones() {
     clean.write("a.txt", lines);
     world.run(MAP);
     let three = MAP.replace("shout(in)", "shout(in, copies = 3)");
-    let grown = world.run(&three);
+    let warm_start = world.run(&three);
     assert_eq!(
         world.calls.take(),
         counts([("load", 1), ("unit", 6), ("show", 1)])
     );
     let at_once = clean.run(&three);
-    assert_eq!(world.text(&grown, "all"), clean.text(&at_once, "all"));
+    assert_eq!(world.text(&warm_start, "all"), clean.text(&at_once, "all"));
     let two = MAP.replace("shout(in)", "shout(in, copies = 2)");
     assert_eq!(
         world.calls_of(&two),

@@ -1,6 +1,6 @@
 //! Map stages work item by item: what an item's result depends on is the item.
 
-use blip_engine::{Fate, Outcome, Status};
+use blip_engine::{Outcome, PlannedAction, Status};
 
 use crate::world::{World, counts, end, status};
 
@@ -56,21 +56,21 @@ fn other_shards_and_another_order_leave_no_trace() {
     world.write("c.txt", &lines[400..].concat());
     let summary = world.run(MAP);
     assert_eq!(world.calls.take(), counts([("lines", 1)]));
-    assert_eq!(status(&summary, "out"), Status::CutOff);
-    assert_eq!(status(&summary, "all"), Status::CutOff);
+    assert_eq!(status(&summary, "out"), Status::UpToDate);
+    assert_eq!(status(&summary, "all"), Status::UpToDate);
 }
 
 #[test]
 fn partly_known_and_clean_runs_give_equal_bytes() {
-    let (grown, clean) = (World::new(), World::new());
+    let (warm_start, clean) = (World::new(), World::new());
     for end in [10, 300, 301, 700] {
-        grown.write("a.txt", &numbered(0..end));
-        grown.run(MAP);
+        warm_start.write("a.txt", &numbered(0..end));
+        warm_start.run(MAP);
     }
     clean.write("a.txt", &numbered(0..700));
-    let (grown, clean) = (grown.run(MAP), clean.run(MAP));
+    let (warm_start, clean) = (warm_start.run(MAP), clean.run(MAP));
     assert_eq!(
-        grown.results.get("out").unwrap().output,
+        warm_start.results.get("out").unwrap().output,
         clean.results.get("out").unwrap().output
     );
 }
@@ -80,23 +80,23 @@ fn the_plan_says_how_many_units_are_missing() {
     let world = World::new();
     world.write("a.txt", &numbered(0..20));
     world.run("in = lines(\"*.txt\")\n");
-    let fate = |world: &World, stage: &str| {
+    let action = |world: &World, stage: &str| {
         world
             .plan(MAP)
             .into_iter()
             .find(|one| *one.stage == *stage)
             .unwrap()
-            .fate
+            .action
     };
-    let Fate::Run { units, .. } = fate(&world, "out") else {
+    let PlannedAction::Run { units, .. } = action(&world, "out") else {
         panic!("it is known already")
     };
     assert_eq!(units, Some((20, 20)));
     world.run(MAP);
-    assert_eq!(fate(&world, "out"), Fate::Reuse);
+    assert_eq!(action(&world, "out"), PlannedAction::Reuse);
     world.write("a.txt", &numbered(0..25));
     world.run("in = lines(\"*.txt\")\n");
-    let Fate::Run { units, .. } = fate(&world, "out") else {
+    let PlannedAction::Run { units, .. } = action(&world, "out") else {
         panic!("it is known already")
     };
     assert_eq!(units, Some((5, 25)));
@@ -109,7 +109,7 @@ fn items_that_cannot_be_used_are_put_aside_and_listed() {
     let summary = world.run(MAP);
     assert_eq!(summary.outcome, Outcome::Done);
     let end = end(&summary, "out");
-    assert_eq!((end.quarantined, end.units.as_ref().unwrap().bad), (1, 1));
+    assert_eq!((end.rejected, end.units.as_ref().unwrap().bad), (1, 1));
     assert_eq!(world.text(&summary, "all"), "-\nFINE!0\nGOOD!0");
 }
 

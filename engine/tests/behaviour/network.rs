@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use blip_engine::cache::disk::{Call, Disk, Hook, Verdict};
+use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
 use blip_engine::cache::file_system::FileSystem;
 use blip_engine::{Event, IndexKind, Outcome, RunOptions};
 
@@ -15,11 +15,11 @@ const MAP: &str = "l = lines(\"lines.txt\")\ns = shout(l)\nw = show(s)\n";
 struct Mounted(FileSystem);
 
 impl Hook for Mounted {
-    fn before(&self, _: Call, _: &Path) -> Verdict {
-        Verdict::SkipSync
+    fn before(&self, _: Syscall, _: &Path) -> FaultAction {
+        FaultAction::SkipSync
     }
 
-    fn after(&self, _: Call, _: &Path) {}
+    fn after(&self, _: Syscall, _: &Path) {}
 
     fn file_system(&self) -> Option<FileSystem> {
         Some(self.0)
@@ -66,10 +66,10 @@ fn sled_is_not_opened_and_every_run_says_so_once() {
     world.calls.take();
     world.write("lines.txt", "one\ntwo\nthree\n");
     run(&world, FileSystem::Network("NFS"));
-    let grown = counts([("lines", 1), ("load", 1), ("unit", 1), ("show", 1)]);
+    let warm_start = counts([("lines", 1), ("load", 1), ("unit", 1), ("show", 1)]);
     assert_eq!(
         world.calls.take(),
-        grown,
+        warm_start,
         "what is known is found without an index on the disk"
     );
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use blip_engine::cache::disk::{Call, Disk, Hook, Verdict};
+use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
 use blip_engine::digest::Digest;
 
 use crate::scene::{self, assert_sound};
@@ -95,7 +95,7 @@ fn walk(folder: &Path, found: &mut BTreeMap<Id, Arc<Names>>) {
 }
 
 impl Hook for Model {
-    fn before(&self, call: Call, _: &Path) -> Verdict {
+    fn before(&self, call: Syscall, _: &Path) -> FaultAction {
         let started = Instant::now();
         while self.busy.swap(true, Ordering::SeqCst) {
             assert!(
@@ -104,16 +104,16 @@ impl Hook for Model {
             );
             std::thread::yield_now();
         }
-        if matches!(call, Call::SyncFile | Call::SyncFolder) {
+        if matches!(call, Syscall::SyncFile | Syscall::SyncFolder) {
             self.take();
         }
-        Verdict::SkipSync
+        FaultAction::SkipSync
     }
 
-    fn after(&self, call: Call, path: &Path) {
-        if let (Call::SyncFile | Call::SyncFolder, Some(id)) = (call, id(path)) {
+    fn after(&self, call: Syscall, path: &Path) {
+        if let (Syscall::SyncFile | Syscall::SyncFolder, Some(id)) = (call, id(path)) {
             let mut now = self.now.lock().unwrap();
-            if call == Call::SyncFile {
+            if call == Syscall::SyncFile {
                 now.contents.insert(id, Arc::new(fs::read(path).unwrap()));
             } else {
                 now.durable.insert(id, Arc::new(listing(path)));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use blip_engine::cache::disk::{Call, Disk, Hook, Verdict};
+use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
 use blip_engine::space::Collect;
 use blip_engine::{Level, Op, Outcome, RunOptions, Status};
 use proptest::prelude::*;
@@ -102,15 +102,15 @@ fn pick(world: &World, number: u16) -> Option<PathBuf> {
 struct Failing(AtomicI64);
 
 impl Hook for Failing {
-    fn before(&self, _: Call, _: &Path) -> Verdict {
+    fn before(&self, _: Syscall, _: &Path) -> FaultAction {
         if self.0.fetch_sub(1, Ordering::SeqCst) > 0 {
-            Verdict::SkipSync
+            FaultAction::SkipSync
         } else {
-            Verdict::Fail(io::Error::from_raw_os_error(5))
+            FaultAction::Fail(io::Error::from_raw_os_error(5))
         }
     }
 
-    fn after(&self, _: Call, _: &Path) {}
+    fn after(&self, _: Syscall, _: &Path) {}
 }
 
 fn apply(world: &mut World, nodes: &mut [Node], edit: &Edit) {
@@ -129,7 +129,9 @@ fn apply(world: &mut World, nodes: &mut [Node], edit: &Edit) {
             });
         }
         Edit::Delete(number) => {
-            drop(pick(world, *number).map(|path| fs::remove_file(path).unwrap()))
+            if let Some(path) = pick(world, *number) {
+                fs::remove_file(path).unwrap();
+            }
         }
         Edit::Damage(number) => {
             if let Some(path) = pick(world, *number) {

@@ -29,7 +29,7 @@ fn a_second_run_runs_nothing() {
 fn what_was_looked_up_for_another_workflow_is_not_used() {
     let world = World::new();
     world.run(CHAIN);
-    let ahead = Some(world.engine().look_ahead("other.blip"));
+    let ahead = Some(world.engine().prefetch("other.blip"));
     let (again, _) = world.run_with(
         CHAIN,
         &RunOptions {
@@ -44,7 +44,7 @@ fn what_was_looked_up_for_another_workflow_is_not_used() {
 fn what_was_looked_up_before_its_run_is_let_go_with_the_run() {
     let world = World::new();
     world.run(CHAIN);
-    let ahead = world.engine().look_ahead("toy.blip");
+    let ahead = world.engine().prefetch("toy.blip");
     let (again, _) = world.run_with(
         CHAIN,
         &RunOptions {
@@ -57,7 +57,7 @@ fn what_was_looked_up_before_its_run_is_let_go_with_the_run() {
         &world.config.cache,
         IndexKind::Memory,
         Disk::default(),
-        Access::Alone,
+        Access::Exclusive,
         |_| false,
     )
     .expect("with the run the look is over");
@@ -141,7 +141,7 @@ fn equal_bytes_cut_off_what_lies_below_within_the_run() {
     let ends = ["a", "b", "c", "d"].map(|stage| status(&summary, stage));
     assert_eq!(
         ends,
-        [Status::Ran, Status::Ran, Status::CutOff, Status::CutOff]
+        [Status::Ran, Status::Ran, Status::UpToDate, Status::UpToDate]
     );
     assert_eq!(end(&summary, "d").count, None);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use blip_engine::cache::disk::{Call, Disk, Hook, Verdict};
+use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
 use blip_engine::{Engine, Level, Outcome, Report, RunOptions, Summary};
 
 use crate::world::World;
@@ -29,11 +29,11 @@ export t as txt \"out/t.txt\"
 pub(crate) struct Unsynced;
 
 impl Hook for Unsynced {
-    fn before(&self, _: Call, _: &Path) -> Verdict {
-        Verdict::SkipSync
+    fn before(&self, _: Syscall, _: &Path) -> FaultAction {
+        FaultAction::SkipSync
     }
 
-    fn after(&self, _: Call, _: &Path) {}
+    fn after(&self, _: Syscall, _: &Path) {}
 }
 
 pub(crate) fn unsynced() -> Disk {

@@ -94,7 +94,7 @@ fn text(calls: &Calls) -> Op {
 
 fn upper(calls: &Calls) -> Op {
     let calls = calls.clone();
-    let threads = Arg::with_default("threads", Type::Int, "1", "how many").neutral();
+    let threads = Arg::with_default("threads", Type::Int, "1", "how many").not_in_key();
     Op::run(
         Signature::stage("upper", TEXT, "Upper case.")
             .arg(input("from"))
@@ -174,7 +174,7 @@ fn slow(calls: &Calls) -> Op {
     let calls = calls.clone();
     let signature = Signature::stage("slow", TEXT, "Takes its time.")
         .arg(input("from"))
-        .arg(Arg::with_default("ms", Type::Int, "100", "how long").neutral());
+        .arg(Arg::with_default("ms", Type::Int, "100", "how long").not_in_key());
     Op::run(signature, 1, move |ctx| {
         calls.count("slow");
         let end = std::time::Instant::now() + Duration::from_millis(ctx.args().count("ms")?);
@@ -362,7 +362,7 @@ fn shout(calls: &Calls) -> Op {
 }
 
 impl MapOp for Shout {
-    fn over(&self) -> &'static str {
+    fn input_arg(&self) -> &'static str {
         "lines"
     }
 
@@ -372,7 +372,7 @@ impl MapOp for Shout {
             .collect())
     }
 
-    fn beyond_units(&self) -> &'static [&'static str] {
+    fn args_outside_unit_key(&self) -> &'static [&'static str] {
         &["copies"]
     }
 
@@ -445,14 +445,14 @@ fn train(calls: &Calls) -> Op {
         .arg(input("from"))
         .arg(Arg::required("steps", Type::Int, "how many").within(1.0, 1e6))
         .arg(Arg::with_default("rate", Type::Float, "0.5", "how fast"))
-        .arg(Arg::with_default("pause", Type::Int, "0", "milliseconds between steps").neutral());
+        .arg(Arg::with_default("pause", Type::Int, "0", "milliseconds between steps").not_in_key());
     Op::run(signature, 1, move |ctx| {
         let (steps, rate) = (ctx.args().count("steps")?, ctx.args().float("rate")?);
         let pause = Duration::from_millis(ctx.args().count("pause")?);
         let mut state = Digest::of(read(ctx, "from")?.as_bytes());
         let mut done = 0;
         let newest = match ctx.checkpoints().latest() {
-            None => ctx.grown("steps")?,
+            None => ctx.warm_start("steps")?,
             newest => newest,
         };
         if let Some(checkpoint) = newest {
@@ -482,7 +482,7 @@ fn train(calls: &Calls) -> Op {
             }
             ctx.check_interrupted()?;
         }
-        ctx.keep_final_state("steps")?;
+        ctx.save_warm_start("steps")?;
         put(ctx, &state.to_string())
     })
 }

@@ -1,19 +1,19 @@
 //! Training stages: stopped and gone on with from a checkpoint, the bytes are those of an
 //! undisturbed run.
 
-use blip_engine::{Event, Listener, Outcome, RunOptions, Status, Stop};
+use blip_engine::{Event, Listener, Outcome, RunOptions, Status, StopSignal};
 
 use crate::world::{World, counts, status};
 
 const TRAIN: &str = "@checkpoint(every = 10) t = train(text(\"data\"), steps = 100)\n";
 
 /// Asks the run to stop at a step.
-pub(crate) struct StopAt(pub(crate) u64, pub(crate) Stop);
+pub(crate) struct StopAt(pub(crate) u64, pub(crate) StopSignal);
 
 impl Listener for StopAt {
     fn event(&mut self, _: u64, event: &Event) {
         if matches!(event, Event::Metric { step, .. } if *step >= self.0) {
-            self.1.ask();
+            self.1.request();
         }
     }
 }
@@ -69,7 +69,7 @@ fn curves_are_kept_with_the_result() {
     assert_eq!(world.calls.take(), counts([("text", 1), ("step", 100)]));
     let record = summary.results.get("t").unwrap();
     let (_, digest) = record
-        .sides
+        .side_outputs
         .iter()
         .find(|(name, _)| name == "curves")
         .unwrap();

@@ -8,7 +8,7 @@ use blip_engine::{
     Config, Engine, Event, IndexKind, Listener, NumericEnv, OpSet, Outcome, Planned, Resources,
     RunOptions, StageEnd, Status, Summary, Workflow,
 };
-use blip_grammar::{Setting, Source};
+use blip_grammar::{ParamOverride, Source};
 
 use crate::toy;
 
@@ -103,11 +103,11 @@ impl World {
 
     pub(crate) fn workflow_set(&self, text: &str, settings: &[(&str, &str)]) -> Workflow {
         let source = Source::new("toy.blip", text).unwrap();
-        let setting = |(name, value): &(&str, &str)| Setting {
+        let setting = |(name, value): &(&str, &str)| ParamOverride {
             name: (*name).to_owned(),
             value: (*value).to_owned(),
         };
-        let settings: Vec<Setting> = settings.iter().map(setting).collect();
+        let settings: Vec<ParamOverride> = settings.iter().map(setting).collect();
         Workflow::parse(&source, &self.ops, &settings).unwrap_or_else(|found| panic!("{found:#?}"))
     }
 
@@ -122,7 +122,7 @@ impl World {
         let ahead = options
             .ahead
             .clone()
-            .or_else(|| Some(engine.look_ahead("toy.blip")));
+            .or_else(|| Some(engine.prefetch("toy.blip")));
         let options = RunOptions {
             ahead,
             ..options.clone()

@@ -9,8 +9,8 @@ use blip_engine::cache::disk::Disk;
 use blip_engine::cache::{Access, Cache};
 use blip_engine::space::Collect;
 use blip_engine::{
-    Config, Engine, Event, Fate, IndexKind, Isolation, Level, Listener, NumericEnv, Outcome,
-    Resources, RunOptions, Workflow,
+    Config, Engine, Event, IndexKind, Isolation, Level, Listener, NumericEnv, Outcome,
+    PlannedAction, Resources, RunOptions, Workflow,
 };
 use blip_grammar::Source;
 
@@ -186,7 +186,7 @@ pub(crate) fn main(what: &str) -> i32 {
             &config.cache,
             IndexKind::Memory,
             Disk::default(),
-            Access::Alone,
+            Access::Exclusive,
             |_| true,
         )
         .unwrap();
@@ -266,7 +266,7 @@ fn read(engine: &Engine, workflow: &Workflow) -> i32 {
     say(&format!(
         "plan {} of {}",
         plan.iter()
-            .filter(|planned| planned.fate == Fate::Reuse)
+            .filter(|planned| planned.action == PlannedAction::Reuse)
             .count(),
         plan.len()
     ));

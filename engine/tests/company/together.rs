@@ -134,7 +134,7 @@ pub(crate) fn who_wants_it_alone_is_told_of_a_run() {
             &place.cache(),
             IndexKind::Memory,
             Disk::default(),
-            Access::Alone,
+            Access::Exclusive,
             |_| false,
         )
     };

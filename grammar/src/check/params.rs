@@ -1,10 +1,10 @@
-//! Params and the settings that give them values from outside.
+//! Params and the overrides that give them values from outside.
 
 use std::cmp::Ordering;
 
 use super::stages::Place;
 use super::values::{Found, Typed, article, coerce, compare, literal, outside, sample};
-use super::{Checker, Setting, is_ordered};
+use super::{Checker, ParamOverride, is_ordered};
 use crate::ast::{Expr, Name, Statement, StatementKind, TypeName};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
@@ -40,8 +40,8 @@ struct Declared<'s> {
 }
 
 impl Checker<'_> {
-    /// Takes the settings in.
-    pub(super) fn settings(&mut self, settings: &[Setting]) {
+    /// Takes the overrides in.
+    pub(super) fn overrides(&mut self, overrides: &[ParamOverride]) {
         let file = self.file;
         let params: Vec<&str> = file
             .statements
@@ -49,7 +49,7 @@ impl Checker<'_> {
             .filter_map(param_name)
             .map(|name| name.text)
             .collect();
-        for setting in settings {
+        for setting in overrides {
             let known = params.contains(&setting.name.as_str());
             if !known && file.lost.iter().any(|name| name.text == setting.name) {
                 continue;
@@ -63,7 +63,7 @@ impl Checker<'_> {
                 };
                 self.report(Diagnostic::error(codes::UNKNOWN_PARAM, message).help(help));
             } else if self
-                .settings
+                .overrides
                 .insert(setting.name.clone(), setting.value.clone())
                 .is_some()
             {
@@ -81,7 +81,7 @@ impl Checker<'_> {
             default,
             range,
         } = self.declared(statement)?;
-        let set = self.settings.get(name.text).cloned();
+        let set = self.overrides.get(name.text).cloned();
         let value = match &set {
             Some(text) => self.setting(name, text, ty, range.as_ref())?,
             None => default.clone().or_else(|| {

@@ -36,7 +36,7 @@ fn data() -> Vec<Signature> {
                 optional("limit", Type::Int, "at most so many pairs").within(1.0, f64::INFINITY),
                 is("workers", Type::Int, "2", "decoding threads")
                     .within(1.0, 64.0)
-                    .neutral(),
+                    .not_in_key(),
             ],
         ),
         op(
@@ -115,7 +115,7 @@ fn networks() -> Vec<Signature> {
 }
 
 fn training() -> Vec<Signature> {
-    let settings = [
+    let overrides = [
         is("epochs", Type::Int, "20", "passes over the pairs").within(1.0, 1000.0),
         is("batch", Type::Int, "256", "pairs in a step").within(1.0, f64::INFINITY),
         is("lr", Type::Float, "3e-4", "the learning rate").within(0.0, 1.0),
@@ -147,7 +147,7 @@ fn training() -> Vec<Signature> {
             &[
                 &[first, need("pairs", PAIRS, "what it learns from")],
                 rest,
-                &settings,
+                &overrides,
             ]
             .concat(),
         )

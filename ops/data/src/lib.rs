@@ -13,4 +13,4 @@ pub mod scenes;
 pub mod shard;
 pub mod vocab;
 
-pub use self::sample::{Sample, Text, TextSource};
+pub use self::sample::{Caption, Sample, TextSource};

@@ -18,7 +18,7 @@ pub enum TextSource {
 /// A text of an image, with its story.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Text {
+pub struct Caption {
     /// The text.
     pub text: String,
     /// Who wrote it.
@@ -44,7 +44,7 @@ pub struct Text {
 #[serde(deny_unknown_fields)]
 pub struct Sample {
     /// Its texts, sorted by source, key, number and text.
-    pub texts: Vec<Text>,
+    pub texts: Vec<Caption>,
     /// What a generated image really shows. For measuring only: no training op looks at it.
     pub truth: Option<serde_json::Value>,
 }
@@ -64,7 +64,7 @@ impl Sample {
     }
 }
 
-impl Text {
+impl Caption {
     /// A text as it is read: nobody has judged it yet.
     pub fn read(text: String, source: TextSource, key: String) -> Self {
         Self {

@@ -300,7 +300,7 @@ struct Candidate {
 /// The beams of one image.
 struct Beams {
     running: Vec<Candidate>,
-    /// Finished texts, best first, as many as there are beams at most.
+    /// StageResult texts, best first, as many as there are beams at most.
     finished: Vec<Candidate>,
     /// Whether a running beam can still become better than a finished text.
     open: bool,

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use crate::config::MedConfig;
 use crate::layers::{Linear, Pass};
 use crate::tensors::{Role, shared_with_encoder, tensors};
-use crate::text::{Head, Memory, Text};
+use crate::text::{Head, Memory, TextEncoder};
 use crate::vision::Vision;
 use crate::weights::{Mismatch, Weights};
 
@@ -41,7 +41,7 @@ pub struct Encoder {
 #[derive(Debug)]
 pub struct Features {
     /// The text encoder.
-    pub text: Text,
+    pub text: TextEncoder,
     vision_proj: Linear,
     text_proj: Linear,
 }
@@ -50,7 +50,7 @@ pub struct Features {
 #[derive(Debug)]
 pub struct Decoder {
     /// The text decoder.
-    pub text: Text,
+    pub text: TextEncoder,
     head: Head,
 }
 
@@ -89,7 +89,7 @@ impl Med {
             temp: weights.get("temp"),
         });
         let decoder = (role != Role::Filter).then(|| Decoder {
-            text: Text::new(&weights, "text_decoder.bert", &config.text),
+            text: TextEncoder::new(&weights, "text_decoder.bert", &config.text),
             head: Head::new(&weights, "text_decoder.cls.predictions", &config.text),
         });
         let vision = Vision::new(&weights, "vision_model", &config.vision);
@@ -164,7 +164,7 @@ impl Features {
     /// The parts that lie in these weights.
     pub fn new(weights: &Weights, config: &MedConfig) -> Self {
         Self {
-            text: Text::new(weights, "text_encoder", &config.text),
+            text: TextEncoder::new(weights, "text_encoder", &config.text),
             vision_proj: Linear::new(weights, "vision_proj"),
             text_proj: Linear::new(weights, "text_proj"),
         }

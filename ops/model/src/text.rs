@@ -16,7 +16,7 @@ use crate::weights::Weights;
 
 /// Embeddings and layers.
 #[derive(Debug)]
-pub struct Text {
+pub struct TextEncoder {
     words: Tensor,
     positions: Tensor,
     norm: LayerNorm,
@@ -79,7 +79,7 @@ impl Cache {
     }
 }
 
-impl Text {
+impl TextEncoder {
     /// The transformer whose tensors begin with `name`; what the pretrained decoder shares with the
     /// encoder is looked up there.
     pub fn new(weights: &Weights, name: &str, config: &TextConfig) -> Self {

@@ -12,7 +12,7 @@ pub(crate) fn max_bad() -> Arg {
     let doc = "The share of samples that may be bad; they are put aside and listed. With more of them the stage fails.";
     Arg::with_default("max_bad", Type::Float, "0.01", doc)
         .within(0.0, 1.0)
-        .neutral()
+        .not_in_key()
 }
 
 /// A sample that cannot be used.
@@ -28,9 +28,9 @@ pub(crate) struct Bad {
 ///
 /// # Errors
 /// When they are more than `max_bad` allows, or nothing is good.
-pub(crate) fn quarantine(ctx: &StageCtx, good: usize, bad: &[Bad]) -> Result<(), OpError> {
+pub(crate) fn reject(ctx: &StageCtx, good: usize, bad: &[Bad]) -> Result<(), OpError> {
     for Bad { item, reason } in bad {
-        ctx.quarantine(item, reason);
+        ctx.reject(item, reason);
     }
     let named: Vec<String> = bad
         .iter()

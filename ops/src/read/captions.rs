@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use blip_data::Text;
+use blip_data::Caption;
 use blip_data::captions::{self, Entry, List};
 use blip_data::decode::decode;
 use blip_engine::{Args, Digest, Files, Op, OpError, Output, SourceFile, StageCtx, UnitResult};
@@ -114,7 +114,11 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
             });
             good += captions.len();
             captions.into_iter().for_each(|text| {
-                pairs.add(file.digest, Text::read(text, source, image.clone()), None)
+                pairs.add(
+                    file.digest,
+                    Caption::read(text, source, image.clone()),
+                    None,
+                )
             });
         } else {
             bad.extend(reason.map(|reason| Bad {
@@ -123,10 +127,10 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
             }));
         }
     }
-    budget::quarantine(ctx, good, &bad)?;
+    budget::reject(ctx, good, &bad)?;
     let output = pairs.finish(ctx)?;
     Ok(Output {
-        sides: vec![images::publish(ctx, places)?],
+        side_outputs: vec![images::publish(ctx, places)?],
         ..output
     })
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use blip_data::scenes::{Generated, Texts, generate};
 use blip_data::shard::ShardWriter;
-use blip_data::{Text, TextSource};
+use blip_data::{Caption, TextSource};
 use blip_engine::{Digest, Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature, Type};
 
@@ -39,7 +39,7 @@ pub(crate) fn op() -> Op {
         "How texts are written: in several ways, as on the web, or in one, as by an annotator.",
     ))
     .arg(Arg::with_default("side", Type::Int, "32", "The pictures' width and height in pixels.").within(8.0, 1024.0))
-    .arg(Arg::with_default("shard", Type::Int, "1000", "How many pictures a shard holds.").within(1.0, 100_000.0).neutral())
+    .arg(Arg::with_default("shard", Type::Int, "1000", "How many pictures a shard holds.").within(1.0, 100_000.0).not_in_key())
     .arg(Arg::required("seed", Type::Int, "What the world is drawn from."));
     Op::run(signature, 2, run)
 }
@@ -94,7 +94,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
             let image = shard.add(&sample)?;
             pairs.add(
                 image,
-                Text::read(sample.text, source, sample.key),
+                Caption::read(sample.text, source, sample.key),
                 Some(sample.truth),
             );
             ctx.progress(done + 1, count, "images");
@@ -103,7 +103,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     }
     let output = pairs.finish(ctx)?;
     Ok(Output {
-        sides: vec![images::publish(ctx, places)?],
+        side_outputs: vec![images::publish(ctx, places)?],
         ..output
     })
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use blip_data::decode::decode;
 use blip_data::shard::{self, Fault, RawSample};
-use blip_data::{Text, TextSource};
+use blip_data::{Caption, TextSource};
 use blip_engine::{Args, Digest, Files, Op, OpError, Output, SourceFile, StageCtx, UnitResult};
 use blip_grammar::{Arg, Signature, Type};
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ struct Found {
     image: Digest,
     offset: u64,
     len: u64,
-    text: Text,
+    text: Caption,
     truth: Option<Value>,
 }
 
@@ -137,11 +137,11 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
             pairs.add(image, text, truth);
         }
     }
-    budget::quarantine(ctx, good, &bad)?;
+    budget::reject(ctx, good, &bad)?;
     let notes = notes(ctx.sources().len() - shards.len(), good - pairs.images());
     let output = pairs.finish(ctx)?;
     Ok(Output {
-        sides: vec![images::publish(ctx, places)?],
+        side_outputs: vec![images::publish(ctx, places)?],
         notes,
         ..output
     })
@@ -262,8 +262,8 @@ fn check(sample: RawSample, source: TextSource) -> Checked {
         .map_err(|reason| (key.clone(), reason))?;
     let (text, truth) = match row {
         Some(row) if row.caption == text => row.into_text(),
-        Some(row) => (Text::read(text, source, key), row.truth),
-        None => (Text::read(text, source, key), None),
+        Some(row) => (Caption::read(text, source, key), row.truth),
+        None => (Caption::read(text, source, key), None),
     };
     Ok(Found {
         image: Digest::of(&image),

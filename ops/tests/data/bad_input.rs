@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use blip_engine::cache::disk::{Call, Disk, Hook, Verdict};
+use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
 use blip_engine::{Event, Listener, Outcome, RunOptions, Status};
 
 use crate::world::{World, end, scenes};
@@ -119,16 +119,16 @@ fn the_other_branches_go_on() {
 struct Filling(AtomicBool);
 
 impl Hook for Filling {
-    fn before(&self, call: Call, _: &Path) -> Verdict {
-        let full = call == Call::Write && self.0.load(Ordering::SeqCst);
+    fn before(&self, call: Syscall, _: &Path) -> FaultAction {
+        let full = call == Syscall::Write && self.0.load(Ordering::SeqCst);
         if full {
-            Verdict::Fail(io::ErrorKind::StorageFull.into())
+            FaultAction::Fail(io::ErrorKind::StorageFull.into())
         } else {
-            Verdict::Make
+            FaultAction::Make
         }
     }
 
-    fn after(&self, _: Call, _: &Path) {}
+    fn after(&self, _: Syscall, _: &Path) {}
 }
 
 /// Fills a disk when a run has begun.
@@ -146,11 +146,11 @@ impl Listener for Fill {
 struct ReadOnly;
 
 impl Hook for ReadOnly {
-    fn before(&self, _: Call, _: &Path) -> Verdict {
-        Verdict::Fail(io::ErrorKind::ReadOnlyFilesystem.into())
+    fn before(&self, _: Syscall, _: &Path) -> FaultAction {
+        FaultAction::Fail(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
-    fn after(&self, _: Call, _: &Path) {}
+    fn after(&self, _: Syscall, _: &Path) {}
 }
 
 const READ: &str = "web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web)\n";
@@ -230,7 +230,7 @@ fn a_caption_of_unknown_words_is_put_aside_by_who_trains_on_it() {
          net = med(vision = vit.tiny(image = 16), text = bert.tiny(), vocab, embed = 16)\n\
          base = pretrain(net, web, epochs = 1, batch = 4, warmup = 1, queue = 8, seed = 1)\n",
     );
-    let list = world.quarantined(&summary, "base");
+    let list = world.rejected(&summary, "base");
     assert_eq!(
         list,
         [(

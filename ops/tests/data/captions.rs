@@ -73,7 +73,7 @@ fn what_cannot_be_used_is_put_aside_and_comes_back_when_it_can() {
     let summary = world.done(read);
     assert_eq!(world.texts(&summary, "human"), ["a ring"]);
     assert_eq!(
-        world.quarantined(&summary, "human"),
+        world.rejected(&summary, "human"),
         list([
             ("human-000001.jpg", "it has no `caption`"),
             ("../list.json", "its path leads out of the folder of images"),

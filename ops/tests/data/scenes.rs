@@ -42,7 +42,10 @@ fn the_size_of_shards_leaves_no_trace() {
     let many =
         other.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 7, seed = 7)\n");
     assert_eq!(one.results["web"].output, many.results["web"].output);
-    assert_ne!(one.results["web"].sides, many.results["web"].sides);
+    assert_ne!(
+        one.results["web"].side_outputs,
+        many.results["web"].side_outputs
+    );
     let again =
         world.done("web = read.scenes(\"web\", count = 40, side = 16, shard = 7, seed = 7)\n");
     assert_eq!(end(&again, "web").status, Status::Reused);

@@ -149,7 +149,7 @@ fn texts_without_a_known_word_are_put_aside() {
         workflow(4, VIT, "epochs = 1, batch = 2, queue = 4").replace("net, pairs,", "net, web,");
     let summary = world.done(&format!("web = read.webdataset(\"web.tar\")\n{vocabulary}"));
     assert_eq!(
-        world.quarantined(&summary, "base"),
+        world.rejected(&summary, "base"),
         list([(
             samples[2].key.as_str(),
             "its text has no word of the vocabulary"

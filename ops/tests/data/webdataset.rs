@@ -118,7 +118,7 @@ fn bad_samples_are_put_aside_with_their_reasons() {
         ],
     );
     let summary = world.done("web = read.webdataset(\"*.tar\", max_bad = 0.8)\n");
-    let mut bad = world.quarantined(&summary, "web");
+    let mut bad = world.rejected(&summary, "web");
     bad.sort_unstable();
     assert_eq!(
         bad,
@@ -218,7 +218,7 @@ fn too_many_bad_samples_fail_the_stage() {
         )
     );
     let summary = world.done("web = read.webdataset(\"*.tar\", max_bad = 0.8)\n");
-    assert_eq!(end(&summary, "web").quarantined, 4);
+    assert_eq!(end(&summary, "web").rejected, 4);
     // How much may be bad changes nothing of the result: the key is the same.
     assert_eq!(end(&world.done(READ), "web").status, Status::Reused);
 }
@@ -237,7 +237,7 @@ fn a_damaged_shard_keeps_what_came_before() {
     let summary = world.done("web = read.webdataset(\"*.tar\", max_bad = 0.5)\n");
     assert_eq!(end(&summary, "web").count, Some(4));
     assert_eq!(
-        world.quarantined(&summary, "web"),
+        world.rejected(&summary, "web"),
         [(
             "b.tar".to_owned(),
             format!("the shard is damaged or ends early: nothing after byte {good} is used")

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use blip_data::scenes::{Generated, Texts, generate};
 use blip_data::shard::ShardWriter;
-use blip_data::{Sample, Text};
+use blip_data::{Caption, Sample};
 use blip_engine::dataset::{Chunk, Manifest};
 use blip_engine::{
     Config, Digest, Engine, IndexKind, NumericEnv, Outcome, Resources, RunOptions, StageEnd,
@@ -125,23 +125,23 @@ impl World {
         let samples = self.samples(summary, stage).into_iter();
         let mut texts: Vec<String> = samples
             .flat_map(|(_, sample)| sample.texts)
-            .map(|Text { text, .. }| text)
+            .map(|Caption { text, .. }| text)
             .collect();
         texts.sort();
         texts
     }
 
     /// What a stage put aside, and why.
-    pub(crate) fn quarantined(&self, summary: &Summary, stage: &str) -> Vec<(String, String)> {
+    pub(crate) fn rejected(&self, summary: &Summary, stage: &str) -> Vec<(String, String)> {
         let record = self
             .engine()
             .reader()
             .record(&summary.results[stage].key)
             .unwrap();
         record
-            .quarantined
+            .rejected
             .into_iter()
-            .map(|quarantined| (quarantined.item, quarantined.reason))
+            .map(|rejected| (rejected.item, rejected.reason))
             .collect()
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use blip_model::loss::language;
-use blip_model::text::{Head, Text};
+use blip_model::text::{Head, TextEncoder};
 use blip_model::vision::{Vision, resize};
 use blip_model::{Med, Pass, Role, Weights, device};
 use tch::{Device, Kind, Tensor};
@@ -151,7 +151,7 @@ fn question_answering_computes_what_transformers_does() {
         let weights = Weights::load(&specs, &checkpoint.tensors, Device::Cpu).unwrap();
         let images = Vision::new(&weights, "vision_model", &config.vision)
             .forward(&given["pixels"], Pass::EVAL);
-        let question = Text::new(&weights, "text_encoder", &config.text);
+        let question = TextEncoder::new(&weights, "text_encoder", &config.text);
         let memory = question.memory(&images, Pass::EVAL);
         let states = question.encode(
             &given["ids"],
@@ -173,7 +173,7 @@ fn question_answering_computes_what_transformers_does() {
             .to_kind(Kind::Bool);
         let rows = full.nonzero().reshape([-1]);
         let pick = |tensor: &Tensor| tensor.index_select(0, &rows);
-        let decoder = Text::new(&weights, "text_decoder.bert", &config.text);
+        let decoder = TextEncoder::new(&weights, "text_decoder.bert", &config.text);
         let head = Head::new(&weights, "text_decoder.cls.predictions", &config.text);
         let memory = decoder.memory(&pick(&states), Pass::EVAL);
         let hidden = decoder.decode(&pick(&given["answers"]), &memory, Pass::EVAL);

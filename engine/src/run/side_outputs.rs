@@ -8,36 +8,36 @@ use crossbeam::channel;
 
 use super::Ended;
 use crate::cache::Cache;
-use crate::cache::ledger::Finished;
-use crate::ctx::{Ancestor, StageCtx, StageParts, Stop};
+use crate::cache::ledger::StageResult;
+use crate::ctx::{Ancestor, StageCtx, StageParts, StopSignal};
 use crate::graph::{Graph, NodeId};
-use crate::key::{Preimage, text};
+use crate::key::{KeyInputs, text};
 use crate::op::Artifact;
 
 /// The by-products of every stage above one, by name.
-pub(crate) fn sides<'r>(
+pub(crate) fn side_outputs<'r>(
     graph: &Graph,
     id: NodeId,
-    finished: impl Fn(NodeId) -> Option<&'r Finished>,
+    finished: impl Fn(NodeId) -> Option<&'r StageResult>,
 ) -> BTreeMap<String, Vec<Artifact>> {
-    let mut sides = BTreeMap::new();
+    let mut side_outputs = BTreeMap::new();
     for above in graph.above(id) {
         if let Some(finished) = finished(above) {
-            add(&mut sides, &graph.node(above).name, finished);
+            add(&mut side_outputs, &graph.node(above).name, finished);
         }
     }
-    sides
+    side_outputs
 }
 
-fn add(sides: &mut BTreeMap<String, Vec<Artifact>>, stage: &str, finished: &Finished) {
-    for (name, digest) in &finished.sides {
+fn add(side_outputs: &mut BTreeMap<String, Vec<Artifact>>, stage: &str, finished: &StageResult) {
+    for (name, digest) in &finished.side_outputs {
         let artifact = Artifact {
             ty: name.clone(),
             digest: *digest,
             stage: stage.to_owned(),
             count: None,
         };
-        sides.entry(name.clone()).or_default().push(artifact);
+        side_outputs.entry(name.clone()).or_default().push(artifact);
     }
 }
 
@@ -52,9 +52,9 @@ pub(crate) fn export_ctx(
     let node = graph.node(id);
     // Exports are told of as a whole; what they say in between is dropped.
     let (events, _) = channel::bounded(1);
-    let mut sides = sides(graph, id, |above| ended.finished(above).map(Arc::as_ref));
+    let mut side_outputs = side_outputs(graph, id, |above| ended.finished(above).map(Arc::as_ref));
     if let Some(finished) = ended.finished(id) {
-        add(&mut sides, &node.name, finished);
+        add(&mut side_outputs, &node.name, finished);
     }
     let env = Arc::new(config.env.clone());
     StageCtx::new(StageParts {
@@ -63,12 +63,12 @@ pub(crate) fn export_ctx(
         attributes: Arc::clone(&node.attributes),
         inputs: Vec::new(),
         sources: Vec::new(),
-        blobs: Arc::clone(&ended.blobs),
-        sides,
-        preimage: Preimage::new(&node.op, &node.args, Vec::new(), &[], &env),
+        content_paths: Arc::clone(&ended.content_paths),
+        side_outputs,
+        key_inputs: KeyInputs::new(&node.op, &node.args, Vec::new(), &[], &env),
         cache: Arc::clone(cache),
         env,
-        stop: Stop::default(),
+        stop: StopSignal::default(),
         events,
         scratch: cache.scratch(),
         retry_bad: false,

@@ -3,24 +3,24 @@
 use std::fs;
 use std::path::Path;
 
-use blip_grammar::Setting;
+use blip_grammar::ParamOverride;
 use toml::Value;
 
-use crate::args::SettingArgs;
+use crate::args::OverrideArgs;
 use crate::failure::Fault;
 
-/// The settings of a command line: those of the file, and over them those that were written out.
-pub(crate) fn settings(args: &SettingArgs) -> Result<Vec<Setting>, Fault> {
-    let mut settings = match &args.params {
+/// The overrides of a command line: those of the file, and over them those that were written out.
+pub(crate) fn overrides(args: &OverrideArgs) -> Result<Vec<ParamOverride>, Fault> {
+    let mut overrides = match &args.params {
         Some(path) => from_file(path)?,
         None => Vec::new(),
     };
-    settings.retain(|setting| !args.set.iter().any(|set| set.name == setting.name));
-    settings.extend(args.set.iter().cloned());
-    Ok(settings)
+    overrides.retain(|setting| !args.set.iter().any(|set| set.name == setting.name));
+    overrides.extend(args.set.iter().cloned());
+    Ok(overrides)
 }
 
-fn from_file(path: &Path) -> Result<Vec<Setting>, Fault> {
+fn from_file(path: &Path) -> Result<Vec<ParamOverride>, Fault> {
     let text = fs::read_to_string(path)
         .map_err(|error| Fault::io("read the params file", path, &error))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
@@ -34,7 +34,7 @@ fn from_file(path: &Path) -> Result<Vec<Setting>, Fault> {
         )
     })?;
     let setting = |(name, value): (&String, &Value)| match written(value) {
-        Some(value) => Ok(Setting {
+        Some(value) => Ok(ParamOverride {
             name: name.clone(),
             value,
         }),
