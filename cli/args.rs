@@ -1,6 +1,6 @@
 //! The command line, as clap sees it: every command, argument and help text.
 
-pub(crate) mod space;
+pub(crate) mod cache;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use blip_grammar::ParamOverride;
 use clap::{Args as ArgGroup, Parser, Subcommand, ValueEnum};
 
-/// The BLIP bootstrap as a workflow: check it, plan it, run it, and see where every result came
-/// from.
+/// Run the BLIP bootstrap, and other image-text pipelines, as incremental workflows
 #[derive(Parser, Debug)]
 #[command(
     name = "blip",
@@ -18,87 +17,83 @@ use clap::{Args as ArgGroup, Parser, Subcommand, ValueEnum};
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Begin with `blip run workflows/demo.blip`, or `blip ops` to see what a workflow can do."
+    after_help = "Get started with `blip run workflows/demo.blip`; list the ops with `blip ops`."
 )]
 pub(crate) struct Args {
-    /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// Say more about what happens: -v for information, -vv for details (RUST_LOG chooses by
-    /// module)
+    /// Use verbose output (-vv very verbose; RUST_LOG selects by module)
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
 }
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Check workflows without running anything
+    /// Check workflows for errors without running them
     Check(Check),
-    /// Bring workflows into the standard layout
+    /// Format workflows
     Fmt(Fmt),
-    /// List the ops, or explain one
+    /// List ops and export formats, or describe one
     Ops(Ops),
-    /// Show what a cache takes, and keep it within bounds
+    /// Inspect, clean and verify a cache
     #[command(subcommand)]
-    Cache(space::CacheCommand),
-    /// Compare two runs, field by field
-    Diff(space::Diff),
-    /// Run one stage that was marked `@isolate`: how blip starts itself
+    Cache(cache::CacheCommand),
+    /// Show differences between two runs
+    Diff(cache::Diff),
+    /// Run a single stage: the child process of a stage marked `@isolate`
     #[command(hide = true)]
     Stage {
-        /// The job file
+        /// Job file
         job: PathBuf,
     },
-    /// Show the graph of a workflow
+    /// Show the stages of a workflow and their dependencies
     Graph(Graph),
-    /// Show what a run would do, and why
+    /// Show which stages would run, and why
     Plan(Plan),
-    /// Run a workflow; what is known is not run again
+    /// Run a workflow, reusing cached results
     Run(Run),
-    /// Show how far the newest run is, and how earlier ones ended
+    /// Show the status of the latest runs
     Status(Status),
-    /// Show what happened in a run, also while it is going on
+    /// Show the events of a run
     Log(Log),
-    /// Explain field by field why a stage would run, or from where it would be reused
+    /// Explain why a stage would run or be reused
     Explain(Explain),
-    /// Tell the story of an image's texts: where they are from, who wrote and who judged them
+    /// Show the provenance of an image's texts: source, captioner, score, verdict
     Lineage(Lineage),
-    /// Print completions for a shell
+    /// Generate shell completions
     Completions(Completions),
-    /// Look into a model of transformers or an official checkpoint
+    /// Inspect a model of transformers or an official BLIP checkpoint
     Model(Model),
-    /// Explain a command, a diagnostic's code, or the exit codes
+    /// Show help for a command, an error code or the exit codes
     Help(Help),
 }
 
-/// A workflow and the values of its params.
 #[derive(ArgGroup, Debug)]
 pub(crate) struct WorkflowArgs {
-    /// The workflow
+    /// Workflow file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) overrides: OverrideArgs,
 }
 
-/// Values for params.
 #[derive(ArgGroup, Clone, Debug)]
 pub(crate) struct OverrideArgs {
-    /// Set a param, written as in the workflow: --set threshold=0.4
-    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    /// Override a param, e.g. threshold=0.4
+    #[arg(long, value_name = "NAME=VALUE", value_parser = param_override)]
     pub(crate) set: Vec<ParamOverride>,
-    /// Set params from a TOML file of `name = value` lines; --set wins over it
+    /// Override params with the `name = value` lines of a TOML file; --set takes precedence
     #[arg(long, value_name = "FILE")]
     pub(crate) params: Option<PathBuf>,
 }
 
-/// The cache of a workflow.
+/// The cache of a given workflow.
 #[derive(ArgGroup, Debug)]
 pub(crate) struct CacheArgs {
-    /// The cache folder [default: `.blip` beside the workflow]
+    /// Cache folder [default: `.blip` beside the workflow]
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
-    /// The index of the cache: `none` keeps it in memory, for file systems without locks
+    /// Index of the cache; `none` rebuilds it in memory, for file systems without locks
     #[arg(long, value_name = "KIND", default_value = "sled")]
     pub(crate) index: Index,
 }
@@ -117,51 +112,52 @@ pub(crate) enum Format {
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum CheckFormat {
-    /// With excerpts of the workflow
+    /// Diagnostics with source excerpts
     Text,
-    /// One line each
+    /// One line per diagnostic
     Short,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum GraphFormat {
+    /// A table
     Text,
-    /// For graphviz
+    /// Graphviz
     Dot,
-    /// For Markdown
+    /// Mermaid, as Markdown renderers show it
     Mermaid,
 }
 
 #[derive(ArgGroup, Debug)]
 pub(crate) struct Check {
-    /// The workflows
+    /// Workflow files
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) overrides: OverrideArgs,
-    /// How to show what is found
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: CheckFormat,
 }
 
 #[derive(ArgGroup, Debug)]
 pub(crate) struct Fmt {
-    /// The workflows; `-` formats standard input to standard output
+    /// Workflow files; `-` formats standard input to standard output
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Change nothing: show what would change and exit with 1 if anything would
+    /// Show a diff instead of writing, and exit with code 1 if any file is unformatted
     #[arg(long)]
     pub(crate) check: bool,
 }
 
 #[derive(ArgGroup, Debug)]
 pub(crate) struct Ops {
-    /// The op or export format to explain
+    /// Op or export format
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// How to show it
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
 }
@@ -170,7 +166,7 @@ pub(crate) struct Ops {
 pub(crate) struct Graph {
     #[command(flatten)]
     pub(crate) workflow: WorkflowArgs,
-    /// How to show it
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: GraphFormat,
 }
@@ -179,12 +175,12 @@ pub(crate) struct Graph {
 pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) workflow: WorkflowArgs,
-    /// Only these stages and what they need [default: what the workflow exports, and its results]
+    /// Stages to bring up to date, with their inputs [default: all exports and results]
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<String>,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
-    /// How to show it
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
 }
@@ -193,50 +189,50 @@ pub(crate) struct Plan {
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) workflow: WorkflowArgs,
-    /// Only these stages and what they need [default: what the workflow exports, and its results]
+    /// Stages to bring up to date, with their inputs [default: all exports and results]
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<String>,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
-    /// After a failure, go on with everything that does not need the failed stage
+    /// Keep going after a failure with stages that do not depend on the failed one
     #[arg(long)]
     pub(crate) keep_going: bool,
-    /// Exit with 75 when another process cleans the cache or runs one of these stages, instead of
-    /// waiting for it
+    /// Exit with code 75 instead of waiting for a process that cleans the cache or computes the
+    /// same result
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// Try items again that could not be used before
+    /// Retry items that earlier runs rejected
     #[arg(long)]
     pub(crate) retry_bad: bool,
-    /// Write what the stages came to into `blip.lock` beside the workflow; done anyway where there
-    /// is one
+    /// Write the results of all stages to `blip.lock` beside the workflow; an existing file is
+    /// always updated
     #[arg(long, conflicts_with_all = ["locked", "targets"])]
     pub(crate) lock: bool,
-    /// Come to what `blip.lock` says, or fail and say where not
+    /// Fail if a result would differ from `blip.lock`
     #[arg(long)]
     pub(crate) locked: bool,
-    /// Write where the time goes into this file, for chrome://tracing or Perfetto
+    /// Write a Chrome trace to this file, for chrome://tracing or Perfetto
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
-    /// How many cores stages may use together [default: all]
+    /// Number of CPU cores to use [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) jobs: Option<u32>,
-    /// How much memory stages may ask for together, such as 16GiB [default: all]
+    /// Amount of memory to use, e.g. 16GiB [default: all]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
-    /// Write a report into this folder: sheets of judged pairs, curves of trainings, and all
-    /// numbers as JSON
+    /// Write a report to this folder: sheets of kept and rejected pairs, training curves, and all
+    /// metrics as JSON
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
-    /// What to show while it runs: text, or every event as a JSON object a line
+    /// Output format; `json` prints every event as one JSON object per line
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
 }
 
-/// The cache that is read.
+/// The cache of a command that takes no workflow.
 #[derive(ArgGroup, Debug)]
-pub(crate) struct ReadArgs {
-    /// The cache folder; it lies beside the workflow
+pub(crate) struct CacheDirArgs {
+    /// Cache folder; a workflow's cache is beside it
     #[arg(long, value_name = "DIR", default_value = ".blip")]
     pub(crate) cache: PathBuf,
 }
@@ -244,26 +240,26 @@ pub(crate) struct ReadArgs {
 #[derive(ArgGroup, Debug)]
 pub(crate) struct Status {
     #[command(flatten)]
-    pub(crate) read: ReadArgs,
-    /// How to show it
+    pub(crate) dir: CacheDirArgs,
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
 }
 
 #[derive(ArgGroup, Debug)]
 pub(crate) struct Log {
-    /// The run, by its id or how that begins [default: the newest]
+    /// Run id, or a unique prefix of one [default: the latest run]
     #[arg(value_name = "RUN")]
     pub(crate) run: Option<String>,
-    /// Go on until the run ends
+    /// Wait for new events until the run ends
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Only what is about this stage
+    /// Show only the events of this stage
     #[arg(long, value_name = "STAGE")]
     pub(crate) stage: Option<String>,
     #[command(flatten)]
-    pub(crate) read: ReadArgs,
-    /// How to show it: text, or every event as a JSON object a line
+    pub(crate) dir: CacheDirArgs,
+    /// Output format; `json` prints every event as one JSON object per line
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
 }
@@ -272,12 +268,12 @@ pub(crate) struct Log {
 pub(crate) struct Explain {
     #[command(flatten)]
     pub(crate) workflow: WorkflowArgs,
-    /// The stage
+    /// Stage name
     #[arg(value_name = "STAGE")]
     pub(crate) stage: String,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
-    /// How to show it
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
 }
@@ -286,71 +282,70 @@ pub(crate) struct Explain {
 pub(crate) struct Lineage {
     #[command(flatten)]
     pub(crate) workflow: WorkflowArgs,
-    /// The key of a sample, or the digest of an image or how it begins
+    /// Key of a sample, or an image's digest or a prefix of it
     #[arg(value_name = "KEY")]
     pub(crate) key: String,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
-    /// How to show it
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
 }
 
 #[derive(ArgGroup, Debug)]
 pub(crate) struct Completions {
-    /// The shell
+    /// Shell
     #[arg(value_name = "SHELL")]
     pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(ArgGroup, Debug)]
 pub(crate) struct Model {
-    /// What to do
     #[command(subcommand)]
     pub(crate) command: ModelCommand,
 }
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum ModelCommand {
-    /// Show what a checkpoint holds and whether it is whole; nothing in it is executed
+    /// Show the contents of a checkpoint and validate it; code in it is never executed
     Inspect(Inspect),
 }
 
 #[derive(ArgGroup, Debug)]
 pub(crate) struct Inspect {
-    /// A folder that `save_pretrained` wrote, or an official `.pth` file
+    /// Folder written by `save_pretrained`, or an official `.pth` file
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
-    /// How to show it
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
 }
 
 #[derive(ArgGroup, Debug)]
 pub(crate) struct Help {
-    /// A command, a code such as E020, `codes` or `exit-codes`
+    /// Command, error code such as E020, `codes` or `exit-codes`
     #[arg(value_name = "TOPIC")]
     pub(crate) topic: Option<String>,
 }
 
-/// `name=value`
-fn setting(text: &str) -> Result<ParamOverride, String> {
+/// Parses `name=value`.
+fn param_override(text: &str) -> Result<ParamOverride, String> {
     match text.split_once('=') {
         Some((name, value)) if !name.trim().is_empty() => Ok(ParamOverride {
             name: name.trim().to_owned(),
             value: value.trim().to_owned(),
         }),
-        _ => Err("a setting is NAME=VALUE, such as threshold=0.4".to_owned()),
+        _ => Err("expected NAME=VALUE, such as threshold=0.4".to_owned()),
     }
 }
 
-/// A size as the language writes it.
+/// Parses a size as the workflow language writes it, into bytes.
 fn size(text: &str) -> Result<u64, String> {
     blip_grammar::parse_size(text)
-        .ok_or_else(|| "a size is a number with a unit, such as 16GiB or 500MB".to_owned())
+        .ok_or_else(|| "expected a number with a unit, such as 16GiB or 500MB".to_owned())
 }
 
-/// The command line of this process.
-pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
-    Args::try_parse_from(words)
+/// Parses a command line whose first element is the program's name.
+pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+    Args::try_parse_from(argv)
 }

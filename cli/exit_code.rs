@@ -1,36 +1,35 @@
-//! The exit codes of `blip`, each with its meaning: scripts rely on them.
+//! Exit codes. They are part of the interface: scripts depend on them.
 
-/// Everything asked for is done.
-pub const DONE: u8 = 0;
-/// A stage or an export failed, or `fmt --check` found a file to format.
+pub const SUCCESS: u8 = 0;
+/// A stage or an export failed, or `fmt --check` found an unformatted file.
 pub const FAILED: u8 = 1;
-/// The command line or the workflow is wrong; nothing was run.
+/// The command line or the workflow is invalid; nothing ran.
 pub const USAGE: u8 = 2;
-/// A file or the cache could not be read or written.
+/// A file or the cache could not be read or written: `EX_IOERR` of sysexits.h.
 pub const IO: u8 = 74;
-/// Another process has the cache, and the caller did not want to wait for it.
+/// Another process holds the cache and `--no-wait` was given: `EX_TEMPFAIL` of sysexits.h.
 pub const BUSY: u8 = 75;
-/// The run was asked to stop, by Ctrl-C or SIGTERM; running again goes on where it stopped.
+/// The run was interrupted by Ctrl-C or SIGTERM: 128 + SIGINT, as shells report it.
 pub const INTERRUPTED: u8 = 130;
 
-/// All of them, with the words that `blip help exit-codes` shows.
+/// Every exit code with the description that `blip help exit-codes` prints.
 pub const ALL: &[(u8, &str)] = &[
-    (DONE, "everything asked for is done"),
+    (SUCCESS, "success"),
     (
         FAILED,
-        "a stage or an export failed, or `fmt --check` found a file to format",
+        "a stage or an export failed, or `fmt --check` found an unformatted file",
     ),
     (
         USAGE,
-        "the command line or the workflow is wrong; nothing was run",
+        "the command line or the workflow is invalid; nothing ran",
     ),
     (IO, "a file or the cache could not be read or written"),
     (
         BUSY,
-        "another process has the cache, and --no-wait was given",
+        "another process holds the cache, and --no-wait was given",
     ),
     (
         INTERRUPTED,
-        "the run was asked to stop, by Ctrl-C or SIGTERM; running again goes on where it stopped",
+        "the run was interrupted by Ctrl-C or SIGTERM; run again to resume",
     ),
 ];

@@ -1,62 +1,62 @@
 //! The command line of blip: arguments in, text out. The only package that prints.
 //!
-//! [`main`] parses the arguments, hands them to the command's file in `commands/`, shows what went wrong, and gives the
-//! exit code.
+//! [`main`] parses the arguments, calls the command's module in `commands/`, reports errors, and
+//! returns the exit code.
 
-mod amounts;
 mod args;
-mod cache_folder;
 mod commands;
 mod console;
+mod error;
 pub mod exit_code;
-mod failure;
-mod lock_file;
+mod humanize;
+mod lockfile;
 mod logging;
 mod machine;
 mod overrides;
 mod progress;
 mod render;
+mod run_history;
+mod run_view;
 mod signals;
 mod summary;
 mod table;
-mod view;
 mod workflow_file;
 
 use std::ffi::OsString;
 
 use self::args::{Args, Command};
 use self::console::Console;
-use self::failure::{Failure, Fault, reason};
+use self::error::{CommandError, ErrorMessage, os_message};
 
-/// Does what a command line says and gives the exit code.
-pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
-    let args = match args::parse(words) {
+/// Runs the command line `argv`, whose first element is the program's name, and returns the exit
+/// code.
+pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
+    let args = match args::parse(argv) {
         Ok(args) => args,
         Err(error) => {
-            // Also `--help` and `--version` come this way. When nobody reads it there is nobody to
-            // tell.
+            // `--help` and `--version` also arrive here. There is no way to report a failing write.
             let _ = error.print();
             return u8::try_from(error.exit_code()).unwrap_or(exit_code::USAGE);
         }
     };
-    logging::start(args.verbose);
+    logging::init(args.verbose);
     let mut console = Console::new();
-    let code = dispatch(args, &mut console).unwrap_or_else(|failure| report(failure, &mut console));
+    let code = dispatch(args, &mut console).unwrap_or_else(|error| report(error, &mut console));
     match console.finish() {
         Ok(()) => code,
         Err(error) => {
-            let fault = Fault {
-                what: format!("could not write to standard output: {}", reason(&error)),
-                help: "send the output somewhere else".to_owned(),
-                code: exit_code::IO,
+            let message = ErrorMessage {
+                message: format!("could not write to standard output: {}", os_message(&error)),
+                help: "redirect the output elsewhere".to_owned(),
+                exit_code: exit_code::IO,
             };
-            console::say(&render::fault(&fault, false));
+            console::write_stderr(&render::error_message(&message, false));
             exit_code::IO
         }
     }
 }
 
-fn dispatch(args: Args, console: &mut Console) -> Result<u8, Failure> {
+fn dispatch(args: Args, console: &mut Console) -> Result<u8, CommandError> {
     let verbose = args.verbose > 0;
     match args.command {
         Command::Check(args) => commands::check::run(&args, console),
@@ -64,7 +64,7 @@ fn dispatch(args: Args, console: &mut Console) -> Result<u8, Failure> {
         Command::Ops(args) => commands::ops::run(&args, console),
         Command::Cache(args) => commands::cache::run(&args, console),
         Command::Diff(args) => commands::diff::run(&args, console),
-        Command::Stage { job } => Ok(blip_engine::isolate::child(&blip_ops::all(), &job)),
+        Command::Stage { job } => Ok(blip_engine::isolate::run_child(&blip_ops::all(), &job)),
         Command::Graph(args) => commands::graph::run(&args, console),
         Command::Plan(args) => commands::plan::run(&args, console),
         Command::Run(args) => commands::run::run(&args, verbose, console),
@@ -78,21 +78,21 @@ fn dispatch(args: Args, console: &mut Console) -> Result<u8, Failure> {
     }
 }
 
-/// Shows why a command could not do what it was asked; gives the exit code.
-fn report(failure: Failure, console: &mut Console) -> u8 {
+/// Prints an error and returns its exit code.
+fn report(error: CommandError, console: &mut Console) -> u8 {
     let color = console.color_err;
-    match failure {
-        Failure::Fault(fault) => {
-            console.print_err(&render::fault(&fault, color));
-            fault.code
+    match error {
+        CommandError::Message(message) => {
+            console.print_err(&render::error_message(&message, color));
+            message.exit_code
         }
-        Failure::NoSource(name, diagnostic) => {
+        CommandError::InvalidSource(name, diagnostic) => {
             console.print_err(&render::without_source(&diagnostic, &name, color));
             exit_code::USAGE
         }
-        Failure::Workflow(source, diagnostics) => {
+        CommandError::Workflow(source, diagnostics) => {
             console.print_err(&render::diagnostics(&diagnostics, &source, color));
-            console.note(commands::check::verdict(&diagnostics, source.name()));
+            console.note(commands::check::totals(&diagnostics, source.name()));
             exit_code::USAGE
         }
     }

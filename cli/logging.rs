@@ -1,4 +1,4 @@
-//! Details for developers, by tracing, on standard error: `-v`, `-vv`, or `RUST_LOG` by module.
+//! Tracing output on standard error, for developers: `-v`, `-vv`, or `RUST_LOG` by module.
 
 use std::io::{self, Write};
 
@@ -7,8 +7,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::progress;
 
-/// Starts it.
-pub(crate) fn start(verbose: u8) {
+/// Installs the subscriber. `RUST_LOG` takes precedence over `verbose`, the number of `-v` flags.
+pub(crate) fn init(verbose: u8) {
     let level = match verbose {
         0 => "warn",
         1 => "info,blip=info",
@@ -17,19 +17,19 @@ pub(crate) fn start(verbose: u8) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(AboveBars)
+        .with_writer(StderrAroundBars)
         .with_ansi(false)
         .with_target(verbose > 1)
         .without_time()
         .finish();
-    // Somebody who calls this twice in one process, as tests do, keeps the first.
+    // A process that calls `main` more than once, as tests do, keeps the first subscriber.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Standard error, with the bars out of the way while something is written.
-struct AboveBars;
+/// Standard error; progress bars are cleared during each write and redrawn after it.
+struct StderrAroundBars;
 
-impl MakeWriter<'_> for AboveBars {
+impl MakeWriter<'_> for StderrAroundBars {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {
@@ -37,9 +37,9 @@ impl MakeWriter<'_> for AboveBars {
     }
 }
 
-impl Write for AboveBars {
+impl Write for StderrAroundBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        progress::above_bars(|| io::stderr().write_all(bytes))?;
+        progress::suspend_bars(|| io::stderr().write_all(bytes))?;
         Ok(bytes.len())
     }
 

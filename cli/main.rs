@@ -1,4 +1,4 @@
-//! The program `blip`; everything is in the library beside it.
+//! The `blip` binary; the code is in the library.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What is shown while a run goes on: bars on a terminal, lines in a log, or events as JSON.
+//! Output during a run: bars on a terminal, lines in a log, or events as JSON.
 
 mod bars;
 mod json;
@@ -9,18 +9,21 @@ use std::io::{self, IsTerminal};
 
 use blip_engine::Listener;
 
-pub(crate) use self::bars::above_bars;
+pub(crate) use self::bars::suspend_bars;
 use crate::args::Format;
-use crate::console::{dumb, no_color};
+use crate::console::{is_dumb_terminal, no_color};
 
-/// The listener for this terminal. Bars need one that can move its cursor and somebody who watches;
-/// with `-v`, details are printed all the time, and bars would only be in the way.
+/// The listener for a format. Bars need a terminal with a movable cursor and a person who watches:
+/// CI gets lines, and so does `-v`, whose messages would interrupt the bars all the time.
 pub(crate) fn listener(format: Format, verbose: bool) -> Box<dyn Listener> {
-    let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let bars = io::stderr().is_terminal() && !set("CI") && !no_color() && !dumb() && !verbose;
     match format {
         Format::Json => Box::new(json::Json),
-        Format::Text if bars => Box::new(bars::Bars::new()),
+        Format::Text if !verbose && can_show_bars() => Box::new(bars::Bars::new()),
         Format::Text => Box::new(lines::Printer::default()),
     }
+}
+
+fn can_show_bars() -> bool {
+    let ci = env::var_os("CI").is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !ci && !no_color() && !is_dumb_terminal()
 }

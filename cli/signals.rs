@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first finishes the unit of work in hand, the second ends at once.
+//! SIGINT and SIGTERM: the first signal stops the run after the current unit of work, the second
+//! exits immediately.
 
 use std::io;
 use std::thread;
@@ -8,38 +9,35 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
-use crate::console::say;
+use crate::console::write_stderr;
+use crate::error::{ErrorMessage, os_message};
 use crate::exit_code;
-use crate::failure::{Fault, reason};
 
-/// From now on a signal asks `stop`. The thread that listens lives as long as the process.
+/// Connects signals to `stop`. The handler thread lives as long as the process.
 ///
 /// # Errors
-/// When the handlers cannot be set.
-pub(crate) fn listen(stop: StopSignal) -> Result<(), Fault> {
-    handle(stop).map_err(|error| {
-        let what = format!("could not listen to Ctrl-C: {}", reason(&error));
-        Fault {
-            what,
-            help: "check the limits of this process".to_owned(),
-            code: exit_code::IO,
-        }
+/// When the handlers cannot be installed.
+pub(crate) fn install(stop: StopSignal) -> Result<(), ErrorMessage> {
+    spawn_handler(stop).map_err(|error| ErrorMessage {
+        message: format!("could not install signal handlers: {}", os_message(&error)),
+        help: "check the resource limits of this process".to_owned(),
+        exit_code: exit_code::IO,
     })
 }
 
-fn handle(stop: StopSignal) -> io::Result<()> {
+fn spawn_handler(stop: StopSignal) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             for _ in signals.forever() {
                 if stop.is_requested() {
-                    // Not the ordinary exit: it would wait for threads that compute, which is what
-                    // nobody wants any more.
+                    // `_exit`, not `exit`: exit handlers would wait for threads that compute.
+                    // Nothing is lost, since the cache survives a kill at any time.
                     low_level::exit(i32::from(exit_code::INTERRUPTED));
                 }
                 stop.request();
-                say("\nstopping when the unit of work in hand is done; once more stops now\n");
+                write_stderr("\nfinishing current work; press Ctrl-C again to stop immediately\n");
             }
         })?;
     Ok(())

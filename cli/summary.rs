@@ -1,112 +1,82 @@
-//! The tables at the end of a run: its stages, what was set aside, what failed, and the exports.
+//! The tables at the end of a run: stages, rejected items, failures, exports.
 
-use blip_engine::{Outcome, RejectedItem, StageEnd, Status};
+use blip_engine::{CacheReader, Outcome, RejectedItem, StageEnd, Status};
 
-use crate::amounts::{count, numbers, plural, took};
 use crate::console::{Console, Style};
+use crate::humanize::{count, duration, metrics, plural, plural_u64};
+use crate::run_view::{ExportView, RunView, StageView};
 use crate::table::Table;
-use crate::view::{RunView, StageView};
 
-/// A run of more stages lists only those that are worth a line.
-const STAGES_MAX: usize = 40;
-/// Items that were set aside are listed up to this many a stage.
-const QUARANTINED_MAX: usize = 5;
-/// Numbers of a result are listed up to this many.
-const NUMBERS_MAX: usize = 4;
+/// A run with more stages lists only those that did something.
+const MAX_STAGES: usize = 40;
+/// Rejected items listed per stage.
+const MAX_REJECTED: usize = 5;
+const MAX_METRICS: usize = 4;
 
-/// Prints everything about a run. `rejected` looks up the items that a stage's result had to do
-/// without.
-pub(crate) fn print(
-    view: &RunView,
-    rejected: impl Fn(&StageEnd) -> Vec<RejectedItem>,
-    console: &mut Console,
-) {
-    stages(view, console);
-    set_aside(view, rejected, console);
-    failures(view, console);
-    exports(view, console);
+/// Prints all tables of a run. Rejected items are read from the cache.
+pub(crate) fn print(view: &RunView, reader: &CacheReader, console: &mut Console) {
+    print_stages(view, console);
+    print_rejected(view, reader, console);
+    print_failures(view, console);
+    print_exports(&view.exports, console);
 }
 
-fn stages(view: &RunView, console: &mut Console) {
-    let mut table = Table::new(&["stage", "op", ">items", ">time", "result", "numbers"]);
+fn print_stages(view: &RunView, console: &mut Console) {
+    let mut table = Table::new(&["stage", "op", ">items", ">time", "result", "metrics"]);
     let mut hidden = 0;
     for stage in &view.stages {
-        let reused = stage
-            .end
-            .as_ref()
-            .is_some_and(|end| end.status == Status::Reused);
-        if view.stages.len() > STAGES_MAX && (reused || (stage.end.is_none() && !stage.running())) {
+        if view.stages.len() > MAX_STAGES && !is_notable(stage) {
             hidden += 1;
             continue;
         }
-        let items = stage
-            .end
-            .as_ref()
-            .and_then(|end| end.count)
-            .map_or(String::new(), count);
-        let (result, style) = result(stage, view);
-        let metrics = match &stage.end {
-            Some(end) => numbers(&end.metrics, NUMBERS_MAX),
-            None => numbers(&stage.metrics, NUMBERS_MAX),
+        let items = stage.end.as_ref().and_then(|end| end.count);
+        let (result, style) = stage_result(stage, view);
+        let values = match &stage.end {
+            Some(end) => metrics(&end.metrics, MAX_METRICS),
+            None => metrics(&stage.metrics, MAX_METRICS),
         };
         table.row(vec![
             (stage.name.clone(), Style::Strong),
             (stage.op.to_string(), Style::Plain),
-            (items, Style::Plain),
-            (time(stage, view), Style::Plain),
+            (items.map_or(String::new(), count), Style::Plain),
+            (stage_time(stage, view), Style::Plain),
             (result, style),
-            (metrics, Style::Plain),
+            (values, Style::Plain),
         ]);
     }
     if !table.is_empty() {
         table.print(console, "");
     }
     if hidden > 0 {
-        console.line(format!(
-            "and {} that were reused or wait",
-            plural(hidden, "stage")
-        ));
+        console.line(format!("and {} reused or pending", plural(hidden, "stage")));
     }
 }
 
-fn time(stage: &StageView, view: &RunView) -> String {
+/// Whether a stage is listed in a long table: unless it was reused or did not start.
+fn is_notable(stage: &StageView) -> bool {
+    match stage.status() {
+        Some(status) => status != Status::Reused,
+        None => stage.is_running(),
+    }
+}
+
+fn stage_time(stage: &StageView, view: &RunView) -> String {
     match (&stage.end, stage.started_ms) {
         (Some(end), _) if end.status == Status::Skipped => String::new(),
-        (Some(end), _) => took(end.took_ms),
-        (None, Some(started)) => took(view.at_ms.saturating_sub(started)),
+        (Some(end), _) => duration(end.took_ms),
+        (None, Some(started)) => duration(view.at_ms.saturating_sub(started)),
         (None, None) => String::new(),
     }
 }
 
-/// What became of a stage, in words.
-fn result(stage: &StageView, view: &RunView) -> (String, Style) {
+fn stage_result(stage: &StageView, view: &RunView) -> (String, Style) {
     let Some(end) = &stage.end else {
-        return match (&stage.progress, stage.running()) {
-            (_, false) if view.end.is_some() => ("did not run".to_owned(), Style::Dim),
-            (_, false) => ("waits".to_owned(), Style::Dim),
-            (Some(progress), true) => {
-                let (done, total, unit) =
-                    (count(progress.done), count(progress.total), &progress.unit);
-                (
-                    format!("running: {done} of {total} {unit}, {}%", progress.percent()),
-                    Style::Warn,
-                )
-            }
-            (None, true) => ("running".to_owned(), Style::Warn),
-        };
+        return unfinished(stage, view);
     };
     let (word, style) = match end.status {
-        Status::Ran => match end.units.as_ref().filter(|units| units.reused > 0) {
-            Some(units) => {
-                return (
-                    format!("ran {} of {}", count(units.computed), count(units.total)),
-                    Style::Good,
-                );
-            }
-            None => ("ran", Style::Good),
-        },
+        Status::Ran => return (ran(end), Style::Good),
         Status::Reused => ("reused", Style::Dim),
-        Status::UpToDate => ("cut off", Style::Dim),
+        Status::UpToDate => ("up to date", Style::Dim),
         Status::Failed => ("failed", Style::Bad),
         Status::Skipped => ("skipped", Style::Warn),
         Status::Interrupted => ("interrupted", Style::Warn),
@@ -114,39 +84,74 @@ fn result(stage: &StageView, view: &RunView) -> (String, Style) {
     (word.to_owned(), style)
 }
 
-fn set_aside(
-    view: &RunView,
-    rejected: impl Fn(&StageEnd) -> Vec<RejectedItem>,
-    console: &mut Console,
-) {
-    let ends = view.stages.iter().filter_map(|stage| stage.end.as_ref());
-    for end in ends.filter(|end| end.rejected > 0) {
+/// `ran`, or `ran 3 of 12` for a map stage of which some units were cached.
+fn ran(end: &StageEnd) -> String {
+    match &end.units {
+        Some(units) if units.reused > 0 => {
+            format!("ran {} of {}", count(units.computed), count(units.total))
+        }
+        _ => "ran".to_owned(),
+    }
+}
+
+fn unfinished(stage: &StageView, view: &RunView) -> (String, Style) {
+    if !stage.is_running() {
+        let word = if view.end.is_some() {
+            "did not run"
+        } else {
+            "pending"
+        };
+        return (word.to_owned(), Style::Dim);
+    }
+    let text = match &stage.progress {
+        Some(progress) => format!(
+            "running: {} of {} {}, {}%",
+            count(progress.done),
+            count(progress.total),
+            progress.unit,
+            progress.percent()
+        ),
+        None => "running".to_owned(),
+    };
+    (text, Style::Warn)
+}
+
+fn print_rejected(view: &RunView, reader: &CacheReader, console: &mut Console) {
+    for end in view.ends().filter(|end| end.rejected > 0) {
+        let items = rejected_items(end, reader);
         console.line("");
-        let items = plural(usize::try_from(end.rejected).unwrap_or(usize::MAX), "item");
-        console.pieces(&[
+        console.styled(&[
             (&end.stage, Style::Strong),
-            (&format!(" set aside {items}:"), Style::Warn),
+            (
+                &format!(" rejected {}:", plural_u64(end.rejected, "item")),
+                Style::Warn,
+            ),
         ]);
         let mut table = Table::new(&["", ""]);
-        let listed = rejected(end);
-        for item in listed.iter().take(QUARANTINED_MAX) {
+        for item in items.iter().take(MAX_REJECTED) {
             table.row(vec![
                 (item.item.clone(), Style::Plain),
                 (item.reason.clone(), Style::Plain),
             ]);
         }
         table.print(console, "  ");
-        if listed.len() > QUARANTINED_MAX {
-            console.line(format!("  and {} more", listed.len() - QUARANTINED_MAX));
+        if items.len() > MAX_REJECTED {
+            console.line(format!("  and {} more", items.len() - MAX_REJECTED));
         }
     }
 }
 
-fn failures(view: &RunView, console: &mut Console) {
-    for end in view.stages.iter().filter_map(|stage| stage.end.as_ref()) {
+/// Events only count rejected items; the stage's record lists them.
+fn rejected_items(end: &StageEnd, reader: &CacheReader) -> Vec<RejectedItem> {
+    let record = end.key.and_then(|key| reader.record(&key));
+    record.map_or(Vec::new(), |record| record.rejected)
+}
+
+fn print_failures(view: &RunView, console: &mut Console) {
+    for end in view.ends() {
         if let (Status::Failed, Some(error)) = (end.status, &end.error) {
             console.line("");
-            console.pieces(&[
+            console.styled(&[
                 (&end.stage, Style::Strong),
                 (" failed: ", Style::Bad),
                 (&error.what, Style::Plain),
@@ -156,16 +161,16 @@ fn failures(view: &RunView, console: &mut Console) {
     }
 }
 
-fn exports(view: &RunView, console: &mut Console) {
-    if view.exports.is_empty() {
+fn print_exports(exports: &[ExportView], console: &mut Console) {
+    if exports.is_empty() {
         return;
     }
     console.line("");
     let mut table = Table::new(&["export", "format", "path", "result"]);
-    for export in &view.exports {
+    for export in exports {
         let (result, style) = match &export.result {
             Ok(true) => ("written", Style::Good),
-            Ok(false) => ("is there already", Style::Dim),
+            Ok(false) => ("up to date", Style::Dim),
             Err(_) => ("failed", Style::Bad),
         };
         table.row(vec![
@@ -176,40 +181,48 @@ fn exports(view: &RunView, console: &mut Console) {
         ]);
     }
     table.print(console, "");
-    for export in &view.exports {
+    for export in exports {
         if let Err(error) = &export.result {
             console.line("");
-            let what = format!("export of {} failed: ", export.stage);
-            console.pieces(&[(&what, Style::Bad), (&error.what, Style::Plain)]);
+            let subject = format!("export of {} failed: ", export.stage);
+            console.styled(&[(&subject, Style::Bad), (&error.what, Style::Plain)]);
             console.line(format!("  help: {}", error.help));
         }
     }
 }
 
-/// "done in 1m 20s: 2 stages ran, 5 reused"
-pub(crate) fn verdict(view: &RunView) -> String {
-    let number = |wanted: &[Status]| {
-        let ends = view.stages.iter().filter_map(|stage| stage.end.as_ref());
-        ends.filter(|end| wanted.contains(&end.status)).count()
-    };
-    let mut parts = vec![format!("{} ran", plural(number(&[Status::Ran]), "stage"))];
-    let rest: [(&[Status], &str); 4] = [
+/// The color of an outcome.
+pub(crate) fn outcome_style(outcome: Outcome) -> Style {
+    if outcome == Outcome::Done {
+        Style::Good
+    } else {
+        Style::Bad
+    }
+}
+
+/// `done in 1m 20s: 2 stages ran, 5 reused`
+pub(crate) fn totals(view: &RunView) -> String {
+    let mut parts = vec![format!(
+        "{} ran",
+        plural(view.count(&[Status::Ran]), "stage")
+    )];
+    let others: [(&[Status], &str); 4] = [
         (&[Status::Reused, Status::UpToDate], "reused"),
         (&[Status::Failed], "failed"),
         (&[Status::Skipped], "skipped"),
         (&[Status::Interrupted], "interrupted"),
     ];
-    for (statuses, word) in rest {
-        let number = number(statuses);
-        if number > 0 {
-            parts.push(format!("{} {word}", count(number as u64)));
+    for (statuses, word) in others {
+        let stages = view.count(statuses);
+        if stages > 0 {
+            parts.push(format!("{} {word}", count(stages as u64)));
         }
     }
-    let (word, took_ms) = match view.end {
+    let (phrase, took_ms) = match view.end {
         Some((Outcome::Done, took_ms)) => ("done in", took_ms),
         Some((Outcome::Failed, took_ms)) => ("failed after", took_ms),
         Some((Outcome::Interrupted, took_ms)) => ("interrupted after", took_ms),
         None => ("so far, in", view.at_ms),
     };
-    format!("{word} {}: {}", took(took_ms), parts.join(", "))
+    format!("{phrase} {}: {}", duration(took_ms), parts.join(", "))
 }

@@ -1,154 +1,159 @@
-//! Rows of cells, aligned.
+//! Tables with aligned columns.
 
-use crate::console::{Console, Style, visible_line};
+use crate::console::{Console, Style, escape_line};
 
-/// The last column is folded so that lines are no longer than this.
+/// The last column wraps so that lines are not longer than this.
 const WIDTH: usize = 120;
-/// Between two columns.
 const GAP: &str = "  ";
+/// The least width of a numeric column, so that tables of different runs look alike.
+const MIN_NUMBER_WIDTH: usize = 8;
 
-/// A table that is printed when it is complete.
+/// A cell and its style.
+type Cell = (String, Style);
+
+/// A table, printed once complete.
 #[derive(Debug)]
 pub(crate) struct Table {
     columns: Vec<Column>,
-    rows: Vec<Vec<(String, Style)>>,
+    rows: Vec<Vec<Cell>>,
 }
 
 #[derive(Debug)]
 struct Column {
     title: &'static str,
-    right: bool,
-    /// The least width, for columns whose content differs from run to run.
-    width: usize,
+    align_right: bool,
+    min_width: usize,
+}
+
+impl Column {
+    fn new(title: &'static str) -> Self {
+        match title.strip_prefix('>') {
+            Some(title) => Self {
+                title,
+                align_right: true,
+                min_width: MIN_NUMBER_WIDTH,
+            },
+            None => Self {
+                title,
+                align_right: false,
+                min_width: 0,
+            },
+        }
+    }
 }
 
 impl Table {
-    /// A table without rows. A title that begins with `>` is of a column of numbers, which stand to
-    /// the right.
+    /// An empty table. The prefix `>` of a title marks a numeric column, aligned to the right. If
+    /// all titles are empty, no title row is printed.
     pub(crate) fn new(titles: &[&'static str]) -> Self {
-        let column = |title: &&'static str| match title.strip_prefix('>') {
-            Some(title) => Column {
-                title,
-                right: true,
-                width: 8,
-            },
-            None => Column {
-                title,
-                right: false,
-                width: 0,
-            },
-        };
         Self {
-            columns: titles.iter().map(column).collect(),
+            columns: titles.iter().map(|title| Column::new(title)).collect(),
             rows: Vec::new(),
         }
     }
 
-    /// Adds a row.
-    pub(crate) fn row(&mut self, cells: Vec<(String, Style)>) {
-        self.rows.push(
-            cells
-                .into_iter()
-                .map(|(text, style)| (visible_line(&text), style))
-                .collect(),
-        );
+    /// Adds a row; control characters are escaped.
+    pub(crate) fn row(&mut self, cells: Vec<Cell>) {
+        let escaped = cells
+            .into_iter()
+            .map(|(text, style)| (escape_line(&text), style));
+        self.rows.push(escaped.collect());
     }
 
-    /// Whether there are no rows.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Prints it, each line after `indent`.
+    /// Prints the table, each line indented by `indent`.
     pub(crate) fn print(&self, console: &mut Console, indent: &str) {
-        let titles: Vec<(String, Style)> = self
-            .columns
-            .iter()
-            .map(|column| (column.title.to_owned(), Style::Dim))
-            .collect();
-        let widths: Vec<usize> = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(at, column)| self.width(at, column))
-            .collect();
-        let titled = self.columns.iter().any(|column| !column.title.is_empty());
+        let widths: Vec<usize> = (0..self.columns.len()).map(|at| self.width(at)).collect();
         let last = widths.len().saturating_sub(1);
-        let before: usize = widths
-            .iter()
-            .take(last)
-            .map(|width| width + GAP.len())
-            .sum();
-        let room = WIDTH.saturating_sub(indent.len() + before).max(WIDTH / 3);
-        let rows = titled.then_some(&titles).into_iter().chain(&self.rows);
-        for row in rows.flat_map(|row| folded(row, room)) {
-            let mut pieces = vec![(indent.to_owned(), Style::Plain)];
-            for ((column, width), (text, style)) in self.columns.iter().zip(&widths).zip(&row) {
-                let pad = " ".repeat(width.saturating_sub(text.chars().count()));
-                if column.right {
-                    pieces.push((pad, Style::Plain));
-                    pieces.push((text.clone(), *style));
-                } else {
-                    pieces.push((text.clone(), *style));
-                    pieces.push((pad, Style::Plain));
-                }
-                pieces.push((GAP.to_owned(), Style::Plain));
+        let before_last: usize = widths[..last].iter().map(|width| width + GAP.len()).sum();
+        // A wide table keeps some room for its last column: it is then wider than WIDTH.
+        let room = WIDTH
+            .saturating_sub(indent.len() + before_last)
+            .max(WIDTH / 3);
+        let titles = self.titles();
+        for row in titles.iter().chain(&self.rows) {
+            for line in wrap_row(row, room) {
+                self.print_line(&line, &widths, console, indent);
             }
-            let pieces: Vec<(&str, Style)> = pieces
-                .iter()
-                .map(|(text, style)| (text.as_str(), *style))
-                .collect();
-            console.pieces(&pieces);
         }
     }
 
-    fn width(&self, at: usize, column: &Column) -> usize {
+    fn titles(&self) -> Option<Vec<Cell>> {
+        let untitled = self.columns.iter().all(|column| column.title.is_empty());
         let cells = self
-            .rows
+            .columns
             .iter()
-            .filter_map(|row| row.get(at))
-            .map(|(text, _)| text.chars().count());
-        cells
-            .max()
-            .unwrap_or(0)
-            .max(column.title.chars().count())
-            .max(column.width)
+            .map(|column| (column.title.to_owned(), Style::Dim));
+        (!untitled).then(|| cells.collect())
+    }
+
+    fn print_line(&self, cells: &[Cell], widths: &[usize], console: &mut Console, indent: &str) {
+        let mut pieces = vec![(indent.to_owned(), Style::Plain)];
+        for ((column, width), (text, style)) in self.columns.iter().zip(widths).zip(cells) {
+            let padding = " ".repeat(width.saturating_sub(text.chars().count()));
+            let text = (text.clone(), *style);
+            let padding = (padding, Style::Plain);
+            if column.align_right {
+                pieces.extend([padding, text]);
+            } else {
+                pieces.extend([text, padding]);
+            }
+            pieces.push((GAP.to_owned(), Style::Plain));
+        }
+        let pieces: Vec<(&str, Style)> = pieces
+            .iter()
+            .map(|(text, style)| (text.as_str(), *style))
+            .collect();
+        console.styled(&pieces);
+    }
+
+    fn width(&self, at: usize) -> usize {
+        let column = &self.columns[at];
+        let cells = self.rows.iter().filter_map(|row| row.get(at));
+        let widest = cells.map(|(text, _)| text.chars().count()).max();
+        let title = column.title.chars().count();
+        widest.unwrap_or(0).max(title).max(column.min_width)
     }
 }
 
-/// A row as several rows, when its last cell is longer than `room`.
-fn folded(row: &[(String, Style)], room: usize) -> Vec<Vec<(String, Style)>> {
+/// A row as one or more lines: its last cell wraps at `room` characters.
+fn wrap_row(row: &[Cell], room: usize) -> Vec<Vec<Cell>> {
     let Some(((text, style), before)) = row.split_last() else {
         return Vec::new();
     };
-    let mut lines = fold(text, room).into_iter();
-    let mut first = before.to_vec();
-    first.push((lines.next().unwrap_or_default(), *style));
-    let mut rows = vec![first];
-    for line in lines {
-        let mut row: Vec<(String, Style)> = before
-            .iter()
-            .map(|_| (String::new(), Style::Plain))
-            .collect();
-        row.push((line, *style));
-        rows.push(row);
+    let blank: Vec<Cell> = vec![(String::new(), Style::Plain); before.len()];
+    let mut lines = Vec::new();
+    for (number, part) in wrap(text, room).into_iter().enumerate() {
+        let mut line = if number == 0 {
+            before.to_vec()
+        } else {
+            blank.clone()
+        };
+        line.push((part, *style));
+        lines.push(line);
     }
-    rows
+    lines
 }
 
-/// A text as lines of at most `width` characters, cut between words. A longer word has a line of
-/// its own.
-pub(crate) fn fold(text: &str, width: usize) -> Vec<String> {
+/// Wraps a text between words into lines of at most `width` characters. A longer word gets a line
+/// of its own.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("there is always a line");
-        let blank = usize::from(!line.is_empty());
-        if !line.is_empty() && line.chars().count() + blank + word.chars().count() > width {
+        let is_first = line.is_empty();
+        let length = line.chars().count() + usize::from(!is_first) + word.chars().count();
+        if !is_first && length > width {
             lines.push(word.to_owned());
-        } else {
-            line.push_str(if blank == 1 { " " } else { "" });
-            line.push_str(word);
+            continue;
         }
+        if !is_first {
+            line.push(' ');
+        }
+        line.push_str(word);
     }
     lines
 }

@@ -1,6 +1,6 @@
-//! A workflow's file: read, checked, and turned into what an engine takes.
+//! Workflow files: read, check, and set up an engine on the workflow's cache.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -9,85 +9,80 @@ use blip_grammar::{ParamOverride, SOURCE_BYTES_MAX, Source};
 
 use crate::args::{CacheArgs, Index, WorkflowArgs};
 use crate::console::Console;
-use crate::failure::{Failure, Fault};
+use crate::error::{CommandError, ErrorMessage};
 use crate::machine;
 use crate::overrides::overrides;
 use crate::render;
 
-/// The name of a cache folder beside a workflow.
+/// The name of the default cache folder, beside the workflow.
 pub(crate) const CACHE_NAME: &str = ".blip";
 
-/// A workflow that can be planned and run.
-#[derive(Debug)]
-pub(crate) struct Loaded {
-    /// Its text.
-    pub(crate) source: Source,
-    /// What was made of it.
-    pub(crate) workflow: Workflow,
-    /// The folder it lies in: what its paths are relative to.
-    pub(crate) base: PathBuf,
-}
-
-/// Reads a workflow's text; `-` is standard input.
-pub(crate) fn read(path: &Path) -> Result<Source, Failure> {
-    let name = if path == Path::new("-") {
+/// Reads a workflow; the path `-` is standard input.
+pub(crate) fn read(path: &Path) -> Result<Source, CommandError> {
+    let name = if is_stdin(path) {
         "standard input".to_owned()
     } else {
         path.display().to_string()
     };
-    let bytes = bytes(path).map_err(|error| Fault::io("read the workflow", path, &error))?;
+    let bytes =
+        read_bytes(path).map_err(|error| ErrorMessage::io("read the workflow", path, &error))?;
     Source::from_bytes(name.clone(), bytes)
-        .map_err(|diagnostic| Failure::NoSource(name, diagnostic))
+        .map_err(|diagnostic| CommandError::InvalidSource(name, diagnostic))
 }
 
-/// The bytes of a file, or of as much of it as shows that it is too large for a workflow.
-fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// The bytes of a file, at most one more than a workflow may have: enough to reject a larger file
+/// without reading all of it.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let limit = SOURCE_BYTES_MAX as u64 + 1;
     let mut bytes = Vec::new();
-    if path == Path::new("-") {
+    if is_stdin(path) {
         io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
     } else {
-        fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+        File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     }
     Ok(bytes)
 }
 
-/// A workflow's text and what its params are set to, not checked yet.
+/// A workflow that was read but not checked yet.
 #[derive(Debug)]
-pub(crate) struct Text {
+pub(crate) struct WorkflowSource {
     source: Source,
     overrides: Vec<ParamOverride>,
     base: PathBuf,
 }
 
-/// Reads and checks a workflow. Warnings are shown, errors are the failure.
-pub(crate) fn load(args: &WorkflowArgs, console: &mut Console) -> Result<Loaded, Failure> {
-    Text::read(args)?.check(console)
+/// A checked workflow.
+#[derive(Debug)]
+pub(crate) struct LoadedWorkflow {
+    pub(crate) source: Source,
+    pub(crate) workflow: Workflow,
+    /// The folder of the file: the base of relative paths in the workflow.
+    pub(crate) base: PathBuf,
 }
 
-impl Text {
-    /// Reads a workflow.
-    pub(crate) fn read(args: &WorkflowArgs) -> Result<Self, Failure> {
-        let source = read(&args.file)?;
-        let overrides = overrides(&args.overrides)?;
-        let parent = args
-            .file
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        let base = if args.file == Path::new("-") {
-            None
-        } else {
-            parent
-        };
+/// Reads and checks a workflow. Warnings are printed, errors are returned.
+pub(crate) fn load(
+    args: &WorkflowArgs,
+    console: &mut Console,
+) -> Result<LoadedWorkflow, CommandError> {
+    WorkflowSource::read(args)?.check(console)
+}
+
+impl WorkflowSource {
+    pub(crate) fn read(args: &WorkflowArgs) -> Result<Self, CommandError> {
         Ok(Self {
-            source,
-            overrides,
-            base: base.map_or_else(|| PathBuf::from("."), Path::to_path_buf),
+            source: read(&args.file)?,
+            overrides: overrides(&args.overrides)?,
+            base: base_folder(&args.file),
         })
     }
 
-    /// Checks it. Warnings are shown, errors are the failure.
-    pub(crate) fn check(self, console: &mut Console) -> Result<Loaded, Failure> {
+    /// Checks the workflow. Warnings are printed, errors are returned.
+    pub(crate) fn check(self, console: &mut Console) -> Result<LoadedWorkflow, CommandError> {
         let Self {
             source,
             overrides,
@@ -95,21 +90,18 @@ impl Text {
         } = self;
         let workflow = match Workflow::parse(&source, &blip_ops::all(), &overrides) {
             Ok(workflow) => workflow,
-            Err(diagnostics) => return Err(Failure::Workflow(Box::new(source), diagnostics)),
+            Err(diagnostics) => return Err(CommandError::Workflow(Box::new(source), diagnostics)),
         };
-        console.print_err(&render::diagnostics(
-            &workflow.diagnostics,
-            &source,
-            console.color_err,
-        ));
-        Ok(Loaded {
+        let warnings = render::diagnostics(&workflow.diagnostics, &source, console.color_err);
+        console.print_err(&warnings);
+        Ok(LoadedWorkflow {
             source,
             workflow,
             base,
         })
     }
 
-    /// An engine on this workflow's cache, and the workflow's name in it.
+    /// An engine on this workflow's cache, and the workflow's name in that cache.
     pub(crate) fn engine(
         &self,
         cache: &CacheArgs,
@@ -120,12 +112,20 @@ impl Text {
     }
 }
 
-impl Loaded {
-    /// An engine on this workflow's cache.
+impl LoadedWorkflow {
+    /// An engine on this workflow's cache. Sets the workflow's name to its name in that cache.
     pub(crate) fn engine(&mut self, cache: &CacheArgs) -> Engine {
         let (engine, name) = engine(&self.source, &self.base, cache, None, None);
         self.workflow.name = name;
         engine
+    }
+}
+
+/// The folder of a file; for standard input, the current directory.
+fn base_folder(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !is_stdin(file) && !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
     }
 }
 
@@ -136,15 +136,8 @@ fn engine(
     jobs: Option<u32>,
     memory: Option<u64>,
 ) -> (Engine, String) {
-    let beside = || {
-        if base == Path::new(".") {
-            CACHE_NAME.into()
-        } else {
-            base.join(CACHE_NAME)
-        }
-    };
-    let folder = cache.cache.clone().unwrap_or_else(beside);
-    let name = name_in(&folder, source);
+    let folder = cache.cache.clone().unwrap_or_else(|| default_cache(base));
+    let name = name_in_cache(&folder, source);
     let index = match cache.index {
         Index::Sled => IndexKind::Sled,
         Index::None => IndexKind::Memory,
@@ -156,28 +149,43 @@ fn engine(
         resources: machine::resources(jobs, memory),
         env: blip_ops::numeric_env(),
     });
-    let engine = match std::env::current_exe() {
+    (with_isolation(engine), name)
+}
+
+/// `.blip` without `./` in front, since messages show this path.
+fn default_cache(base: &Path) -> PathBuf {
+    if base == Path::new(".") {
+        CACHE_NAME.into()
+    } else {
+        base.join(CACHE_NAME)
+    }
+}
+
+/// Runs stages marked `@isolate` as `blip stage`. A program that cannot find its own file runs them
+/// in this process.
+fn with_isolation(engine: Engine) -> Engine {
+    match std::env::current_exe() {
         Ok(program) => engine.with_isolation(Isolation {
             program,
             args: vec!["stage".into()],
         }),
         Err(_) => engine,
-    };
-    (engine, name)
+    }
 }
 
-/// The workflow's name in the history of a cache: its path from the folder that the cache lies in,
-/// so that it does not matter from where it is called, and that a moved folder keeps its history.
-fn name_in(cache: &Path, source: &Source) -> String {
-    let whole = |path: &Path| path.canonicalize().ok();
-    let above = cache
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."));
-    let Some(path) = whole(Path::new(source.name())) else {
+/// The workflow's name in a cache: its path relative to the folder that contains the cache. So the
+/// current directory does not matter, and a moved project keeps its history.
+fn name_in_cache(cache: &Path, source: &Source) -> String {
+    let Ok(path) = Path::new(source.name()).canonicalize() else {
         return source.name().to_owned();
     };
-    let inside =
-        whole(above).and_then(|above| path.strip_prefix(above).map(Path::to_path_buf).ok());
-    inside.unwrap_or(path).display().to_string()
+    let project = match cache.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let relative = project
+        .canonicalize()
+        .ok()
+        .and_then(|project| path.strip_prefix(project).map(Path::to_path_buf).ok());
+    relative.unwrap_or(path).display().to_string()
 }

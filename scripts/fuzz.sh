@@ -15,6 +15,6 @@ if [ ! -x "$tools/bin/cargo-fuzz" ]; then
 fi
 mkdir -p target/fuzz/corpus target/fuzz/artifacts
 # What people wrote is where the fuzzer starts; what it finds worth keeping goes into the first folder.
-RUSTC_BOOTSTRAP=1 "$tools/bin/cargo-fuzz" run --fuzz-dir grammar/fuzz --target-dir target/fuzz/build sound \
+RUSTC_BOOTSTRAP=1 "$tools/bin/cargo-fuzz" run --fuzz-dir grammar/fuzz --target-dir target/fuzz/build invariants \
   target/fuzz/corpus grammar/tests/cases workflows -- \
   -max_total_time="$seconds" -max_len=20000 -timeout=10 -artifact_prefix=target/fuzz/artifacts/ -print_final_stats=1

@@ -1,5 +1,5 @@
-//! The whole bootstrap with real shards, through the binary: what is run again, what is not, and
-//! what a kill leaves.
+//! The whole bootstrap with real shards, through the binary: what runs again after a change, what
+//! does not, and what a kill leaves.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -10,20 +10,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use blip_data::random::Random;
+use blip_data::rng::Rng;
 use blip_data::shard::{self, RawSample, ShardWriter};
 use serde_json::Value;
 
 const WORKFLOW: &str = include_str!("bootstrap/bootstrap.blip");
 const MAKE: &str = include_str!("bootstrap/make.blip");
 
-/// A folder with shards and the workflow.
+/// A folder with generated shards and the workflow.
 struct World {
     folder: tempfile::TempDir,
 }
 
-/// What a run did.
-struct Ran {
+/// What a run did, from its events.
+struct RunResult {
     success: bool,
     stages: BTreeMap<String, Value>,
 }
@@ -35,14 +35,14 @@ impl World {
         };
         world.write("make.blip", MAKE);
         world.write("bootstrap.blip", WORKFLOW);
-        let made = world
+        let output = world
             .command("make.blip", "make-cache", &[])
             .output()
             .unwrap();
         assert!(
-            made.status.success(),
+            output.status.success(),
             "{}",
-            String::from_utf8_lossy(&made.stderr)
+            String::from_utf8_lossy(&output.stderr)
         );
         world
     }
@@ -63,8 +63,7 @@ impl World {
             .arg("--cache")
             .arg(self.path(cache))
             .args(["--format", "json"]);
-        // One thread: the tests of a machine run beside each other, and OpenMP's threads wait for
-        // each other by spinning.
+        // One thread: tests run in parallel, and OpenMP's threads wait for each other by spinning.
         command
             .args(more)
             .env("BLIP_THREADS", "1")
@@ -72,7 +71,7 @@ impl World {
         command
     }
 
-    fn run_file(&self, workflow: &str, cache: &str, more: &[&str]) -> Ran {
+    fn run_file(&self, workflow: &str, cache: &str, more: &[&str]) -> RunResult {
         let output = self.command(workflow, cache, more).output().unwrap();
         let mut stages = BTreeMap::new();
         for line in String::from_utf8(output.stdout).unwrap().lines() {
@@ -81,13 +80,13 @@ impl World {
                 stages.insert(event["stage"].as_str().unwrap().to_owned(), event);
             }
         }
-        Ran {
+        RunResult {
             success: output.status.success(),
             stages,
         }
     }
 
-    fn run(&self, more: &[&str]) -> Ran {
+    fn run(&self, more: &[&str]) -> RunResult {
         self.run_file("bootstrap.blip", "cache", more)
     }
 
@@ -113,7 +112,7 @@ impl World {
         shards
     }
 
-    /// Writes the shards anew, `size` samples each, in this order.
+    /// Replaces the shards by others of these samples, `size` each, in this order.
     fn pack(&self, samples: &[RawSample], size: usize) {
         fs::remove_dir_all(self.path("shards")).unwrap();
         fs::create_dir(self.path("shards")).unwrap();
@@ -138,7 +137,7 @@ impl World {
     }
 }
 
-impl Ran {
+impl RunResult {
     /// The stages that ran, by name.
     fn ran(&self) -> Vec<&str> {
         let ran = self
@@ -152,7 +151,7 @@ impl Ran {
         self.stages[stage]["units"]["computed"].as_u64().unwrap()
     }
 
-    /// The results of all stages.
+    /// The digests of the results of all stages.
     fn outputs(&self) -> BTreeMap<&str, &str> {
         let outputs = self
             .stages
@@ -162,7 +161,7 @@ impl Ran {
     }
 }
 
-/// What lies below a folder, by relative path.
+/// The files of a folder, by name.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = fs::read_dir(folder)
         .unwrap()
@@ -178,20 +177,20 @@ fn nothing_runs_twice() {
     let first = world.run(&[]);
     assert!(first.success);
     assert_eq!(first.stages.len(), first.ran().len());
-    assert_eq!(world.run(&[]).ran(), [""; 0], "the same again");
+    assert_eq!(world.run(&[]).ran(), [""; 0], "the same run again");
 
-    // How a workflow is written leaves no trace.
+    // The form of a workflow is not part of keys: names, order and comments.
     let mut statements: Vec<&str> = WORKFLOW.split("\n\n").collect();
     statements.reverse();
     let other = statements
-        .join("\n\n# a remark\n\n")
+        .join("\n\n# a comment\n\n")
         .replace("kept ", "good  ")
         .replace("(kept", "(good");
     world.write("other.blip", &other.replace("judge", "the_filter"));
     assert_eq!(
         world.run_file("other.blip", "cache", &[]).ran(),
         [""; 0],
-        "renamed, reordered, with remarks"
+        "renamed, reordered, with comments"
     );
     let formatted = Command::new(env!("CARGO_BIN_EXE_blip"))
         .arg("fmt")
@@ -206,41 +205,41 @@ fn nothing_runs_twice() {
     );
 
     fs::remove_dir_all(world.path("cache/index")).unwrap();
-    assert_eq!(world.run(&[]).ran(), [""; 0], "the index is gone");
+    assert_eq!(world.run(&[]).ran(), [""; 0], "the index is lost");
 
-    let moved = world.run(&["--set", "threshold=0.4"]);
-    for stage in moved.ran() {
+    let changed = world.run(&["--set", "threshold=0.4"]);
+    for stage in changed.ran() {
         assert!(
             ["kept", "bootstrap", "final", "quality"].contains(&stage),
-            "{stage} ran for another threshold"
+            "{stage} ran because of the threshold"
         );
     }
-    assert!(moved.ran().contains(&"kept"));
+    assert!(changed.ran().contains(&"kept"));
 
-    // The same shards in other sizes and another order: they are read, and nothing below is done
-    // again.
+    // The same samples in shards of another size and order: they are read again, and nothing
+    // downstream runs.
     let mut samples = world.samples();
     samples.reverse();
     world.pack(&samples, 7);
-    let packed = world.run(&[]);
-    assert_eq!(packed.ran(), ["crawl"]);
-    assert_eq!(packed.outputs(), first.outputs());
+    let repacked = world.run(&[]);
+    assert_eq!(repacked.ran(), ["crawl"]);
+    assert_eq!(repacked.outputs(), first.outputs());
 }
 
 #[test]
-fn a_replaced_image_is_the_only_one_done_again() {
+fn only_a_replaced_image_is_recomputed() {
     let world = World::new();
     let first = world.run(&[]);
     let mut samples = world.samples();
-    let place = samples.len() / 2;
-    samples[place].image = world_of_another_seed();
+    let replaced = samples.len() / 2;
+    samples[replaced].image = unseen_image();
     world.pack(&samples, 15);
     let second = world.run(&[]);
     assert_eq!(second.computed("synthetic"), 1);
     let scored = second.computed("kept/score");
     assert!(
         (1..=2).contains(&scored),
-        "one web text and one synthetic one, {scored} were scored"
+        "one web text and at most one synthetic one, but {scored} were scored"
     );
     for stage in ["base", "captioner", "judge"] {
         assert_eq!(second.stages[stage]["status"], "reused", "{stage}");
@@ -250,9 +249,9 @@ fn a_replaced_image_is_the_only_one_done_again() {
     assert_eq!(second.outputs(), clean.outputs());
 }
 
-/// A picture that is in no other split.
-fn world_of_another_seed() -> Vec<u8> {
-    let texts = blip_data::scenes::Texts {
+/// An image that is in no other split.
+fn unseen_image() -> Vec<u8> {
+    let texts = blip_data::scenes::CaptionStyle {
         web: true,
         mismatched: 0.0,
         junk: 0.0,
@@ -261,11 +260,11 @@ fn world_of_another_seed() -> Vec<u8> {
 }
 
 #[test]
-fn a_kill_at_any_moment_leaves_what_an_undisturbed_run_leaves() {
+fn a_run_killed_at_any_moment_ends_in_the_same_results() {
     let world = World::new();
     let clean = world.run_file("bootstrap.blip", "clean-cache", &[]);
     let exported = files(&world.path("out"));
-    let mut random = Random::new(&[20]);
+    let mut random = Rng::new(&[20]);
     let mut kills = 0;
     for round in 0.. {
         let cache = format!("cache-{round}");
@@ -276,7 +275,7 @@ fn a_kill_at_any_moment_leaves_what_an_undisturbed_run_leaves() {
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();
-            std::thread::sleep(Duration::from_millis(random.below(2500) as u64));
+            std::thread::sleep(Duration::from_millis(random.index(2500) as u64));
             child.kill().unwrap();
             if child.wait().unwrap().success() {
                 break;

@@ -1,15 +1,15 @@
-//! Ctrl-C, for real: the first finishes the unit of work in hand, the second ends at once, and a
-//! rerun goes on.
+//! SIGINT and SIGTERM sent to real runs: the first stops after the current unit of work, the second
+//! exits immediately, and other processes see the state of the run all the while.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// More pictures than anybody draws while a test waits.
-const LONG: &str =
+/// A run long enough to receive a signal: five million scenes take minutes.
+const LONG_RUN: &str =
     "world = read.scenes(\"x\", count = 5000000, seed = 1)\nexport world as json \"world.json\"\n";
 
 fn blip(folder: &Path, args: &[&str]) -> Command {
@@ -23,22 +23,25 @@ fn blip(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Starts a run and waits until its first stage works.
-fn start(folder: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
-    fs::write(folder.join("long.blip"), LONG).unwrap();
+/// Starts a run and waits until its first stage has started.
+fn start(folder: &Path) -> (Child, BufReader<ChildStdout>) {
+    fs::write(folder.join("long.blip"), LONG_RUN).unwrap();
     let mut child = blip(folder, &["run", "long.blip", "--format", "json"])
         .spawn()
         .unwrap();
     let mut events = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("\"event\":\"stage_started\"") {
-        line.clear();
-        assert!(
-            events.read_line(&mut line).unwrap() > 0,
-            "the run ended before its stage began"
-        );
-    }
+    wait_for(&mut events, "\"event\":\"stage_started\"");
     (child, events)
+}
+
+/// Reads lines up to one that contains `text`.
+fn wait_for(output: &mut BufReader<ChildStdout>, text: &str) {
+    let mut line = String::new();
+    while !line.contains(text) {
+        line.clear();
+        let read = output.read_line(&mut line).unwrap();
+        assert!(read > 0, "the output ended before {text}");
+    }
 }
 
 fn signal(child: &Child, name: &str) {
@@ -49,62 +52,72 @@ fn signal(child: &Child, name: &str) {
     assert!(sent.success());
 }
 
-/// The rest of what a run tells.
-fn rest(events: BufReader<std::process::ChildStdout>) -> String {
-    events.lines().map(|line| line.unwrap() + "\n").collect()
+fn read_rest(output: BufReader<ChildStdout>) -> String {
+    output.lines().map(|line| line.unwrap() + "\n").collect()
+}
+
+fn stdout(mut command: Command) -> String {
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
 #[test]
-fn the_first_ends_the_run_properly() {
+fn the_first_signal_interrupts_the_run() {
     for name in ["-INT", "-TERM"] {
         let folder = tempfile::tempdir().unwrap();
         let (mut child, events) = start(folder.path());
         signal(&child, name);
-        let told = rest(events);
-        assert_eq!(child.wait().unwrap().code(), Some(130), "{told}");
-        assert!(told.contains("\"status\":\"interrupted\""), "{told}");
-        assert!(
-            told.ends_with("}\n") && told.contains("\"outcome\":\"interrupted\""),
-            "{told}"
+        let events = read_rest(events);
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{events}");
+        assert!(events.contains("\"status\":\"interrupted\""), "{events}");
+        assert!(events.contains("\"outcome\":\"interrupted\""), "{events}");
+        assert!(events.ends_with("}\n"), "{events}");
+        let mut stderr = String::new();
+        let mut messages = BufReader::new(child.stderr.take().unwrap());
+        messages.read_line(&mut stderr).unwrap();
+        messages.read_line(&mut stderr).unwrap();
+        assert_eq!(
+            stderr,
+            "\nfinishing current work; press Ctrl-C again to stop immediately\n"
         );
-        let status = blip(folder.path(), &["status"]).output().unwrap();
-        let status = String::from_utf8(status.stdout).unwrap();
+        let status = stdout(blip(folder.path(), &["status"]));
         assert!(status.contains("long.blip: interrupted"), "{status}");
     }
 }
 
 #[test]
-fn another_process_sees_the_run_while_it_goes_on_and_after_it_was_killed() {
+fn a_second_signal_exits_immediately() {
     let folder = tempfile::tempdir().unwrap();
     let (mut child, _events) = start(folder.path());
-    let status =
-        || String::from_utf8(blip(folder.path(), &["status"]).output().unwrap().stdout).unwrap();
-    let running = status();
-    assert!(
-        running.contains(&format!("running as process {}", child.id())),
-        "{running}"
-    );
+    // Two signals of one kind may be delivered as one, so these are of two kinds.
+    signal(&child, "-INT");
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn status_and_log_show_an_active_run_and_an_aborted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _events) = start(folder.path());
+    let running = stdout(blip(folder.path(), &["status"]));
+    let state = format!("running as process {}", child.id());
+    assert!(running.contains(&state), "{running}");
     assert!(running.contains("world"), "{running}");
-    let log = blip(folder.path(), &["log"]).output().unwrap();
-    assert!(
-        String::from_utf8(log.stdout)
-            .unwrap()
-            .contains("world: read.scenes starts: it never ran")
-    );
+    let log = stdout(blip(folder.path(), &["log"]));
+    assert!(log.contains("world: read.scenes started:"), "{log}");
     let follower = blip(folder.path(), &["log", "--follow"]).spawn().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     let followed = follower.wait_with_output().unwrap();
-    assert!(
-        followed.status.success(),
-        "it ends when the run's process is gone"
-    );
+    assert!(followed.status.success(), "it ends with the run's process");
     assert_eq!(
         String::from_utf8(followed.stderr).unwrap(),
-        "the run's process is gone: it was broken off\n"
+        "the run was aborted: its process no longer exists\n"
     );
-    let killed = status();
-    assert!(killed.contains("broken off"), "{killed}");
+    let aborted = stdout(blip(folder.path(), &["status"]));
+    assert!(
+        aborted.contains("long.blip: aborted: its process no longer exists; run again to resume"),
+        "{aborted}"
+    );
 }
 
 #[test]
@@ -113,28 +126,11 @@ fn a_log_is_followed_until_the_run_ends() {
     let (mut child, events) = start(folder.path());
     let mut follower = blip(folder.path(), &["log", "--follow"]).spawn().unwrap();
     let mut followed = BufReader::new(follower.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("world: read.scenes starts") {
-        line.clear();
-        assert!(
-            followed.read_line(&mut line).unwrap() > 0,
-            "it ended before the run did"
-        );
-    }
+    wait_for(&mut followed, "world: read.scenes started");
     signal(&child, "-INT");
-    assert!(rest(events).contains("interrupted"));
+    assert!(read_rest(events).contains("interrupted"));
     child.wait().unwrap();
-    let told = rest(followed);
-    assert!(told.contains("world: interrupted"), "{told}");
+    let rest = read_rest(followed);
+    assert!(rest.contains("world: interrupted"), "{rest}");
     assert!(follower.wait().unwrap().success());
-}
-
-#[test]
-fn a_second_one_ends_it_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mut child, _events) = start(folder.path());
-    // Two of one kind that come together may be delivered as one.
-    signal(&child, "-INT");
-    signal(&child, "-TERM");
-    assert_eq!(child.wait().unwrap().code(), Some(130));
 }

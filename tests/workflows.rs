@@ -1,4 +1,4 @@
-//! Every workflow in `workflows/` checks, is in the standard layout, and can be planned.
+//! Every workflow in `workflows/` is valid, formatted, and can be planned.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -8,47 +8,45 @@ use std::path::{Path, PathBuf};
 use blip_engine::{Config, Engine, IndexKind, Resources, Workflow};
 use blip_grammar::{Source, format, parse};
 
-/// All of them, in order.
-fn workflows() -> Vec<PathBuf> {
+fn workflow_files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows");
-    let paths = fs::read_dir(folder)
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let mut found: Vec<PathBuf> = paths
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "blip")
-                && path.is_file()
-        })
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| is_workflow(path))
         .collect();
-    found.sort();
-    assert!(!found.is_empty());
-    found
+    files.sort();
+    assert!(!files.is_empty());
+    files
 }
 
-fn source(path: &Path) -> Source {
+fn is_workflow(path: &Path) -> bool {
+    let extension = path.extension();
+    extension.is_some_and(|extension| extension == "blip") && path.is_file()
+}
+
+fn read(path: &Path) -> Source {
     Source::from_bytes(path.display().to_string(), fs::read(path).unwrap()).unwrap()
 }
 
-fn workflow(source: &Source) -> Workflow {
-    let shown = |diagnostics: &[blip_grammar::Diagnostic]| {
-        diagnostics
+fn check(source: &Source) -> Workflow {
+    Workflow::parse(source, &blip_ops::all(), &[]).unwrap_or_else(|diagnostics| {
+        let texts: Vec<String> = diagnostics
             .iter()
             .map(|diagnostic| diagnostic.display(source).to_string())
-            .collect::<Vec<_>>()
-            .join("\n")
-    };
-    Workflow::parse(source, &blip_ops::all(), &[])
-        .unwrap_or_else(|found| panic!("{}", shown(&found)))
+            .collect();
+        panic!("{}", texts.join("\n"))
+    })
 }
 
 #[test]
-fn they_check_and_are_in_the_standard_layout() {
-    for path in workflows() {
-        let source = source(&path);
-        assert!(workflow(&source).graph.ids().count() > 0);
+fn workflows_are_valid_and_formatted() {
+    for path in workflow_files() {
+        let source = read(&path);
+        assert!(check(&source).graph.ids().count() > 0);
+        let formatted = format(&parse(&source).file, &source);
         assert_eq!(
-            format(&parse(&source).file, &source),
+            formatted,
             source.text(),
             "{}: run `blip fmt`",
             path.display()
@@ -56,12 +54,12 @@ fn they_check_and_are_in_the_standard_layout() {
     }
 }
 
-/// Files that only a user with the data has are missing here: what reads them cannot run, and the
-/// plan says so.
+/// The data of some workflows is not in the repository. Their plans say that it is missing, and
+/// still cover every stage.
 #[test]
-fn they_can_be_planned() {
-    for path in workflows() {
-        let workflow = workflow(&source(&path));
+fn workflows_can_be_planned() {
+    for path in workflow_files() {
+        let workflow = check(&read(&path));
         let cache = tempfile::tempdir().unwrap();
         let engine = Engine::new(Config {
             cache: cache.path().to_path_buf(),
@@ -75,7 +73,7 @@ fn they_can_be_planned() {
             env: blip_ops::numeric_env(),
         });
         let plan = engine.plan(&workflow, &[]).unwrap();
-        let wanted = workflow.graph.closure(workflow.graph.default_targets());
-        assert_eq!(plan.len(), wanted.len(), "{}", path.display());
+        let stages = workflow.graph.closure(workflow.graph.default_targets());
+        assert_eq!(plan.len(), stages.len(), "{}", path.display());
     }
 }

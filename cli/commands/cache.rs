@@ -1,26 +1,24 @@
-//! `blip cache`: what a cache takes on the disk, and how it is kept within bounds.
+//! `blip cache`: disk usage, garbage collection and pins. `verify` has a module of its own.
 
 use std::path::Path;
 
-use blip_engine::space::{Amount, Collect, Collected, PARTS};
+use blip_engine::space::{self, Amount, GcOptions, GcReport, PARTS};
 use blip_engine::{Config, Engine, IndexKind, NumericEnv};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::verify;
-use crate::amounts::{count, plural, took};
-use crate::args::Format;
-use crate::args::space::{CacheCommand, Du, Gc, Pin, Place};
+use crate::args::cache::{CacheCommand, Du, Gc, Pin};
+use crate::args::{CacheDirArgs, Format};
 use crate::console::{Console, Style};
-use crate::exit_code;
-use crate::failure::{Failure, Fault};
-use crate::machine;
+use crate::error::{CommandError, ErrorMessage};
+use crate::humanize::{bytes, count, duration, plural};
 use crate::table::Table;
+use crate::{exit_code, machine, run_history};
 
-/// Of the results that go, this many are listed.
-const LISTED_MAX: usize = 20;
+/// Removed results listed before "and N more".
+const MAX_LISTED: usize = 20;
 
-/// Does what is asked.
-pub(crate) fn run(args: &CacheCommand, console: &mut Console) -> Result<u8, Failure> {
+pub(crate) fn run(args: &CacheCommand, console: &mut Console) -> Result<u8, CommandError> {
     match args {
         CacheCommand::Du(args) => du(args, console),
         CacheCommand::Gc(args) => gc(args, console),
@@ -30,22 +28,17 @@ pub(crate) fn run(args: &CacheCommand, console: &mut Console) -> Result<u8, Fail
     }
 }
 
-/// An engine on a cache that is there, for what needs no index.
-fn engine(place: &Place) -> Result<Engine, Fault> {
-    engine_on(place, IndexKind::Memory)
-}
-
-/// An engine on a cache that is there. It runs nothing, so the machine does not matter.
-pub(super) fn engine_on(place: &Place, index: IndexKind) -> Result<Engine, Fault> {
-    if !place.cache.is_dir() {
-        let what = format!("there is no cache `{}`", place.cache.display());
-        return Err(Fault::usage(
-            what,
-            "it lies beside the workflow: name it with --cache",
+/// An engine on an existing cache. It runs no stages, so numeric environment and base folder do not
+/// matter.
+pub(super) fn open_engine(dir: &CacheDirArgs, index: IndexKind) -> Result<Engine, ErrorMessage> {
+    if !dir.cache.is_dir() {
+        return Err(ErrorMessage::usage(
+            format!("there is no cache `{}`", dir.cache.display()),
+            "the cache is beside the workflow; select it with --cache",
         ));
     }
     Ok(Engine::new(Config {
-        cache: place.cache.clone(),
+        cache: dir.cache.clone(),
         base: Path::new(".").to_path_buf(),
         index,
         resources: machine::resources(None, None),
@@ -53,147 +46,136 @@ pub(super) fn engine_on(place: &Place, index: IndexKind) -> Result<Engine, Fault
     }))
 }
 
-fn du(args: &Du, console: &mut Console) -> Result<u8, Failure> {
-    let used = engine(&args.place)?.disk_use()?;
+fn du(args: &Du, console: &mut Console) -> Result<u8, CommandError> {
+    let used = open_engine(&args.dir, IndexKind::Memory)?.disk_usage()?;
     if args.format == Format::Json {
-        let parts: serde_json::Map<String, Value> = used
-            .parts
-            .iter()
-            .map(|(name, amount)| ((*name).to_owned(), as_json(*amount)))
-            .collect();
-        console.line(json!({ "parts": parts, "total": as_json(used.total()) }).to_string());
-        return Ok(exit_code::DONE);
+        let parts = parts_json(used.parts.iter().copied());
+        console.line(json!({ "parts": parts, "total": amount_json(used.total()) }).to_string());
+        return Ok(exit_code::SUCCESS);
     }
-    let mut table = Table::new(&["part", ">files", ">size", "what it is"]);
+    let mut table = Table::new(&["part", ">files", ">size", "description"]);
     for (name, amount) in &used.parts {
-        let what = PARTS
-            .iter()
-            .find(|(part, _)| part == name)
-            .map_or("", |(_, what)| what);
-        table.row(row(name, *amount, what));
+        table.row(du_row(name, *amount, part_description(name)));
     }
-    table.row(row("total", used.total(), ""));
+    table.row(du_row("total", used.total(), ""));
     table.print(console, "");
-    Ok(exit_code::DONE)
+    Ok(exit_code::SUCCESS)
 }
 
-fn row(name: &str, amount: Amount, what: &str) -> Vec<(String, Style)> {
+fn part_description(name: &str) -> &'static str {
+    PARTS
+        .iter()
+        .find(|(part, _)| *part == name)
+        .map_or("", |(_, description)| description)
+}
+
+fn du_row(name: &str, amount: Amount, description: &str) -> Vec<(String, Style)> {
     vec![
         (name.to_owned(), Style::Strong),
         (count(amount.files), Style::Plain),
         (bytes(amount.bytes), Style::Plain),
-        (what.to_owned(), Style::Dim),
+        (description.to_owned(), Style::Dim),
     ]
 }
 
-fn gc(args: &Gc, console: &mut Console) -> Result<u8, Failure> {
-    let Gc {
-        keep_runs,
-        older_than,
-        max_size,
-        dry_run,
-        ..
-    } = *args;
-    let options = Collect {
-        keep_runs,
-        min_age: older_than,
-        max_bytes: max_size,
-        dry_run,
+fn gc(args: &Gc, console: &mut Console) -> Result<u8, CommandError> {
+    let options = GcOptions {
+        keep_runs: args.keep_runs,
+        min_age: args.older_than,
+        max_bytes: args.max_size,
+        dry_run: args.dry_run,
     };
-    let collected = engine(&args.place)?.collect(&options, args.no_wait)?;
+    let engine = open_engine(&args.dir, IndexKind::Memory)?;
+    let collected = engine.collect(&options, args.no_wait)?;
     if args.format == Format::Json {
-        console.line(collected_json(&collected, dry_run).to_string());
-        return Ok(exit_code::DONE);
+        console.line(collected_json(&collected, args.dry_run).to_string());
+        return Ok(exit_code::SUCCESS);
     }
-    if !collected.results.is_empty() {
-        let mut table = Table::new(&["result of", "key", ">size", ">made in"]);
-        for result in collected.results.iter().take(LISTED_MAX) {
-            table.row(vec![
-                (result.stage.clone(), Style::Strong),
-                (result.key.short(), Style::Dim),
-                (bytes(result.bytes), Style::Plain),
-                (took(result.took_ms), Style::Plain),
-            ]);
-        }
-        table.print(console, "");
-        if collected.results.len() > LISTED_MAX {
-            console.line(format!(
-                "and {} more",
-                count((collected.results.len() - LISTED_MAX) as u64)
-            ));
-        }
-        console.line("");
-    }
-    let verb = if dry_run { "would remove" } else { "removed" };
+    print_evicted(&collected.results, console);
+    let verb = if args.dry_run {
+        "would remove"
+    } else {
+        "removed"
+    };
+    let freed = collected.bytes_before.saturating_sub(collected.bytes_after);
     console.line(format!(
-        "{verb} {} and {} of files; {} stay, held by runs, pins and exports; {} before, {} after",
+        "{verb} {}, {}; kept {} used by runs, pins or exports; cache size {} -> {}",
         plural(collected.results.len(), "result"),
-        bytes(collected.bytes_before.saturating_sub(collected.bytes_after)),
+        bytes(freed),
         count(collected.rooted),
         bytes(collected.bytes_before),
         bytes(collected.bytes_after),
     ));
-    if let Some(max) = max_size.filter(|max| collected.bytes_after > *max) {
+    if let Some(max) = args.max_size.filter(|max| collected.bytes_after > *max) {
         console.note(format!(
-            "what is left is more than {}: keep fewer runs, or unpin some",
+            "warning: the remaining results exceed {}: keep fewer runs, or unpin some",
             bytes(max)
         ));
     }
-    Ok(exit_code::DONE)
+    Ok(exit_code::SUCCESS)
 }
 
-fn collected_json(collected: &Collected, dry_run: bool) -> Value {
-    let result = |result: &blip_engine::space::Evicted| {
-        json!({
-            "key": result.key,
-            "stage": result.stage,
-            "bytes": result.bytes,
-            "took_ms": result.took_ms,
-        })
-    };
-    let parts: serde_json::Map<String, Value> = collected
+fn print_evicted(results: &[space::EvictedResult], console: &mut Console) {
+    if results.is_empty() {
+        return;
+    }
+    let mut table = Table::new(&["result of", "key", ">size", ">took"]);
+    for result in results.iter().take(MAX_LISTED) {
+        table.row(vec![
+            (result.stage.clone(), Style::Strong),
+            (result.key.short(), Style::Dim),
+            (bytes(result.bytes), Style::Plain),
+            (duration(result.took_ms), Style::Plain),
+        ]);
+    }
+    table.print(console, "");
+    if results.len() > MAX_LISTED {
+        let more = results.len() - MAX_LISTED;
+        console.line(format!("and {} more", count(more as u64)));
+    }
+    console.line("");
+}
+
+fn pin(args: &Pin, pinned: bool, console: &mut Console) -> Result<u8, CommandError> {
+    let engine = open_engine(&args.dir, IndexKind::Memory)?;
+    run_history::require(&engine.reader(), &args.dir.cache, &args.run)?;
+    engine.pin(&args.run, pinned)?;
+    let verb = if pinned { "pinned" } else { "unpinned" };
+    console.line(format!("{verb} run {}", args.run));
+    Ok(exit_code::SUCCESS)
+}
+
+fn collected_json(collected: &GcReport, dry_run: bool) -> Value {
+    let results: Vec<Value> = collected.results.iter().map(evicted_json).collect();
+    let parts = collected
         .parts
         .iter()
-        .map(|(name, amount)| ((*name).to_owned(), as_json(*amount)))
-        .collect();
+        .map(|(name, amount)| (*name, *amount));
     json!({
         "dry_run": dry_run,
-        "results": collected.results.iter().map(result).collect::<Vec<_>>(),
-        "parts": parts,
+        "results": results,
+        "parts": parts_json(parts),
         "bytes_before": collected.bytes_before,
         "bytes_after": collected.bytes_after,
         "rooted": collected.rooted,
     })
 }
 
-fn pin(args: &Pin, pinned: bool, console: &mut Console) -> Result<u8, Failure> {
-    let engine = engine(&args.place)?;
-    super::diff::known(&engine.reader(), &args.place.cache, &args.run)?;
-    engine.pin(&args.run, pinned)?;
-    let text = if pinned {
-        "its results stay until it is unpinned"
-    } else {
-        "its results may be removed"
-    };
-    console.line(format!("run {}: {text}", args.run));
-    Ok(exit_code::DONE)
+fn evicted_json(result: &space::EvictedResult) -> Value {
+    json!({
+        "key": result.key,
+        "stage": result.stage,
+        "bytes": result.bytes,
+        "took_ms": result.took_ms,
+    })
 }
 
-fn as_json(amount: Amount) -> Value {
+fn parts_json(parts: impl Iterator<Item = (&'static str, Amount)>) -> Map<String, Value> {
+    parts
+        .map(|(name, amount)| (name.to_owned(), amount_json(amount)))
+        .collect()
+}
+
+fn amount_json(amount: Amount) -> Value {
     json!({ "files": amount.files, "bytes": amount.bytes })
-}
-
-/// Bytes as people read them: `512 B`, `1.4 MiB`.
-#[expect(clippy::cast_precision_loss, reason = "an amount for people to read")]
-pub(super) fn bytes(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 4] = [
-        ("TiB", 1 << 40),
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1 << 10),
-    ];
-    match UNITS.iter().find(|(_, size)| bytes >= *size) {
-        Some((unit, size)) => format!("{:.1} {unit}", bytes as f64 / *size as f64),
-        None => format!("{bytes} B"),
-    }
 }

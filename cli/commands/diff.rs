@@ -1,135 +1,133 @@
-//! `blip diff`: what differs between two runs, field by field.
+//! `blip diff`: the differences between two runs, down to the fields of keys.
 
-use std::path::Path;
-
-use blip_engine::Reader;
 use blip_engine::diff::{RunDiff, StageDiff, diff};
 use blip_engine::key::Difference;
-use blip_grammar::nearest;
+use blip_engine::{CacheReader, RunLog};
 use serde_json::{Value, json};
 
-use crate::amounts::{number, plural};
 use crate::args::Format;
-use crate::args::space::Diff;
+use crate::args::cache::Diff;
 use crate::console::{Console, Style};
-use crate::exit_code;
-use crate::failure::{Failure, Fault};
+use crate::error::{CommandError, ErrorMessage};
+use crate::humanize::{number, plural};
+use crate::{exit_code, run_history};
 
-/// Compares them.
-pub(crate) fn run(args: &Diff, console: &mut Console) -> Result<u8, Failure> {
-    let cache = &args.place.cache;
-    let reader = Reader::new(cache);
-    let log = |run: &str| -> Result<_, Failure> {
-        known(&reader, cache, run)?;
-        reader
-            .log(run)
-            .map_err(|error| Fault::io("read the event log", &reader.log_path(run), &error).into())
-    };
-    let found = diff(&reader, &log(&args.old)?, &log(&args.new)?);
+pub(crate) fn run(args: &Diff, console: &mut Console) -> Result<u8, CommandError> {
+    let reader = CacheReader::new(&args.dir.cache);
+    let old = read_log(&reader, args, &args.old)?;
+    let new = read_log(&reader, args, &args.new)?;
+    let diff = diff(&reader, &old, &new);
     match args.format {
-        Format::Json => console.line(as_json(&found).to_string()),
-        Format::Text => text(&found, console),
+        Format::Json => console.line(diff_json(&diff).to_string()),
+        Format::Text => print(&diff, console),
     }
-    Ok(exit_code::DONE)
+    Ok(exit_code::SUCCESS)
 }
 
-/// A fault if a cache has no such run.
-pub(crate) fn known(reader: &Reader, cache: &Path, run: &str) -> Result<(), Fault> {
-    let runs = reader
-        .runs()
-        .map_err(|error| Fault::io("read the cache", cache, &error))?;
-    if runs.iter().any(|known| known == run) {
-        return Ok(());
-    }
-    let help = match (nearest(run, runs.iter().map(String::as_str)), runs.last()) {
-        (Some(near), _) => format!("did you mean `{near}`?"),
-        (None, Some(newest)) => format!("the newest is `{newest}`"),
-        (None, None) => "there are none: name the cache with --cache".to_owned(),
-    };
-    Err(Fault::usage(
-        format!("there is no run `{run}` in `{}`", cache.display()),
-        help,
-    ))
+fn read_log(reader: &CacheReader, args: &Diff, run: &str) -> Result<RunLog, ErrorMessage> {
+    run_history::require(reader, &args.dir.cache, run)?;
+    reader
+        .log(run)
+        .map_err(|error| ErrorMessage::io("read the event log", &reader.log_path(run), &error))
 }
 
-fn text(found: &RunDiff, console: &mut Console) {
-    for param in &found.params {
+fn print(diff: &RunDiff, console: &mut Console) {
+    for param in &diff.params {
         console.line(format!("param {param}"));
     }
-    for (mark, stages, style) in [
-        ("-", &found.only_old, Style::Bad),
-        ("+", &found.only_new, Style::Good),
-    ] {
-        for stage in stages {
-            console.pieces(&[(mark, style), (" ", Style::Plain), (stage, Style::Strong)]);
-        }
+    for stage in &diff.only_old {
+        console.styled(&[("- ", Style::Bad), (stage, Style::Strong)]);
     }
-    for stage in &found.stages {
-        let result = if stage.other_result() {
-            "another result"
-        } else {
-            "the same result from another key"
-        };
-        console.pieces(&[
-            ("~ ", Style::Warn),
-            (&stage.stage, Style::Strong),
-            (": ", Style::Plain),
-            (result, Style::Dim),
-        ]);
-        lines(stage)
-            .iter()
-            .for_each(|line| console.line(format!("    {line}")));
+    for stage in &diff.only_new {
+        console.styled(&[("+ ", Style::Good), (stage, Style::Strong)]);
     }
-    if found.params.len() + found.only_old.len() + found.only_new.len() + found.stages.len() > 0 {
+    for stage in &diff.stages {
+        print_stage(stage, console);
+    }
+    let differences =
+        diff.params.len() + diff.only_old.len() + diff.only_new.len() + diff.stages.len();
+    if differences > 0 {
         console.line("");
     }
     console.line(format!(
-        "{} differ, {} only in the older run, {} only in the newer, {} the same",
-        plural(found.stages.len(), "stage"),
-        found.only_old.len(),
-        found.only_new.len(),
-        found.same
+        "{} changed, {} removed, {} added, {} unchanged",
+        plural(diff.stages.len(), "stage"),
+        diff.only_old.len(),
+        diff.only_new.len(),
+        diff.same
     ));
 }
 
-fn lines(stage: &StageDiff) -> Vec<String> {
-    let mut lines: Vec<String> = match &stage.fields {
-        Some(fields) => fields.iter().map(Difference::to_string).collect(),
-        None => vec!["its older record is gone: what differs cannot be told".to_owned()],
+fn print_stage(stage: &StageDiff, console: &mut Console) {
+    let result = if stage.other_result() {
+        "result changed"
+    } else {
+        "same result, different key"
     };
-    if stage.count.0 != stage.count.1 {
-        let items = |count: Option<u64>| count.map_or("none".to_owned(), |count| count.to_string());
-        lines.push(format!(
-            "items: {} -> {}",
-            items(stage.count.0),
-            items(stage.count.1)
-        ));
+    console.styled(&[
+        ("~ ", Style::Warn),
+        (&stage.stage, Style::Strong),
+        (": ", Style::Plain),
+        (result, Style::Dim),
+    ]);
+    for change in changes(stage) {
+        console.line(format!("    {change}"));
     }
-    for (name, then, now) in &stage.metrics {
-        let value = |value: &Option<f64>| value.map_or("none".to_owned(), number);
-        lines.push(format!("{name}: {} -> {}", value(then), value(now)));
-    }
-    lines
 }
 
-fn as_json(found: &RunDiff) -> Value {
-    let field = |difference: &Difference| json!({ "field": difference.field, "old": difference.old, "new": difference.new });
-    let stage = |stage: &StageDiff| {
-        let metric = |(name, then, now): &(String, Option<f64>, Option<f64>)| json!({ "name": name, "old": then, "new": now });
-        json!({
-            "stage": stage.stage,
-            "status": { "old": stage.status.0, "new": stage.status.1 },
-            "fields": stage.fields.as_ref().map(|fields| fields.iter().map(field).collect::<Vec<_>>()),
-            "output": { "old": stage.output.0, "new": stage.output.1 },
-            "items": { "old": stage.count.0, "new": stage.count.1 },
-            "metrics": stage.metrics.iter().map(metric).collect::<Vec<_>>(),
-        })
+/// The changes of a stage, one per line: key fields, item count, metrics.
+fn changes(stage: &StageDiff) -> Vec<String> {
+    let mut changes: Vec<String> = match &stage.fields {
+        Some(fields) => fields.iter().map(Difference::to_string).collect(),
+        None => vec!["the older record was removed: the differences are not known".to_owned()],
     };
+    let (old, new) = stage.count;
+    if old != new {
+        changes.push(format!("items: {} -> {}", or_none(old), or_none(new)));
+    }
+    for (name, old, new) in &stage.metrics {
+        let (old, new) = (old.map(number), new.map(number));
+        changes.push(format!("{name}: {} -> {}", or_none(old), or_none(new)));
+    }
+    changes
+}
+
+fn or_none(value: Option<impl ToString>) -> String {
+    value.map_or("none".to_owned(), |value| value.to_string())
+}
+
+fn diff_json(diff: &RunDiff) -> Value {
+    let params: Vec<Value> = diff.params.iter().map(difference_json).collect();
+    let stages: Vec<Value> = diff.stages.iter().map(stage_json).collect();
     json!({
-        "params": found.params.iter().map(field).collect::<Vec<_>>(),
-        "only_old": found.only_old,
-        "only_new": found.only_new,
-        "stages": found.stages.iter().map(stage).collect::<Vec<_>>(),
-        "same": found.same,
+        "params": params,
+        "only_old": diff.only_old,
+        "only_new": diff.only_new,
+        "stages": stages,
+        "same": diff.same,
     })
+}
+
+fn stage_json(stage: &StageDiff) -> Value {
+    let fields = stage
+        .fields
+        .as_ref()
+        .map(|fields| fields.iter().map(difference_json).collect::<Vec<_>>());
+    let metrics: Vec<Value> = stage
+        .metrics
+        .iter()
+        .map(|(name, old, new)| json!({ "name": name, "old": old, "new": new }))
+        .collect();
+    json!({
+        "stage": stage.stage,
+        "status": { "old": stage.status.0, "new": stage.status.1 },
+        "fields": fields,
+        "output": { "old": stage.output.0, "new": stage.output.1 },
+        "items": { "old": stage.count.0, "new": stage.count.1 },
+        "metrics": metrics,
+    })
+}
+
+fn difference_json(difference: &Difference) -> Value {
+    json!({ "field": difference.field, "old": difference.old, "new": difference.new })
 }

@@ -1,115 +1,108 @@
-//! `blip explain`: why a stage would run, field by field, or from where its result would be reused.
+//! `blip explain`: why a stage would run, or which result it would reuse.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use blip_engine::{CacheReader, Digest, Planned, PlannedAction, Record};
 
-use blip_engine::{Planned, PlannedAction, Reader};
-
-use super::plan::{as_json, reasons};
-use crate::amounts::{count, took};
+use super::plan::{planned_json, reasons};
 use crate::args::{Explain, Format};
 use crate::console::{Console, Style};
+use crate::error::CommandError;
 use crate::exit_code;
-use crate::failure::Failure;
+use crate::humanize::{count, duration};
+use crate::run_history::now_ms;
 use crate::table::Table;
 use crate::workflow_file;
 
-/// Explains a stage, and the stages above it that make it run.
-pub(crate) fn run(args: &Explain, console: &mut Console) -> Result<u8, Failure> {
+/// Explains a stage. If that depends on upstream stages that would run, explains those too.
+pub(crate) fn run(args: &Explain, console: &mut Console) -> Result<u8, CommandError> {
     let mut loaded = workflow_file::load(&args.workflow, console)?;
     let engine = loaded.engine(&args.cache);
     let plan = engine.plan(&loaded.workflow, std::slice::from_ref(&args.stage))?;
-    let Some((wanted, above)) = plan.split_last() else {
-        return Ok(exit_code::DONE);
+    // Stages come in topological order, so that the requested one is the last.
+    let Some((stage, upstream)) = plan.split_last() else {
+        return Ok(exit_code::SUCCESS);
     };
-    let causes: Vec<&Planned> = match &wanted.action {
-        PlannedAction::Unknown { .. } => above
+    let mut explained = vec![stage];
+    if matches!(stage.action, PlannedAction::Unknown { .. }) {
+        let running = upstream
             .iter()
-            .filter(|planned| planned.action != PlannedAction::Reuse)
-            .collect(),
-        _ => Vec::new(),
-    };
-    let shown = std::iter::once(wanted).chain(causes);
-    match args.format {
-        Format::Json => shown.for_each(|planned| console.line(as_json(planned).to_string())),
-        Format::Text => {
-            for (number, planned) in shown.enumerate() {
-                if number > 0 {
-                    console.line("");
-                }
-                text(planned, &engine.reader(), console);
-            }
-        }
+            .filter(|planned| planned.action != PlannedAction::Reuse);
+        explained.extend(running);
     }
-    let faulty = matches!(wanted.action, PlannedAction::Fault { .. });
-    Ok(if faulty {
-        exit_code::FAILED
-    } else {
-        exit_code::DONE
+    for (number, planned) in explained.into_iter().enumerate() {
+        if args.format == Format::Json {
+            console.line(planned_json(planned).to_string());
+            continue;
+        }
+        if number > 0 {
+            console.line("");
+        }
+        print(planned, &engine.reader(), console);
+    }
+    Ok(match stage.action {
+        PlannedAction::Error { .. } => exit_code::FAILED,
+        _ => exit_code::SUCCESS,
     })
 }
 
-fn text(planned: &Planned, reader: &Reader, console: &mut Console) {
-    let (verdict, style) = match &planned.action {
-        PlannedAction::Reuse => ("would be reused", Style::Good),
-        PlannedAction::Run { units: None, .. } => ("would run:", Style::Warn),
+fn print(planned: &Planned, reader: &CacheReader, console: &mut Console) {
+    let (action, style) = action_phrase(&planned.action);
+    console.styled(&[
+        (&planned.stage, Style::Strong),
+        (&format!(" ({}) ", planned.op), Style::Dim),
+        (&action, style),
+    ]);
+    // A record exists where the stage would be reused; a stage that would run has none.
+    let record = planned
+        .key
+        .and_then(|key| Some((key, reader.record(&key)?)));
+    match record {
+        Some((key, record)) if !is_partial(&planned.action) => {
+            print_record(key, record, console);
+        }
+        _ => {
+            for reason in reasons(&planned.action) {
+                console.line(format!("  {reason}"));
+            }
+        }
+    }
+}
+
+fn action_phrase(action: &PlannedAction) -> (String, Style) {
+    match action {
+        PlannedAction::Reuse => ("would be reused".to_owned(), Style::Good),
+        PlannedAction::Run { units: None, .. } => ("would run:".to_owned(), Style::Warn),
         PlannedAction::Run {
             units: Some((missing, total)),
             ..
         } => {
-            let units = format!(
-                "would run for {} of its {} items:",
-                count(*missing),
-                count(*total)
-            );
-            head(planned, &units, Style::Warn, console);
-            return why(planned, console);
+            let (missing, total) = (count(*missing), count(*total));
+            let text = format!("would run for {missing} of its {total} items:");
+            (text, Style::Warn)
         }
-        PlannedAction::Unknown { .. } => ("would perhaps run:", Style::Warn),
-        PlannedAction::Fault { .. } => ("cannot run:", Style::Bad),
-    };
-    head(planned, verdict, style, console);
-    match planned
-        .key
-        .and_then(|key| Some((key, reader.record(&key)?)))
-    {
-        Some((key, record)) => {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |time| time.as_millis());
-            let age = u64::try_from(now)
-                .unwrap_or(u64::MAX)
-                .saturating_sub(record.started_ms);
-            let items = record
-                .count
-                .map_or(String::new(), |items| format!(", {} items", count(items)));
-            console.line(format!(
-                "  result {}{items}, made {} ago in {}",
-                record.output.short(),
-                took(age),
-                took(record.took_ms)
-            ));
-            console.line(format!("  key {}, made of:", key.short()));
-            let mut table = Table::new(&["", ""]);
-            for (field, value) in record.key_inputs {
-                table.row(vec![(field, Style::Dim), (value, Style::Plain)]);
-            }
-            table.print(console, "    ");
-        }
-        None => why(planned, console),
+        PlannedAction::Unknown { .. } => ("may run:".to_owned(), Style::Warn),
+        PlannedAction::Error { .. } => ("cannot run:".to_owned(), Style::Bad),
     }
 }
 
-fn head(planned: &Planned, verdict: &str, style: Style, console: &mut Console) {
-    let op = format!(" ({}) ", planned.op);
-    console.pieces(&[
-        (&planned.stage, Style::Strong),
-        (&op, Style::Dim),
-        (verdict, style),
-    ]);
+/// Whether some units of a map stage are cached.
+fn is_partial(action: &PlannedAction) -> bool {
+    matches!(action, PlannedAction::Run { units: Some(_), .. })
 }
 
-fn why(planned: &Planned, console: &mut Console) {
-    reasons(&planned.action)
-        .iter()
-        .for_each(|reason| console.line(format!("  {reason}")));
+fn print_record(key: Digest, record: Record, console: &mut Console) {
+    let items = record
+        .count
+        .map_or(String::new(), |items| format!(", {} items", count(items)));
+    console.line(format!(
+        "  result {}{items}, computed {} ago in {}",
+        record.output.short(),
+        duration(now_ms().saturating_sub(record.started_ms)),
+        duration(record.took_ms)
+    ));
+    console.line(format!("  key {}, computed from:", key.short()));
+    let mut table = Table::new(&["", ""]);
+    for (field, value) in record.key_inputs {
+        table.row(vec![(field, Style::Dim), (value, Style::Plain)]);
+    }
+    table.print(console, "    ");
 }

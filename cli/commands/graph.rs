@@ -1,33 +1,32 @@
-//! `blip graph`: the stages of a workflow and what flows between them, as text, for graphviz, or
-//! for Markdown.
+//! `blip graph`: the stages of a workflow and their dependencies, as a table, for Graphviz, or for
+//! Mermaid.
 
 use std::fmt::Write;
 
 use blip_engine::graph::NodeId;
-use blip_engine::{Graph as Stages, Workflow};
+use blip_engine::{Graph as StageGraph, Workflow};
 
 use crate::args::{Graph, GraphFormat};
 use crate::console::{Console, Style};
+use crate::error::CommandError;
 use crate::exit_code;
-use crate::failure::Failure;
 use crate::table::Table;
 use crate::workflow_file;
 
-/// Shows the graph.
-pub(crate) fn run(args: &Graph, console: &mut Console) -> Result<u8, Failure> {
+pub(crate) fn run(args: &Graph, console: &mut Console) -> Result<u8, CommandError> {
     let loaded = workflow_file::load(&args.workflow, console)?;
     match args.format {
-        GraphFormat::Text => text(&loaded.workflow, console),
-        GraphFormat::Dot => console.line(dot(&loaded.workflow).trim_end()),
-        GraphFormat::Mermaid => console.line(mermaid(&loaded.workflow).trim_end()),
+        GraphFormat::Text => print(&loaded.workflow, console),
+        GraphFormat::Dot => console.line(dot(&loaded.workflow.graph).trim_end()),
+        GraphFormat::Mermaid => console.line(mermaid(&loaded.workflow.graph).trim_end()),
     }
-    Ok(exit_code::DONE)
+    Ok(exit_code::SUCCESS)
 }
 
-/// Every stage with what it takes, inputs first.
-fn text(workflow: &Workflow, console: &mut Console) {
+/// Prints every stage with its inputs in topological order, then the exports.
+fn print(workflow: &Workflow, console: &mut Console) {
     let graph = &workflow.graph;
-    let mut table = Table::new(&["stage", "op", "makes", "from"]);
+    let mut table = Table::new(&["stage", "op", "type", "inputs"]);
     for id in graph.ids() {
         let node = graph.node(id);
         let inputs: Vec<String> = graph
@@ -49,76 +48,66 @@ fn text(workflow: &Workflow, console: &mut Console) {
     }
     for (export, id) in graph.exports() {
         let name = &graph.node(id).name;
-        console.line(format!(
-            "export {name} as {} {}",
-            export.format,
-            blip_grammar::Value::Str(export.path.clone())
-        ));
+        let path = blip_grammar::Value::Str(export.path.clone());
+        console.line(format!("export {name} as {} {path}", export.format));
     }
 }
 
-fn number(graph: &Stages, id: NodeId) -> usize {
+fn position(graph: &StageGraph, id: NodeId) -> usize {
     graph.ids().position(|other| other == id).unwrap_or(0)
 }
 
-fn dot(workflow: &Workflow) -> String {
-    let graph = &workflow.graph;
-    let quote = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+fn dot(graph: &StageGraph) -> String {
     let mut out = String::from(
         "digraph workflow {\n  rankdir=LR;\n  node [shape=box, style=rounded, fontname=sans];\n",
     );
     for (at, id) in graph.ids().enumerate() {
         let node = graph.node(id);
-        let _ = writeln!(
-            out,
-            "  s{at} [label=\"{}\\n{}\"];",
-            quote(&node.name),
-            node.op.signature.name
-        );
+        let name = escape_dot(&node.name);
+        let op = node.op.signature.name;
+        let _ = writeln!(out, "  s{at} [label=\"{name}\\n{op}\"];");
         for (arg, input) in graph.inputs(id) {
-            let _ = writeln!(
-                out,
-                "  s{} -> s{at} [label=\"{arg}\"];",
-                number(graph, *input)
-            );
+            let input = position(graph, *input);
+            let _ = writeln!(out, "  s{input} -> s{at} [label=\"{arg}\"];");
         }
     }
     for (at, (export, id)) in graph.exports().enumerate() {
-        let _ = writeln!(
-            out,
-            "  e{at} [shape=note, label=\"{}\\n{}\"];",
-            quote(&export.path),
-            export.format
-        );
-        let _ = writeln!(out, "  s{} -> e{at};", number(graph, id));
+        let path = escape_dot(&export.path);
+        let format = &export.format;
+        let stage = position(graph, id);
+        let _ = writeln!(out, "  e{at} [shape=note, label=\"{path}\\n{format}\"];");
+        let _ = writeln!(out, "  s{stage} -> e{at};");
     }
     out + "}\n"
 }
 
-fn mermaid(workflow: &Workflow) -> String {
-    let graph = &workflow.graph;
-    let quote = |text: &str| text.replace('"', "#quot;");
+fn escape_dot(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+fn mermaid(graph: &StageGraph) -> String {
     let mut out = String::from("flowchart LR\n");
     for (at, id) in graph.ids().enumerate() {
         let node = graph.node(id);
-        let _ = writeln!(
-            out,
-            "  s{at}[\"{}<br>{}\"]",
-            quote(&node.name),
-            node.op.signature.name
-        );
+        let name = escape_mermaid(&node.name);
+        let op = node.op.signature.name;
+        let _ = writeln!(out, "  s{at}[\"{name}<br>{op}\"]");
         for (arg, input) in graph.inputs(id) {
-            let _ = writeln!(out, "  s{} -->|{arg}| s{at}", number(graph, *input));
+            let input = position(graph, *input);
+            let _ = writeln!(out, "  s{input} -->|{arg}| s{at}");
         }
     }
     for (at, (export, id)) in graph.exports().enumerate() {
-        let _ = writeln!(
-            out,
-            "  e{at}>\"{}<br>{}\"]",
-            quote(&export.path),
-            export.format
-        );
-        let _ = writeln!(out, "  s{} --> e{at}", number(graph, id));
+        let path = escape_mermaid(&export.path);
+        let format = &export.format;
+        let stage = position(graph, id);
+        let _ = writeln!(out, "  e{at}>\"{path}<br>{format}\"]");
+        let _ = writeln!(out, "  s{stage} --> e{at}");
     }
     out
+}
+
+/// Mermaid has no backslash escapes; it takes HTML entities with `#` for `&`.
+fn escape_mermaid(text: &str) -> String {
+    text.replace('"', "#quot;")
 }

@@ -1,63 +1,72 @@
-//! `blip help`: commands, diagnostics by code, and exit codes.
+//! `blip help`: help for commands, error codes and exit codes.
 
 use blip_grammar::{codes, nearest};
 use clap::CommandFactory;
 
 use crate::args::{Args, Help};
 use crate::console::{Console, Style};
+use crate::error::{CommandError, ErrorMessage};
 use crate::exit_code;
-use crate::failure::{Failure, Fault};
-use crate::table::{Table, fold};
+use crate::table::{Table, wrap};
 
-/// Explanations are folded so that lines are no longer than this.
 const WIDTH: usize = 100;
-/// Topics that are neither commands nor codes.
+/// Topics that are neither commands nor error codes.
 const TOPICS: [&str; 2] = ["codes", "exit-codes"];
 
-/// Explains a topic.
-pub(crate) fn run(args: &Help, console: &mut Console) -> Result<u8, Failure> {
+pub(crate) fn run(args: &Help, console: &mut Console) -> Result<u8, CommandError> {
     let mut command = Args::command();
     command.build();
     match args.topic.as_deref() {
         None => console.print(&command.render_long_help().to_string()),
-        Some("codes") => all_codes(console),
-        Some("exit-codes") => exit_codes(console),
-        Some(topic) => match (find_code(topic), command.find_subcommand_mut(topic)) {
-            (Some(explanation), _) => {
-                let code = topic.to_uppercase();
-                console.pieces(&[(&code, Style::Strong)]);
-                console.line(format!(
-                    "\n{}",
-                    fold(&one_line(explanation), WIDTH).join("\n")
-                ));
-            }
-            (None, Some(command)) => console.print(&command.render_long_help().to_string()),
-            (None, None) => return Err(unknown(topic, &command).into()),
-        },
+        Some("codes") => print_codes(console),
+        Some("exit-codes") => print_exit_codes(console),
+        Some(topic) => print_topic(topic, &mut command, console)?,
     }
-    Ok(exit_code::DONE)
+    Ok(exit_code::SUCCESS)
 }
 
-fn find_code(topic: &str) -> Option<&'static str> {
+/// Prints the help of an error code or a command.
+fn print_topic(
+    topic: &str,
+    command: &mut clap::Command,
+    console: &mut Console,
+) -> Result<(), ErrorMessage> {
+    if let Some(explanation) = explanation(topic) {
+        let code = topic.to_uppercase();
+        let lines = wrap(&join_lines(explanation), WIDTH);
+        console.styled(&[(&code, Style::Strong)]);
+        console.line(format!("\n{}", lines.join("\n")));
+        return Ok(());
+    }
+    match command.find_subcommand_mut(topic) {
+        Some(subcommand) => {
+            console.print(&subcommand.render_long_help().to_string());
+            Ok(())
+        }
+        None => Err(unknown_topic(topic, command)),
+    }
+}
+
+fn explanation(topic: &str) -> Option<&'static str> {
     let found = codes::ALL
         .iter()
         .find(|(code, _)| code.to_string().eq_ignore_ascii_case(topic));
     found.map(|(_, explanation)| *explanation)
 }
 
-fn all_codes(console: &mut Console) {
-    let mut table = Table::new(&["code", "what it says"]);
+fn print_codes(console: &mut Console) {
+    let mut table = Table::new(&["code", "meaning"]);
     for (code, explanation) in codes::ALL {
         table.row(vec![
             (code.to_string(), Style::Strong),
-            (one_line(explanation), Style::Plain),
+            (join_lines(explanation), Style::Plain),
         ]);
     }
     table.print(console, "");
 }
 
-fn exit_codes(console: &mut Console) {
-    let mut table = Table::new(&["code", "what it says"]);
+fn print_exit_codes(console: &mut Console) {
+    let mut table = Table::new(&["code", "meaning"]);
     for (code, meaning) in exit_code::ALL {
         table.row(vec![
             (code.to_string(), Style::Strong),
@@ -67,23 +76,23 @@ fn exit_codes(console: &mut Console) {
     table.print(console, "");
 }
 
-fn unknown(topic: &str, command: &clap::Command) -> Fault {
+fn unknown_topic(topic: &str, command: &clap::Command) -> ErrorMessage {
     let codes = codes::ALL.iter().map(|(code, _)| code.to_string());
     let commands = command
         .get_subcommands()
         .map(|command| command.get_name().to_owned());
-    let all: Vec<String> = commands
+    let topics: Vec<String> = commands
         .chain(codes)
         .chain(TOPICS.map(str::to_owned))
         .collect();
-    let help = match nearest(topic, all.iter().map(String::as_str)) {
+    let help = match nearest(topic, topics.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => "name a command, a code such as E020, `codes` or `exit-codes`".to_owned(),
+        None => "name a command, an error code such as E020, `codes` or `exit-codes`".to_owned(),
     };
-    Fault::usage(format!("there is no help on `{topic}`"), help)
+    ErrorMessage::usage(format!("there is no help on `{topic}`"), help)
 }
 
-/// Doc comments hold line ends where their source has them.
-fn one_line(text: &str) -> String {
+/// Explanations are doc comments, which have line breaks where their source file has them.
+fn join_lines(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,86 +1,89 @@
-//! `blip lineage`: the story of an image's texts.
+//! `blip lineage`: the provenance of an image's texts.
 
 use std::collections::BTreeMap;
 
 use blip_engine::{Graph, Ledger};
-use blip_ops::lineage::{Story, TextStory, find};
-use serde_json::json;
+use blip_ops::lineage::{ImageProvenance, TextProvenance, find};
+use serde_json::{Value, json};
 
-use crate::amounts::number;
 use crate::args::{Format, Lineage};
 use crate::console::{Console, Style};
+use crate::error::{CommandError, ErrorMessage};
 use crate::exit_code;
-use crate::failure::{Failure, Fault};
+use crate::humanize::number;
 use crate::table::Table;
 use crate::workflow_file;
 
-/// Images are shown up to this many.
-const IMAGES_MAX: usize = 10;
+/// A key can belong to several images; more than this many are not shown.
+const MAX_IMAGES: usize = 10;
 
-/// Tells it.
-pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, Failure> {
+pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, CommandError> {
     let mut loaded = workflow_file::load(&args.workflow, console)?;
     let engine = loaded.engine(&args.cache);
-    let (reader, graph) = (engine.reader(), &loaded.workflow.graph);
+    let reader = engine.reader();
+    let graph = &loaded.workflow.graph;
     let ledger = reader.ledger(&loaded.workflow.name);
-    let stories = find(&reader, graph, &ledger, &args.key).map_err(|error| Fault {
-        what: error.to_string(),
+    let images = find(&reader, graph, &ledger, &args.key).map_err(|error| ErrorMessage {
+        message: error.to_string(),
         help: error.help().to_owned(),
-        code: exit_code::IO,
+        exit_code: exit_code::IO,
     })?;
-    if stories.is_empty() {
-        let (what, help) = if ledger.iter().next().is_none() {
-            (
-                format!("`{}` has no results yet", args.workflow.file.display()),
-                "run it first",
-            )
-        } else {
-            let help = "name the key of a sample as its shard or list has it, or at least six digits of an image's digest";
-            (
-                format!(
-                    "no result of `{}` holds `{}`",
-                    args.workflow.file.display(),
-                    args.key
-                ),
-                help,
-            )
-        };
-        return Err(Fault::usage(what, help).into());
+    if images.is_empty() {
+        return Err(not_found(args, &ledger).into());
     }
-    let makers = Makers::new(graph, &ledger);
-    for (place, story) in stories.iter().take(IMAGES_MAX).enumerate() {
-        match args.format {
-            Format::Json => console.line(as_json(story, &makers)),
-            Format::Text => {
-                if place > 0 {
-                    console.line("");
-                }
-                text(story, &makers, console);
-            }
+    let models = ModelNames::new(graph, &ledger);
+    for (index, image) in images.iter().take(MAX_IMAGES).enumerate() {
+        if args.format == Format::Json {
+            console.line(image_json(image, &models));
+            continue;
         }
+        if index > 0 {
+            console.line("");
+        }
+        print_image(image, &models, console);
     }
-    if stories.len() > IMAGES_MAX {
-        console.note(format!(
-            "and {} more images of that key",
-            stories.len() - IMAGES_MAX
-        ));
+    if images.len() > MAX_IMAGES {
+        let more = images.len() - MAX_IMAGES;
+        console.note(format!("and {more} more images with that key"));
     }
-    Ok(exit_code::DONE)
+    Ok(exit_code::SUCCESS)
 }
 
-/// Which stage made a model, by the digest that texts name it by.
-struct Makers(BTreeMap<String, String>);
+fn not_found(args: &Lineage, ledger: &Ledger) -> ErrorMessage {
+    let workflow = args.workflow.file.display();
+    if ledger.iter().next().is_none() {
+        return ErrorMessage::usage(
+            format!("`{workflow}` has no cached results"),
+            "run the workflow first",
+        );
+    }
+    ErrorMessage::usage(
+        format!("no result of `{workflow}` contains `{}`", args.key),
+        "give the key of a sample, or at least six digits of an image's digest",
+    )
+}
 
-impl Makers {
+/// Names of the workflow's models by their digests, which texts refer to.
+struct ModelNames(BTreeMap<String, String>);
+
+impl ModelNames {
     fn new(graph: &Graph, ledger: &Ledger) -> Self {
-        let names = graph.ids().map(|id| &*graph.node(id).name);
-        let made =
-            names.filter_map(|name| Some((ledger.get(name)?.output.to_string(), name.to_owned())));
-        Self(made.collect())
+        let mut names = BTreeMap::new();
+        for id in graph.ids() {
+            let name = &*graph.node(id).name;
+            if let Some(result) = ledger.get(name) {
+                names.insert(result.output.to_string(), name.to_owned());
+            }
+        }
+        Self(names)
     }
 
-    /// "captioner (1a2b3c4d5e6f)"; a model of an earlier run has only its digest.
-    fn name(&self, digest: &str) -> String {
+    fn stage(&self, digest: Option<&String>) -> Option<&String> {
+        digest.and_then(|digest| self.0.get(digest))
+    }
+
+    /// `captioner (1a2b3c4d5e6f)`; a model of an earlier run is known by its digest only.
+    fn display(&self, digest: &str) -> String {
         let short: String = digest.chars().take(12).collect();
         match self.0.get(digest) {
             Some(stage) => format!("{stage} ({short})"),
@@ -89,99 +92,96 @@ impl Makers {
     }
 }
 
-fn text(story: &Story, makers: &Makers, console: &mut Console) {
-    console.pieces(&[
+fn print_image(image: &ImageProvenance, models: &ModelNames, console: &mut Console) {
+    console.styled(&[
         ("image ", Style::Plain),
-        (&story.image.to_string(), Style::Strong),
+        (&image.image.to_string(), Style::Strong),
     ]);
-    for told in &story.texts {
-        console.line("");
-        console.pieces(&[
-            ("  ", Style::Plain),
-            (&format!("{:?}", told.text.text), Style::Strong),
-        ]);
-        let mut table = Table::new(&["", ""]);
-        for (name, value) in facts(told, makers) {
-            let style = match (name, told.text.kept) {
-                ("verdict", Some(true)) => Style::Good,
-                ("verdict", Some(false)) => Style::Bad,
-                _ => Style::Plain,
-            };
-            table.row(vec![(name.to_owned(), Style::Dim), (value, style)]);
-        }
-        table.print(console, "    ");
+    for text in &image.texts {
+        print_text(text, models, console);
     }
-    if let Some(truth) = &story.truth {
+    if let Some(truth) = &image.truth {
         console.line("");
-        console.line(format!("  it really shows {truth}"));
+        console.line(format!("  ground truth: {truth}"));
     }
 }
 
-/// What there is to tell of a text.
-fn facts(told: &TextStory, makers: &Makers) -> Vec<(&'static str, String)> {
-    let text = &told.text;
-    let mut facts = vec![
-        ("source", format!("{:?}", text.source).to_lowercase()),
-        ("key", text.key.clone()),
+fn print_text(text: &TextProvenance, models: &ModelNames, console: &mut Console) {
+    console.line("");
+    let quoted = format!("{:?}", text.text.text);
+    console.styled(&[("  ", Style::Plain), (&quoted, Style::Strong)]);
+    let mut table = Table::new(&["", ""]);
+    for (name, value) in fields(text, models) {
+        let style = match (name, text.text.kept) {
+            ("verdict", Some(true)) => Style::Good,
+            ("verdict", Some(false)) => Style::Bad,
+            _ => Style::Plain,
+        };
+        table.row(vec![(name.to_owned(), Style::Dim), (value, style)]);
+    }
+    table.print(console, "    ");
+}
+
+/// The known facts about a text. Which there are depends on its source and on the stages it passed.
+fn fields(text: &TextProvenance, models: &ModelNames) -> Vec<(&'static str, String)> {
+    let caption = &text.text;
+    let mut fields = vec![
+        ("source", format!("{:?}", caption.source).to_lowercase()),
+        ("key", caption.key.clone()),
     ];
-    if let Some(model) = &text.model {
-        let seed = text
-            .seed
-            .map_or(String::new(), |seed| format!(", seed {seed}"));
-        let number = text.number.map_or(String::new(), |number| {
-            format!(", caption {number} of its image")
-        });
-        facts.push((
-            "written by",
-            format!("{}{seed}{number}", makers.name(model)),
-        ));
+    if let Some(model) = &caption.model {
+        let mut captioner = models.display(model);
+        if let Some(seed) = caption.seed {
+            captioner += &format!(", seed {seed}");
+        }
+        if let Some(number) = caption.number {
+            captioner += &format!(", caption {number} of its image");
+        }
+        fields.push(("generated by", captioner));
     }
-    if let Some(score) = text.score {
-        let judge = text
-            .judge
-            .as_ref()
-            .map_or(String::new(), |judge| format!(" by {}", makers.name(judge)));
-        facts.push(("score", format!("{}{judge}", number(score))));
+    if let Some(score) = caption.score {
+        let mut scored = number(score);
+        if let Some(filter) = &caption.judge {
+            scored += &format!(" by {}", models.display(filter));
+        }
+        fields.push(("score", scored));
     }
-    if let Some(kept) = text.kept {
-        facts.push((
-            "verdict",
-            if kept {
-                "kept".to_owned()
-            } else {
-                "rejected".to_owned()
-            },
-        ));
+    if let Some(kept) = caption.kept {
+        let verdict = if kept { "kept" } else { "rejected" };
+        fields.push(("verdict", verdict.to_owned()));
     }
-    facts.push((
-        "in",
-        if told.stages.is_empty() {
-            "no result".to_owned()
-        } else {
-            told.stages.join(", ")
-        },
-    ));
-    if !told.rejected_by.is_empty() {
-        facts.push(("dropped by", told.rejected_by.join(", ")));
+    let stages = if text.stages.is_empty() {
+        "none".to_owned()
+    } else {
+        text.stages.join(", ")
+    };
+    fields.push(("stages", stages));
+    if !text.rejected_by.is_empty() {
+        fields.push(("rejected by", text.rejected_by.join(", ")));
     }
-    facts
+    fields
 }
 
-/// An image with its texts as a JSON object.
-fn as_json(story: &Story, makers: &Makers) -> String {
-    let stage = |digest: &Option<String>| digest.as_ref().and_then(|digest| makers.0.get(digest));
-    let texts: Vec<serde_json::Value> = story
+fn image_json(image: &ImageProvenance, models: &ModelNames) -> String {
+    let texts: Vec<Value> = image
         .texts
         .iter()
-        .map(|told| {
-            json!({
-                "text": told.text,
-                "written_by": stage(&told.text.model),
-                "judged_by": stage(&told.text.judge),
-                "in": told.stages,
-                "dropped_by": told.rejected_by,
-            })
-        })
+        .map(|text| text_json(text, models))
         .collect();
-    json!({ "image": story.image.to_string(), "truth": story.truth, "texts": texts }).to_string()
+    json!({
+        "image": image.image.to_string(),
+        "ground_truth": image.truth,
+        "texts": texts,
+    })
+    .to_string()
+}
+
+fn text_json(text: &TextProvenance, models: &ModelNames) -> Value {
+    json!({
+        "text": text.text,
+        "generated_by": models.stage(text.text.model.as_ref()),
+        "scored_by": models.stage(text.text.judge.as_ref()),
+        "stages": text.stages,
+        "rejected_by": text.rejected_by,
+    })
 }

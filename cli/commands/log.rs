@@ -1,4 +1,4 @@
-//! `blip log`: what happened in a run, from its event log, also while it is being written.
+//! `blip log`: the events of a run, also while it is active.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -7,101 +7,104 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use blip_engine::event::Logged;
-use blip_engine::{Event, Reader};
+use blip_engine::event::LogEntry;
+use blip_engine::{CacheReader, Event};
 use blip_grammar::nearest;
 
 use crate::args::{Format, Log};
-use crate::cache_folder;
 use crate::console::Console;
-use crate::exit_code;
-use crate::failure::{Failure, Fault};
-use crate::progress::lines::Lines;
+use crate::error::{CommandError, ErrorMessage};
+use crate::progress::lines::EventLines;
+use crate::{exit_code, run_history};
 
-/// How often a log that is followed is looked at.
+/// How often `--follow` checks for new events.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Shows it.
-pub(crate) fn run(args: &Log, console: &mut Console) -> Result<u8, Failure> {
-    let (reader, runs) = cache_folder::open(&args.read.cache)?;
-    let run = cache_folder::find(&runs, args.run.as_deref())?;
+pub(crate) fn run(args: &Log, console: &mut Console) -> Result<u8, CommandError> {
+    let (reader, runs) = run_history::open(&args.dir.cache)?;
+    let run = run_history::find(&runs, args.run.as_deref())?;
     let path = reader.log_path(run);
-    let fault = |error: std::io::Error| Fault::io("read the event log", &path, &error);
     if let Some(stage) = &args.stage {
-        known(&reader, run, &path, stage)?;
+        require_stage(&reader, run, &path, stage)?;
     }
-    let mut log = BufReader::new(File::open(&path).map_err(fault)?);
-    let mut shown = Shown {
+    let read_error = |error| ErrorMessage::io("read the event log", &path, &error);
+    let mut log = BufReader::new(File::open(&path).map_err(read_error)?);
+    let mut printer = LogPrinter {
         args,
-        lines: Lines::default(),
+        lines: EventLines::default(),
         pid: 0,
         ended: false,
     };
     let mut line = String::new();
     loop {
-        // The first lines say whose run it is.
-        let gone = args.follow
-            && shown.pid != 0
-            && !reader
-                .at_work()
-                .iter()
-                .any(|holder| holder.pid == shown.pid);
-        // What is there is read after that, so that the last words of a run that just ended are not
-        // missed.
-        while log.read_line(&mut line).map_err(fault)? > 0 {
-            // The end of a line that is being written comes later.
+        // Checked before reading: a run that ends between the two has written its last events by
+        // the time they are read.
+        let is_dead = args.follow && printer.pid != 0 && !is_active(&reader, printer.pid);
+        while log.read_line(&mut line).map_err(read_error)? > 0 {
+            // A line without its line break is still being written: the next read completes it.
             if line.ends_with('\n') {
-                shown.line(&line, console);
+                printer.line(&line, console);
                 line.clear();
             }
         }
-        if !console.flush() || !args.follow || shown.ended {
-            return Ok(exit_code::DONE);
+        if !console.flush() || !args.follow || printer.ended {
+            return Ok(exit_code::SUCCESS);
         }
-        if gone {
-            console.note("the run's process is gone: it was broken off");
-            return Ok(exit_code::DONE);
+        if is_dead {
+            console.note("the run was aborted: its process no longer exists");
+            return Ok(exit_code::SUCCESS);
         }
         thread::sleep(POLL);
     }
 }
 
-/// A stage that the run does not have is more likely a slip than a wish to see nothing.
-fn known(reader: &Reader, run: &str, path: &Path, stage: &str) -> Result<(), Fault> {
+fn is_active(reader: &CacheReader, pid: u32) -> bool {
+    reader.at_work().iter().any(|holder| holder.pid == pid)
+}
+
+/// Rejects a stage that the run does not have, instead of printing nothing.
+fn require_stage(
+    reader: &CacheReader,
+    run: &str,
+    path: &Path,
+    stage: &str,
+) -> Result<(), ErrorMessage> {
     let log = reader
         .log(run)
-        .map_err(|error| Fault::io("read the event log", path, &error))?;
+        .map_err(|error| ErrorMessage::io("read the event log", path, &error))?;
     let stages = log.events.iter().find_map(|logged| match &logged.event {
         Event::RunStarted { stages, .. } => Some(stages),
         _ => None,
     });
-    match stages {
-        Some(stages) if !stages.iter().any(|known| **known == *stage) => {
-            let help = match nearest(stage, stages.iter().map(Arc::as_ref)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("it has {}", stages.join(", ")),
-            };
-            Err(Fault::usage(
-                format!("the run {run} has no stage `{stage}`"),
-                help,
-            ))
-        }
-        _ => Ok(()),
+    let Some(stages) = stages else {
+        return Ok(());
+    };
+    if stages.iter().any(|known| **known == *stage) {
+        return Ok(());
     }
+    let help = match nearest(stage, stages.iter().map(Arc::as_ref)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("available stages: {}", stages.join(", ")),
+    };
+    Err(ErrorMessage::usage(
+        format!("run {run} has no stage `{stage}`"),
+        help,
+    ))
 }
 
-/// What was shown so far.
-struct Shown<'a> {
+/// Prints lines of an event log.
+struct LogPrinter<'a> {
     args: &'a Log,
-    lines: Lines,
+    lines: EventLines,
+    /// The run's process; 0 until its first event was read.
     pid: u32,
     ended: bool,
 }
 
-impl Shown<'_> {
+impl LogPrinter<'_> {
     fn line(&mut self, line: &str, console: &mut Console) {
-        // A line that a full disk cut short is passed over.
-        let Ok(logged) = serde_json::from_str::<Logged>(line) else {
+        // A full disk can truncate a line in the middle of the log; it is skipped.
+        let Ok(logged) = serde_json::from_str::<LogEntry>(line) else {
             return;
         };
         match &logged.event {
@@ -109,13 +112,16 @@ impl Shown<'_> {
             Event::RunFinished { .. } => self.ended = true,
             _ => {}
         }
-        let text = self.lines.line(logged.at_ms, &logged.event);
-        let wanted =
-            self.args.stage.is_none() || logged.event.stage() == self.args.stage.as_deref();
-        match self.args.format {
-            _ if !wanted => {}
-            Format::Json => console.line(line.trim_end()),
-            Format::Text => text.into_iter().for_each(|text| console.line(text)),
+        // Events of other stages are formatted too: the formatter tracks the state of the run.
+        let text = self.lines.format(logged.at_ms, &logged.event);
+        let stage = self.args.stage.as_deref();
+        if stage.is_some() && logged.event.stage() != stage {
+            return;
+        }
+        match (self.args.format, text) {
+            (Format::Json, _) => console.line(line.trim_end()),
+            (Format::Text, Some(text)) => console.line(text),
+            (Format::Text, None) => {}
         }
     }
 }

@@ -1,31 +1,30 @@
-//! `blip model inspect`: what a checkpoint holds and whether it is whole.
+//! `blip model inspect`: the contents of a checkpoint, and whether it matches its config.
 
 use serde_json::{Map, Value, json};
 
 use crate::args::{Format, Inspect, Model, ModelCommand};
 use crate::console::{Console, Style};
+use crate::error::{CommandError, ErrorMessage};
 use crate::exit_code;
-use crate::failure::{Failure, Fault};
 use crate::table::Table;
 
-/// Does what the words after `model` say.
-pub(crate) fn run(args: &Model, console: &mut Console) -> Result<u8, Failure> {
+pub(crate) fn run(args: &Model, console: &mut Console) -> Result<u8, CommandError> {
     match &args.command {
         ModelCommand::Inspect(args) => inspect(args, console),
     }
 }
 
-fn inspect(args: &Inspect, console: &mut Console) -> Result<u8, Failure> {
+fn inspect(args: &Inspect, console: &mut Console) -> Result<u8, CommandError> {
     let inspection = blip_ops::inspect::inspect(&args.path)
-        .map_err(|error| Fault::usage(error.what, error.help))?;
-    let whole = inspection.faults.is_empty();
+        .map_err(|error| ErrorMessage::usage(error.what, error.help))?;
+    let is_valid = inspection.errors.is_empty();
     if args.format == Format::Json {
         let mut object: Map<String, Value> = inspection
             .rows
             .iter()
             .map(|(name, text)| (name.replace(' ', "_"), json!(text)))
             .collect();
-        object.insert("faults".to_owned(), json!(inspection.faults));
+        object.insert("errors".to_owned(), json!(inspection.errors));
         console.line(Value::Object(object).to_string());
     } else {
         let mut table = Table::new(&["", ""]);
@@ -33,17 +32,17 @@ fn inspect(args: &Inspect, console: &mut Console) -> Result<u8, Failure> {
             table.row(vec![(name.to_owned(), Style::Strong), (text, Style::Plain)]);
         }
         table.print(console, "");
-        for fault in &inspection.faults {
-            console.line(fault);
+        for error in &inspection.errors {
+            console.line(error);
         }
-        console.note(if whole {
-            "it is whole"
+        console.note(if is_valid {
+            "the checkpoint is valid"
         } else {
-            "it is not whole: it loads only if what is wrong is waived by name"
+            "the checkpoint does not match its config; to load it anyway, list the tensors in `waive`"
         });
     }
-    Ok(if whole {
-        exit_code::DONE
+    Ok(if is_valid {
+        exit_code::SUCCESS
     } else {
         exit_code::FAILED
     })

@@ -1,40 +1,30 @@
-//! `blip ops`: the reference of ops and export formats, made of their declarations.
+//! `blip ops`: the reference of ops and export formats, generated from their declarations.
 
-use blip_grammar::{Arg, Default, ExportFormat, Kind, Signature, Signatures, nearest};
+use blip_grammar::{Arg, ArgDefault, ExportFormat, OpKind, Signature, Signatures, nearest};
 use serde_json::{Value, json};
 
 use crate::args::{Format, Ops};
 use crate::console::{Console, Style};
+use crate::error::{CommandError, ErrorMessage};
 use crate::exit_code;
-use crate::failure::{Failure, Fault};
-use crate::table::{Table, fold};
+use crate::table::{Table, wrap};
 
-/// Descriptions are folded so that lines are no longer than this.
 const WIDTH: usize = 120;
 
-/// Lists everything, or explains one name.
-pub(crate) fn run(args: &Ops, console: &mut Console) -> Result<u8, Failure> {
+pub(crate) fn run(args: &Ops, console: &mut Console) -> Result<u8, CommandError> {
     let signatures = blip_ops::all()
         .signatures()
-        .expect("the declarations of ops are right: a test walks them");
-    match &args.name {
-        None => list(&signatures, args.format, console),
-        Some(name) => explain(&signatures, name, args.format, console)?,
+        .expect("the declarations of ops are valid: a test checks them");
+    match (&args.name, args.format) {
+        (Some(name), format) => describe(&signatures, name, format, console)?,
+        (None, Format::Text) => print_list(&signatures, console),
+        (None, Format::Json) => print_json(&signatures, console),
     }
-    Ok(exit_code::DONE)
+    Ok(exit_code::SUCCESS)
 }
 
-fn list(signatures: &Signatures, format: Format, console: &mut Console) {
-    if format == Format::Json {
-        signatures
-            .ops()
-            .for_each(|op| console.line(op_json(op).to_string()));
-        signatures
-            .formats()
-            .for_each(|format| console.line(format_json(format).to_string()));
-        return;
-    }
-    let mut table = Table::new(&["op", "makes", "what it does"]);
+fn print_list(signatures: &Signatures, console: &mut Console) {
+    let mut table = Table::new(&["op", "returns", "description"]);
     for op in signatures.ops() {
         table.row(vec![
             (op.name.to_owned(), Style::Strong),
@@ -44,64 +34,73 @@ fn list(signatures: &Signatures, format: Format, console: &mut Console) {
     }
     table.print(console, "");
     console.line("");
-    let mut table = Table::new(&["export as", "takes", "what it writes"]);
+    let mut table = Table::new(&["export as", "accepts", "description"]);
     for format in signatures.formats() {
         table.row(vec![
             (format.name.to_owned(), Style::Strong),
-            (accepts(format), Style::Dim),
+            (accepted_types(format), Style::Dim),
             (first_sentence(format.doc).to_owned(), Style::Plain),
         ]);
     }
     table.print(console, "");
     console.line("");
-    console.line("`blip ops NAME` tells everything about one of them.");
+    console.line("Run `blip ops NAME` for details.");
 }
 
-fn explain(
+fn print_json(signatures: &Signatures, console: &mut Console) {
+    for op in signatures.ops() {
+        console.line(op_json(op).to_string());
+    }
+    for format in signatures.formats() {
+        console.line(format_json(format).to_string());
+    }
+}
+
+/// Describes the op or the export format of this name.
+fn describe(
     signatures: &Signatures,
     name: &str,
     format: Format,
     console: &mut Console,
-) -> Result<(), Failure> {
-    match (signatures.op(name), signatures.format(name), format) {
-        (Some(op), _, Format::Json) => console.line(op_json(op).to_string()),
-        (Some(op), _, Format::Text) => op_text(op, console),
-        (None, Some(format), Format::Json) => console.line(format_json(format).to_string()),
-        (None, Some(format), Format::Text) => {
-            console.pieces(&[
-                ("export … as ", Style::Plain),
-                (format.name, Style::Strong),
-                (" \"path\"", Style::Plain),
-            ]);
-            console.line(format!(
-                "\n{}\n\nTakes {}.",
-                fold(format.doc, WIDTH).join("\n"),
-                accepts(format)
-            ));
+) -> Result<(), ErrorMessage> {
+    match (signatures.op(name), signatures.format(name)) {
+        (Some(op), _) if format == Format::Json => console.line(op_json(op).to_string()),
+        (Some(op), _) => print_op(op, console),
+        (None, Some(export)) if format == Format::Json => {
+            console.line(format_json(export).to_string());
         }
-        (None, None, _) => {
-            let names = signatures
-                .ops()
-                .map(|op| op.name)
-                .chain(signatures.formats().map(|format| format.name));
-            let help = match nearest(name, names) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "`blip ops` lists all of them".to_owned(),
-            };
-            return Err(
-                Fault::usage(format!("there is no op or export format `{name}`"), help).into(),
-            );
-        }
+        (None, Some(export)) => print_format(export, console),
+        (None, None) => return Err(unknown_name(signatures, name)),
     }
     Ok(())
 }
 
-fn op_text(op: &Signature, console: &mut Console) {
-    console.pieces(&[
-        (op.name, Style::Strong),
-        (&op.to_string()[op.name.len()..], Style::Plain),
+fn unknown_name(signatures: &Signatures, name: &str) -> ErrorMessage {
+    let ops = signatures.ops().map(|op| op.name);
+    let formats = signatures.formats().map(|format| format.name);
+    let help = match nearest(name, ops.chain(formats)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "list them with `blip ops`".to_owned(),
+    };
+    ErrorMessage::usage(format!("there is no op or export format `{name}`"), help)
+}
+
+fn print_format(format: &ExportFormat, console: &mut Console) {
+    console.styled(&[
+        ("export … as ", Style::Plain),
+        (format.name, Style::Strong),
+        (" \"path\"", Style::Plain),
     ]);
-    console.line(format!("\n{}", fold(op.doc, WIDTH).join("\n")));
+    let description = wrap(format.doc, WIDTH).join("\n");
+    let types = accepted_types(format);
+    console.line(format!("\n{description}\n\nAccepts {types}."));
+}
+
+fn print_op(op: &Signature, console: &mut Console) {
+    let signature = op.to_string();
+    let arguments = signature.strip_prefix(op.name).unwrap_or(&signature);
+    console.styled(&[(op.name, Style::Strong), (arguments, Style::Plain)]);
+    console.line(format!("\n{}", wrap(op.doc, WIDTH).join("\n")));
     if !op.args.is_empty() {
         console.line("");
         let mut table = Table::new(&["argument", "type", "default", "range", ""]);
@@ -110,18 +109,16 @@ fn op_text(op: &Signature, console: &mut Console) {
                 (arg.name.to_owned(), Style::Strong),
                 (type_text(arg), Style::Plain),
                 (default_text(arg), Style::Plain),
-                (range_text(arg), Style::Plain),
-                (doc_text(arg), Style::Plain),
+                (arg.range_text().unwrap_or_default(), Style::Plain),
+                (arg_description(arg), Style::Plain),
             ]);
         }
         table.print(console, "  ");
     }
-    console.line(format!(
-        "\nExample:\n\n    {}",
-        op.example.replace('\n', "\n    ")
-    ));
-    if op.kind == Kind::Config {
-        console.line("\nA call is a value, passed to other ops; it does not run by itself.");
+    let example = op.example.replace('\n', "\n    ");
+    console.line(format!("\nExample:\n\n    {example}"));
+    if op.kind == OpKind::Config {
+        console.line("\nA call is a value that is passed to other ops; it is not a stage.");
     }
 }
 
@@ -135,26 +132,21 @@ fn type_text(arg: &Arg) -> String {
 
 fn default_text(arg: &Arg) -> String {
     match arg.default {
-        Default::Required => "has to be given".to_owned(),
-        Default::Optional => "none".to_owned(),
-        Default::Is(text) => text.to_owned(),
+        ArgDefault::Required => "required".to_owned(),
+        ArgDefault::Optional => "none".to_owned(),
+        ArgDefault::Value(text) => text.to_owned(),
     }
 }
 
-fn range_text(arg: &Arg) -> String {
-    arg.range_text().unwrap_or_default()
-}
-
-fn doc_text(arg: &Arg) -> String {
-    let neutral = if arg.not_in_key {
-        " (does not change the result)"
+fn arg_description(arg: &Arg) -> String {
+    if arg.not_in_key {
+        format!("{} (does not change the result)", arg.doc)
     } else {
-        ""
-    };
-    format!("{}{neutral}", arg.doc)
+        arg.doc.to_owned()
+    }
 }
 
-fn accepts(format: &ExportFormat) -> String {
+fn accepted_types(format: &ExportFormat) -> String {
     format
         .accepts
         .iter()
@@ -169,30 +161,11 @@ fn first_sentence(doc: &str) -> &str {
 }
 
 fn op_json(op: &Signature) -> Value {
-    let args: Vec<Value> = op
-        .args
-        .iter()
-        .map(|arg| {
-            let default = match arg.default {
-                Default::Is(text) => Some(text),
-                Default::Required | Default::Optional => None,
-            };
-            json!({
-                "name": arg.name,
-                "type": arg.ty.to_string(),
-                "required": arg.default == Default::Required,
-                "default": default,
-                "range": arg.range_text(),
-                "variadic": arg.variadic,
-                "neutral": arg.not_in_key,
-                "doc": arg.doc,
-            })
-        })
-        .collect();
     let kind = match op.kind {
-        Kind::Stage => "stage",
-        Kind::Config => "config",
+        OpKind::Stage => "stage",
+        OpKind::Config => "config",
     };
+    let args: Vec<Value> = op.args.iter().map(arg_json).collect();
     json!({
         "op": op.name,
         "kind": kind,
@@ -201,6 +174,23 @@ fn op_json(op: &Signature) -> Value {
         "example": op.example,
         "args": args,
         "output": op.output.to_string(),
+    })
+}
+
+fn arg_json(arg: &Arg) -> Value {
+    let default = match arg.default {
+        ArgDefault::Value(text) => Some(text),
+        ArgDefault::Required | ArgDefault::Optional => None,
+    };
+    json!({
+        "name": arg.name,
+        "type": arg.ty.to_string(),
+        "required": arg.default == ArgDefault::Required,
+        "default": default,
+        "range": arg.range_text(),
+        "variadic": arg.variadic,
+        "in_key": !arg.not_in_key,
+        "doc": arg.doc,
     })
 }
 

@@ -1,47 +1,41 @@
-//! `blip run`: runs a workflow and tells what came of it.
+//! `blip run`: runs a workflow and prints a summary.
 
 use std::path::Path;
 
 use blip_engine::trace::ChromeTrace;
 use blip_engine::{Engine, Event, Listener, Outcome, RunOptions, StopSignal, Summary};
 
-use crate::amounts::plural;
 use crate::args::{Format, Run};
 use crate::console::{Console, Style};
+use crate::error::{CommandError, ErrorMessage};
 use crate::exit_code;
-use crate::failure::{Failure, Fault};
-use crate::lock_file::LockFile;
-use crate::view::RunView;
-use crate::workflow_file::Text;
+use crate::humanize::plural;
+use crate::lockfile::StoredLockfile;
+use crate::run_view::RunView;
+use crate::workflow_file::WorkflowSource;
 use crate::{progress, signals, summary};
 
-/// Runs.
-pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8, Failure> {
-    let text = Text::read(&args.workflow)?;
-    let (engine, name_in_cache) = text.engine(&args.cache, args.jobs, args.memory);
-    // Who asks for some of the stages does not wait for a look at all of them.
-    let ahead = args
+pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8, CommandError> {
+    let source = WorkflowSource::read(&args.workflow)?;
+    let (engine, name_in_cache) = source.engine(&args.cache, args.jobs, args.memory);
+    // Looks up the last run's results while the workflow is checked. With targets this would be
+    // slower than the run itself, since it looks at all stages.
+    let prefetch = args
         .targets
         .is_empty()
         .then(|| engine.prefetch(&name_in_cache));
-    let mut loaded = text.check(console)?;
+    let mut loaded = source.check(console)?;
     loaded.workflow.name = name_in_cache;
     let stop = StopSignal::default();
-    signals::listen(stop.clone())?;
-    let lock_file = LockFile::open(&loaded.base)?;
-    let name = args
-        .workflow
-        .file
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    signals::install(stop.clone())?;
+    let lockfile = StoredLockfile::open(&loaded.base)?;
+    let file_name = file_name(&args.workflow.file);
     let locked = if args.locked {
-        Some(lock_file.locked(&name)?)
+        Some(lockfile.entry(&file_name)?)
     } else {
         None
     };
-    let mut trace = args.trace.as_deref().map(trace).transpose()?;
+    let mut trace = args.trace.as_deref().map(create_trace).transpose()?;
     let options = RunOptions {
         targets: args.targets.clone(),
         keep_going: args.keep_going,
@@ -49,96 +43,89 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         stop: stop.clone(),
         retry_bad: args.retry_bad,
         locked,
-        ahead,
+        prefetch,
     };
     let mut shown = progress::listener(args.format, verbose);
     let mut viewer = Viewer::default();
     let mut listeners: Vec<&mut dyn Listener> = vec![shown.as_mut(), &mut viewer];
     listeners.extend(trace.as_mut().map(|trace| trace as &mut dyn Listener));
-    let ran = engine.run(&loaded.workflow, &options, &mut listeners);
+    let result = engine.run(&loaded.workflow, &options, &mut listeners);
+    // Removes the bars before the summary is printed.
     drop(shown);
     if let (Some(trace), Some(path)) = (trace, &args.trace) {
         trace
             .finish()
-            .map_err(|error| Fault::io("write the trace", path, &error))?;
+            .map_err(|error| ErrorMessage::io("write the trace", path, &error))?;
     }
-    let ran = match ran {
-        Ok(ran) => ran,
-        // Stopped while it waited for another run.
+    let finished = match result {
+        Ok(finished) => finished,
+        // Interrupted while it waited for another process: not an error.
         Err(_) if stop.is_requested() => return Ok(exit_code::INTERRUPTED),
         Err(error) => return Err(error.into()),
     };
-    let outcome = ran.outcome;
-    // Only a whole run says what a workflow comes to.
-    let whole = outcome == Outcome::Done && args.targets.is_empty() && !args.locked;
-    if whole && (args.lock || lock_file.exists()) {
-        lock_file.update(&name, engine.locked(&ran))?;
+    // A partial run would write an incomplete entry, and a locked one must not change the file.
+    let is_complete = finished.outcome == Outcome::Done && args.targets.is_empty() && !args.locked;
+    if is_complete && (args.lock || lockfile.exists()) {
+        lockfile.update(&file_name, engine.locked(&finished))?;
     }
     if args.format == Format::Text {
-        let view = viewer.0;
-        let reader = engine.reader();
-        let record = |key| reader.record(&key);
-        summary::print(
-            &view,
-            |end| {
-                end.key
-                    .and_then(record)
-                    .map_or(Vec::new(), |record| record.rejected)
-            },
-            console,
-        );
-        let style = if outcome == Outcome::Done {
-            Style::Good
-        } else {
-            Style::Bad
-        };
-        console.line("");
-        let place = format!(
-            " (run {}, cache {})",
-            view.run,
-            engine.cache_folder().display()
-        );
-        console.pieces(&[(&summary::verdict(&view), style), (&place, Style::Dim)]);
+        print_summary(&viewer.0, &engine, finished.outcome, console);
     }
     if let Some(folder) = &args.report {
-        report(folder, &engine, &ran, args.format, console)?;
+        write_report(folder, &engine, &finished, args.format, console)?;
     }
-    Ok(match outcome {
-        Outcome::Done => exit_code::DONE,
+    Ok(match finished.outcome {
+        Outcome::Done => exit_code::SUCCESS,
         Outcome::Failed => exit_code::FAILED,
         Outcome::Interrupted => exit_code::INTERRUPTED,
     })
 }
 
-/// Writes the report, also of a run that failed: of everything that has a result.
-fn report(
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn create_trace(path: &Path) -> Result<ChromeTrace, ErrorMessage> {
+    ChromeTrace::create(path).map_err(|error| ErrorMessage::io("write the trace", path, &error))
+}
+
+fn print_summary(view: &RunView, engine: &Engine, outcome: Outcome, console: &mut Console) {
+    summary::print(view, &engine.reader(), console);
+    console.line("");
+    let cache = engine.cache_folder().display();
+    console.styled(&[
+        (&summary::totals(view), summary::outcome_style(outcome)),
+        (&format!(" (run {}, cache {cache})", view.run), Style::Dim),
+    ]);
+}
+
+/// Writes a report of all stages that have a result, also after a failed run.
+fn write_report(
     folder: &Path,
     engine: &Engine,
-    ran: &Summary,
+    finished: &Summary,
     format: Format,
     console: &mut Console,
-) -> Result<(), Failure> {
-    let written =
-        blip_ops::report::write(folder, &engine.reader(), ran).map_err(|error| Fault {
-            what: error.to_string(),
+) -> Result<(), ErrorMessage> {
+    let files = blip_ops::report::write(folder, &engine.reader(), finished).map_err(|error| {
+        ErrorMessage {
+            message: error.to_string(),
             help: error.help().to_owned(),
-            code: exit_code::IO,
-        })?;
+            exit_code: exit_code::IO,
+        }
+    })?;
     if format == Format::Text {
         console.line(format!(
             "report: {} in {}",
-            plural(written.len(), "file"),
+            plural(files.len(), "file"),
             folder.display()
         ));
     }
     Ok(())
 }
 
-fn trace(path: &Path) -> Result<ChromeTrace, Fault> {
-    ChromeTrace::create(path).map_err(|error| Fault::io("write the trace", path, &error))
-}
-
-/// Keeps the view of the run, for the tables at its end.
+/// Collects the state of the run for the summary.
 #[derive(Default)]
 struct Viewer(RunView);
 

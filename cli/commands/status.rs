@@ -1,169 +1,131 @@
-//! `blip status`: how far the newest run is and how earlier ones ended, from event logs alone, also
-//! during a run.
+//! `blip status`: the latest run in detail and earlier ones in a table, read from event logs, also
+//! while a run is active.
 
-use blip_engine::{Reader, Status as Ended};
-use serde_json::json;
+use blip_engine::{CacheReader, Status as StageStatus};
+use serde_json::{Map, Value, json};
 
-use crate::amounts::{count, took};
 use crate::args::{Format, Status};
 use crate::console::{Console, Style};
-use crate::exit_code;
-use crate::failure::Failure;
+use crate::error::CommandError;
+use crate::humanize::{count, duration};
 use crate::progress::lines::outcome_word;
+use crate::run_view::{RunView, StageView};
 use crate::table::Table;
-use crate::view::RunView;
-use crate::{cache_folder, summary};
+use crate::{exit_code, run_history, summary};
 
-/// Runs before the newest are listed up to this many.
-const EARLIER_MAX: usize = 5;
+/// Runs listed besides the latest.
+const MAX_EARLIER: usize = 5;
 
-/// Shows it.
-pub(crate) fn run(args: &Status, console: &mut Console) -> Result<u8, Failure> {
-    let (reader, runs) = cache_folder::open(&args.read.cache)?;
+pub(crate) fn run(args: &Status, console: &mut Console) -> Result<u8, CommandError> {
+    let (reader, runs) = run_history::open(&args.dir.cache)?;
     let views: Vec<RunView> = runs
         .iter()
         .rev()
-        .take(1 + EARLIER_MAX)
-        .map(|run| view(&reader, run))
+        .take(1 + MAX_EARLIER)
+        .map(|run| read_view(&reader, run))
         .collect();
-    let alive: Vec<u32> = reader.at_work().iter().map(|holder| holder.pid).collect();
+    let active: Vec<u32> = reader.at_work().iter().map(|holder| holder.pid).collect();
     if args.format == Format::Json {
-        views
-            .iter()
-            .for_each(|view| console.line(as_json(view, &alive)));
-        return Ok(exit_code::DONE);
+        for view in &views {
+            console.line(run_json(view, &active));
+        }
+        return Ok(exit_code::SUCCESS);
     }
-    let Some((newest, earlier)) = views.split_first() else {
-        return Ok(exit_code::DONE);
+    let Some((latest, earlier)) = views.split_first() else {
+        return Ok(exit_code::SUCCESS);
     };
-    let (state, style) = state(newest, &alive);
-    let began = cache_folder::age_ms(&newest.run)
-        .map_or(String::new(), |age| format!(", began {} ago", took(age)));
-    let name = format!("run {} of {}: ", newest.run, newest.workflow);
-    console.pieces(&[
-        (&name, Style::Plain),
-        (&state, style),
-        (&began, Style::Plain),
-    ]);
-    console.line("");
-    let record = |key| reader.record(&key);
-    summary::print(
-        newest,
-        |end| {
-            end.key
-                .and_then(record)
-                .map_or(Vec::new(), |record| record.rejected)
-        },
-        console,
-    );
-    console.line("");
-    console.line(summary::verdict(newest));
+    print_latest(latest, &active, &reader, console);
     if !earlier.is_empty() {
-        console.line("\nearlier runs:");
-        let mut table = Table::new(&[
-            "run", "workflow", ">began", "result", ">ran", ">reused", ">failed",
-        ]);
-        earlier.iter().for_each(|view| table.row(row(view, &alive)));
-        table.print(console, "  ");
+        print_earlier(earlier, &active, console);
     }
-    Ok(exit_code::DONE)
+    Ok(exit_code::SUCCESS)
 }
 
-/// A run whose log cannot be read is shown as one of which nothing is known.
-fn view(reader: &Reader, run: &str) -> RunView {
+/// The state of a run. A log that cannot be read is shown as a run without events, so that one
+/// corrupt file does not hide the other runs.
+fn read_view(reader: &CacheReader, run: &str) -> RunView {
     let mut view = RunView::default();
     match reader.log(run) {
-        Ok(log) => log
-            .events
-            .iter()
-            .for_each(|logged| view.apply(logged.at_ms, &logged.event)),
-        Err(error) => tracing::warn!(run, %error, "an event log cannot be read"),
+        Ok(log) => {
+            for logged in &log.events {
+                view.apply(logged.at_ms, &logged.event);
+            }
+        }
+        Err(error) => tracing::warn!(run, %error, "could not read the event log"),
     }
     run.clone_into(&mut view.run);
     view
 }
 
-/// How a run stands, in words.
-fn state(view: &RunView, alive: &[u32]) -> (String, Style) {
-    match view.end {
-        Some((outcome, _)) => {
-            let style = if outcome == blip_engine::Outcome::Done {
-                Style::Good
-            } else {
-                Style::Bad
-            };
-            (outcome_word(outcome).to_owned(), style)
-        }
-        None if alive.contains(&view.pid) => {
-            (format!("running as process {}", view.pid), Style::Warn)
-        }
-        None => (
-            "broken off: its process is gone; run again to go on".to_owned(),
-            Style::Bad,
+fn print_latest(view: &RunView, active: &[u32], reader: &CacheReader, console: &mut Console) {
+    let (state, style) = state(view, active);
+    let state = match state {
+        "running" => format!("running as process {}", view.pid),
+        "aborted" => "aborted: its process no longer exists; run again to resume".to_owned(),
+        _ => state.to_owned(),
+    };
+    let started = started_ago(view).map_or(String::new(), |ago| format!(", started {ago}"));
+    console.styled(&[
+        (
+            &format!("run {} of {}: ", view.run, view.workflow),
+            Style::Plain,
         ),
+        (&state, style),
+        (&started, Style::Plain),
+    ]);
+    console.line("");
+    summary::print(view, reader, console);
+    console.line("");
+    console.line(summary::totals(view));
+}
+
+fn print_earlier(views: &[RunView], active: &[u32], console: &mut Console) {
+    console.line("\nearlier runs:");
+    let mut table = Table::new(&[
+        "run", "workflow", ">started", "result", ">ran", ">reused", ">failed",
+    ]);
+    for view in views {
+        let (state, style) = state(view, active);
+        table.row(vec![
+            (view.run.clone(), Style::Strong),
+            (view.workflow.clone(), Style::Plain),
+            (started_ago(view).unwrap_or_default(), Style::Plain),
+            (state.to_owned(), style),
+            stage_count(view, &[StageStatus::Ran]),
+            stage_count(view, &[StageStatus::Reused, StageStatus::UpToDate]),
+            stage_count(view, &[StageStatus::Failed]),
+        ]);
+    }
+    table.print(console, "  ");
+}
+
+fn stage_count(view: &RunView, statuses: &[StageStatus]) -> (String, Style) {
+    (count(view.count(statuses) as u64), Style::Plain)
+}
+
+/// The state of a run in a word, given the processes that are active in the cache. A run without an
+/// end whose process is gone was aborted: killed, or stopped by a crash or a power failure.
+fn state(view: &RunView, active: &[u32]) -> (&'static str, Style) {
+    match view.end {
+        Some((outcome, _)) => (outcome_word(outcome), summary::outcome_style(outcome)),
+        None if active.contains(&view.pid) => ("running", Style::Warn),
+        None => ("aborted", Style::Bad),
     }
 }
 
-fn number(view: &RunView, wanted: &[Ended]) -> usize {
-    let ends = view.stages.iter().filter_map(|stage| stage.end.as_ref());
-    ends.filter(|end| wanted.contains(&end.status)).count()
+fn started_ago(view: &RunView) -> Option<String> {
+    let age = run_history::age_ms(&view.run)?;
+    Some(format!("{} ago", duration(age)))
 }
 
-fn row(view: &RunView, alive: &[u32]) -> Vec<(String, Style)> {
-    let (state, style) = match view.end {
-        None if !alive.contains(&view.pid) => ("broken off".to_owned(), Style::Bad),
-        None => ("running".to_owned(), Style::Warn),
-        Some(_) => state(view, alive),
-    };
-    let shown = |wanted: &[Ended]| (count(number(view, wanted) as u64), Style::Plain);
-    vec![
-        (view.run.clone(), Style::Strong),
-        (view.workflow.clone(), Style::Plain),
-        (
-            cache_folder::age_ms(&view.run)
-                .map_or(String::new(), |age| format!("{} ago", took(age))),
-            Style::Plain,
-        ),
-        (state, style),
-        shown(&[Ended::Ran]),
-        shown(&[Ended::Reused, Ended::UpToDate]),
-        shown(&[Ended::Failed]),
-    ]
-}
-
-/// A run as a JSON object.
-fn as_json(view: &RunView, alive: &[u32]) -> String {
-    let state = match view.end {
-        Some((outcome, _)) => outcome_word(outcome),
-        None if alive.contains(&view.pid) => "running",
-        None => "broken_off",
-    };
-    let stages: Vec<serde_json::Value> = view
-        .stages
-        .iter()
-        .map(|stage| {
-            let progress = stage.progress.as_ref();
-            json!({
-                "stage": stage.name,
-                "op": stage.op,
-                "running": stage.running(),
-                "progress": progress.map(|progress| json!({
-                    "done": progress.done,
-                    "total": progress.total,
-                    "unit": progress.unit,
-                    "per_second": progress.rate(),
-                    "left_ms": progress.left_ms(),
-                })),
-                "metrics": stage.metrics,
-                "end": stage.end,
-            })
-        })
-        .collect();
-    let params: serde_json::Map<String, serde_json::Value> = view
+fn run_json(view: &RunView, active: &[u32]) -> String {
+    let params: Map<String, Value> = view
         .params
         .iter()
         .map(|(name, value)| (name.clone(), json!(value)))
         .collect();
+    let stages: Vec<Value> = view.stages.iter().map(stage_json).collect();
+    let (state, _) = state(view, active);
     json!({
         "run": view.run,
         "workflow": view.workflow,
@@ -174,4 +136,24 @@ fn as_json(view: &RunView, alive: &[u32]) -> String {
         "stages": stages,
     })
     .to_string()
+}
+
+fn stage_json(stage: &StageView) -> Value {
+    let progress = stage.progress.as_ref().map(|progress| {
+        json!({
+            "done": progress.done,
+            "total": progress.total,
+            "unit": progress.unit,
+            "per_second": progress.rate(),
+            "left_ms": progress.left_ms(),
+        })
+    });
+    json!({
+        "stage": stage.name,
+        "op": stage.op,
+        "running": stage.is_running(),
+        "progress": progress,
+        "metrics": stage.metrics,
+        "end": stage.end,
+    })
 }

@@ -1,73 +1,85 @@
-//! `blip cache verify`: looks for damaged files, and makes again what they were of.
+//! `blip cache verify`: finds corrupt files, and recomputes the results that need them.
 
 use std::path::Path;
 
-use blip_engine::{Affected, Damage, IndexKind, Level, Repaired, Report, RunOptions, StopSignal};
+use blip_engine::{
+    AffectedResult, Corruption, IndexKind, RepairReport, RunOptions, StopSignal, VerifyLevel,
+    VerifyReport,
+};
 use serde_json::{Value, json};
 
-use super::cache::{bytes, engine_on};
-use crate::amounts::plural;
-use crate::args::space::Verify;
+use super::cache::open_engine;
+use crate::args::cache::Verify;
 use crate::args::{CacheArgs, Format, Index, WorkflowArgs};
 use crate::console::Console;
-use crate::failure::{Failure, Fault};
+use crate::error::{CommandError, ErrorMessage};
+use crate::humanize::{bytes, plural, plural_u64};
 use crate::{exit_code, progress, signals, workflow_file};
 
-/// Verifies. Damage is a failure, also when it has been moved away: something is to be made again.
-/// After a repair, only what could not be made again is.
-pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, Failure> {
-    let level = match (args.full, args.subset) {
-        (true, _) => Level::Full,
-        (false, Some(share)) => Level::Subset(share),
-        (false, None) => Level::Quick,
+/// Verifies a cache. Corrupt files fail the command even though they are moved away, since results
+/// have to be recomputed; with `--repair`, only results that could not be recomputed do.
+pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, CommandError> {
+    check_overrides(args)?;
+    let level = match args.subset {
+        _ if args.full => VerifyLevel::Full,
+        Some(share) => VerifyLevel::Subset(share),
+        None => VerifyLevel::Quick,
     };
-    if args.repair.is_none() && (!args.overrides.set.is_empty() || args.overrides.params.is_some())
-    {
-        let help = "name the workflow that makes again what is damaged: --repair FILE";
-        return Err(Fault::usage("values of params are of no use without a workflow", help).into());
-    }
     let options = RunOptions {
         no_wait: args.no_wait,
         ..RunOptions::default()
     };
-    let report = engine_on(&args.place, IndexKind::Sled)?.verify(level, &options)?;
+    let report = open_engine(&args.dir, IndexKind::Sled)?.verify(level, &options)?;
     let repaired = match &args.repair {
-        Some(file) if !report.damage.is_empty() => Some(repair(file, args, &report, console)?),
+        Some(file) if !report.corruptions.is_empty() => Some(repair(file, args, &report, console)?),
         _ => None,
     };
-    if args.format == Format::Json {
-        console.line(as_json(&report, repaired.as_ref()).to_string());
-    } else {
-        print(&report, repaired.as_ref(), console);
+    match args.format {
+        Format::Json => console.line(report_json(&report, repaired.as_ref()).to_string()),
+        Format::Text => print(&report, repaired.as_ref(), console),
     }
-    let whole = repaired.map_or(report.damage.is_empty(), |repaired| {
-        repaired.lost.is_empty()
-    });
-    Ok(if whole {
-        exit_code::DONE
+    let intact = match &repaired {
+        Some(repaired) => repaired.failed.is_empty(),
+        None => report.corruptions.is_empty(),
+    };
+    Ok(if intact {
+        exit_code::SUCCESS
     } else {
         exit_code::FAILED
     })
 }
 
+/// Params belong to the workflow that `--repair` names; clap cannot express this for a flattened
+/// group.
+fn check_overrides(args: &Verify) -> Result<(), ErrorMessage> {
+    let overridden = !args.overrides.set.is_empty() || args.overrides.params.is_some();
+    if args.repair.is_none() && overridden {
+        return Err(ErrorMessage::usage(
+            "--set and --params require --repair",
+            "name the workflow that computes the corrupt results: --repair FILE",
+        ));
+    }
+    Ok(())
+}
+
 fn repair(
     file: &Path,
     args: &Verify,
-    report: &Report,
+    report: &VerifyReport,
     console: &mut Console,
-) -> Result<Repaired, Failure> {
+) -> Result<RepairReport, CommandError> {
     let workflow = WorkflowArgs {
         file: file.to_path_buf(),
         overrides: args.overrides.clone(),
     };
     let mut loaded = workflow_file::load(&workflow, console)?;
-    let place = CacheArgs {
-        cache: Some(args.place.cache.clone()),
+    let cache = CacheArgs {
+        cache: Some(args.dir.cache.clone()),
         index: Index::Sled,
     };
-    let engine = loaded.engine(&place);
+    let engine = loaded.engine(&cache);
     let stop = StopSignal::default();
-    signals::listen(stop.clone())?;
+    signals::install(stop.clone())?;
     let options = RunOptions {
         no_wait: args.no_wait,
         stop,
@@ -77,82 +89,97 @@ fn repair(
     Ok(engine.repair(report, &loaded.workflow, &options, &mut [shown.as_mut()])?)
 }
 
-fn print(report: &Report, repaired: Option<&Repaired>, console: &mut Console) {
-    for damage in &report.damage {
-        console.line(format!("{}: {}", damage.path.display(), damage.wrong));
-        if let Some(aside) = &damage.aside {
-            console.line(format!("  it is now {}", aside.display()));
-        }
-        for affected in &damage.affected {
-            console.line(format!("  {} needs it", name(affected)));
-        }
+fn print(report: &VerifyReport, repaired: Option<&RepairReport>, console: &mut Console) {
+    for damage in &report.corruptions {
+        print_corrupt_file(damage, console);
     }
-    report
-        .notes
-        .iter()
-        .for_each(|note| console.note(format!("warning: {note}")));
-    let count =
-        |amount: u64, noun: &str| plural(usize::try_from(amount).unwrap_or(usize::MAX), noun);
+    for note in &report.notes {
+        console.note(format!("warning: {note}"));
+    }
+    let found = match report.corruptions.len() {
+        0 => "no corrupt files".to_owned(),
+        files => plural(files, "corrupt file"),
+    };
     console.line(format!(
-        "{} and {} looked at, {} read: {}",
-        count(report.records, "result"),
-        count(report.objects, "object"),
+        "checked {} and {}, read {}: {found}",
+        plural_u64(report.records, "result"),
+        plural_u64(report.objects, "object"),
         bytes(report.bytes),
-        match report.damage.len() {
-            0 => "nothing is damaged".to_owned(),
-            damaged => plural(damaged, "damaged file"),
-        },
     ));
     match repaired {
-        None if report.damage.is_empty() => {}
-        None => console.note("the next run makes again what is damaged, and nothing else"),
-        Some(repaired) => {
-            for affected in &repaired.whole {
-                console.line(format!("{} is whole again", name(affected)));
-            }
-            for (affected, why) in &repaired.lost {
-                console.line(format!("{} was not made again: {why}", name(affected)));
-            }
-        }
+        Some(repaired) => print_repair(repaired, console),
+        None if report.corruptions.is_empty() => {}
+        None => console.note("the next run recomputes the affected results"),
     }
 }
 
-/// "`captioner` (1f2e3d4c)".
-fn name(affected: &Affected) -> String {
-    let stage = if affected.stage.is_empty() {
-        "a stage".to_owned()
-    } else {
-        format!("`{}`", affected.stage)
-    };
-    format!("{stage} ({})", affected.key.short())
+fn print_corrupt_file(damage: &Corruption, console: &mut Console) {
+    console.line(format!("{}: {}", damage.path.display(), damage.kind));
+    if let Some(moved_to) = &damage.moved_to {
+        console.line(format!("  moved to {}", moved_to.display()));
+    }
+    for affected in &damage.affected {
+        console.line(format!("  needed by {}", result_name(affected)));
+    }
 }
 
-fn as_json(report: &Report, repaired: Option<&Repaired>) -> Value {
-    let affected = |affected: &Affected| json!({ "stage": affected.stage, "key": affected.key });
-    let damage = |damage: &Damage| {
-        json!({
-            "path": damage.path.display().to_string(),
-            "wrong": damage.wrong.to_string(),
-            "aside": damage.aside.as_ref().map(|aside| aside.display().to_string()),
-            "needed_by": damage.affected.iter().map(affected).collect::<Vec<_>>(),
-        })
-    };
-    let lost = |(lost, why): &(Affected, String)| json!({ "stage": lost.stage, "key": lost.key, "why": why });
-    let repaired = repaired.map(|repaired| {
-        json!({
-            "whole": repaired.whole.iter().map(affected).collect::<Vec<_>>(),
-            "lost": repaired.lost.iter().map(lost).collect::<Vec<_>>(),
-        })
-    });
+fn print_repair(repaired: &RepairReport, console: &mut Console) {
+    for affected in &repaired.restored {
+        console.line(format!("recomputed {}", result_name(affected)));
+    }
+    for (affected, reason) in &repaired.failed {
+        let name = result_name(affected);
+        console.line(format!("could not recompute {name}: {reason}"));
+    }
+}
+
+/// `` `captioner` (1f2e3d4c) ``; records of old versions have no stage name.
+fn result_name(affected: &AffectedResult) -> String {
+    let key = affected.key.short();
+    if affected.stage.is_empty() {
+        format!("a stage ({key})")
+    } else {
+        format!("`{}` ({key})", affected.stage)
+    }
+}
+
+fn report_json(report: &VerifyReport, repaired: Option<&RepairReport>) -> Value {
+    let corrupt: Vec<Value> = report.corruptions.iter().map(corrupt_file_json).collect();
     json!({
         "results": report.records,
         "objects": report.objects,
         "groups": report.groups,
         "checkpoints": report.checkpoints,
         "bytes": report.bytes,
-        "unneeded": report.unneeded,
+        "unreferenced": report.unreferenced,
         "notes": report.notes,
-        "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
-        "repaired": repaired,
+        "corrupt": corrupt,
+        "repair": repaired.map(repair_json),
     })
+}
+
+fn corrupt_file_json(damage: &Corruption) -> Value {
+    let needed_by: Vec<Value> = damage.affected.iter().map(affected_json).collect();
+    json!({
+        "path": damage.path.display().to_string(),
+        "problem": damage.kind.to_string(),
+        "moved_to": damage.moved_to.as_ref().map(|path| path.display().to_string()),
+        "needed_by": needed_by,
+    })
+}
+
+fn repair_json(repaired: &RepairReport) -> Value {
+    let recomputed: Vec<Value> = repaired.restored.iter().map(affected_json).collect();
+    let failed: Vec<Value> = repaired
+        .failed
+        .iter()
+        .map(|(affected, reason)| {
+            json!({ "stage": affected.stage, "key": affected.key, "reason": reason })
+        })
+        .collect();
+    json!({ "recomputed": recomputed, "failed": failed })
+}
+
+fn affected_json(affected: &AffectedResult) -> Value {
+    json!({ "stage": affected.stage, "key": affected.key })
 }

@@ -1,60 +1,66 @@
-//! A bar for every running stage, redrawn in place, with what is done printed above.
+//! A progress bar for every running stage; all other events are printed above the bars.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use blip_engine::{Event, Listener};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::lines::{Lines, progress_text};
-use crate::console::{say, visible_line};
-use crate::view::RunView;
+use super::lines::{EventLines, progress_text};
+use crate::console::{escape_line, write_stderr};
+use crate::run_view::RunView;
 
-/// The bars on the terminal, for whoever wants to write above them.
-static SHOWN: Mutex<Option<MultiProgress>> = Mutex::new(None);
+const TICK: Duration = Duration::from_millis(250);
 
-/// Writes something on standard error with no bars in the way.
-pub(crate) fn above_bars<T>(write: impl FnOnce() -> T) -> T {
-    let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    match shown {
+/// The bars on the terminal. Global, since tracing writes to the same terminal from any thread.
+static ACTIVE_BARS: Mutex<Option<MultiProgress>> = Mutex::new(None);
+
+/// Clears the bars, calls `write`, and redraws them.
+pub(crate) fn suspend_bars<T>(write: impl FnOnce() -> T) -> T {
+    // The lock is released before `write`, which may itself log.
+    let bars = ACTIVE_BARS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    match bars {
         Some(bars) => bars.suspend(write),
         None => write(),
     }
 }
 
-/// Bars.
+fn set_active(bars: Option<MultiProgress>) {
+    *ACTIVE_BARS.lock().unwrap_or_else(PoisonError::into_inner) = bars;
+}
+
 #[derive(Debug)]
 pub(crate) struct Bars {
-    all: MultiProgress,
+    bars: MultiProgress,
     running: BTreeMap<String, ProgressBar>,
     view: RunView,
-    lines: Lines,
+    lines: EventLines,
 }
 
 impl Bars {
     /// Bars on standard error.
     pub(crate) fn new() -> Self {
-        let bars = Self::on(ProgressDrawTarget::stderr());
-        *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bars.all.clone());
-        bars
-    }
-
-    fn on(target: ProgressDrawTarget) -> Self {
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        set_active(Some(bars.clone()));
         Self {
-            all: MultiProgress::with_draw_target(target),
+            bars,
             running: BTreeMap::new(),
             view: RunView::default(),
-            lines: Lines::default(),
+            lines: EventLines::default(),
         }
     }
 
     fn start(&mut self, stage: &str, op: &str) {
-        let bar = self.all.add(
-            ProgressBar::no_length().with_style(style("{spinner} {prefix:.bold}  {wide_msg}")),
-        );
-        bar.set_prefix(visible_line(stage));
-        bar.set_message(visible_line(op));
-        bar.enable_steady_tick(std::time::Duration::from_millis(250));
+        let spinner =
+            ProgressBar::no_length().with_style(style("{spinner} {prefix:.bold}  {wide_msg}"));
+        let bar = self.bars.add(spinner);
+        bar.set_prefix(escape_line(stage));
+        bar.set_message(escape_line(op));
+        bar.enable_steady_tick(TICK);
         self.running.insert(stage.to_owned(), bar);
     }
 
@@ -65,21 +71,26 @@ impl Bars {
         let Some(progress) = &stage.progress else {
             return;
         };
+        // A spinner until the total is known, a bar from then on.
         if bar.length() != Some(progress.total) {
-            bar.set_style(
-                style("{spinner} {prefix:.bold}  {bar:20.cyan}  {wide_msg}").progress_chars("━╸ "),
-            );
+            let style = style("{spinner} {prefix:.bold}  {bar:20.cyan}  {wide_msg}");
+            bar.set_style(style.progress_chars("━╸ "));
             bar.set_length(progress.total);
         }
         bar.set_position(progress.done);
-        bar.set_message(visible_line(&progress_text(stage, progress)));
+        bar.set_message(escape_line(&progress_text(stage, progress)));
     }
 
     fn end(&mut self, stage: &str) {
         if let Some(bar) = self.running.remove(stage) {
             bar.finish_and_clear();
-            self.all.remove(&bar);
+            self.bars.remove(&bar);
         }
+    }
+
+    fn end_all(&mut self) {
+        let running: Vec<String> = self.running.keys().cloned().collect();
+        running.iter().for_each(|stage| self.end(stage));
     }
 }
 
@@ -95,29 +106,29 @@ impl Listener for Bars {
             Event::StageStarted { stage, op, .. } => self.start(stage, op),
             Event::Progress { stage, .. } | Event::Metric { stage, .. } => self.redraw(stage),
             Event::StageFinished(end) => self.end(&end.stage),
-            Event::RunFinished { .. } => {
-                let left: Vec<String> = self.running.keys().cloned().collect();
-                left.iter().for_each(|stage| self.end(stage));
-            }
+            Event::RunFinished { .. } => self.end_all(),
             _ => {}
         }
-        // What runs is in the bars; everything else is printed above them.
-        let in_bars = matches!(
-            event,
-            Event::StageStarted { .. }
-                | Event::Progress { .. }
-                | Event::Metric { .. }
-                | Event::RunFinished { .. }
-        );
-        let line = self.lines.line(at_ms, event);
-        if let (false, Some(line)) = (in_bars, line) {
-            self.all.suspend(|| say(&format!("{line}\n")));
+        // Every event passes through `lines`, which tracks progress, also those shown as bars.
+        let line = self.lines.format(at_ms, event);
+        if let (false, Some(line)) = (is_shown_as_bar(event), line) {
+            self.bars.suspend(|| write_stderr(&format!("{line}\n")));
         }
     }
 }
 
+fn is_shown_as_bar(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::StageStarted { .. }
+            | Event::Progress { .. }
+            | Event::Metric { .. }
+            | Event::RunFinished { .. }
+    )
+}
+
 impl Drop for Bars {
     fn drop(&mut self) {
-        *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        set_active(None);
     }
 }

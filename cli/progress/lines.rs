@@ -1,72 +1,51 @@
-//! Events as lines of text: for logs, and for `blip log`.
+//! Events as lines of text, for runs without a terminal and for `blip log`.
 
 use std::collections::BTreeMap;
 
 use blip_engine::{Event, Listener, Outcome, StageEnd, Status};
 
-use crate::amounts::{count, number, numbers, plural, took};
-use crate::console::{say, visible, visible_line};
-use crate::view::{Progress, RunView, StageView};
+use crate::console::{escape, escape_line, write_stderr};
+use crate::humanize::{count, duration, metrics, number, plural, plural_u64};
+use crate::run_view::{Progress, RunView, StageView};
 
-/// How far a stage is, is said at most this often.
+/// Progress of a stage is printed at most this often.
 const PROGRESS_INTERVAL_MS: u64 = 10_000;
-/// Reasons are listed up to this many.
-const REASONS_MAX: usize = 3;
-/// Numbers of a step or a result are listed up to this many.
-const NUMBERS_MAX: usize = 4;
+const MAX_REASONS: usize = 3;
+const MAX_METRICS: usize = 4;
 
 /// Prints events on standard error.
 #[derive(Debug, Default)]
-pub(crate) struct Printer(Lines);
+pub(crate) struct Printer(EventLines);
 
 impl Listener for Printer {
     fn event(&mut self, at_ms: u64, event: &Event) {
-        if let Some(line) = self.0.line(at_ms, event) {
-            say(&format!("{}\n", visible(&line)));
+        if let Some(line) = self.0.format(at_ms, event) {
+            write_stderr(&format!("{}\n", escape(&line)));
         }
     }
 }
 
-/// Makes lines of events.
+/// Formats events as lines.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
+pub(crate) struct EventLines {
     view: RunView,
-    /// When each stage last said how far it is.
-    said: BTreeMap<String, u64>,
+    /// By stage, when its progress was last printed.
+    last_progress_ms: BTreeMap<String, u64>,
 }
 
-impl Lines {
-    /// The line for an event; none for those that say nothing new, such as every tenth of a second
-    /// of progress.
-    pub(crate) fn line(&mut self, at_ms: u64, event: &Event) -> Option<String> {
+impl EventLines {
+    /// The line for an event; none for events that are not worth one, such as frequent progress.
+    pub(crate) fn format(&mut self, at_ms: u64, event: &Event) -> Option<String> {
         self.view.apply(at_ms, event);
         let text = self.text(at_ms, event)?;
-        Some(format!("{:>8}  {}", took(at_ms), visible_line(&text)))
+        Some(format!("{:>8}  {}", duration(at_ms), escape_line(&text)))
     }
 
     fn text(&mut self, at_ms: u64, event: &Event) -> Option<String> {
         Some(match event {
             Event::Waiting {
-                stage: None,
-                pid: 0,
-                ..
-            } => "waiting for another process, which has the cache".to_owned(),
-            Event::Waiting {
-                stage: None,
-                pid,
-                host,
-                ..
-            } => {
-                format!("waiting for process {pid} on {host}, which has the cache")
-            }
-            Event::Waiting {
-                stage: Some(stage),
-                pid,
-                host,
-                ..
-            } => {
-                format!("{stage}: waiting for process {pid} on {host}, which makes the same result")
-            }
+                stage, pid, host, ..
+            } => waiting(stage.as_deref(), *pid, host),
             Event::RunStarted {
                 run,
                 workflow,
@@ -81,132 +60,127 @@ impl Lines {
             } => format!("{stage}: warning: {text}"),
             Event::Warning { stage: None, text } => format!("warning: {text}"),
             Event::StageStarted { stage, op, why } => {
-                format!("{stage}: {op} starts: {}", reasons(why))
+                format!("{stage}: {op} started: {}", first_reasons(why))
             }
             Event::Progress {
                 stage, done, total, ..
-            } => {
-                let last = self.said.get(&**stage).copied();
-                let started = self
-                    .view
-                    .find(stage)
-                    .and_then(|stage| stage.started_ms)
-                    .unwrap_or(0);
-                if *done >= *total || at_ms < last.unwrap_or(started) + PROGRESS_INTERVAL_MS {
-                    return None;
-                }
-                self.said.insert(stage.to_string(), at_ms);
-                let stage = self.view.find(stage)?;
-                format!(
-                    "{}: {}",
-                    stage.name,
-                    progress_text(stage, stage.progress.as_ref()?)
-                )
-            }
+            } => self.progress(at_ms, stage, *done, *total)?,
             Event::Metric { .. } => return None,
             Event::Rejected {
                 stage,
                 item,
                 reason,
-            } => format!("{stage}: set aside {item}: {reason}"),
+            } => format!("{stage}: rejected {item}: {reason}"),
             Event::Retrying {
                 stage,
                 what,
                 attempt,
                 wait_ms,
             } => {
-                format!(
-                    "{stage}: failed: {what}; attempt {attempt} in {}",
-                    took(*wait_ms)
-                )
+                let wait = duration(*wait_ms);
+                format!("{stage}: failed: {what}; attempt {attempt} in {wait}")
             }
-            Event::StageFinished(end) => finished(end)?,
+            Event::StageFinished(end) => stage_end(end)?,
             Event::Exported {
                 stage,
                 format,
                 path,
                 written: true,
-            } => format!("{stage}: {format} written to {path}"),
+            } => format!("{stage}: exported {format} to {path}"),
             Event::Exported { .. } => return None,
             Event::ExportFailed {
                 stage, path, error, ..
-            } => {
-                format!("{stage}: could not be exported to {path}: {}", error.what)
-            }
+            } => format!("{stage}: could not export to {path}: {}", error.what),
             Event::RunFinished { outcome, took_ms } => {
-                format!("{} after {}", outcome_word(*outcome), took(*took_ms))
+                format!("{} after {}", outcome_word(*outcome), duration(*took_ms))
             }
         })
     }
+
+    /// The progress of a stage, unless it was printed recently or the stage is about to end.
+    fn progress(&mut self, at_ms: u64, name: &str, done: u64, total: u64) -> Option<String> {
+        let stage = self.view.find(name)?;
+        let last = self.last_progress_ms.get(name).copied();
+        let since = last.or(stage.started_ms).unwrap_or(0);
+        if done >= total || at_ms < since + PROGRESS_INTERVAL_MS {
+            return None;
+        }
+        let text = progress_text(stage, stage.progress.as_ref()?);
+        self.last_progress_ms.insert(name.to_owned(), at_ms);
+        Some(format!("{name}: {text}"))
+    }
 }
 
-/// "120 of 1,200 steps (10%), 12.3/s, 1m 20s left, loss 1.23"
+/// `stage` is none when the whole cache is locked, `pid` 0 when the lock does not name its holder.
+fn waiting(stage: Option<&str>, pid: u32, host: &str) -> String {
+    match (stage, pid) {
+        (None, 0) => "waiting for another process that holds the cache".to_owned(),
+        (None, _) => format!("waiting for process {pid} on {host}, which holds the cache"),
+        (Some(stage), _) => {
+            format!("{stage}: waiting for process {pid} on {host}, which computes the same result")
+        }
+    }
+}
+
+/// `120 of 1,200 steps (10%), 12.3/s, 1m 20s left, loss 1.23`
 pub(crate) fn progress_text(stage: &StageView, progress: &Progress) -> String {
-    let Progress {
-        done, total, unit, ..
-    } = progress;
     let mut text = format!(
-        "{} of {} {unit} ({}%)",
-        count(*done),
-        count(*total),
+        "{} of {} {} ({}%)",
+        count(progress.done),
+        count(progress.total),
+        progress.unit,
         progress.percent()
     );
     if let Some(rate) = progress.rate() {
         text += &format!(", {}/s", number(rate));
     }
     if let Some(left) = progress.left_ms() {
-        text += &format!(", {} left", took(left));
+        text += &format!(", {} left", duration(left));
     }
     if !stage.metrics.is_empty() {
-        text += &format!(", {}", numbers(&stage.metrics, NUMBERS_MAX));
+        text += &format!(", {}", metrics(&stage.metrics, MAX_METRICS));
     }
     text
 }
 
-/// What a stage came to. Reused ones are not worth a line each: the summary counts them.
-fn finished(end: &StageEnd) -> Option<String> {
+/// How a stage ended; none for a reused one, which only the summary counts.
+fn stage_end(end: &StageEnd) -> Option<String> {
     let stage = &end.stage;
     let error = end.error.as_ref().map_or("", |error| error.what.as_str());
     Some(match end.status {
-        Status::Ran => {
-            let mut text = format!("{stage}: done in {}", took(end.took_ms));
-            if let Some(items) = end.count {
-                text += &format!(
-                    ", {}",
-                    plural(usize::try_from(items).unwrap_or(usize::MAX), "item")
-                );
-            }
-            if !end.metrics.is_empty() {
-                text += &format!(", {}", numbers(&end.metrics, NUMBERS_MAX));
-            }
-            end.notes
-                .iter()
-                .for_each(|note| text += &format!("; {note}"));
-            text
-        }
+        Status::Ran => format!("{stage}: {}", completed(end)),
         Status::Reused => return None,
-        Status::UpToDate => format!("{stage}: reused: what it needs ran and came out the same"),
-        Status::Failed => format!("{stage}: failed after {}: {error}", took(end.took_ms)),
+        Status::UpToDate => format!("{stage}: up to date: its inputs did not change"),
+        Status::Failed => format!("{stage}: failed after {}: {error}", duration(end.took_ms)),
         Status::Skipped => format!("{stage}: skipped: {error}"),
         Status::Interrupted => format!("{stage}: interrupted"),
     })
 }
 
-/// The first few reasons.
-fn reasons(why: &[String]) -> String {
-    let mut text = why
-        .iter()
-        .take(REASONS_MAX)
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join("; ");
-    if why.len() > REASONS_MAX {
-        text += &format!("; and {} more", why.len() - REASONS_MAX);
+/// `done in 12.3s, 12 items, loss 1.23; a note`
+fn completed(end: &StageEnd) -> String {
+    let mut text = format!("done in {}", duration(end.took_ms));
+    if let Some(items) = end.count {
+        text += &format!(", {}", plural_u64(items, "item"));
+    }
+    if !end.metrics.is_empty() {
+        text += &format!(", {}", metrics(&end.metrics, MAX_METRICS));
+    }
+    for note in &end.notes {
+        text += &format!("; {note}");
     }
     text
 }
 
-/// The word for how a run ended.
+fn first_reasons(why: &[String]) -> String {
+    let shown = why.len().min(MAX_REASONS);
+    let mut text = why[..shown].join("; ");
+    if why.len() > shown {
+        text += &format!("; and {} more", why.len() - shown);
+    }
+    text
+}
+
 pub(crate) fn outcome_word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Done => "done",
@@ -220,36 +194,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_is_said_now_and_then_with_speed_and_loss() {
-        let mut lines = Lines::default();
+    fn progress_is_printed_every_ten_seconds_with_rate_and_loss() {
+        let mut lines = EventLines::default();
         let start = Event::StageStarted {
             stage: "base".into(),
             op: "pretrain".into(),
             why: Vec::new(),
         };
-        lines.line(0, &start);
-        let mut said = Vec::new();
+        lines.format(0, &start);
+        let mut printed = Vec::new();
         for tenth in 0..=300_u64 {
-            let values = vec![("loss".to_owned(), 2.5)];
-            lines.line(
-                tenth * 100,
-                &Event::Metric {
-                    stage: "base".into(),
-                    step: tenth,
-                    values,
-                },
-            );
-            let unit = "steps".to_owned();
+            let metric = Event::Metric {
+                stage: "base".into(),
+                step: tenth,
+                values: vec![("loss".to_owned(), 2.5)],
+            };
+            lines.format(tenth * 100, &metric);
             let progress = Event::Progress {
                 stage: "base".into(),
                 done: tenth,
                 total: 2_000,
-                unit,
+                unit: "steps".to_owned(),
             };
-            said.extend(lines.line(tenth * 100, &progress));
+            printed.extend(lines.format(tenth * 100, &progress));
         }
         assert_eq!(
-            said,
+            printed,
             [
                 "   10.0s  base: 100 of 2,000 steps (5%), 10/s, 3m 10s left, loss 2.5",
                 "   20.0s  base: 200 of 2,000 steps (10%), 10/s, 3m 00s left, loss 2.5",

@@ -1,5 +1,5 @@
-//! The engine in somebody else's program: an own op, a workflow, a run, its result. Run it twice:
-//! nothing runs again.
+//! The engine embedded in a program: an op, a workflow, a run, its result. Run it twice: nothing
+//! runs again.
 //!
 //! ```text
 //! cargo run -p blip-engine --example embed
@@ -12,16 +12,13 @@ use blip_grammar::{Arg, Signature, Source, Type};
 
 #[expect(clippy::print_stdout, reason = "an example shows its result")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let signature =
-        Signature::stage("greet", Type::Named("Text"), "Greets.").example("greet(\"you\")");
-    let greet = Op::run(
-        signature.arg(Arg::required("name", Type::Str, "who")),
-        1,
-        |ctx| {
-            let text = format!("hello {}", ctx.args().text("name")?);
-            Ok(Output::of(ctx.put(text.as_bytes())?))
-        },
-    );
+    let signature = Signature::stage("greet", Type::Named("Text"), "Greets.")
+        .example("greet(\"you\")")
+        .arg(Arg::required("name", Type::Str, "who"));
+    let greet = Op::run(signature, 1, |ctx| {
+        let text = format!("hello {}", ctx.args().string("name")?);
+        Ok(Output::of(ctx.put(text.as_bytes())?))
+    });
     let source = Source::new("embed", "param who = \"world\"\ngreeting = greet(who)\n")?;
     let workflow = Workflow::parse(&source, &OpSet::new().with(greet), &[])
         .map_err(|found| format!("{found:?}"))?;
@@ -38,10 +35,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let summary = engine.run(&workflow, &RunOptions::default(), &mut [])?;
     let text = engine.read_output(&summary, "greeting")?;
-    println!(
-        "{} ({:?})",
-        String::from_utf8_lossy(&text),
-        summary.stages.first().map(|stage| stage.status)
-    );
+    let text = String::from_utf8_lossy(&text);
+    let status = summary.stages.first().map(|stage| stage.status);
+    println!("{text} ({status:?})");
     Ok(())
 }

@@ -1,33 +1,36 @@
-//! The cache folder: what is known already, by content. Everything else in the engine may be lost;
+//! The cache folder: results of stages, named by content. Everything else in the engine may be lost;
 //! this may not.
 //!
 //! ```text
 //! .blip/version              the layout's version
-//! .blip/lock                 flock: shared by runs, alone for those who remove
+//! .blip/lock                 flock: shared by runs, exclusive for gc
 //! .blip/objects/aa/<digest>  immutable bytes
 //! .blip/results/aa/<key>     records; the rename of one is the commit of a stage
 //! .blip/units/aa/<digest>    groups of unit results of map stages; the rename of one is their commit
 //! .blip/files/aa/<digest>    groups of digests of the user's files
 //! .blip/checkpoints/<key>/   training state, removed when the stage commits
-//! .blip/growth/<digest>/     final training states, for stages that go on where a shorter one ended
-//! .blip/leases/<key>         flock by whoever runs the stage of this key
-//! .blip/ledgers/<digest>     what every stage of a workflow last came to; disposable
-//! .blip/maps/<digest>        what chunks of datasets became in a map stage; disposable
-//! .blip/runs/<id>/           the event logs, which all readers read
-//! .blip/exports/<digest>     what was written where
-//! .blip/index/               sled; disposable. index.lock: flock by whoever has it open
-//! .blip/tmp/<session>/       temporary files of a process; <session>.lock: flock that says it lives
-//! .blip/evicted/aa/<key>     records whose results were removed to make room
-//! .blip/damaged/             what was wrong, moved out of the way
+//! .blip/growth/<digest>/     warm starts: final training states that a longer training resumes from
+//! .blip/leases/<key>         flock by the process that runs the stage of this key
+//! .blip/ledgers/<digest>     the last result of every stage of a workflow; disposable
+//! .blip/maps/<digest>        output chunks of a map stage by input chunk; disposable
+//! .blip/runs/<id>/           event logs
+//! .blip/exports/<digest>     which files an export wrote
+//! .blip/index/               sled; disposable. index.lock: flock by the process that has it open
+//! .blip/tmp/<session>/       temporary files of a process; <session>.lock: flock while it lives
+//! .blip/evicted/aa/<key>     records whose results gc removed
+//! .blip/corrupt/             corrupt files, moved here. Earlier versions named it `damaged`
 //! ```
 //!
-//! Several processes work in one cache. None of them needs another for being right: names are
-//! digests and renames are atomic, so the worst that two can do is the same work twice, and leases
-//! keep them from that.
+//! Several processes work in one cache. Correctness does not depend on the locks: names are digests
+//! and renames are atomic, so the worst that two processes can do is the same work twice. Leases
+//! prevent that.
 
+mod batch_write;
 pub mod checkpoints;
-pub mod damaged;
+pub(crate) mod checksummed;
+pub mod corrupt;
 pub mod disk;
+mod existence;
 pub mod file_digests;
 pub mod file_system;
 mod groups;
@@ -38,12 +41,11 @@ mod lookup;
 pub(crate) mod map_tables;
 mod memory_index;
 pub mod objects;
-mod presence;
+mod open;
 pub mod records;
-pub(crate) mod sealed;
 pub mod session;
 mod sled_index;
-mod together;
+pub mod stage_result;
 pub mod units;
 
 use std::fs;
@@ -52,16 +54,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::checkpoints::Checkpoints;
-use self::damaged::Damaged;
+use self::corrupt::CorruptFolder;
 use self::disk::{Disk, DiskError};
+pub(crate) use self::existence::ExistenceCheck;
 use self::file_digests::FileDigests;
-use self::file_system::FileSystem;
 use self::groups::Groups;
-use self::index::IndexKind;
-use self::lock::{Holder, Lock, LockFile, Share, Taken};
-use self::lookup::{Lookup, SledPlace};
+use self::lock::{CacheLock, FileLock, FileLockAttempt, Holder};
+use self::lookup::{Lookup, SledLocation};
 use self::objects::Objects;
-pub(crate) use self::presence::Presence;
 use self::records::Records;
 use self::session::{Scratch, Session};
 use self::units::Units;
@@ -75,7 +75,7 @@ const VERSION: &str = "1";
 pub enum Access {
     /// To add to it, together with others.
     Run,
-    /// To remove from it, alone.
+    /// To remove from it. No other process uses it meanwhile.
     Exclusive,
     /// To read it, also while others work, and where it cannot be written.
     Read,
@@ -86,33 +86,28 @@ pub enum Access {
 pub struct Cache {
     folder: PathBuf,
     disk: Disk,
-    damaged: Damaged,
-    /// Immutable bytes.
+    corrupt: CorruptFolder,
     pub objects: Objects,
-    /// StageResult stages.
     pub records: Records,
-    /// Results of units of map stages.
     pub units: Units,
-    /// Digests of the user's files.
     pub files: FileDigests,
     lookup: Arc<Lookup>,
     session: Option<Session>,
-    lock: Option<Lock>,
+    lock: Option<CacheLock>,
 }
 
-/// Who runs the stage of a key.
+/// The right to run the stage of a key.
 #[derive(Debug)]
 pub enum Lease {
-    /// This process, as long as it is held. Nothing is held where locks do not work.
-    Held(Option<LockFile>),
-    /// Somebody else, or another stage of this run.
+    /// This process has it until the lock is dropped. `None` on file systems without locks.
+    Held(Option<FileLock>),
+    /// Another process has it, or another stage of this run.
     HeldByOther(Holder),
 }
 
 /// Why a cache cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Reading or locking failed.
@@ -120,25 +115,14 @@ pub enum CacheError {
     Io {
         /// The cache or a file in it.
         path: PathBuf,
-        /// What the operating system said.
         source: io::Error,
     },
-    /// A newer program wrote it.
+    /// Another version of the program wrote it.
     #[error("the cache {} has layout {found}, this program knows layout {VERSION}", path.display())]
-    Version {
-        /// The cache.
-        path: PathBuf,
-        /// Its layout.
-        found: String,
-    },
-    /// Another process has it and the caller did not want to wait.
+    Version { path: PathBuf, found: String },
+    /// Another process has locked it and the caller gave up waiting.
     #[error("the cache {} is in use by {holder}", path.display())]
-    Busy {
-        /// The cache.
-        path: PathBuf,
-        /// Who has it.
-        holder: Holder,
-    },
+    Busy { path: PathBuf, holder: Holder },
 }
 
 impl CacheError {
@@ -159,94 +143,50 @@ impl CacheError {
     }
 }
 
-/// An opened cache and what a user should hear about it.
+/// An opened cache.
 #[derive(Debug)]
 pub struct Opened {
-    /// The cache.
     pub cache: Cache,
-    /// For example, that file locks do not work where it is.
+    /// Warnings for the user, for example that file locks do not work where the cache is.
     pub notes: Vec<String>,
 }
 
 impl Cache {
-    /// Opens the cache in `folder`, making it if there is none and it is not only read, and waits
-    /// while another process has it in a way that excludes this one for as long as `waiting` says.
-    ///
-    /// # Errors
-    /// [`CacheError`].
-    pub fn open(
-        folder: &Path,
-        index: IndexKind,
-        disk: Disk,
-        access: Access,
-        waiting: impl FnMut(&Holder) -> bool,
-    ) -> Result<Opened, CacheError> {
-        if access == Access::Read {
-            return Self::open_for_reading(folder, disk);
-        }
-        disk.create_folder(folder)?;
-        let mut notes = Vec::new();
-        let lock = take_lock(folder, access, waiting, &mut notes)?;
-        let session = Session::begin(folder, &disk)?;
-        let disk = disk.with_temporary(session.folder());
-        let damaged = Damaged::new(folder, disk.clone());
-        check_version(folder, &disk, &damaged)?;
-        let sled = sled_place(folder, index, &disk, &damaged, &mut notes);
-        Ok(Opened {
-            cache: Self::assemble(folder, disk, damaged, sled, Some(session), lock),
-            notes,
-        })
-    }
-
-    fn open_for_reading(folder: &Path, disk: Disk) -> Result<Opened, CacheError> {
-        let lock = Lock::share_at_once(&folder.join("lock"));
-        match fs::read_to_string(folder.join("version")) {
-            Ok(found) if found.trim() != VERSION => return Err(other_version(folder, &found)),
-            _ => {}
-        }
-        let cache = Self::assemble(folder, disk, Damaged::untouched(folder), None, None, lock);
-        Ok(Opened {
-            cache,
-            notes: Vec::new(),
-        })
-    }
-
     fn assemble(
         folder: &Path,
         disk: Disk,
-        damaged: Damaged,
-        sled: Option<SledPlace>,
+        corrupt: CorruptFolder,
+        sled: Option<SledLocation>,
         session: Option<Session>,
-        lock: Option<Lock>,
+        lock: Option<CacheLock>,
     ) -> Self {
-        let groups = |name: &str| Groups::new(folder.join(name), disk.clone(), damaged.clone());
-        let lookup = Arc::new(Lookup::new(sled, groups("units"), groups("files")));
+        let units = Groups::new(folder.join("units"), disk.clone(), corrupt.clone());
+        let files = Groups::new(folder.join("files"), disk.clone(), corrupt.clone());
+        let lookup = Arc::new(Lookup::new(sled, units, files));
         Self {
             folder: folder.to_path_buf(),
-            objects: Objects::new(folder, disk.clone(), damaged.clone()),
-            records: Records::new(folder, disk.clone(), damaged.clone()),
+            objects: Objects::new(folder, disk.clone(), corrupt.clone()),
+            records: Records::new(folder, disk.clone(), corrupt.clone()),
             units: Units::new(Arc::clone(&lookup)),
             files: FileDigests::new(Arc::clone(&lookup)),
             lookup,
             disk,
-            damaged,
+            corrupt,
             session,
             lock,
         }
     }
 
-    /// Whether it is locked, so that nobody removes anything meanwhile: always, except where it is
-    /// only read and somebody just removes, or there are no locks.
-    pub(crate) fn is_held(&self) -> bool {
+    /// Whether it is locked, so that no other process removes anything meanwhile. It is, except
+    /// where locks do not work, or where it is only read and gc has the lock.
+    pub(crate) fn is_locked(&self) -> bool {
         self.lock.is_some()
     }
 
-    /// Whether it is open to be written to.
-    pub(crate) fn is_written(&self) -> bool {
+    pub(crate) fn is_writable(&self) -> bool {
         self.session.is_some()
     }
 
-    /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -258,19 +198,14 @@ impl Cache {
 
     /// The checkpoints of the stage with this key.
     pub fn checkpoints(&self, key: &Digest) -> Checkpoints {
-        Checkpoints::new(&self.folder, key, self.disk.clone(), self.damaged.clone())
+        Checkpoints::new(&self.folder, key, self.disk.clone(), self.corrupt.clone())
     }
 
-    /// The final training state of a stage that differs in one growing argument, which has this
-    /// value, only.
-    pub(crate) fn growth(&self, rest: &Digest, value: u64) -> Checkpoints {
-        Checkpoints::of_growth(
-            &self.folder,
-            rest,
-            value,
-            self.disk.clone(),
-            self.damaged.clone(),
-        )
+    /// The final training state of the stage that has `value` for its growing argument. `rest` is
+    /// the digest of everything else in its key.
+    pub(crate) fn warm_start(&self, rest: &Digest, value: u64) -> Checkpoints {
+        let (disk, corrupt) = (self.disk.clone(), self.corrupt.clone());
+        Checkpoints::for_warm_start(&self.folder, rest, value, disk, corrupt)
     }
 
     /// A new folder for temporary files.
@@ -278,17 +213,15 @@ impl Cache {
         Scratch::new(self.session.as_ref().map(Session::folder), &self.disk)
     }
 
-    /// Asks for the right to run the stage of a key. Never waits, and never fails: where there are
-    /// no locks, everybody has the right, and the worst is work done twice.
+    /// Tries to get the right to run the stage of a key. Never waits, and never fails: where locks
+    /// do not work, every process gets it, and the worst is work done twice.
     pub fn lease(&self, key: &Digest) -> Lease {
         let folder = self.folder.join("leases");
-        let taken = match fs::create_dir_all(&folder) {
-            Ok(()) => LockFile::take(&folder.join(key.to_string())),
-            Err(error) => Err(error),
-        };
-        match taken {
-            Ok(Taken::Held(lock)) => Lease::Held(Some(lock)),
-            Ok(Taken::HeldByOther(holder)) => Lease::HeldByOther(holder),
+        let attempt = fs::create_dir_all(&folder)
+            .and_then(|()| FileLock::try_acquire(&folder.join(key.to_string())));
+        match attempt {
+            Ok(FileLockAttempt::Held(lock)) => Lease::Held(Some(lock)),
+            Ok(FileLockAttempt::HeldByOther(holder)) => Lease::HeldByOther(holder),
             Err(error) => {
                 tracing::warn!(%error, "a stage runs without a lease");
                 Lease::Held(None)
@@ -296,160 +229,74 @@ impl Cache {
         }
     }
 
-    /// Moves a damaged file out of the way, and says where it is now.
-    pub(crate) fn set_aside(&self, path: &Path) -> Option<PathBuf> {
-        self.damaged.set_aside_quietly(path, "found damaged")
+    /// Moves a corrupt file to `corrupt/`, and says where it is now.
+    pub(crate) fn move_to_corrupt(&self, path: &Path) -> Option<PathBuf> {
+        self.corrupt.move_in_or_warn(path, "found corrupt")
     }
 
-    /// Opens the index now, lest whoever first asks it has to wait.
+    /// Opens the index ahead of its first use, which would otherwise wait for it.
     pub(crate) fn open_index(&self) {
-        self.lookup.ready();
+        self.lookup.open_now();
     }
 
-    /// Where a damaged index is that was replaced when it was opened.
-    pub(crate) fn index_aside(&self) -> Option<PathBuf> {
-        self.lookup.aside()
+    /// Where a corrupt index was moved that was replaced when it was opened.
+    pub(crate) fn corrupt_index(&self) -> Option<PathBuf> {
+        self.lookup.corrupt_index()
     }
 
     /// Whether the index outlives this process.
-    pub(crate) fn has_index(&self) -> bool {
-        self.lookup.lasts()
+    pub(crate) fn has_persistent_index(&self) -> bool {
+        self.lookup.is_persistent()
     }
 
-    /// Whether the index knows the units of a group, and where they are.
-    pub(crate) fn index_agrees(&self, group: &Digest) -> bool {
+    /// Whether the index knows all units of a group. An entry that leads to this group must lead to
+    /// the right slot.
+    pub(crate) fn index_matches(&self, group: &Digest) -> bool {
         let Some(chunk) = self.lookup.units.get(group) else {
             return true;
         };
         let keys: Vec<Digest> = chunk.items.iter().map(|item| item.id).collect();
-        let known = self.lookup.unit_places(&keys);
-        let right = |(key, place): (&Digest, &Option<index::Place>)| match place {
-            Some(place) if place.group == *group => chunk
-                .items
-                .get(place.slot as usize)
-                .is_some_and(|item| item.id == *key),
-            // Another group has the same unit: whether that is so is looked at when it is read.
-            Some(_) => true,
-            None => false,
-        };
-        keys.iter().zip(&known).all(right)
+        let locations = self.lookup.unit_locations(&keys);
+        keys.iter()
+            .zip(&locations)
+            .all(|(key, location)| match location {
+                Some(location) if location.group == *group => chunk
+                    .items
+                    .get(location.slot as usize)
+                    .is_some_and(|item| item.id == *key),
+                // Two groups may hold the same unit. The other one is checked on its own.
+                Some(_) => true,
+                None => false,
+            })
     }
 
-    /// The index is wrong: whoever opens it next builds it again.
-    pub(crate) fn condemn_index(&self) {
-        self.lookup.caught_lying();
+    /// Stops using the index, and has the next process that opens it rebuild it.
+    pub(crate) fn invalidate_index(&self) {
+        self.lookup.invalidate();
     }
 
-    /// What a user should hear about the cache since it was last asked.
+    /// Warnings about the cache for the user, since the last call.
     pub fn take_notes(&self) -> Vec<String> {
         self.lookup.take_notes()
     }
 
-    /// Writes down what is only remembered: the end of a run.
+    /// Writes what is only in memory. Called at the end of a run.
     pub fn flush(&self) {
-        if let Err(error) = self.files.commit() {
-            tracing::warn!(%error, "digests of files could not be stored: the files may be read again");
-        }
+        self.files.commit_or_warn();
         self.lookup.flush();
     }
 
-    /// To ask whether results that a ledger tells of are still there. Nothing where there are none.
-    pub(crate) fn presence(&self) -> Option<Presence> {
-        Presence::open(&self.folder.join("results"), &self.folder.join("objects"))
+    /// Checks whether results from a ledger still exist. `None` where there are no results at all.
+    pub(crate) fn existence_check(&self) -> Option<ExistenceCheck> {
+        ExistenceCheck::open(&self.folder.join("results"), &self.folder.join("objects"))
     }
 
-    /// The record of a key, if all its objects are there.
+    /// The record of a key, if all its objects exist.
     pub fn hit(&self, key: &Digest) -> Option<records::Record> {
-        self.records
-            .get(key)
-            .filter(|record| record.needs().all(|object| self.objects.contains(object)))
+        self.records.get(key).filter(|record| {
+            record
+                .referenced_objects()
+                .all(|object| self.objects.contains(object))
+        })
     }
-}
-
-fn take_lock(
-    folder: &Path,
-    access: Access,
-    mut waiting: impl FnMut(&Holder) -> bool,
-    notes: &mut Vec<String>,
-) -> Result<Option<Lock>, CacheError> {
-    let share = if access == Access::Exclusive {
-        Share::Exclusive
-    } else {
-        Share::Shared
-    };
-    let mut holder = Holder::unknown();
-    let sharers = || session::at_work(folder).into_iter().next();
-    let lock = Lock::acquire(&folder.join("lock"), share, sharers, |found| {
-        holder = found.clone();
-        waiting(found)
-    });
-    match lock {
-        Ok(Some(lock)) => Ok(Some(lock)),
-        Ok(None) => Err(CacheError::Busy {
-            path: folder.to_path_buf(),
-            holder,
-        }),
-        Err(error) if access == Access::Run && lacks_locks(&error) => {
-            let text = "file locks do not work where the cache is: runs at the same time may do the same work twice";
-            notes.push(text.to_owned());
-            Ok(None)
-        }
-        Err(source) => Err(CacheError::Io {
-            path: folder.join("lock"),
-            source,
-        }),
-    }
-}
-
-/// What file systems without locks say: ENOLCK, ENOSYS, EOPNOTSUPP, and the kernel's own ENOTSUPP
-/// that NFS lets through.
-fn lacks_locks(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(37 | 38 | 95 | 524))
-}
-
-/// Where the index in sled is, if the cache has one.
-fn sled_place(
-    folder: &Path,
-    kind: IndexKind,
-    disk: &Disk,
-    damaged: &Damaged,
-    notes: &mut Vec<String>,
-) -> Option<SledPlace> {
-    if kind == IndexKind::Memory {
-        return None;
-    }
-    if let FileSystem::Network(name) = disk.file_system(folder) {
-        notes.push(format!(
-            "the cache is on {name}, where sled is not safe: the index is kept in memory and read anew by every run; a \
-             folder on a local disk (--cache) starts faster, and --index none says nothing"
-        ));
-        return None;
-    }
-    Some(SledPlace {
-        folder: folder.join("index"),
-        damaged: damaged.clone(),
-    })
-}
-
-fn other_version(folder: &Path, found: &str) -> CacheError {
-    CacheError::Version {
-        path: folder.to_path_buf(),
-        found: found.trim().chars().take(20).collect(),
-    }
-}
-
-fn check_version(folder: &Path, disk: &Disk, damaged: &Damaged) -> Result<(), CacheError> {
-    let path = folder.join("version");
-    match fs::read_to_string(&path) {
-        Ok(found) if found.trim() == VERSION => return Ok(()),
-        Ok(found) if found.trim().parse::<u64>().is_ok() => {
-            return Err(other_version(folder, &found));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        // No version of this program wrote that.
-        Ok(_) | Err(_) => {
-            damaged.set_aside(&path)?;
-        }
-    }
-    Ok(disk.write(&path, VERSION.as_bytes())?)
 }

@@ -1,9 +1,9 @@
-//! Datasets: items sorted by id, cut into chunks by content, named by a manifest. Equal items give
-//! equal bytes.
+//! Datasets: items sorted by id, divided into chunks by content, listed in a manifest. Equal items
+//! give equal bytes.
 //!
-//! An item's id says where it stands and the ids alone say where chunks end, so the order and the
-//! sharding in which items came in leave no trace, and a changed item touches the chunk it left and
-//! the chunk it entered, nothing else.
+//! Ids alone decide where an item is and where chunks end. So a dataset does not depend on the order
+//! and the shards in which its items were read, and a changed item changes two chunks at most: the
+//! one it was in and the one it is in now.
 //!
 //! The bytes, all numbers big-endian:
 //!
@@ -23,43 +23,41 @@ const CHUNK_MAGIC: &[u8; 8] = b"BLIPCHK1";
 const MANIFEST_MAGIC: &[u8; 8] = b"BLIPSET1";
 /// A chunk ends after an id whose last byte is zero: 256 items on average.
 const BOUNDARY_MASK: u8 = 0xff;
-/// Ids are digests and thus random, but a chunk is bounded all the same.
+/// Ids are digests and thus random, so chunks are rarely this long. The limit bounds their memory.
 const CHUNK_ITEMS_MAX: usize = 1024;
-/// Longest payload read back; a longer length is damage.
+/// Longest payload read back. A longer one is corrupt: it must not make the reader allocate gigabytes.
 const PAYLOAD_BYTES_MAX: u32 = 64 << 20;
 
-/// One item.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Item {
-    /// Its identity and its place in the order.
+    /// Its identity, and its position in the order.
     pub id: Digest,
-    /// What an op stored; the engine does not look inside.
+    /// Bytes of the op that wrote the dataset. The engine does not interpret them.
     pub payload: Vec<u8>,
 }
 
-/// A run of items: the unit in which datasets are stored.
+/// Consecutive items: the unit in which datasets are stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Chunk {
-    /// The items.
     pub items: Vec<Item>,
 }
 
-/// Bytes that are no chunk or manifest.
+/// Bytes that are not in the expected format.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("damaged {what}: {detail}")]
+#[error("corrupt {what}: {detail}")]
 pub struct FormatError {
     what: &'static str,
     detail: &'static str,
 }
 
-/// Reads numbers and slices from the front of a byte string.
-pub(crate) struct Reader<'a> {
+/// Decodes numbers and slices from the front of a byte string.
+pub(crate) struct ByteReader<'a> {
     rest: &'a [u8],
     what: &'static str,
 }
 
-impl<'a> Reader<'a> {
-    /// `what` is what the bytes should be, for messages.
+impl<'a> ByteReader<'a> {
+    /// `what` names the format in messages.
     pub(crate) fn new(rest: &'a [u8], what: &'static str) -> Self {
         Self { rest, what }
     }
@@ -68,7 +66,7 @@ impl<'a> Reader<'a> {
         let (head, rest) = self
             .rest
             .split_at_checked(len)
-            .ok_or(self.error("cut short"))?;
+            .ok_or(self.error("unexpected end of data"))?;
         self.rest = rest;
         Ok(head)
     }
@@ -91,17 +89,17 @@ impl<'a> Reader<'a> {
         ))
     }
 
-    /// Bytes preceded by their length.
-    pub(crate) fn text(&mut self) -> Result<&'a [u8], FormatError> {
+    /// A field of bytes with its length in front.
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], FormatError> {
         let len = self.u32()?;
         self.take(len as usize)
     }
 
-    pub(crate) fn end(&self) -> Result<(), FormatError> {
+    pub(crate) fn expect_end(&self) -> Result<(), FormatError> {
         if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(self.error("bytes after the end"))
+            Err(self.error("trailing bytes"))
         }
     }
 
@@ -114,26 +112,23 @@ impl<'a> Reader<'a> {
 }
 
 impl Chunk {
-    /// The chunk's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let size: usize = self.items.iter().map(|item| 36 + item.payload.len()).sum();
         let mut bytes = Vec::with_capacity(12 + size);
         bytes.extend(CHUNK_MAGIC);
-        bytes.extend(length(self.items.len()).to_be_bytes());
+        bytes.extend(encode_len(self.items.len()).to_be_bytes());
         for item in &self.items {
             bytes.extend(item.id.as_bytes());
-            bytes.extend(length(item.payload.len()).to_be_bytes());
+            bytes.extend(encode_len(item.payload.len()).to_be_bytes());
             bytes.extend(&item.payload);
         }
         bytes
     }
 
-    /// The chunk with these bytes.
-    ///
     /// # Errors
     /// [`FormatError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = Reader::new(bytes, "chunk");
+        let mut reader = ByteReader::new(bytes, "chunk");
         if reader.take(8)? != CHUNK_MAGIC {
             return Err(reader.error("wrong magic number"));
         }
@@ -142,19 +137,18 @@ impl Chunk {
         for _ in 0..count {
             let (id, len) = (reader.digest()?, reader.u32()?);
             if len > PAYLOAD_BYTES_MAX {
-                return Err(reader.error("a payload of impossible length"));
+                return Err(reader.error("invalid payload length"));
             }
-            items.push(Item {
-                id,
-                payload: reader.take(len as usize)?.to_vec(),
-            });
+            let payload = reader.take(len as usize)?.to_vec();
+            items.push(Item { id, payload });
         }
-        reader.end()?;
+        reader.expect_end()?;
         Ok(Self { items })
     }
 }
 
-fn length(len: usize) -> u32 {
+/// A length as the formats store it.
+fn encode_len(len: usize) -> u32 {
     u32::try_from(len).expect("chunks and payloads stay far below 4 GiB")
 }
 
@@ -166,12 +160,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// How many items the dataset has.
+    /// The number of items in the dataset.
     pub fn len(&self) -> u64 {
         self.chunks.iter().map(|(_, count)| u64::from(*count)).sum()
     }
 
-    /// Whether it has none.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -181,7 +174,7 @@ impl Manifest {
         let mut bytes = Vec::with_capacity(20 + 36 * self.chunks.len());
         bytes.extend(MANIFEST_MAGIC);
         bytes.extend(self.len().to_be_bytes());
-        bytes.extend(length(self.chunks.len()).to_be_bytes());
+        bytes.extend(encode_len(self.chunks.len()).to_be_bytes());
         for (digest, count) in &self.chunks {
             bytes.extend(digest.as_bytes());
             bytes.extend(count.to_be_bytes());
@@ -189,12 +182,10 @@ impl Manifest {
         bytes
     }
 
-    /// The manifest with these bytes.
-    ///
     /// # Errors
     /// [`FormatError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = Reader::new(bytes, "dataset manifest");
+        let mut reader = ByteReader::new(bytes, "dataset manifest");
         if reader.take(8)? != MANIFEST_MAGIC {
             return Err(reader.error("wrong magic number"));
         }
@@ -204,76 +195,75 @@ impl Manifest {
         for _ in 0..count {
             chunks.push((reader.digest()?, reader.u32()?));
         }
-        reader.end()?;
+        reader.expect_end()?;
         let manifest = Self { chunks };
         if manifest.len() == items {
             Ok(manifest)
         } else {
-            Err(reader.error("the counts do not add up"))
+            Err(reader.error("the chunk counts do not add up to the item count"))
         }
     }
 }
 
-/// Whether a file is as long as it says itself, as far as it does: chunks and manifests, of which
-/// payloads are skipped.
+/// Whether the length of a chunk or manifest is the one that its own fields imply. Payloads are
+/// skipped, so this is fast. Other files have no length of their own: they match.
 ///
 /// # Errors
-/// What reading it gives.
-pub(crate) fn has_its_length(path: &Path, len: u64) -> io::Result<bool> {
+/// What reading the file gives.
+pub(crate) fn length_matches(path: &Path, len: u64) -> io::Result<bool> {
     let mut file = BufReader::new(File::open(path)?);
-    let measured = match head::<8>(&mut file) {
-        Ok(magic) if magic == *MANIFEST_MAGIC => manifest_length(&mut file),
-        Ok(magic) if magic == *CHUNK_MAGIC => chunk_length(&mut file),
-        // It says nothing of its length.
+    let measured = match read_array::<8>(&mut file) {
+        Ok(magic) if magic == *MANIFEST_MAGIC => measure_manifest(&mut file),
+        Ok(magic) if magic == *CHUNK_MAGIC => measure_chunk(&mut file),
         Ok(_) => return Ok(true),
         Err(error) => Err(error),
     };
     match measured {
         Ok(measured) => Ok(measured == len),
-        // Too short for a magic number, it is nothing that says its length; else it ends before
-        // what it announces.
+        // Shorter than a magic number, it is another kind of file. Longer, it ends within its own
+        // fields.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(len < 8),
         Err(error) => Err(error),
     }
 }
 
-fn manifest_length(file: &mut impl Read) -> io::Result<u64> {
-    let _items: [u8; 8] = head(file)?;
-    Ok(20 + 36 * u64::from(u32::from_be_bytes(head(file)?)))
+/// The length that a manifest should have. The magic number has been read.
+fn measure_manifest(file: &mut impl Read) -> io::Result<u64> {
+    let _items: [u8; 8] = read_array(file)?;
+    Ok(20 + 36 * u64::from(u32::from_be_bytes(read_array(file)?)))
 }
 
-fn chunk_length(file: &mut BufReader<File>) -> io::Result<u64> {
+/// The length that a chunk should have. The magic number has been read.
+fn measure_chunk(file: &mut BufReader<File>) -> io::Result<u64> {
     let mut len = 12;
-    for _ in 0..u32::from_be_bytes(head(file)?) {
-        let _id: [u8; 32] = head(file)?;
-        let payload = u32::from_be_bytes(head(file)?);
+    for _ in 0..u32::from_be_bytes(read_array(file)?) {
+        let _id: [u8; 32] = read_array(file)?;
+        let payload = u32::from_be_bytes(read_array(file)?);
         file.seek_relative(i64::from(payload))?;
         len += 36 + u64::from(payload);
     }
     Ok(len)
 }
 
-fn head<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
+fn read_array<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     file.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Two items of one id, which a dataset cannot hold.
+/// Two items with one id, which a dataset cannot contain.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("two items with the id {0}")]
 pub struct DuplicateId(pub Digest);
 
-/// Gathers items in any order. They are held in memory: payloads are texts and numbers about an
-/// item, never its pixels.
+/// Builds a dataset from items in any order. They are held in memory: payloads are texts and numbers
+/// about an item, never its pixels.
 #[derive(Clone, Debug, Default)]
-pub struct Gatherer {
+pub struct DatasetBuilder {
     items: BTreeMap<Digest, Vec<u8>>,
 }
 
-impl Gatherer {
-    /// Adds an item.
-    ///
+impl DatasetBuilder {
     /// # Errors
     /// [`DuplicateId`].
     pub fn add(&mut self, id: Digest, payload: Vec<u8>) -> Result<(), DuplicateId> {
@@ -292,19 +282,22 @@ impl Gatherer {
         std::iter::from_fn(move || {
             let mut chunk = Chunk { items: Vec::new() };
             for item in items.by_ref() {
-                let last = item
-                    .id
-                    .as_bytes()
-                    .last()
-                    .is_some_and(|byte| byte & BOUNDARY_MASK == 0);
+                let is_last = ends_chunk(&item.id);
                 chunk.items.push(item);
-                if last || chunk.items.len() == CHUNK_ITEMS_MAX {
+                if is_last || chunk.items.len() == CHUNK_ITEMS_MAX {
                     break;
                 }
             }
             (!chunk.items.is_empty()).then_some(chunk)
         })
     }
+}
+
+/// Whether a chunk ends after the item with this id. This depends on nothing but the id, so a new
+/// item moves no boundary but its own.
+fn ends_chunk(id: &Digest) -> bool {
+    let last = id.as_bytes().last();
+    last.is_some_and(|byte| byte & BOUNDARY_MASK == 0)
 }
 
 #[cfg(test)]
@@ -314,13 +307,13 @@ mod tests {
     use super::*;
 
     fn chunks(names: &[u32]) -> Vec<Chunk> {
-        let mut gatherer = Gatherer::default();
+        let mut builder = DatasetBuilder::default();
         for name in names {
-            gatherer
+            builder
                 .add(Digest::of(&name.to_be_bytes()), name.to_be_bytes().to_vec())
                 .unwrap();
         }
-        gatherer.chunks().collect()
+        builder.chunks().collect()
     }
 
     #[test]
@@ -333,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_of_a_chunk_or_manifest_shows_in_its_length() {
+    fn every_truncation_of_a_chunk_or_manifest_shows_in_its_length() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let items = (0..5_u8).map(|number| Item {
@@ -348,39 +341,39 @@ mod tests {
             chunks: vec![(Digest::of(b"a"), 3), (Digest::of(b"b"), 4)],
         }
         .encode();
-        let right = |bytes: &[u8]| {
+        let matches = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            has_its_length(&path, bytes.len() as u64).unwrap()
+            length_matches(&path, bytes.len() as u64).unwrap()
         };
         for bytes in [chunk, manifest] {
-            assert!(right(&bytes));
+            assert!(matches(&bytes));
             for cut in 8..bytes.len() {
-                assert!(!right(&bytes[..cut]), "{cut}");
+                assert!(!matches(&bytes[..cut]), "{cut}");
             }
-            assert!(!right(&[bytes.as_slice(), b"!"].concat()), "too long");
+            assert!(!matches(&[bytes.as_slice(), b"!"].concat()), "too long");
         }
         assert!(
-            right(b"anything else") && right(b"short") && right(b""),
-            "what has no length of its own is as it is"
+            matches(b"anything else") && matches(b"short") && matches(b""),
+            "other files have no length of their own"
         );
     }
 
     proptest! {
         #[test]
-        fn the_order_leaves_no_trace(mut names in proptest::collection::btree_set(0_u32..10_000, 0..600).prop_map(|set| set.into_iter().collect::<Vec<_>>())) {
+        fn the_order_of_items_does_not_matter(mut names in proptest::collection::btree_set(0_u32..10_000, 0..600).prop_map(|set| set.into_iter().collect::<Vec<_>>())) {
             let sorted = chunks(&names);
             names.reverse();
             prop_assert_eq!(sorted, chunks(&names));
         }
 
         #[test]
-        fn damaged_bytes_are_errors(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn random_bytes_are_errors(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(Chunk::decode(&bytes).is_err());
             prop_assert!(Manifest::decode(&bytes).is_err());
         }
 
         #[test]
-        fn chunks_come_back(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..20), cut in 0_usize..500) {
+        fn chunks_round_trip(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..20), cut in 0_usize..500) {
             let items = payloads.iter().map(|payload| Item { id: Digest::of(payload), payload: payload.clone() }).collect();
             let chunk = Chunk { items };
             let bytes = chunk.encode();

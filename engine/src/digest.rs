@@ -1,4 +1,4 @@
-//! Names made of content: blake3 of bytes, or of a list of fields.
+//! Content digests: blake3 of bytes, or of a list of fields.
 
 use std::fmt;
 use std::fs::File;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
-/// The first eight bytes tell digests apart as well as all of them, in a third of the time.
+/// Hashes the first eight bytes only: a digest is random already, and this takes a third of the time.
 impl Hash for Digest {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let (first, _) = self.0.split_first_chunk().expect("a digest has more bytes");
@@ -23,17 +23,17 @@ impl Hash for Digest {
 }
 
 impl Digest {
-    /// The digest of bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// The digest of a list of fields. `domain` keeps lists of different meaning apart, and every
-    /// field is preceded by its length, so that no two different lists feed the hash the same
-    /// bytes.
+    /// The digest of a list of fields. `domain` separates lists of different meaning, and every field
+    /// is preceded by its length, so two different lists never hash the same bytes.
     pub fn parts(domain: &str, fields: &[&[u8]]) -> Self {
         let mut parts = Parts::new(domain);
-        fields.iter().for_each(|field| parts.add(field));
+        for field in fields {
+            parts.add(field);
+        }
         parts.digest()
     }
 
@@ -56,12 +56,10 @@ impl Digest {
         }
     }
 
-    /// A digest from its 32 bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Its 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -70,25 +68,24 @@ impl Digest {
     pub fn hex(&self) -> Hex {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0_u8; 64];
+        let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or_default();
         for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or_default();
             pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
         }
         Hex(text)
     }
 
-    /// The first 12 hex digits, for people.
+    /// The first 12 hex digits, for messages.
     pub fn short(&self) -> String {
         self.hex().chars().take(12).collect()
     }
 }
 
-/// The hex digits of a digest: a text.
+/// The hex digits of a digest, as a `str` on the stack.
 #[derive(Clone, Copy)]
 pub struct Hex([u8; 64]);
 
 impl Hex {
-    /// The digits.
     pub fn as_bytes(&self) -> &[u8; 64] {
         &self.0
     }
@@ -108,7 +105,7 @@ impl fmt::Debug for Hex {
     }
 }
 
-/// The fields of [`Digest::parts`], one after the other.
+/// Hashes what [`Digest::parts`] does, one field after the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts(blake3::Hasher);
 
@@ -141,7 +138,7 @@ impl fmt::Debug for Digest {
 
 /// Text that is not 64 hex digits.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("`{0}` is not a digest: 64 hex digits are due")]
+#[error("`{0}` is not a digest: expected 64 hex digits")]
 pub struct BadDigest(String);
 
 impl FromStr for Digest {
@@ -153,8 +150,8 @@ impl FromStr for Digest {
             return Err(bad());
         }
         let mut bytes = [0; 32];
-        for (byte, place) in bytes.iter_mut().zip((0..64).step_by(2)) {
-            let digits = text.get(place..place + 2).ok_or_else(bad)?;
+        for (byte, offset) in bytes.iter_mut().zip((0..64).step_by(2)) {
+            let digits = text.get(offset..offset + 2).ok_or_else(bad)?;
             *byte = u8::from_str_radix(digits, 16).map_err(|_| bad())?;
         }
         Ok(Self(bytes))
@@ -180,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_cannot_pass_for_two() {
+    fn one_field_and_two_give_different_digests() {
         assert_ne!(
             Digest::parts("t", &[b"ab", b"c"]),
             Digest::parts("t", &[b"a", b"bc"])
@@ -189,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn hex_goes_there_and_back() {
+    fn hex_round_trips() {
         let digest = Digest::of(b"x");
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert_eq!(
             "zz".parse::<Digest>().unwrap_err().to_string(),
-            "`zz` is not a digest: 64 hex digits are due"
+            "`zz` is not a digest: expected 64 hex digits"
         );
     }
 }

@@ -1,8 +1,7 @@
-//! Exports: results written where the user wants them, rewritten only when they are not there as
-//! they were.
+//! Exports: results written where the user wants them, and again only when they have changed there.
 //!
-//! A small state file in the cache remembers what was written where. It is written before the files
-//! move into place, so that a run that was killed in between knows them for its own. A file or
+//! A small state file in the cache lists what was written where. It is written before the files
+//! move into place, so that after a kill in between they are recognized as exported. A file or
 //! folder that blip did not write is never replaced.
 
 use std::collections::BTreeSet;
@@ -14,53 +13,60 @@ use std::time::Duration;
 use blip_grammar::Export;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::checksummed;
 use crate::cache::disk::TEMPORARY_PREFIX;
-use crate::cache::sealed;
 use crate::cache::{Cache, Lease};
 use crate::ctx::StageCtx;
 use crate::digest::Digest;
 use crate::op::{Artifact, ExportOp, ExportTarget, OpError, split_target};
 
-/// What was written for one export.
+/// What was written for one export. The names of its fields are the format on disk.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct State {
-    /// The digest of what was written: the result and how it is written.
+struct ExportState {
+    /// The digest of the result and of how it is written.
     input: Digest,
-    /// The files, relative to the folder of the export's path.
-    files: Vec<Written>,
-    /// Files and folders of an earlier export that this one does not write and that may still be
-    /// there.
+    files: Vec<ExportedFile>,
+    /// Files and folders of an earlier export that this one does not write, and that may still exist
+    /// if it was interrupted.
     stale: Vec<PathBuf>,
 }
 
-impl State {
-    /// The files and folders that an export put into the folder of its path.
-    fn names(&self) -> BTreeSet<PathBuf> {
-        let first = |path: &PathBuf| {
-            path.components()
-                .next()
-                .map(|part| PathBuf::from(part.as_os_str()))
-        };
-        self.files
-            .iter()
-            .map(|file| &file.path)
-            .chain(&self.stale)
-            .filter_map(first)
-            .collect()
-    }
-}
-
-/// A file that was written, as it was then.
+/// A file as it was when it was written. Its path is relative to the folder of the export.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct ExportedFile {
     path: PathBuf,
     len: u64,
     mtime_ns: i128,
 }
 
-/// An export on its way.
+impl ExportState {
+    fn read(path: &Path) -> Option<Self> {
+        let bytes = fs::read(path).ok()?;
+        checksummed::decode_json(&bytes).ok()
+    }
+
+    /// The files and folders that the export put directly into its folder.
+    fn names(&self) -> BTreeSet<PathBuf> {
+        self.files
+            .iter()
+            .map(|file| &file.path)
+            .chain(&self.stale)
+            .filter_map(|path| path.iter().next().map(PathBuf::from))
+            .collect()
+    }
+
+    /// Whether `folder` holds what an export of this input would write.
+    fn is_current(&self, input: Digest, folder: &Path) -> bool {
+        let is_gone = |name: &PathBuf| folder.join(name).symlink_metadata().is_err();
+        self.input == input
+            && self.files.iter().all(|file| file.is_unchanged(folder))
+            && self.stale.iter().all(is_gone)
+    }
+}
+
+/// An export to be written.
 pub(crate) struct ExportJob<'a> {
     pub(crate) export: &'a Export,
     pub(crate) op: &'a ExportOp,
@@ -69,132 +75,102 @@ pub(crate) struct ExportJob<'a> {
 }
 
 impl ExportJob<'_> {
-    fn input(&self, artifact: &Artifact) -> Digest {
+    fn input_digest(&self, artifact: &Artifact) -> Digest {
+        let format = self.op.format.name.as_bytes();
         let version = self.op.version.to_be_bytes();
         Digest::parts(
             "blip/export/1",
-            &[
-                self.op.format.name.as_bytes(),
-                &version,
-                artifact.digest.as_bytes(),
-            ],
+            &[format, &version, artifact.digest.as_bytes()],
         )
     }
 
-    /// Waits for others who write the same export: they take moments, and leave nothing to do.
-    fn turn(&self, place: &Digest) -> Lease {
+    /// Waits for other processes that write the same export: it takes them moments, and leaves
+    /// nothing to do.
+    fn acquire_lease(&self, target: &Digest) -> Lease {
         loop {
-            match self.cache.lease(place) {
+            match self.cache.lease(target) {
                 Lease::HeldByOther(_) => std::thread::sleep(Duration::from_millis(20)),
-                ours @ Lease::Held(_) => return ours,
+                lease @ Lease::Held(_) => return lease,
             }
         }
     }
 
-    /// Writes the export unless it is there already; says whether it had to.
+    /// Writes the export unless it is current; says whether it wrote it.
     pub(crate) fn write(&self, ctx: &StageCtx, artifact: &Artifact) -> Result<bool, OpError> {
         let target = self.base.join(&self.export.path);
         let Some((folder, name)) = split_target(&target) else {
-            let what = format!("`{}` is no path for an export", self.export.path);
             return Err(OpError::failed(
-                what,
+                format!("`{}` is not a valid export path", self.export.path),
                 "name a file, such as \"out/pairs.json\"",
             ));
         };
-        let input = self.input(artifact);
-        let place = Digest::parts(
-            "blip/export-place/1",
-            &[target.as_os_str().as_encoded_bytes()],
-        );
-        let state_path = self.cache.folder().join("exports").join(place.to_string());
-        let _turn = self.turn(&place);
-        let old = fs::read(&state_path)
-            .ok()
-            .and_then(|bytes| sealed::open::<State>(&bytes).ok());
-        let current = |state: &State| {
-            let gone = |name: &PathBuf| folder.join(name).symlink_metadata().is_err();
-            state.input == input
-                && state.files.iter().all(|file| file.is_there(folder))
-                && state.stale.iter().all(gone)
-        };
+        let input = self.input_digest(artifact);
+        let target_bytes = target.as_os_str().as_encoded_bytes();
+        let target_digest = Digest::parts("blip/export-place/1", &[target_bytes]);
+        let exports = self.cache.folder().join("exports");
+        let state_path = exports.join(target_digest.to_string());
+        let _lease = self.acquire_lease(&target_digest);
+        let previous = ExportState::read(&state_path);
         let disk = self.cache.disk();
-        // Always the same name, so that what a killed run left there goes away.
-        let temporary = folder.join(format!("{TEMPORARY_PREFIX}{}", place.short()));
+        // Always the same name for the same target, so that the next run removes what a killed one
+        // left. It is beside the target and not in the cache: that may be another file system.
+        let temporary = folder.join(format!("{TEMPORARY_PREFIX}{}", target_digest.short()));
         if temporary.symlink_metadata().is_ok() {
             disk.remove(&temporary)?;
         }
-        if old.as_ref().is_some_and(current) {
+        if let Some(state) = &previous
+            && state.is_current(input, folder)
+        {
             return Ok(false);
         }
         disk.create_folder(folder)?;
-        disk.create_passing_folder(&temporary)?;
+        disk.create_temporary_folder(&temporary)?;
         let place = ExportTarget {
             folder: temporary.clone(),
             name,
         };
         let written = (self.op.run)(ctx, artifact, &place)
-            .and_then(|_| self.publish(&temporary, folder, input, &state_path, old.as_ref()));
+            .and_then(|_| self.publish(&temporary, folder, input, &state_path, previous.as_ref()));
         let _ = fs::remove_dir_all(&temporary);
         written.map(|()| true)
     }
 
-    /// Moves what was written into place and removes what an earlier export left there and this one
-    /// does not write.
+    /// Moves what was written into place, and removes what an earlier export wrote and this one does
+    /// not.
     fn publish(
         &self,
         from: &Path,
         to: &Path,
         input: Digest,
         state_path: &Path,
-        old: Option<&State>,
+        previous: Option<&ExportState>,
     ) -> Result<(), OpError> {
         let disk = self.cache.disk();
-        let ours = old.map_or(BTreeSet::new(), State::names);
-        let mut names: Vec<PathBuf> = fs::read_dir(from)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| PathBuf::from(entry.file_name()))
-            .collect();
-        names.sort();
-        let foreign = |name: &&PathBuf| {
-            let there = to.join(name);
-            there.symlink_metadata().is_ok()
-                && !ours.contains(*name)
-                && !same_content(&from.join(name), &there)
-        };
-        if let Some(name) = names.iter().find(foreign) {
-            let what = format!(
-                "{} exists and was not written by `export {}`",
-                to.join(name).display(),
-                self.export.name
-            );
-            return Err(OpError::failed(
-                what,
-                "move it away, or export to another path",
-            ));
-        }
+        let exported = previous.map_or(BTreeSet::new(), ExportState::names);
+        let names = file_names(from);
+        self.refuse_foreign_files(from, to, &names, &exported)?;
         disk.sync_all(from)?;
-        // A rename changes neither length nor time, so this is how they will be.
+        // A rename changes neither length nor time, so the files can be described before it.
         let mut files = Vec::new();
-        names
-            .iter()
-            .for_each(|name| Written::below(from, name, &mut files));
-        let stale: Vec<PathBuf> = ours
+        for name in &names {
+            ExportedFile::collect(from, name, &mut files);
+        }
+        let stale = exported
             .into_iter()
             .filter(|name| !names.contains(name))
             .collect();
-        let state = State {
+        let state = ExportState {
             input,
             files,
             stale,
         };
-        disk.write(state_path, &sealed::seal(&state))?;
+        disk.write(state_path, &checksummed::encode_json(&state))?;
         for name in &state.stale {
             disk.remove(&to.join(name))?;
         }
         for name in &names {
             let place = to.join(name);
+            // A rename replaces a file, but not a folder with files in it.
             if place.is_dir() {
                 disk.remove(&place)?;
             }
@@ -202,35 +178,61 @@ impl ExportJob<'_> {
         }
         Ok(())
     }
+
+    /// Fails if the export would replace something that it did not write. A file with the same bytes
+    /// may be replaced: nothing is lost, and a lost state file does not stop an export.
+    fn refuse_foreign_files(
+        &self,
+        from: &Path,
+        to: &Path,
+        names: &[PathBuf],
+        exported: &BTreeSet<PathBuf>,
+    ) -> Result<(), OpError> {
+        for name in names {
+            let place = to.join(name);
+            if exported.contains(name) || place.symlink_metadata().is_err() {
+                continue;
+            }
+            if !have_same_content(&from.join(name), &place) {
+                let (path, export) = (place.display(), &self.export.name);
+                return Err(OpError::failed(
+                    format!("{path} exists and was not written by `export {export}`"),
+                    "move it away, or export to another path",
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Whether two files have the same bytes. What is there byte for byte may be taken for ours:
-/// nothing is lost by replacing it, and a lost state file does not stop an export.
-fn same_content(left: &Path, right: &Path) -> bool {
+fn have_same_content(left: &Path, right: &Path) -> bool {
     match (Digest::of_file(left), Digest::of_file(right)) {
         (Ok(left), Ok(right)) => left == right,
         _ => false,
     }
 }
 
-impl Written {
-    /// The file of this path, or all files of the folder that it is.
-    fn below(folder: &Path, path: &Path, found: &mut Vec<Self>) {
+/// The names in a folder, sorted.
+fn file_names(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<PathBuf> = entries
+        .map(|entry| PathBuf::from(entry.file_name()))
+        .collect();
+    names.sort();
+    names
+}
+
+impl ExportedFile {
+    /// Adds the file with this path, or all files of the folder with this path, to `files`.
+    fn collect(folder: &Path, path: &Path, files: &mut Vec<Self>) {
         let place = folder.join(path);
         if !place.is_dir() {
-            found.extend(Self::of(folder, path.to_path_buf()));
+            files.extend(Self::of(folder, path.to_path_buf()));
             return;
         }
-        let mut names: Vec<_> = fs::read_dir(place)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.file_name())
-            .collect();
-        names.sort();
-        names
-            .iter()
-            .for_each(|name| Self::below(folder, &path.join(name), found));
+        for name in file_names(&place) {
+            Self::collect(folder, &path.join(name), files);
+        }
     }
 
     fn of(folder: &Path, path: PathBuf) -> Option<Self> {
@@ -244,7 +246,7 @@ impl Written {
         })
     }
 
-    fn is_there(&self, folder: &Path) -> bool {
+    fn is_unchanged(&self, folder: &Path) -> bool {
         Self::of(folder, self.path.clone()).as_ref() == Some(self)
     }
 }

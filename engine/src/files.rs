@@ -1,5 +1,5 @@
-//! The user's files: found, digested, remembered by what `stat` says of them, and checked again
-//! after use.
+//! The user's files: found by pattern, digested, cached by what `stat` says of them, and checked
+//! again after use.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -14,70 +14,53 @@ use crate::cache::file_digests::FileDigests;
 use crate::digest::Digest;
 use crate::op::OpError;
 
-/// A file changed within this time of being looked at may change again without its `stat` showing
-/// it.
+/// The digest of a file modified within this time is not cached: timestamps are coarse, so a second
+/// change could leave the same `stat` (git calls such entries racily clean).
 const RACY: Duration = Duration::from_secs(2);
 
 /// A file that a stage reads.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct SourceFile {
-    /// As the user would call it.
+pub struct InputFile {
+    /// As the workflow names it.
     pub name: String,
-    /// Where it is.
     pub path: PathBuf,
-    /// Its content.
     pub digest: Digest,
-    /// Its length in bytes.
+    /// In bytes.
     pub len: u64,
-    /// Whether the name is part of the key, since what the stage makes depends on it.
-    pub keyed_name: bool,
+    /// Whether the name is part of the key, since the result depends on it.
+    pub name_in_key: bool,
 }
 
-/// Access to files below the workflow's folder.
+/// Reads files below the workflow's folder.
 #[derive(Debug)]
 pub struct Files<'a> {
     base: PathBuf,
-    known: Option<&'a FileDigests>,
+    digest_cache: Option<&'a FileDigests>,
 }
 
 impl<'a> Files<'a> {
-    /// Files relative to `base`; digests are looked up in `known` and remembered there.
-    pub fn new(base: &Path, known: Option<&'a FileDigests>) -> Self {
+    /// Files relative to `base`. Their digests are cached in `digest_cache`.
+    pub fn new(base: &Path, digest_cache: Option<&'a FileDigests>) -> Self {
         Self {
             base: base.to_path_buf(),
-            known,
+            digest_cache,
         }
     }
 
-    /// The files that a pattern such as `data/*.tar` names, sorted by name.
+    /// The files that match a pattern such as `data/*.tar`, sorted by name.
     ///
     /// # Errors
-    /// A bad pattern, no match, or what [`Files::file`] gives.
-    pub fn glob(&self, pattern: &str) -> Result<Vec<SourceFile>, OpError> {
+    /// An invalid pattern, no match, or what [`Files::file`] gives.
+    pub fn glob(&self, pattern: &str) -> Result<Vec<InputFile>, OpError> {
         if !pattern.contains(['*', '?', '[']) {
             return Ok(vec![self.file(pattern)?]);
         }
-        let base = glob::Pattern::escape(&self.base.to_string_lossy());
-        let full = if Path::new(pattern).is_absolute() {
-            pattern.to_owned()
-        } else {
-            format!("{base}/{pattern}")
-        };
-        let paths = glob::glob(&full).map_err(|error| {
-            OpError::failed(
-                format!("`{pattern}` is not a pattern of files: {}", error.msg),
-                "`*` and `?` stand for any characters, `[ab]` for one of them",
-            )
-        })?;
         let mut files = Vec::new();
-        for path in paths {
+        for path in self.glob_paths(pattern)? {
             let path = path.map_err(|error| {
+                let (path, source) = (error.path().display(), error.error());
                 OpError::failed(
-                    format!(
-                        "could not read {}: {}",
-                        error.path().display(),
-                        error.error()
-                    ),
+                    format!("could not read {path}: {source}"),
                     "make the folder readable",
                 )
             })?;
@@ -87,40 +70,57 @@ impl<'a> Files<'a> {
         }
         files.sort_by(|left, right| left.name.cmp(&right.name));
         if files.is_empty() {
-            let what = format!("no file matches `{pattern}` in {}", self.base.display());
             return Err(OpError::failed(
-                what,
+                format!("no file matches `{pattern}` in {}", self.base.display()),
                 "check the pattern; it is relative to the workflow's folder",
             ));
         }
         Ok(files)
     }
 
-    /// One file.
+    fn glob_paths(&self, pattern: &str) -> Result<glob::Paths, OpError> {
+        // The folder's own name may contain `*` or `[`.
+        let base = glob::Pattern::escape(&self.base.to_string_lossy());
+        let full = if Path::new(pattern).is_absolute() {
+            pattern.to_owned()
+        } else {
+            format!("{base}/{pattern}")
+        };
+        glob::glob(&full).map_err(|error| {
+            OpError::failed(
+                format!("`{pattern}` is not a valid file pattern: {}", error.msg),
+                "`*` and `?` stand for any characters, `[ab]` for one of them",
+            )
+        })
+    }
+
+    /// One file, by its path relative to the base.
     ///
     /// # Errors
-    /// When it is missing, unreadable, no regular file, or changes while it is read.
-    pub fn file(&self, name: &str) -> Result<SourceFile, OpError> {
+    /// When it is missing, unreadable or no regular file, or changes while it is read.
+    pub fn file(&self, name: &str) -> Result<InputFile, OpError> {
         self.digest(name.to_owned(), self.base.join(name))
     }
 
-    /// The files of these names that are in a folder, in this order; none when `name` is no folder.
+    /// Those of the `wanted` files that a folder contains, in this order; none when `name` is no
+    /// folder.
     ///
     /// # Errors
-    /// What [`Files::file`] gives for those that are there.
-    pub fn folder(&self, name: &str, wanted: &[&str]) -> Result<Vec<SourceFile>, OpError> {
+    /// What [`Files::file`] gives for those that exist.
+    pub fn folder(&self, name: &str, wanted: &[&str]) -> Result<Vec<InputFile>, OpError> {
         let folder = self.base.join(name);
-        let there = wanted.iter().filter(|file| folder.join(file).exists());
-        there
+        wanted
+            .iter()
+            .filter(|file| folder.join(file).exists())
             .map(|file| self.digest(format!("{name}/{file}"), folder.join(file)))
             .collect()
     }
 
-    /// The bytes of a file, which must be as they were when it was digested.
+    /// The bytes of a file, which must not have changed since it was digested.
     ///
     /// # Errors
     /// When it cannot be read or has changed.
-    pub fn read(&self, file: &SourceFile) -> Result<Vec<u8>, OpError> {
+    pub fn read(&self, file: &InputFile) -> Result<Vec<u8>, OpError> {
         let bytes = fs::read(&file.path).map_err(|error| unreadable(&file.path, &error))?;
         if Digest::of(&bytes) == file.digest {
             Ok(bytes)
@@ -136,7 +136,7 @@ impl<'a> Files<'a> {
             .into_owned()
     }
 
-    fn digest(&self, name: String, path: PathBuf) -> Result<SourceFile, OpError> {
+    fn digest(&self, name: String, path: PathBuf) -> Result<InputFile, OpError> {
         let before = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
         if !before.is_file() {
             return Err(OpError::failed(
@@ -144,56 +144,59 @@ impl<'a> Files<'a> {
                 "name a file, or a pattern such as `data/*.tar`",
             ));
         }
-        let stat = stat_key(&path, &before);
-        let known = self.known.and_then(|known| known.get(&stat));
-        if let Some(digest) = known {
-            return Ok(SourceFile {
-                name,
-                path,
-                digest,
-                len: before.len(),
-                keyed_name: false,
-            });
-        }
-        let (digest, len) = Digest::of_file(&path).map_err(|error| unreadable(&path, &error))?;
-        let after = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
-        if stat_key(&path, &after) != stat || len != after.len() {
-            return Err(changed(&path));
-        }
-        let settled = after.modified().is_ok_and(|time| {
-            SystemTime::now()
-                .duration_since(time)
-                .is_ok_and(|age| age > RACY)
-        });
-        if let (Some(known), true) = (self.known, settled) {
-            known.add(&stat, &digest);
-        }
-        Ok(SourceFile {
+        let input_file = |digest: Digest, len: u64| InputFile {
             name,
-            path,
+            path: path.clone(),
             digest,
             len,
-            keyed_name: false,
-        })
+            name_in_key: false,
+        };
+        let stat = stat_digest(&path, &before);
+        let cached = self.digest_cache.and_then(|cache| cache.get(&stat));
+        if let Some(digest) = cached {
+            return Ok(input_file(digest, before.len()));
+        }
+        let (digest, len) = Digest::of_file(&path).map_err(|error| unreadable(&path, &error))?;
+        // Only if `stat` is the same before and after does the digest belong to it.
+        let after = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
+        if stat_digest(&path, &after) != stat || len != after.len() {
+            return Err(changed(&path));
+        }
+        if let Some(cache) = self.digest_cache
+            && is_past_racy_time(&after)
+        {
+            cache.add(&stat, &digest);
+        }
+        Ok(input_file(digest, len))
     }
 }
 
-impl SourceFile {
-    /// The same file with its name in the key.
+/// Whether a later change of the file is sure to show in its `stat`. A time in the future, as after
+/// a clock was set back, is not.
+fn is_past_racy_time(metadata: &Metadata) -> bool {
+    let Ok(modified) = metadata.modified() else {
+        return false;
+    };
+    let age = SystemTime::now().duration_since(modified);
+    age.is_ok_and(|age| age > RACY)
+}
+
+impl InputFile {
+    /// Makes the name part of the key.
     #[must_use]
     pub fn named(self) -> Self {
         Self {
-            keyed_name: true,
+            name_in_key: true,
             ..self
         }
     }
 
-    /// Whether the file still has the content it was digested with, looked up as cheaply as that
-    /// can be said.
-    pub(crate) fn unchanged(&self, known: &FileDigests) -> bool {
+    /// Whether the file still has the content that it was digested with. Reads it only if its `stat`
+    /// is not known.
+    pub(crate) fn unchanged(&self, digest_cache: &FileDigests) -> bool {
         let files = Files {
             base: PathBuf::new(),
-            known: Some(known),
+            digest_cache: Some(digest_cache),
         };
         files
             .digest(self.name.clone(), self.path.clone())
@@ -201,8 +204,9 @@ impl SourceFile {
     }
 }
 
-/// What identifies a file's content without reading it.
-fn stat_key(path: &Path, metadata: &Metadata) -> Digest {
+/// Identifies a file's content without reading it. The ctime is part of it since programs can set the
+/// mtime back, but not the ctime.
+fn stat_digest(path: &Path, metadata: &Metadata) -> Digest {
     let fields = [
         metadata.len(),
         metadata.ino(),

@@ -1,27 +1,25 @@
-//! The graph that runs: a checked workflow with composed ops taken apart, as a petgraph.
+//! The graph that runs: a checked workflow with composed ops expanded, as a petgraph.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use blip_grammar::{Arguments, Attributes, Export, Program, Type};
+use blip_grammar::{Arguments, Attributes, Export, Program, Stage, Type};
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::args::Args;
-use crate::op::{Body, Op, OpSet};
+use crate::op::{Body, Op, OpSet, Step};
 
 /// A stage of the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Its name, which no other stage has: the binding's, or `kept/score` for a step of `kept`.
-    /// Shared with everybody who tells of the stage.
+    /// Unique: the binding's, or `kept/score` for a step of `kept`. Shared, since every event about
+    /// the stage has it.
     pub name: Arc<str>,
-    /// Its op.
     pub op: Arc<Op>,
-    /// Its arguments; [`Value::Stage`](blip_grammar::Value::Stage) numbers the program's stages,
-    /// see [`Graph::inputs`].
+    /// A [`Value::Stage`](blip_grammar::Value::Stage) in it is a stage of the program; the nodes
+    /// are in [`Graph::inputs`].
     pub args: Args,
-    /// How to run it.
     pub attributes: Arc<Attributes>,
     /// The type of its result.
     pub output: Type,
@@ -33,22 +31,22 @@ pub struct Graph {
     nodes: DiGraph<Arc<Node>, ()>,
     /// For every stage of the program, the node that has its result.
     results: Vec<NodeIndex>,
-    /// Every name a node goes by.
+    /// The names of nodes and their aliases.
     names: HashMap<Arc<str>, NodeIndex>,
     exports: Vec<Export>,
     defaults: Vec<NodeIndex>,
-    /// The inputs of every node by argument, in order, one node after the other.
+    /// The inputs of all nodes by argument, one node after the other. The edges of `nodes` have
+    /// neither arguments nor order.
     inputs: Vec<(&'static str, NodeIndex)>,
-    /// Where in that list the inputs of every node begin, and at last where it ends.
+    /// Where in `inputs` those of each node begin, and at last where they end.
     first_inputs: Vec<usize>,
 }
 
-/// The number of a stage in the graph.
+/// A stage of the graph. Ascending ids are an order in which stages can run.
 pub type NodeId = NodeIndex;
 
 impl Graph {
-    /// Takes composed ops apart and connects what is left. The program was checked against the same
-    /// ops.
+    /// Expands composed ops and connects all stages. The program was checked against the same ops.
     pub fn new(program: &Program, ops: &OpSet) -> Self {
         let mut graph = Self {
             nodes: DiGraph::with_capacity(program.stages.len(), program.stages.len()),
@@ -66,28 +64,9 @@ impl Graph {
                 .expect("the program was checked against these ops");
             let result = match &op.body {
                 Body::Compose(steps) => {
-                    let steps = steps(&stage.args);
-                    let last = steps.len().saturating_sub(1);
-                    let mut previous = None;
-                    for (number, step) in steps.into_iter().enumerate() {
-                        let op = ops
-                            .op(step.op)
-                            .expect("a composed op names ops of its own set");
-                        let name = if number == last {
-                            Arc::clone(&stage.name)
-                        } else {
-                            step_names.next(program, &format!("{}/{}", stage.name, step.op))
-                        };
-                        let taken = step.previous.zip(previous);
-                        previous = Some(graph.add(
-                            name,
-                            op,
-                            step.args,
-                            taken,
-                            Arc::clone(&stage.attributes),
-                        ));
-                    }
-                    previous.expect("a composed op has at least one step")
+                    let name_step =
+                        |name: &str| step_names.next(program, &format!("{}/{name}", stage.name));
+                    graph.add_steps(stage, ops, steps(&stage.args), name_step)
                 }
                 _ => {
                     let (name, args) = (Arc::clone(&stage.name), stage.args.clone());
@@ -109,6 +88,32 @@ impl Graph {
         graph
     }
 
+    /// Adds the stages of a composed op; the last one has the call's name and result.
+    fn add_steps(
+        &mut self,
+        stage: &Stage,
+        ops: &OpSet,
+        steps: Vec<Step>,
+        mut name_step: impl FnMut(&str) -> Arc<str>,
+    ) -> NodeIndex {
+        let last = steps.len().saturating_sub(1);
+        let mut previous = None;
+        for (number, step) in steps.into_iter().enumerate() {
+            let op = ops
+                .op(step.op)
+                .expect("a composed op names ops of its own set");
+            let name = if number == last {
+                Arc::clone(&stage.name)
+            } else {
+                name_step(step.op)
+            };
+            let input = step.previous.zip(previous);
+            let attributes = Arc::clone(&stage.attributes);
+            previous = Some(self.add(name, op, step.args, input, attributes));
+        }
+        previous.expect("a composed op has at least one step")
+    }
+
     fn add(
         &mut self,
         name: Arc<str>,
@@ -120,14 +125,14 @@ impl Graph {
         let first = self.inputs.len();
         for (arg, value) in args.iter() {
             value.each_stage(&mut |id| {
-                self.inputs
-                    .extend(self.results.get(id.0 as usize).map(|node| (arg, *node)))
+                let node = self.results.get(id.0 as usize);
+                self.inputs.extend(node.map(|node| (arg, *node)));
             });
         }
         self.inputs.extend(previous);
         let inputs = self.inputs.get_mut(first..).unwrap_or_default();
-        // By argument, so that the order in a key does not depend on how a stage came to be; within
-        // one, as written.
+        // By argument, so that a stage has the same key whether it is written or a step of a
+        // composed op; within one argument as written, which needs a stable sort.
         inputs.sort_by_key(|(arg, _)| *arg);
         let args = Args::new(op.signature.name, args);
         let output = op.signature.output;
@@ -147,7 +152,6 @@ impl Graph {
         node
     }
 
-    /// A stage.
     pub fn node(&self, id: NodeId) -> &Arc<Node> {
         &self.nodes[id]
     }
@@ -182,12 +186,12 @@ impl Graph {
             .filter_map(|export| Some((export, *self.results.get(export.stage.0 as usize)?)))
     }
 
-    /// The stage of a name: a binding's, or that of a step.
+    /// The stage with this name: a binding, an alias of one, or a step.
     pub fn find(&self, name: &str) -> Option<NodeId> {
         self.names.get(name).copied()
     }
 
-    /// All names there are, sorted.
+    /// All names and aliases, sorted.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.names.keys().map(Arc::as_ref).collect();
         names.sort_unstable();
@@ -199,34 +203,32 @@ impl Graph {
         &self.defaults
     }
 
-    /// Everything above a stage, inputs first. Takes time by how much that is, not by the size of
-    /// the graph.
-    pub fn above(&self, id: NodeId) -> Vec<NodeId> {
-        let mut above = BTreeSet::new();
+    /// Everything upstream of a stage, inputs first. Takes time by how much that is, not by the
+    /// size of the graph.
+    pub fn upstream(&self, id: NodeId) -> Vec<NodeId> {
+        let mut upstream = BTreeSet::new();
         let mut stack = vec![id];
         while let Some(id) = stack.pop() {
-            stack.extend(
-                self.inputs(id)
-                    .iter()
-                    .map(|(_, input)| *input)
-                    .filter(|input| above.insert(*input)),
-            );
+            for (_, input) in self.inputs(id) {
+                if upstream.insert(*input) {
+                    stack.push(*input);
+                }
+            }
         }
-        above.into_iter().collect()
+        upstream.into_iter().collect()
     }
 
-    /// How many stages there are.
     pub fn len(&self) -> usize {
         self.nodes.node_count()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// These stages and everything above them, inputs first.
+    /// These stages and everything upstream of them, inputs first.
     pub fn closure(&self, targets: &[NodeId]) -> Vec<NodeId> {
+        // Not a set as in `upstream`: most often this is the whole graph.
         let mut wanted = vec![false; self.nodes.node_count()];
         let mut stack = targets.to_vec();
         while let Some(id) = stack.pop() {
@@ -246,7 +248,7 @@ impl Graph {
 /// Names for the steps of composed ops, which no other stage has.
 #[derive(Default)]
 struct StepNames {
-    /// Those of the program's stages, once there is a composed op, and those given so far.
+    /// Those of the program's stages, filled in for the first composed op, and those given so far.
     taken: HashSet<Arc<str>>,
 }
 

@@ -1,44 +1,43 @@
-//! What earlier runs did, read from their event logs and records: files only, never the index, also
-//! while a run is going.
+//! What earlier runs did, read from their event logs and records: from files only, never from the
+//! index, also during a run.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::cache::damaged::Damaged;
+use crate::cache::corrupt::CorruptFolder;
 use crate::cache::disk::Disk;
-use crate::cache::ledger::{Ledger, StageResult};
+use crate::cache::ledger::Ledger;
 use crate::cache::lock::Holder;
 use crate::cache::objects::{ObjectError, Objects};
 use crate::cache::records::{Record, Records};
-use crate::cache::session::at_work;
+use crate::cache::session::active_processes;
 use crate::digest::Digest;
-use crate::event::{Event, LOG_NAME, Logged, StageEnd};
+use crate::event::{Event, LOG_NAME, LogEntry, StageEnd};
 
 /// Reads a cache folder without locking it and without writing to it.
 #[derive(Debug)]
-pub struct Reader {
+pub struct CacheReader {
     folder: PathBuf,
     records: Records,
     objects: Objects,
 }
 
-/// A run, as its event log tells it.
+/// The event log of a run.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RunLog {
-    /// Its id.
+    /// The run's id.
     pub run: String,
-    /// What happened, in order. The last line of a log that is being written may be missing.
-    pub events: Vec<Logged>,
+    /// In order. The last line of a log that is being written may be missing.
+    pub events: Vec<LogEntry>,
 }
 
-impl Reader {
-    /// A reader of a cache folder; one that does not exist reads as empty.
+impl CacheReader {
+    /// A folder that does not exist reads as an empty cache.
     pub fn new(folder: &Path) -> Self {
-        let (disk, damaged) = (Disk::default(), Damaged::untouched(folder));
+        let (disk, damaged) = (Disk::default(), CorruptFolder::read_only(folder));
         Self {
             folder: folder.to_path_buf(),
             records: Records::new(folder, disk.clone(), damaged.clone()),
@@ -49,7 +48,7 @@ impl Reader {
     /// The ids of all runs, oldest first.
     ///
     /// # Errors
-    /// What listing the folder gives; a folder that is not there lists as empty.
+    /// As listing the folder gives; a folder that does not exist has no runs.
     pub fn runs(&self) -> io::Result<Vec<String>> {
         let entries = match fs::read_dir(self.folder.join("runs")) {
             Ok(entries) => entries,
@@ -67,18 +66,16 @@ impl Reader {
     /// The log of a run. One that was killed before it wrote anything has no events.
     ///
     /// # Errors
-    /// What reading the file gives.
+    /// As reading the file gives.
     pub fn log(&self, run: &str) -> io::Result<RunLog> {
         let path = self.log_path(run);
+        // A run creates its folder before its log.
+        let has_folder = path.parent().is_some_and(Path::is_dir);
         let text = match fs::read_to_string(&path) {
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound
-                    && path.parent().is_some_and(Path::is_dir) =>
-            {
-                String::new()
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && has_folder => String::new(),
             text => text?,
         };
+        // A line that a kill truncated, or that a newer program wrote, is skipped.
         let events = text
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
@@ -94,25 +91,28 @@ impl Reader {
         self.folder.join("runs").join(run).join(LOG_NAME)
     }
 
-    /// Whether collecting leaves the results of a run alone.
+    /// Whether garbage collection keeps the results of a run whatever its age.
     pub fn is_pinned(&self, run: &str) -> bool {
         self.folder.join("runs").join(run).join(PIN_NAME).is_file()
     }
 
-    /// The record of a key that was removed to make room, and when it was.
+    /// The record of a key that was evicted, and when it was.
     pub fn evicted(&self, key: &Digest) -> Option<(Record, SystemTime)> {
         self.records.evicted(key)
     }
 
-    /// The record of a key.
     pub fn record(&self, key: &Digest) -> Option<Record> {
         self.records.get(key)
     }
 
-    /// Whether the record of a key is there with everything that it names. Bytes are not looked at.
+    /// Whether the record of a key is there with everything that it names. Bytes are not read.
     pub fn is_whole(&self, key: &Digest) -> bool {
-        let there = |record: Record| record.needs().all(|object| self.objects.contains(object));
-        self.record(key).is_some_and(there)
+        let has_objects = |record: Record| {
+            record
+                .referenced_objects()
+                .all(|object| self.objects.contains(object))
+        };
+        self.record(key).is_some_and(has_objects)
     }
 
     /// The bytes of an object.
@@ -123,24 +123,27 @@ impl Reader {
         self.objects.get(digest)
     }
 
-    /// The processes that are at work in the cache, the longest one first. On file systems without
-    /// locks nobody is seen.
+    /// The processes that work in the cache, oldest first. On file systems without locks none is
+    /// seen.
     pub fn at_work(&self) -> Vec<Holder> {
-        at_work(&self.folder)
+        active_processes(&self.folder)
     }
 
-    /// What every stage of a workflow last came to.
+    /// The last result of every stage of a workflow.
     pub fn ledger(&self, workflow: &str) -> Ledger {
         Ledger::read(&self.folder, workflow)
     }
 
-    /// The newest record of every stage of a workflow that is still there, by the stage's name.
+    /// The records of the last results of a workflow's stages that are still there, by the stage's
+    /// name.
     pub fn last_records(&self, workflow: &str) -> BTreeMap<String, Record> {
-        let ledger = self.ledger(workflow);
-        let record = |(name, last): (&str, &Arc<StageResult>)| {
-            Some((name.to_owned(), self.record(&last.key)?))
-        };
-        ledger.iter().filter_map(record).collect()
+        let mut records = BTreeMap::new();
+        for (name, last) in self.ledger(workflow).iter() {
+            if let Some(record) = self.record(&last.key) {
+                records.insert(name.to_owned(), record);
+            }
+        }
+        records
     }
 }
 
@@ -150,23 +153,21 @@ pub(crate) const PIN_NAME: &str = "pinned";
 impl RunLog {
     /// The name of the workflow that ran.
     pub fn workflow(&self) -> Option<&str> {
-        self.events.iter().find_map(|logged| match &logged.event {
+        self.events.iter().find_map(|entry| match &entry.event {
             Event::RunStarted { workflow, .. } => Some(workflow.as_str()),
             _ => None,
         })
     }
 
-    /// How each stage ended, by name.
+    /// How each stage ended, by name. A stage that was rebuilt ended more than once: the last end
+    /// counts.
     pub fn ends(&self) -> BTreeMap<&str, &StageEnd> {
-        let end = |logged: &Logged| matches!(logged.event, Event::StageFinished(_));
-        let ends =
-            self.events
-                .iter()
-                .filter(|logged| end(logged))
-                .filter_map(|logged| match &logged.event {
-                    Event::StageFinished(end) => Some((&*end.stage, end.as_ref())),
-                    _ => None,
-                });
-        ends.collect()
+        let mut ends = BTreeMap::new();
+        for entry in &self.events {
+            if let Event::StageFinished(end) = &entry.event {
+                ends.insert(&*end.stage, end.as_ref());
+            }
+        }
+        ends
     }
 }

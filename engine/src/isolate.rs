@@ -2,49 +2,48 @@
 //! taking the run with it.
 //!
 //! A program that wants this says with [`Engine::with_isolation`](crate::Engine::with_isolation)
-//! how it is started as a child, and hands over to [`child`] when it is. The child gets a job file,
-//! opens the same cache, and runs the one stage. It writes what happens as lines of JSON to its
-//! standard output, the result last; the record is committed by the parent. A line `stop` on its
-//! standard input asks it to stop; when the input ends, its parent is gone, and it ends as well.
-//! The parent watches what memory the child takes, and ends one that takes more than its `@memory`.
+//! how it is started as a child, and calls [`run_child`] when it is. The child gets a task file,
+//! opens the same cache, and runs the one stage. It writes events as lines of JSON to its standard
+//! output, the end of the execution last; the record is committed by the parent. A line `stop` on
+//! its standard input asks it to stop; when the input ends, its parent is gone, and it ends as
+//! well. The parent polls how much memory the child uses, and kills one that uses more than its
+//! `@memory`.
 
-mod job;
+mod child;
 mod memory;
+mod task;
 mod value;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{self, Receiver, RecvTimeoutError};
-use rustix::process::{self, Signal};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use serde::{Deserialize, Serialize};
 
-use self::job::{Answered, StageJob};
-use self::memory::{own_bytes, takes_too_much};
-use crate::cache::index::IndexKind;
-use crate::cache::{Access, Cache};
+pub use self::child::run_child;
+use self::memory::{memory_error, private_bytes};
+use self::task::{TASK_FILE_NAME, WireError, encode_task};
 use crate::ctx::StopSignal;
 use crate::event::Event;
-use crate::op::{OpError, OpSet};
-use crate::run::worker::{self, Ran, RunJob};
+use crate::op::OpError;
+use crate::run::worker::{Execution, RunTask, elapsed_ms};
 
-/// How often the parent looks at the clock and at a request to stop.
+/// The longest that the parent waits for a line before it checks the time, the memory and requests
+/// to stop.
 const TICK: Duration = Duration::from_millis(50);
-/// A child that was asked to stop, or whose time is over, has so long to save its state.
+/// How long a child that was asked to stop has to save its state before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How a program is started as the child that runs one stage: `program args... JOBFILE`.
+/// How a program is started as the child that runs one stage: `program args... TASKFILE`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Isolation {
-    /// The program: most likely itself.
+    /// Most likely the running program itself.
     pub program: PathBuf,
-    /// What makes it call [`child`].
+    /// What makes it call [`run_child`].
     pub args: Vec<OsString>,
 }
 
@@ -52,140 +51,96 @@ pub struct Isolation {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
-    /// Something happened.
     Event(Event),
-    /// The stage is at its end.
-    Done(Box<Answered>),
+    Done(Box<Execution<WireError>>),
 }
 
-/// Runs the stage of a job file: the whole life of a child. Gives the exit code.
-pub fn child(ops: &OpSet, job: &Path) -> u8 {
-    let stop = StopSignal::default();
-    let over = Arc::new(AtomicBool::new(false));
-    listen(stop.clone(), Arc::clone(&over));
-    let (events, heard) = channel::bounded::<Event>(256);
-    let printer =
-        std::thread::spawn(move || heard.iter().for_each(|event| say(&Line::Event(event))));
-    let answered = match StageJob::read(job, ops) {
-        Ok((job, folder)) => {
-            match Cache::open(&folder, IndexKind::Memory, job.disk(), Access::Run, |_| {
-                true
-            }) {
-                Ok(opened) => {
-                    let cache = Arc::new(opened.cache);
-                    let ran = worker::run(job.into_run(Arc::clone(&cache), stop, events));
-                    let flushed = cache.objects.flush().map_err(OpError::Disk);
-                    Answered::of(Ran {
-                        result: ran.result.and_then(|record| flushed.map(|()| record)),
-                        ..ran
-                    })
-                }
-                Err(error) => Answered::failed(&error.to_string(), &error.help()),
-            }
-        }
-        Err(what) => Answered::failed(
-            &what,
-            "this is a bug in the program that started this process: please report it",
-        ),
-    };
-    // The sender is gone with the stage: the printer has said everything before the last line.
-    let _ = printer.join();
-    over.store(true, Ordering::SeqCst);
-    say(&Line::Done(Box::new(answered)));
-    0
-}
-
-/// Hears the parent. One that is gone wants nothing more.
-fn listen(stop: StopSignal, over: Arc<AtomicBool>) {
-    std::thread::spawn(move || {
-        for line in io::stdin().lines().map_while(Result::ok) {
-            if line == "stop" {
-                stop.request();
-            }
-        }
-        if !over.load(Ordering::SeqCst) {
-            // Not the ordinary exit: it would meet threads that compute, and nobody is left to hear
-            // how that went.
-            let _ = process::kill_process(process::getpid(), Signal::KILL);
-            std::process::abort();
-        }
-    });
-}
-
-fn say(line: &Line) {
-    let mut text = serde_json::to_vec(line).expect("events and records are plain data");
-    // A line of its own, whatever libraries have written before.
-    text.insert(0, b'\n');
-    text.push(b'\n');
-    let mut out = io::stdout().lock();
-    // A parent that is gone is heard of on the other side.
-    let _ = out.write_all(&text).and_then(|()| out.flush());
-}
-
-/// Runs a stage in a child.
-pub(crate) fn run(job: RunJob, isolation: &Isolation) -> Ran {
+/// Runs a stage in a child, in the parent.
+pub(crate) fn run_in_child(task: RunTask, isolation: &Isolation) -> Execution {
     let started = Instant::now();
-    let timeout = job.node.attributes.timeout_ms.map(Duration::from_millis);
-    let done = |result, timed_out| Ran {
-        result,
-        units: None,
-        grows: None,
-        timed_out,
-        took_ms: worker::elapsed_ms(started),
-    };
-    let (mut child, input, lines) = match begin(&job, isolation) {
-        Ok(begun) => begun,
-        Err(error) => return done(Err(error), false),
-    };
-    let mut parent = Parent {
-        input,
-        stop: job.parts.stop.clone(),
-        asked: None,
-        timed_out: false,
-    };
-    let mut answered = None;
-    let mut too_much = None;
-    loop {
-        match lines.recv_timeout(TICK) {
-            Ok(Line::Event(event)) => drop(job.parts.events.send(event)),
-            Ok(Line::Done(last)) => answered = Some(*last),
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {}
+    let execution = match start_child(&task, isolation) {
+        Ok((child, input, lines)) => {
+            let parent = Parent {
+                input,
+                stop: task.parts.stop.clone(),
+                started,
+                timeout: task.node.attributes.timeout_ms.map(Duration::from_millis),
+                asked_to_stop: None,
+                timed_out: false,
+            };
+            parent.watch(&task, child, &lines)
         }
-        let late = timeout.is_some_and(|limit| started.elapsed() >= limit);
-        let limit = job.node.attributes.memory.filter(|_| answered.is_none());
-        too_much = too_much.or_else(|| takes_too_much(own_bytes(child.id())?, limit?));
-        if answered.is_none() && (too_much.is_some() || parent.wants_to_kill(late)) {
-            let _ = child.kill();
-        }
-    }
-    let status = child.wait();
-    match (answered, too_much) {
-        (Some(answered), _) => answered.into_ran(worker::elapsed_ms(started)),
-        (None, Some(error)) => done(Err(error), false),
-        (None, None) if parent.asked.is_some() => done(Err(OpError::Interrupted), parent.timed_out),
-        (None, None) => done(Err(crashed(&job.node.name, status)), false),
+        Err(error) => Execution::failed(error),
+    };
+    Execution {
+        // With what it takes to start a process, as the user sees it.
+        took_ms: elapsed_ms(started),
+        ..execution
     }
 }
 
-/// What the parent of a child knows.
+/// What the parent of a child keeps.
 struct Parent {
     input: Option<ChildStdin>,
     stop: StopSignal,
-    asked: Option<Instant>,
+    started: Instant,
+    timeout: Option<Duration>,
+    asked_to_stop: Option<Instant>,
     timed_out: bool,
 }
 
 impl Parent {
-    /// Asks the child to stop when that is due; whether it has had its time and is to be killed.
-    fn wants_to_kill(&mut self, late: bool) -> bool {
-        if !late && !self.stop.is_requested() {
+    /// Passes on what the child reports until it ends.
+    fn watch(mut self, task: &RunTask, mut child: Child, lines: &Receiver<Line>) -> Execution {
+        let mut done = None;
+        let mut too_much_memory = None;
+        loop {
+            match lines.recv_timeout(TICK) {
+                Ok(Line::Event(event)) => drop(task.parts.events.send(event)),
+                Ok(Line::Done(execution)) => done = Some(*execution),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // A child that is done is only waited for, so that it ends by itself.
+            if done.is_some() {
+                continue;
+            }
+            if too_much_memory.is_none() {
+                too_much_memory = check_memory(task, &child);
+            }
+            if too_much_memory.is_some() || self.is_to_be_killed() {
+                let _ = child.kill();
+            }
+        }
+        let status = child.wait();
+        if let Some(execution) = done {
+            return execution.map_err(OpError::from);
+        }
+        if let Some(error) = too_much_memory {
+            return Execution::failed(error);
+        }
+        if self.asked_to_stop.is_some() {
+            return Execution {
+                timed_out: self.timed_out,
+                ..Execution::failed(OpError::Interrupted)
+            };
+        }
+        Execution::failed(crash_error(&task.node.name, status))
+    }
+
+    /// Asks the child to stop once its time is over or the user wants it, and says whether it has
+    /// had its time to do so.
+    fn is_to_be_killed(&mut self) -> bool {
+        let is_late = self
+            .timeout
+            .is_some_and(|timeout| self.started.elapsed() >= timeout);
+        if !is_late && !self.stop.is_requested() {
             return false;
         }
-        self.timed_out |= late;
-        let asked = *self.asked.get_or_insert_with(|| {
+        self.timed_out |= is_late;
+        let asked = *self.asked_to_stop.get_or_insert_with(|| {
             if let Some(input) = &mut self.input {
-                // A child that does not listen any more is waited for all the same.
+                // A child that has closed its input is killed when the time is over.
                 let _ = input.write_all(b"stop\n").and_then(|()| input.flush());
             }
             Instant::now()
@@ -194,69 +149,76 @@ impl Parent {
     }
 }
 
-fn begin(
-    job: &RunJob,
+fn check_memory(task: &RunTask, child: &Child) -> Option<OpError> {
+    let limit = task.node.attributes.memory?;
+    memory_error(private_bytes(child.id())?, limit)
+}
+
+/// Starts the child of a stage; the lines that it writes come through the channel, which is closed
+/// when the child's output ends.
+fn start_child(
+    task: &RunTask,
     isolation: &Isolation,
 ) -> Result<(Child, Option<ChildStdin>, Receiver<Line>), OpError> {
-    // What is in this process's memory only, the child cannot read.
-    job.parts.cache.objects.flush()?;
-    let path = job.parts.scratch.path().join("job.json");
-    let failed = |doing: &str, error: &io::Error| {
-        OpError::failed(
-            format!("could not {doing}: {error}"),
-            "check the machine's limits, or remove @isolate",
-        )
-    };
-    std::fs::write(&path, StageJob::bytes(job))
-        .map_err(|error| failed("write the job of a process", &error))?;
+    // The child cannot read objects that are in this process's memory only.
+    task.parts.cache.objects.flush()?;
+    let path = task.parts.scratch.path().join(TASK_FILE_NAME);
+    std::fs::write(&path, encode_task(task))
+        .map_err(|error| start_error("write the task of a process", &error))?;
     let mut command = Command::new(&isolation.program);
     command
         .args(&isolation.args)
         .arg(&path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
-    // Ctrl-C in a terminal goes to the whole group: the parent hears it and asks the child, which
-    // then has its time.
+    // Ctrl-C in a terminal goes to the whole group: in a group of its own the child is not hit, and
+    // the parent asks it to stop.
     command.process_group(0);
     let mut child = command
         .spawn()
-        .map_err(|error| failed("start a process for the stage", &error))?;
+        .map_err(|error| start_error("start a process for the stage", &error))?;
     let (input, output) = (child.stdin.take(), child.stdout.take());
     let (sender, lines) = channel::bounded(256);
     if let Some(output) = output {
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-                // What libraries print is none of ours.
-                let Ok(line) = serde_json::from_slice::<Line>(&line) else {
-                    continue;
-                };
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
+        std::thread::spawn(move || read_lines(output, &sender));
     }
     Ok((child, input, lines))
 }
 
-/// A child that ended without a word.
-fn crashed(stage: &str, status: io::Result<ExitStatus>) -> OpError {
-    let how = match status
-        .as_ref()
-        .ok()
-        .map(|status| (status.signal(), status.code()))
-    {
+fn start_error(action: &str, error: &io::Error) -> OpError {
+    OpError::failed(
+        format!("could not {action}: {error}"),
+        "check the machine's limits, or remove @isolate",
+    )
+}
+
+fn read_lines(output: ChildStdout, sender: &Sender<Line>) {
+    for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+        // Libraries print to the same output: what is no line of ours is skipped.
+        let Ok(line) = serde_json::from_slice::<Line>(&line) else {
+            continue;
+        };
+        if sender.send(line).is_err() {
+            return;
+        }
+    }
+}
+
+/// The error of a child that ended without a result.
+fn crash_error(stage: &str, status: io::Result<ExitStatus>) -> OpError {
+    let status = status.ok().map(|status| (status.signal(), status.code()));
+    let how = match status {
         Some((Some(6), _)) => "aborted".to_owned(),
         Some((Some(9), _)) => {
-            "was killed by the system, as it does when memory runs out".to_owned()
+            "was killed by the system, most likely because memory ran out".to_owned()
         }
         Some((Some(11), _)) => "crashed with a segmentation fault".to_owned(),
         Some((Some(signal), _)) => format!("was killed by signal {signal}"),
-        Some((None, Some(code))) => format!("ended with code {code} before it had a result"),
+        Some((None, Some(code))) => format!("exited with code {code} before it had a result"),
         _ => "is gone".to_owned(),
     };
     OpError::failed(
         format!("the process of `{stage}` {how}"),
-        "look at what it wrote to the terminal; where memory ran out, give it less work at a time",
+        "look at what it wrote to the terminal; if memory ran out, give it less work at a time",
     )
 }

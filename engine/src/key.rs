@@ -1,23 +1,27 @@
 //! The cache key: one struct with everything a result depends on, and two readers of it, `hash` and
 //! `fields`.
 //!
-//! What is not here cannot matter: names of bindings, paths, times, attributes, neutral arguments,
-//! the order of a file.
+//! What is not here cannot change a result: names of bindings, paths, times, attributes, arguments
+//! declared as not in the key, the order of the file.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod differences;
+
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use blip_grammar::Value;
 
+pub use self::differences::{Difference, differences};
+use crate::args::Args;
 use crate::digest::{Digest, Parts};
-use crate::files::SourceFile;
+use crate::files::InputFile;
 use crate::op::Op;
 
-/// Raised when the meaning of keys changes; no old key is found again then.
+/// Raised when the meaning of keys changes: from then on no old key is found.
 const SCHEMA: &str = "blip/stage/1";
 
-/// What of the machine the bits of a numeric result depend on. Whoever embeds the engine says so.
+/// The properties of the machine that the bits of numeric results depend on. Whoever embeds the
+/// engine supplies them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NumericEnv {
     /// Names and values, such as ("libtorch", "2.11.0").
@@ -31,50 +35,26 @@ pub struct KeyInputs {
     version: u32,
     args: Vec<(&'static str, String)>,
     inputs: Vec<(&'static str, Digest)>,
+    /// The name is empty where it does not matter to the op.
     sources: Vec<(String, Digest)>,
     env: Vec<(String, String)>,
 }
 
 impl KeyInputs {
-    /// Gathers it. `inputs` are the stage's results by argument, in order.
+    /// `inputs` are the results that the stage takes, by argument, in order.
     pub fn new(
         op: &Op,
-        args: &crate::args::Args,
+        args: &Args,
         inputs: Vec<(&'static str, Digest)>,
-        sources: &[SourceFile],
+        sources: &[InputFile],
         env: &NumericEnv,
     ) -> Self {
-        let mut listed = Vec::new();
-        for (name, value) in args.values().iter() {
-            let neutral = op
-                .signature
-                .args
-                .iter()
-                .any(|arg| arg.name == name && arg.not_in_key);
-            if let Some(text) = text(value).filter(|_| !neutral) {
-                listed.push((name, text));
-            }
-        }
-        let mut sources: Vec<(String, Digest)> = sources
-            .iter()
-            .map(|file| {
-                (
-                    if file.keyed_name {
-                        file.name.clone()
-                    } else {
-                        String::new()
-                    },
-                    file.digest,
-                )
-            })
-            .collect();
-        sources.sort();
         Self {
             op: op.signature.name,
             version: op.version,
-            args: listed,
+            args: args_in_key(op, args),
             inputs,
-            sources,
+            sources: sources_in_key(sources),
             env: if op.numeric {
                 env.fields.clone()
             } else {
@@ -83,19 +63,21 @@ impl KeyInputs {
         }
     }
 
-    /// The same without one input, without sources and without some arguments: what parts of a
-    /// result depend on, besides the part.
-    pub fn template(&self, over: Option<&str>, beyond: &[&str]) -> Digest {
-        let mut template = self.clone();
-        template.args.retain(|(name, _)| !beyond.contains(name));
-        template.inputs.retain(|(name, _)| Some(*name) != over);
-        template.sources.clear();
-        template.hash()
+    /// What units of work depend on besides the unit: everything but one input, the sources, and
+    /// some arguments.
+    pub fn unit_key_prefix(&self, input_arg: Option<&str>, excluded_args: &[&str]) -> Digest {
+        let mut inputs = self.clone();
+        inputs
+            .args
+            .retain(|(name, _)| !excluded_args.contains(name));
+        inputs.inputs.retain(|(name, _)| Some(*name) != input_arg);
+        inputs.sources.clear();
+        inputs.hash()
     }
 
-    /// The same without one argument: what two stages have in common of which one goes on where the
-    /// other ended.
-    pub fn without(&self, argument: &str) -> Digest {
+    /// What stages have in common that differ in one argument only: where the training state is
+    /// kept with which one resumes where the other ended.
+    pub fn warm_start_key(&self, argument: &str) -> Digest {
         let mut rest = self.clone();
         rest.args.retain(|(name, _)| *name != argument);
         Digest::parts(
@@ -106,7 +88,7 @@ impl KeyInputs {
 
     /// The key.
     pub fn hash(&self) -> Digest {
-        // To begin anew takes as long as the fields themselves.
+        // To hash the schema takes as long as to hash the fields: done once, and cloned.
         static BEGUN: LazyLock<Parts> = LazyLock::new(|| Parts::new(SCHEMA));
         let mut parts = BEGUN.clone();
         self.each_field(|name, value| {
@@ -116,15 +98,17 @@ impl KeyInputs {
         parts.digest()
     }
 
-    /// Every field as text, in one order: what the key is made of, what a record keeps, and what
-    /// `explain` compares.
+    /// Every field as text, in one order: what the key is the digest of, what a record keeps, and
+    /// what `explain` compares.
     pub fn fields(&self) -> Vec<(String, String)> {
         let mut fields = Vec::new();
         self.each_field(|name, value| fields.push((name.to_owned(), value.to_owned())));
         fields
     }
 
-    fn each_field(&self, mut each: impl FnMut(&str, &str)) {
+    /// The names and their order are part of the key: to change one changes every key.
+    fn each_field(&self, mut visit: impl FnMut(&str, &str)) {
+        // Without `..`, so that a field that is added cannot be forgotten here.
         let Self {
             op,
             version,
@@ -133,30 +117,60 @@ impl KeyInputs {
             sources,
             env,
         } = self;
-        each("op", op);
+        visit("op", op);
         let mut buffer = String::with_capacity(64);
         let _ = write!(buffer, "{version}");
-        each("op version", &buffer);
-        let mut named = |kind: &str, name: &str, value: &str| {
+        visit("op version", &buffer);
+        let mut visit_named = |kind: &str, name: &str, value: &str| {
             buffer.clear();
             buffer.extend([kind, " ", name]);
-            each(buffer.trim_end(), value);
+            visit(buffer.trim_end(), value);
         };
-        args.iter()
-            .for_each(|(name, value)| named("argument", name, value));
-        inputs
-            .iter()
-            .for_each(|(name, digest)| named("input", name, &digest.hex()));
-        sources
-            .iter()
-            .for_each(|(name, digest)| named("file", name, &digest.hex()));
-        env.iter()
-            .for_each(|(name, value)| named("machine", name, value));
+        for (name, value) in args {
+            visit_named("argument", name, value);
+        }
+        for (name, digest) in inputs {
+            visit_named("input", name, &digest.hex());
+        }
+        for (name, digest) in sources {
+            visit_named("file", name, &digest.hex());
+        }
+        for (name, value) in env {
+            visit_named("machine", name, value);
+        }
     }
 }
 
-/// The key that these fields are the key_inputs of.
-pub fn of_fields(fields: &[(String, String)]) -> Digest {
+fn args_in_key(op: &Op, args: &Args) -> Vec<(&'static str, String)> {
+    let declared = &op.signature.args;
+    let mut in_key = Vec::new();
+    for (name, value) in args.values().iter() {
+        if declared
+            .iter()
+            .any(|arg| arg.name == name && arg.not_in_key)
+        {
+            continue;
+        }
+        if let Some(text) = canonical_text(value) {
+            in_key.push((name, text));
+        }
+    }
+    in_key
+}
+
+/// Sorted, so that the key does not depend on the order in which files are listed.
+fn sources_in_key(sources: &[InputFile]) -> Vec<(String, Digest)> {
+    let mut in_key = Vec::with_capacity(sources.len());
+    for file in sources {
+        let name = if file.name_in_key { &*file.name } else { "" };
+        in_key.push((name.to_owned(), file.digest));
+    }
+    in_key.sort();
+    in_key
+}
+
+/// The key of these fields, as [`KeyInputs::fields`] gives them.
+pub fn hash_fields(fields: &[(String, String)]) -> Digest {
     let flat: Vec<&[u8]> = fields
         .iter()
         .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()])
@@ -164,101 +178,35 @@ pub fn of_fields(fields: &[(String, String)]) -> Digest {
     Digest::parts(SCHEMA, &flat)
 }
 
-/// What a value is in a key; nothing when all it says is in the key elsewhere. A path says where
-/// bytes are, and what they are is in `sources`; a stage's number says where in the file it stands,
-/// and its result is in `inputs`, in the order in which stages occur.
-pub(crate) fn text(value: &Value) -> Option<String> {
+/// A value as it is written into a key; nothing when everything that it means is in the key
+/// elsewhere. A path says where bytes are, and what they are is in `sources`; a stage's number says
+/// where in the file it stands, and its result is in `inputs`, in the order in which stages occur.
+pub(crate) fn canonical_text(value: &Value) -> Option<String> {
     match value {
         Value::Path(_) | Value::Stage(_) => None,
         Value::List(values) => {
-            let texts: Vec<Option<String>> = values.iter().map(text).collect();
-            let said = values.is_empty() || texts.iter().any(Option::is_some);
-            let list = || {
-                texts
-                    .iter()
-                    .map(|text| text.as_deref().unwrap_or("_"))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            };
-            said.then(|| format!("[{}]", list()))
+            let texts: Vec<Option<String>> = values.iter().map(canonical_text).collect();
+            if !values.is_empty() && texts.iter().all(Option::is_none) {
+                return None;
+            }
+            let texts: Vec<&str> = texts.iter().map(text_or_placeholder).collect();
+            Some(format!("[{}]", texts.join(", ")))
         }
         Value::Config { op, args } => {
-            let arg = |(name, value): (&str, &Value)| {
-                format!("{name} = {}", text(value).as_deref().unwrap_or("_"))
-            };
-            Some(format!(
-                "{op}({})",
-                args.iter().map(arg).collect::<Vec<_>>().join(", ")
-            ))
+            let mut texts = Vec::new();
+            for (name, value) in args.iter() {
+                let text = canonical_text(value);
+                texts.push(format!("{name} = {}", text_or_placeholder(&text)));
+            }
+            Some(format!("{op}({})", texts.join(", ")))
         }
         _ => Some(value.to_string()),
     }
 }
 
-/// A field that differs between two stages.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Difference {
-    /// Which one.
-    pub field: String,
-    /// Its value before; nothing when it is new.
-    pub old: Option<String>,
-    /// Its value now; nothing when it is gone.
-    pub new: Option<String>,
-}
-
-/// What differs between the fields of two preimages, in time that grows with their lengths. Fields
-/// that occur several times are compared as a set, so that one more input shard shows as one
-/// difference.
-pub fn differences(old: &[(String, String)], new: &[(String, String)]) -> Vec<Difference> {
-    let before: BTreeSet<&(String, String)> = old.iter().collect();
-    let now: BTreeSet<&(String, String)> = new.iter().collect();
-    let mut gone: BTreeMap<&str, VecDeque<&str>> = BTreeMap::new();
-    for field in old.iter().filter(|field| !now.contains(field)) {
-        gone.entry(&field.0).or_default().push_back(&field.1);
-    }
-    let mut found = Vec::new();
-    for (field, value) in new.iter().filter(|field| !before.contains(field)) {
-        let old = gone
-            .get_mut(field.as_str())
-            .and_then(VecDeque::pop_front)
-            .map(str::to_owned);
-        found.push(Difference {
-            field: field.clone(),
-            old,
-            new: Some(value.clone()),
-        });
-    }
-    for (field, _) in old {
-        let values = gone
-            .get_mut(field.as_str())
-            .map(std::mem::take)
-            .unwrap_or_default();
-        let gone = |value: &str| Difference {
-            field: field.clone(),
-            old: Some(value.to_owned()),
-            new: None,
-        };
-        found.extend(values.into_iter().map(gone));
-    }
-    found
-}
-
-impl std::fmt::Display for Difference {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (&self.old, &self.new) {
-            (Some(old), Some(new)) => write!(f, "{}: {} -> {}", self.field, brief(old), brief(new)),
-            (None, Some(new)) => write!(f, "{}: {} is new", self.field, brief(new)),
-            (Some(old), None) => write!(f, "{}: {} is gone", self.field, brief(old)),
-            (None, None) => write!(f, "{}", self.field),
-        }
-    }
-}
-
-/// A digest by its first digits, everything else as it is.
-fn brief(value: &str) -> String {
-    value
-        .parse::<Digest>()
-        .map_or_else(|_| value.to_owned(), |digest| digest.short())
+/// A value without a text keeps its place in a list or config, so that its neighbours keep theirs.
+fn text_or_placeholder(text: &Option<String>) -> &str {
+    text.as_deref().unwrap_or("_")
 }
 
 #[cfg(test)]
@@ -266,57 +214,6 @@ mod tests {
     use blip_grammar::StageId;
 
     use super::*;
-
-    fn fields(fields: &[(&str, &str)]) -> Vec<(String, String)> {
-        fields
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
-    }
-
-    fn shown(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
-        differences(&fields(old), &fields(new))
-            .iter()
-            .map(ToString::to_string)
-            .collect()
-    }
-
-    #[test]
-    fn differences_are_named_field_by_field() {
-        let old = [
-            ("argument a", "1"),
-            ("argument b", "2"),
-            ("file", "x"),
-            ("file", "y"),
-        ];
-        assert_eq!(shown(&old, &old), [""; 0]);
-        let new = [
-            ("argument a", "1"),
-            ("argument c", "3"),
-            ("file", "x"),
-            ("file", "z"),
-            ("file", "w"),
-        ];
-        assert_eq!(
-            shown(&old, &new),
-            [
-                "argument c: 3 is new",
-                "file: y -> z",
-                "file: w is new",
-                "argument b: 2 is gone"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_hundred_thousand_shards_that_all_changed_are_compared() {
-        let shards = |version: &str| -> Vec<(String, String)> {
-            (0..100_000)
-                .map(|number| ("file".to_owned(), format!("{version}{number}")))
-                .collect()
-        };
-        assert_eq!(differences(&shards("a"), &shards("b")).len(), 100_000);
-    }
 
     #[test]
     fn where_a_stage_stands_is_not_in_the_key_and_what_stands_beside_it_is() {
@@ -329,19 +226,22 @@ mod tests {
             .into(),
         };
         assert_eq!(
-            text(&config(1, 2)),
+            canonical_text(&config(1, 2)),
             Some("med(size = 2, vocab = _)".to_owned())
         );
-        assert_eq!(text(&config(1, 2)), text(&config(7, 2)));
-        assert_ne!(text(&config(1, 2)), text(&config(1, 3)));
+        assert_eq!(canonical_text(&config(1, 2)), canonical_text(&config(7, 2)));
+        assert_ne!(canonical_text(&config(1, 2)), canonical_text(&config(1, 3)));
         let nested = Value::List(vec![config(1, 2), config(5, 3)]);
         assert_eq!(
-            text(&nested).unwrap(),
+            canonical_text(&nested).unwrap(),
             "[med(size = 2, vocab = _), med(size = 3, vocab = _)]"
         );
         let stages = Value::List(vec![Value::Stage(StageId(1)), Value::Stage(StageId(2))]);
-        assert_eq!(text(&stages), None);
-        assert_eq!(text(&Value::List(vec![Value::Path("a".to_owned())])), None);
-        assert_eq!(text(&Value::List(Vec::new())).unwrap(), "[]");
+        assert_eq!(canonical_text(&stages), None);
+        assert_eq!(
+            canonical_text(&Value::List(vec![Value::Path("a".to_owned())])),
+            None
+        );
+        assert_eq!(canonical_text(&Value::List(Vec::new())).unwrap(), "[]");
     }
 }

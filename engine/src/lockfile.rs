@@ -1,11 +1,11 @@
-//! `blip.lock`: what the stages of workflows came to, small, sorted and made for `git diff`. A
-//! locked run refuses to come to anything else, and says where it would.
+//! `blip.lock`: the keys and results of the stages of workflows, small, sorted and made for
+//! `git diff`. A locked run fails where it would have others, and says in what they differ.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::ledger::StageResult;
+use crate::cache::stage_result::StageResult;
 use crate::digest::Digest;
 use crate::key::NumericEnv;
 
@@ -17,44 +17,39 @@ const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub struct Lockfile {
     version: u32,
-    /// The sections.
-    pub workflows: BTreeMap<String, Locked>,
+    pub workflows: BTreeMap<String, LockedWorkflow>,
 }
 
-/// What a workflow came to.
+/// The results of a workflow.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Locked {
-    /// The machine that it was worked out on.
+pub struct LockedWorkflow {
+    /// The [`NumericEnv`] of the machine that the results were computed on.
     pub environment: BTreeMap<String, String>,
-    /// Its stages, by name.
+    /// By name.
     pub stages: BTreeMap<String, LockedStage>,
 }
 
-/// What a stage came to.
+/// The result of a stage.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedStage {
-    /// Its key.
     pub key: Digest,
-    /// Its result.
     pub output: Digest,
-    /// How many items the result has, where it has items.
+    /// The number of items in the result, for types that have items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<u64>,
-    /// Numbers about the result.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// A file that is no lock file, or one of another version.
+/// Why a lock file cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LockfileError {
-    /// It cannot be read as one.
-    #[error("it is not a lock file of blip: {0}")]
+    #[error("it is not a blip lock file: {0}")]
     Format(String),
     /// A newer program wrote it.
-    #[error("it has version {0}, this program knows version {VERSION}")]
+    #[error("it has version {0}, but this program supports version {VERSION}")]
     Version(u32),
 }
 
@@ -68,21 +63,18 @@ impl Default for Lockfile {
 }
 
 impl Lockfile {
-    /// The lock file with this text.
-    ///
     /// # Errors
     /// [`LockfileError`].
     pub fn parse(text: &str) -> Result<Self, LockfileError> {
+        // First the version alone: another one may have other fields, which are an error below.
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
         }
-        let format = |error: serde_json::Error| LockfileError::Format(error.to_string());
-        match serde_json::from_str::<Versioned>(text)
-            .map_err(format)?
-            .version
-        {
-            VERSION => serde_json::from_str(text).map_err(format),
+        let format_error = |error: serde_json::Error| LockfileError::Format(error.to_string());
+        let versioned: Versioned = serde_json::from_str(text).map_err(format_error)?;
+        match versioned.version {
+            VERSION => serde_json::from_str(text).map_err(format_error),
             other => Err(LockfileError::Version(other)),
         }
     }
@@ -96,25 +88,25 @@ impl Lockfile {
     }
 }
 
-impl Locked {
-    /// What a run came to.
+impl LockedWorkflow {
+    /// The results of a run, by stage name.
     pub fn of<'a>(
         env: &NumericEnv,
         results: impl Iterator<Item = (&'a str, &'a StageResult)>,
     ) -> Self {
-        let stage = |(name, finished): (&str, &StageResult)| {
-            let metrics = finished.metrics.iter().cloned().collect();
+        let mut stages = BTreeMap::new();
+        for (name, result) in results {
             let stage = LockedStage {
-                key: finished.key,
-                output: finished.output,
-                items: finished.count,
-                metrics,
+                key: result.key,
+                output: result.output,
+                items: result.count,
+                metrics: result.metrics.iter().cloned().collect(),
             };
-            (name.to_owned(), stage)
-        };
+            stages.insert(name.to_owned(), stage);
+        }
         Self {
             environment: env.fields.iter().cloned().collect(),
-            stages: results.map(stage).collect(),
+            stages,
         }
     }
 }
@@ -124,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_comes_back_and_others_are_refused() {
+    fn it_is_read_back_and_other_files_are_refused() {
         let mut file = Lockfile::default();
         let digest = Digest::of(b"x");
         let metrics = BTreeMap::from([("auc".to_owned(), 0.93)]);
@@ -138,7 +130,7 @@ mod tests {
         let environment = BTreeMap::from([("threads".to_owned(), "2".to_owned())]);
         file.workflows.insert(
             "demo.blip".to_owned(),
-            Locked {
+            LockedWorkflow {
                 environment,
                 stages,
             },
@@ -152,7 +144,7 @@ mod tests {
         let error = Lockfile::parse("not json").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "it is not a lock file of blip: expected ident at line 1 column 2"
+            "it is not a blip lock file: expected ident at line 1 column 2"
         );
     }
 }

@@ -1,15 +1,15 @@
-//! Map stages: every item on its own, every unit of work cached, equal bytes however much of it was
-//! known.
+//! Map stages: every item on its own, every unit of work cached, the same bytes however much of it
+//! was cached.
 //!
-//! First a survey: chunks that became something before are one look-up each, of the others the
-//! units that are not known are listed. Then these are worked out in batches, in the order of item
-//! ids and across chunk borders, and a chunk of the output is put together as soon as its last unit
-//! is there. Items are read chunk by chunk, twice: a dataset of millions does not have to fit into
-//! memory, only eight bytes for each unit that is missing.
+//! First a survey: a chunk that was mapped before is one lookup, of the others the units that are
+//! not cached are listed. Then these are computed in batches, in the order of item ids and across
+//! chunk borders, and a chunk of the output is assembled as soon as its last unit is there. Items
+//! are read chunk by chunk, twice: a dataset of millions does not have to fit into memory, only
+//! eight bytes for each missing unit.
 
 use std::collections::HashMap;
 
-use crate::cache::map_tables::{MapTable, Mapped};
+use crate::cache::map_tables::{MapTable, MappedChunk};
 use crate::ctx::{Dataset, StageCtx, UnitBuffer, budget_error, unit_key};
 use crate::dataset::{Chunk, Item, Manifest};
 use crate::digest::Digest;
@@ -21,25 +21,24 @@ pub(crate) fn run(ctx: &StageCtx, op: &dyn MapOp) -> Result<Output, OpError> {
     let dataset = ctx.dataset(ctx.input(op.input_arg())?)?;
     let mut map = Map::new(ctx, op);
     let survey = map.survey(&dataset)?;
-    let worked = map.work(&dataset, &survey);
-    ctx.traces().units = Some(map.counts);
-    let output = worked?;
+    let output = map.compute(&dataset, &survey);
+    // Also after an error: what was computed until then is reported.
+    ctx.log().units = Some(map.counts);
+    let output = output?;
     if map.counts.total > 0 && map.counts.bad == map.counts.total {
-        let reason = ctx.first_reason();
         let what = format!(
-            "none of the {} items could be used; the first: {reason}",
-            map.counts.total
+            "rejected all {} items; first reason: {}",
+            map.counts.total,
+            ctx.first_reason()
         );
-        return Err(OpError::failed(
-            what,
-            "the input is not what this op needs: look at a few of its items",
-        ));
+        let help = "check a few items: the input is not what this op expects";
+        return Err(OpError::failed(what, help));
     }
     Ok(output)
 }
 
-/// How many units a map stage would have to work out, and how many there are: for plans.
-pub(crate) fn missing_units(ctx: &StageCtx, op: &dyn MapOp) -> Result<(u64, u64), OpError> {
+/// How many units a map stage would have to compute, and how many there are: for plans.
+pub(crate) fn count_units(ctx: &StageCtx, op: &dyn MapOp) -> Result<(u64, u64), OpError> {
     let dataset = ctx.dataset(ctx.input(op.input_arg())?)?;
     let mut map = Map::new(ctx, op);
     let survey = map.survey(&dataset)?;
@@ -47,43 +46,46 @@ pub(crate) fn missing_units(ctx: &StageCtx, op: &dyn MapOp) -> Result<(u64, u64)
 }
 
 /// A chunk of the input.
-struct Surveyed {
+struct SurveyedChunk {
     input: Digest,
-    /// Its items.
-    count: u32,
-    /// What it became before.
-    known: Option<Mapped>,
-    /// The units that are not known: the place of their item in the chunk, and their number among
+    item_count: u32,
+    /// What it was mapped to before.
+    mapped: Option<MappedChunk>,
+    /// The units that are not cached: the index of their item in the chunk, and their index among
     /// the item's units.
     missing: Vec<(u32, u32)>,
 }
 
-fn count_missing(chunks: &[Surveyed]) -> u64 {
-    chunks.iter().map(|chunk| chunk.missing.len() as u64).sum()
+fn count_missing(survey: &[SurveyedChunk]) -> u64 {
+    survey.iter().map(|chunk| chunk.missing.len() as u64).sum()
 }
 
 struct Map<'a> {
     ctx: &'a StageCtx,
     op: &'a dyn MapOp,
     /// What the results of units depend on, besides the unit.
-    template: Digest,
-    /// What the results of chunks depend on, besides the chunk.
+    unit_key_prefix: Digest,
+    /// What the results of chunks depend on, besides the chunk: all arguments, also those outside
+    /// the unit key.
     table_name: Digest,
     table: MapTable,
     counts: UnitCounts,
 }
 
+/// Results of units that this run has computed and not yet assembled, by key.
+type ComputedUnits = HashMap<Digest, UnitResult>;
+
 impl<'a> Map<'a> {
     fn new(ctx: &'a StageCtx, op: &'a dyn MapOp) -> Self {
-        let template = ctx
-            .key_inputs()
-            .template(Some(op.input_arg()), op.args_outside_unit_key());
-        let table_name = ctx.key_inputs().template(Some(op.input_arg()), &[]);
+        let key_inputs = ctx.key_inputs();
+        let input = Some(op.input_arg());
+        let unit_key_prefix = key_inputs.unit_key_prefix(input, op.args_outside_unit_key());
+        let table_name = key_inputs.unit_key_prefix(input, &[]);
         let table = MapTable::read(ctx.cache().folder(), &table_name);
         Self {
             ctx,
             op,
-            template,
+            unit_key_prefix,
             table_name,
             table,
             counts: UnitCounts::default(),
@@ -91,153 +93,160 @@ impl<'a> Map<'a> {
     }
 
     fn unit_keys(&self, item: &Item) -> Result<Vec<Digest>, OpError> {
-        Ok(self
-            .op
-            .units(item)?
-            .iter()
-            .map(|unit| unit_key(&self.template, unit))
-            .collect())
+        let units = self.op.units(item)?;
+        let prefix = &self.unit_key_prefix;
+        Ok(units.iter().map(|unit| unit_key(prefix, unit)).collect())
     }
 
-    fn survey(&mut self, dataset: &Dataset<'_>) -> Result<Vec<Surveyed>, OpError> {
+    fn survey(&mut self, dataset: &Dataset<'_>) -> Result<Vec<SurveyedChunk>, OpError> {
         let mut chunks = Vec::new();
-        let mut refreshed = false;
-        for (input, count) in dataset.chunks() {
+        let mut is_refreshed = false;
+        for (input, item_count) in dataset.chunks() {
             self.ctx.check_interrupted()?;
-            let known = self
-                .table
-                .get(&input)
-                .filter(|mapped| self.ctx.cache().objects.contains(&mapped.output));
-            let missing = match known {
-                Some(mapped) => {
-                    self.counts.total += u64::from(mapped.units);
-                    self.counts.reused += u64::from(mapped.units);
-                    Vec::new()
+            let objects = &self.ctx.cache().objects;
+            let mapped = self.table.get(&input);
+            let mapped = mapped.filter(|mapped| objects.contains(&mapped.output));
+            let missing = if let Some(mapped) = mapped {
+                self.counts.total += u64::from(mapped.units);
+                self.counts.reused += u64::from(mapped.units);
+                Vec::new()
+            } else {
+                // Units that other processes have committed are seen from here on. Not earlier: a
+                // stage whose chunks were all mapped before does not need it.
+                if !std::mem::replace(&mut is_refreshed, true) {
+                    self.ctx.cache().units.refresh();
                 }
-                None => {
-                    if !std::mem::replace(&mut refreshed, true) {
-                        self.ctx.cache().units.refresh();
-                    }
-                    self.missing(&dataset.chunk(&input)?)?
-                }
+                self.missing_units(&dataset.chunk(&input)?)?
             };
-            chunks.push(Surveyed {
+            chunks.push(SurveyedChunk {
                 input,
-                count,
-                known,
+                item_count,
+                mapped,
                 missing,
             });
         }
         Ok(chunks)
     }
 
-    /// The units of a chunk that are not known.
-    fn missing(&mut self, chunk: &Chunk) -> Result<Vec<(u32, u32)>, OpError> {
-        let mut places = Vec::new();
+    /// The units of a chunk that are not cached.
+    fn missing_units(&mut self, chunk: &Chunk) -> Result<Vec<(u32, u32)>, OpError> {
+        let mut indices = Vec::new();
         let mut keys = Vec::new();
-        for (item, place) in chunk.items.iter().zip(0..) {
-            for (key, number) in self.unit_keys(item)?.into_iter().zip(0..) {
-                places.push((place, number));
+        for (item, item_index) in chunk.items.iter().zip(0..) {
+            for (key, unit_index) in self.unit_keys(item)?.into_iter().zip(0..) {
+                indices.push((item_index, unit_index));
                 keys.push(key);
             }
         }
-        let known = self.ctx.known_units(&keys);
-        let missing: Vec<(u32, u32)> = places
-            .into_iter()
-            .zip(known)
-            .filter(|(_, unit)| unit.is_none())
-            .map(|(place, _)| place)
-            .collect();
+        let cached = self.ctx.cached_units(&keys);
+        let mut missing = Vec::new();
+        for (index, unit) in indices.into_iter().zip(cached) {
+            if unit.is_none() {
+                missing.push(index);
+            }
+        }
         self.counts.total += keys.len() as u64;
         self.counts.reused += (keys.len() - missing.len()) as u64;
         Ok(missing)
     }
 
-    /// Works out what is missing and puts the output together. Items keep their ids, so the chunks
-    /// end where those of the input end.
-    fn work(&mut self, dataset: &Dataset<'_>, chunks: &[Surveyed]) -> Result<Output, OpError> {
+    /// Computes what is missing and assembles the output. Items keep their ids, so its chunks end
+    /// where those of the input end.
+    fn compute(
+        &mut self,
+        dataset: &Dataset<'_>,
+        survey: &[SurveyedChunk],
+    ) -> Result<Output, OpError> {
         let mut buffer = UnitBuffer::new(self.ctx);
-        let mut output = Assembly::default();
-        let worked = self.batches(dataset, chunks, &mut buffer, &mut output);
-        // Also when it went wrong: what has been worked out is not worked out again.
+        let mut output = OutputBuilder::default();
+        let computed = self.compute_batches(dataset, survey, &mut buffer, &mut output);
+        // Also after an error: what has been computed is not computed again.
         buffer.commit()?;
-        worked?;
-        self.ctx.cache().objects.flush()?;
-        let (cache, name) = (self.ctx.cache(), &self.table_name);
-        if let Err(error) = self
+        computed?;
+        // The table names chunks of the output: those are on disk before it is.
+        let cache = self.ctx.cache();
+        cache.objects.flush()?;
+        let (disk, folder) = (cache.disk(), cache.folder());
+        let written = self
             .table
-            .write(cache.disk(), cache.folder(), name, &output.mapped)
-        {
-            tracing::warn!(%error, "the table of a map stage could not be written: the next run looks every item up");
+            .write(disk, folder, &self.table_name, &output.mapped);
+        if let Err(error) = written {
+            tracing::warn!(
+                %error,
+                "could not write the table of a map stage: the next run looks up every item"
+            );
         }
         let count = Some(output.manifest.len());
+        let digest = self.ctx.put(&output.manifest.encode())?;
         Ok(Output {
             count,
-            ..Output::of(self.ctx.put(&output.manifest.encode())?)
+            ..Output::of(digest)
         })
     }
 
-    fn batches(
+    fn compute_batches(
         &mut self,
         dataset: &Dataset<'_>,
-        chunks: &[Surveyed],
+        survey: &[SurveyedChunk],
         buffer: &mut UnitBuffer<'_>,
-        output: &mut Assembly,
+        output: &mut OutputBuilder,
     ) -> Result<(), OpError> {
-        let total = count_missing(chunks);
-        let mut fresh = HashMap::new();
-        // Chunks whose work has all been given to a batch, or to the one that is being filled.
-        let mut waiting: Vec<&Surveyed> = Vec::new();
+        let total = count_missing(survey);
+        let mut computed = ComputedUnits::new();
+        // Chunks all of whose missing units are in a batch that ran, or in the one being filled.
+        let mut waiting: Vec<&SurveyedChunk> = Vec::new();
         let size = self.op.batch().max(1);
         let mut batch: Vec<Work> = Vec::with_capacity(size);
         let mut worker = None;
-        for chunk in chunks {
+        for chunk in survey {
             for work in work_of(dataset, chunk)? {
                 batch.push(work);
                 if batch.len() == size {
-                    self.process(&mut worker, &batch, total, buffer, &mut fresh)?;
+                    self.process(&mut worker, &batch, total, buffer, &mut computed)?;
                     batch.clear();
-                    self.put_all_together(dataset, &mut waiting, &mut fresh, output)?;
+                    self.assemble_chunks(dataset, &mut waiting, &mut computed, output)?;
                 }
             }
             waiting.push(chunk);
             if batch.is_empty() {
-                self.put_all_together(dataset, &mut waiting, &mut fresh, output)?;
+                self.assemble_chunks(dataset, &mut waiting, &mut computed, output)?;
             }
         }
         if !batch.is_empty() {
-            self.process(&mut worker, &batch, total, buffer, &mut fresh)?;
+            self.process(&mut worker, &batch, total, buffer, &mut computed)?;
         }
-        self.put_all_together(dataset, &mut waiting, &mut fresh, output)
+        self.assemble_chunks(dataset, &mut waiting, &mut computed, output)
     }
 
-    /// Works a batch out. The worker is made for the first one.
+    /// Computes a batch. The worker, which may load a model, is made for the first one.
     fn process(
         &mut self,
         worker: &mut Option<Box<dyn MapWorker>>,
         batch: &[Work],
         total: u64,
         buffer: &mut UnitBuffer<'_>,
-        fresh: &mut HashMap<Digest, UnitResult>,
+        computed: &mut ComputedUnits,
     ) -> Result<(), OpError> {
         self.ctx.check_interrupted()?;
         let worker = match worker {
             Some(worker) => worker,
             None => {
-                let made = worker.insert(self.op.worker(self.ctx)?);
+                let worker = worker.insert(self.op.worker(self.ctx)?);
                 self.ctx.progress(0, total, "items");
-                made
+                worker
             }
         };
         let results = worker.process(self.ctx, batch)?;
         self.check_shape(batch, &results)?;
         for (work, results) in batch.iter().zip(results) {
             let keys = self.unit_keys(&work.item)?;
-            for (at, result) in work.missing.iter().zip(results) {
-                let Some(key) = keys.get(*at) else { continue };
+            for (index, result) in work.missing.iter().zip(results) {
+                let Some(key) = keys.get(*index) else {
+                    continue;
+                };
                 self.counts.computed += 1;
                 buffer.add(*key, &result)?;
-                fresh.insert(*key, result);
+                computed.insert(*key, result);
             }
         }
         self.ctx.progress(self.counts.computed, total, "items");
@@ -245,128 +254,143 @@ impl<'a> Map<'a> {
     }
 
     fn check_shape(&self, batch: &[Work], results: &[Vec<UnitResult>]) -> Result<(), OpError> {
-        let due = batch.iter().map(|work| work.missing.len());
-        if due.eq(results.iter().map(Vec::len)) {
+        let expected = batch.iter().map(|work| work.missing.len());
+        if expected.eq(results.iter().map(Vec::len)) {
             return Ok(());
         }
         Err(OpError::Bug(format!(
-            "op `{}` gave the wrong number of unit results",
+            "op `{}` returned the wrong number of unit results",
             self.ctx.args().op()
         )))
     }
 
-    fn put_all_together(
+    fn assemble_chunks(
         &mut self,
         dataset: &Dataset<'_>,
-        chunks: &mut Vec<&Surveyed>,
-        fresh: &mut HashMap<Digest, UnitResult>,
-        output: &mut Assembly,
+        chunks: &mut Vec<&SurveyedChunk>,
+        computed: &mut ComputedUnits,
+        output: &mut OutputBuilder,
     ) -> Result<(), OpError> {
-        chunks
-            .drain(..)
-            .try_for_each(|chunk| self.put_together(dataset, chunk, fresh, output))
+        for chunk in chunks.drain(..) {
+            self.assemble_chunk(dataset, chunk, computed, output)?;
+        }
+        Ok(())
     }
 
-    /// A chunk of the output. What its units gave in this run is taken out of `fresh`.
-    fn put_together(
+    /// Assembles a chunk of the output. Its units are taken out of `computed`.
+    fn assemble_chunk(
         &mut self,
         dataset: &Dataset<'_>,
-        chunk: &Surveyed,
-        fresh: &mut HashMap<Digest, UnitResult>,
-        output: &mut Assembly,
+        chunk: &SurveyedChunk,
+        computed: &mut ComputedUnits,
+        output: &mut OutputBuilder,
     ) -> Result<(), OpError> {
-        if let Some(mapped) = chunk.known {
+        if let Some(mapped) = chunk.mapped {
             self.ctx.keep(mapped.output);
             output.add(chunk, mapped, true);
             return Ok(());
         }
         let input = dataset.chunk(&chunk.input)?;
-        let keys = input
-            .items
-            .iter()
-            .map(|item| self.unit_keys(item))
-            .collect::<Result<Vec<_>, _>>()?;
-        let old: Vec<Digest> = keys
-            .iter()
-            .flatten()
+        let mut keys = Vec::with_capacity(input.items.len());
+        for item in &input.items {
+            keys.push(self.unit_keys(item)?);
+        }
+        let all_keys = || keys.iter().flatten();
+        let cached: Vec<Digest> = all_keys()
             .copied()
-            .filter(|key| !fresh.contains_key(key))
+            .filter(|key| !computed.contains_key(key))
             .collect();
-        let mut old = self.ctx.known_units(&old).into_iter();
+        let mut cached = self.ctx.cached_units(&cached).into_iter();
         let bad_before = self.counts.bad;
         let mut items = Vec::with_capacity(input.items.len());
         for (item, keys) in input.items.into_iter().zip(&keys) {
-            let mut results = Vec::with_capacity(keys.len());
-            for key in keys {
-                let result = fresh
-                    .get(key)
-                    .cloned()
-                    .or_else(|| old.next().flatten())
-                    .ok_or_else(|| {
-                        OpError::failed(
-                            "results that were just written are missing",
-                            "the cache is damaged: run again",
-                        )
-                    })?;
-                if let UnitResult::Bad(reason) = &result {
-                    self.counts.bad += 1;
-                    self.ctx.reject(&item.id.short(), reason);
-                }
-                results.push(result);
-            }
+            let results = self.results_of(&item, keys, computed, &mut cached)?;
             let payload = self.op.assemble(&item, &results)?;
             items.push(Item {
                 id: item.id,
                 payload,
             });
         }
-        keys.iter()
-            .flatten()
-            .for_each(|key| drop(fresh.remove(key)));
+        // Only now, since two items of a chunk may have a unit in common.
+        for key in all_keys() {
+            computed.remove(key);
+        }
         self.check_budget()?;
-        let units = u32::try_from(keys.iter().map(Vec::len).sum::<usize>()).unwrap_or(u32::MAX);
-        let mapped = Mapped {
+        let mapped = MappedChunk {
             output: self.ctx.put(&Chunk { items }.encode())?,
-            units,
+            units: u32::try_from(all_keys().count()).unwrap_or(u32::MAX),
         };
         output.add(chunk, mapped, self.counts.bad == bad_before);
         Ok(())
     }
 
+    /// The results of an item's units: those computed in this run, else the next of `cached`.
+    fn results_of(
+        &mut self,
+        item: &Item,
+        keys: &[Digest],
+        computed: &ComputedUnits,
+        cached: &mut impl Iterator<Item = Option<UnitResult>>,
+    ) -> Result<Vec<UnitResult>, OpError> {
+        let mut results = Vec::with_capacity(keys.len());
+        for key in keys {
+            let result = match computed.get(key) {
+                Some(result) => Some(result.clone()),
+                None => cached.next().flatten(),
+            };
+            let Some(result) = result else {
+                let what = "results of units that were in the cache are missing";
+                let help = "the cache is corrupt: run again to recompute them";
+                return Err(OpError::failed(what, help));
+            };
+            if let UnitResult::Bad(reason) = &result {
+                self.counts.bad += 1;
+                self.ctx.reject(&item.id.short(), reason);
+            }
+            results.push(result);
+        }
+        Ok(results)
+    }
+
     fn check_budget(&self) -> Result<(), OpError> {
-        budget_error(self.ctx, self.counts.bad, self.counts.total).map_or(Ok(()), Err)
+        match budget_error(self.ctx, self.counts.bad, self.counts.total) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 }
 
 /// The items of a chunk that have missing units.
-fn work_of(dataset: &Dataset<'_>, chunk: &Surveyed) -> Result<Vec<Work>, OpError> {
+fn work_of(dataset: &Dataset<'_>, chunk: &SurveyedChunk) -> Result<Vec<Work>, OpError> {
     if chunk.missing.is_empty() {
         return Ok(Vec::new());
     }
     let mut missing = chunk.missing.iter().peekable();
-    let mut found = Vec::new();
-    for (item, place) in dataset.chunk(&chunk.input)?.items.into_iter().zip(0_u32..) {
-        let mut numbers = Vec::new();
-        while let Some((_, number)) = missing.next_if(|(of, _)| *of == place) {
-            numbers.push(*number as usize);
+    let mut work = Vec::new();
+    let items = dataset.chunk(&chunk.input)?.items;
+    for (item, item_index) in items.into_iter().zip(0_u32..) {
+        let mut unit_indices = Vec::new();
+        while let Some((_, unit_index)) = missing.next_if(|(index, _)| *index == item_index) {
+            unit_indices.push(*unit_index as usize);
         }
-        if !numbers.is_empty() {
-            found.push(Work {
+        if !unit_indices.is_empty() {
+            work.push(Work {
                 item,
-                missing: numbers,
+                missing: unit_indices,
             });
         }
     }
-    Ok(found)
+    Ok(work)
 }
 
-/// The output as far as it is put together.
-struct Assembly {
+/// The output as far as it is assembled.
+struct OutputBuilder {
     manifest: Manifest,
-    mapped: Vec<(Digest, Mapped)>,
+    /// Chunks of the input and what they were mapped to.
+    mapped: Vec<(Digest, MappedChunk)>,
 }
 
-impl Default for Assembly {
+impl Default for OutputBuilder {
     fn default() -> Self {
         Self {
             manifest: Manifest { chunks: Vec::new() },
@@ -375,10 +399,12 @@ impl Default for Assembly {
     }
 }
 
-impl Assembly {
-    fn add(&mut self, chunk: &Surveyed, mapped: Mapped, clean: bool) {
-        self.manifest.chunks.push((mapped.output, chunk.count));
-        if clean {
+impl OutputBuilder {
+    /// Adds a chunk. One with rejected items is not entered in the table: every run that maps it
+    /// reports them, and their reasons are in its units.
+    fn add(&mut self, chunk: &SurveyedChunk, mapped: MappedChunk, is_clean: bool) {
+        self.manifest.chunks.push((mapped.output, chunk.item_count));
+        if is_clean {
             self.mapped.push((chunk.input, mapped));
         }
     }

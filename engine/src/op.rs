@@ -1,5 +1,5 @@
-//! What an op is to the engine: a signature, a version, and a body. The engine knows none by
-//! itself.
+//! What an op is to the engine: a signature, a version, and a body. The engine has no ops of its
+//! own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,31 +11,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
 use crate::cache::disk::DiskError;
-use crate::cache::ledger::StageResult;
+use crate::cache::stage_result::StageResult;
 use crate::ctx::StageCtx;
 use crate::dataset::{DuplicateId, FormatError, Item};
 use crate::digest::Digest;
-use crate::files::{Files, SourceFile};
+use crate::files::{Files, InputFile};
 
-/// An op.
+/// A kind of work that stages do.
 #[derive(Clone)]
 pub struct Op {
-    /// What the language sees of it.
+    /// How the language sees it.
     pub signature: Signature,
-    /// Raised whenever the same inputs give other bytes than before.
+    /// Part of the key. Raised whenever the same inputs give other bytes than before.
     pub version: u32,
     /// Whether bits depend on the machine: then [`NumericEnv`](crate::NumericEnv) is part of the
     /// key.
     pub numeric: bool,
-    /// Lists the user's files it reads; their contents are part of the key.
+    /// Lists the user's files that a stage reads; their contents are part of the key.
     pub sources: Option<SourcesFn>,
-    /// What it does.
     pub body: Body,
 }
 
-/// Lists the files a stage reads, when its key is made.
+/// Lists the files a stage reads, when its key is computed.
 pub type SourcesFn =
-    Arc<dyn Fn(&Args, &Files<'_>) -> Result<Vec<SourceFile>, OpError> + Send + Sync>;
+    Arc<dyn Fn(&Args, &Files<'_>) -> Result<Vec<InputFile>, OpError> + Send + Sync>;
 /// The body of an op that runs as a whole.
 pub type RunFn = Arc<dyn Fn(&mut StageCtx) -> Result<Output, OpError> + Send + Sync>;
 /// The body of an op over the items of a dataset.
@@ -50,17 +49,16 @@ pub type ExportFn = Arc<
 pub enum Body {
     /// Nothing: the call is a value.
     Config,
-    /// A piece of work with one result.
+    /// Runs as a whole and has one result.
     Run(RunFn),
-    /// One result per item, each cached.
+    /// Maps the items of a dataset; the results of items are cached one by one.
     Map(MapFn),
-    /// Other ops: each step is a stage of its own, the last one carries the name.
+    /// Calls other ops: each step is a stage of its own, and the last one has the call's name.
     Compose(fn(&Arguments) -> Vec<Step>),
 }
 
 impl Op {
-    /// An op that runs as a whole. `version` is raised whenever the same inputs give other bytes
-    /// than before.
+    /// An op that runs as a whole.
     pub fn run(
         signature: Signature,
         version: u32,
@@ -83,7 +81,7 @@ impl Op {
         Self::new(signature, 1, Body::Config)
     }
 
-    /// An op made of others.
+    /// An op that calls others.
     pub fn compose(signature: Signature, steps: fn(&Arguments) -> Vec<Step>) -> Self {
         Self::new(signature, 1, Body::Compose(steps))
     }
@@ -98,7 +96,7 @@ impl Op {
         }
     }
 
-    /// The same, its bits depending on the machine.
+    /// The same op with bits that depend on the machine.
     #[must_use]
     pub fn numeric(self) -> Self {
         Self {
@@ -107,11 +105,11 @@ impl Op {
         }
     }
 
-    /// The same, reading the files that `sources` lists.
+    /// The same op with files that it reads, which `sources` lists.
     #[must_use]
     pub fn reading(
         self,
-        sources: impl Fn(&Args, &Files<'_>) -> Result<Vec<SourceFile>, OpError> + Send + Sync + 'static,
+        sources: impl Fn(&Args, &Files<'_>) -> Result<Vec<InputFile>, OpError> + Send + Sync + 'static,
     ) -> Self {
         Self {
             sources: Some(Arc::new(sources)),
@@ -125,20 +123,20 @@ impl Op {
 pub struct Step {
     /// The op it calls.
     pub op: &'static str,
-    /// Its arguments, all of them but the one that takes the step before.
+    /// All of its arguments but the one that takes the previous step's result.
     pub args: Arguments,
-    /// The argument that takes the result of the step before.
+    /// The argument that takes the previous step's result.
     pub previous: Option<&'static str>,
 }
 
-/// A form in which results leave the cache.
+/// An export format: a form in which results leave the cache.
 #[derive(Clone)]
 pub struct ExportOp {
-    /// What the language sees of it.
+    /// How the language sees it.
     pub format: ExportFormat,
-    /// Raised whenever the same input is written differently.
+    /// Raised whenever the same input is written differently: files of another version are
+    /// rewritten.
     pub version: u32,
-    /// Writes.
     pub run: ExportFn,
 }
 
@@ -154,52 +152,50 @@ pub struct ExportTarget {
 /// What an export wrote.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ExportSummary {
-    /// How many items are in it.
+    /// The number of items, for formats that have items.
     pub count: Option<u64>,
 }
 
 /// The result of a stage, as its consumers see it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Artifact {
-    /// Its type.
     pub ty: String,
-    /// Its object.
+    /// An object of the cache.
     pub digest: Digest,
-    /// The stage that made it.
+    /// The stage that produced it.
     pub stage: String,
-    /// How many items it has, where it has items.
+    /// The number of items, for types that have items.
     pub count: Option<u64>,
 }
 
 impl Artifact {
-    pub(crate) fn of(stage: &str, ty: Type, finished: &StageResult) -> Self {
+    pub(crate) fn of(stage: &str, ty: Type, result: &StageResult) -> Self {
         Self {
             ty: ty.to_string(),
-            digest: finished.output,
+            digest: result.output,
             stage: stage.to_owned(),
-            count: finished.count,
+            count: result.count,
         }
     }
 }
 
-/// The result of a stage, as its body gives it.
+/// The result of a stage, as its body returns it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Output {
-    /// An object, put by [`StageCtx::put`].
+    /// An object stored by [`StageCtx::put`].
     pub digest: Digest,
-    /// How many items it has, where it has items.
+    /// The number of items, for types that have items.
     pub count: Option<u64>,
-    /// Numbers about it.
     pub metrics: Vec<(String, f64)>,
-    /// By-products by name. They are outside the result's digest: consumers are not run again when
-    /// only these change.
+    /// By name. They are outside the result's digest: consumers do not run again when only these
+    /// change.
     pub side_outputs: Vec<(&'static str, Digest)>,
     /// What a reader should know: "17 duplicates dropped".
     pub notes: Vec<String>,
 }
 
 impl Output {
-    /// A result without items, numbers or by-products.
+    /// A result without items, metrics or side outputs.
     pub fn of(digest: Digest) -> Self {
         Self {
             digest,
@@ -211,7 +207,7 @@ impl Output {
     }
 }
 
-/// A stage that makes one output item of every input item.
+/// A stage that maps every input item to one output item.
 pub trait MapOp: Send {
     /// The argument that holds the dataset.
     fn input_arg(&self) -> &'static str;
@@ -219,72 +215,71 @@ pub trait MapOp: Send {
     /// cached unit of work.
     ///
     /// # Errors
-    /// When the item cannot be understood.
+    /// When the item cannot be decoded.
     fn units(&self, item: &Item) -> Result<Vec<Digest>, OpError>;
-    /// Arguments that say which units an item has, or how its result is put together, and that no
-    /// unit's result depends on: another value of theirs costs only units that are new.
+    /// Arguments that decide which units an item has, or how its result is assembled, and that no
+    /// unit's result depends on: a new value costs only the units that are new.
     fn args_outside_unit_key(&self) -> &'static [&'static str] {
         &[]
     }
-    /// How many items [`MapWorker::process`] gets at a time, at most.
+    /// The most items that [`MapWorker::process`] is given at a time.
     fn batch(&self) -> usize;
-    /// Loads what the work needs. Called once, and only when there is work.
+    /// Loads what the work needs, such as a model. Called once, and only when a unit is missing.
     ///
     /// # Errors
-    /// As the loading gives.
+    /// As loading gives.
     fn worker(&self, ctx: &StageCtx) -> Result<Box<dyn MapWorker>, OpError>;
     /// The output item's payload from the results of its units. Pure.
     ///
     /// # Errors
-    /// When the item or a result cannot be understood.
+    /// When the item or a result cannot be decoded.
     fn assemble(&self, item: &Item, results: &[UnitResult]) -> Result<Vec<u8>, OpError>;
 }
 
 /// Does the work of a map stage.
 pub trait MapWorker {
     /// The results of the missing units of these items, in order: one list per item, one result per
-    /// missing unit. Must not depend on which items come together.
+    /// missing unit. Must not depend on which items are in a batch together.
     ///
     /// # Errors
     /// As the work gives; a single item that cannot be used is a [`UnitResult::Bad`] instead.
     fn process(&mut self, ctx: &StageCtx, work: &[Work]) -> Result<Vec<Vec<UnitResult>>, OpError>;
 }
 
-/// An item with units that are not known yet.
+/// An item some of whose units are not cached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Work {
-    /// The item.
     pub item: Item,
-    /// Which of its units are missing, ascending.
+    /// The indices of its missing units, ascending.
     pub missing: Vec<usize>,
 }
 
-/// What became of a unit of work.
+/// The result of a unit of work.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UnitResult {
-    /// Its result.
     Ok(Vec<u8>),
-    /// It cannot be done, and why: rejected, and not tried again.
+    /// Rejected, with the reason. Cached like a result, and not tried again unless the run asks for
+    /// it.
     Bad(String),
 }
 
 /// Why a stage has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum OpError {
-    /// Something the user can mend.
+    /// Something the user can fix.
     #[error("{what}")]
     Failed {
         /// What is wrong, and where.
         what: String,
-        /// What to do.
+        /// What the user can do.
         help: String,
     },
     /// The run was asked to stop, or the stage's time is over.
     #[error("interrupted")]
     Interrupted,
-    /// An object it needs is missing or damaged: it will be made again.
-    #[error("the object {} is missing or damaged", .0.short())]
-    Damaged(Digest),
+    /// An object it needs is missing or corrupt: the engine recomputes it and runs the stage again.
+    #[error("object {} is missing or corrupt", .0.short())]
+    Corrupt(Digest),
     /// The cache's disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -294,7 +289,7 @@ pub enum OpError {
 }
 
 impl OpError {
-    /// Something the user can mend.
+    /// Something the user can fix: what is wrong, and what to do.
     pub fn failed(what: impl Into<String>, help: impl Into<String>) -> Self {
         OpError::Failed {
             what: what.into(),
@@ -306,8 +301,8 @@ impl OpError {
     pub fn help(&self) -> String {
         match self {
             OpError::Failed { help, .. } => help.clone(),
-            OpError::Interrupted => "run again to go on where it stopped".to_owned(),
-            OpError::Damaged(_) => "run again: it is made anew".to_owned(),
+            OpError::Interrupted => "run again to resume where it stopped".to_owned(),
+            OpError::Corrupt(_) => "run again to recompute it".to_owned(),
             OpError::Disk(error) => error.help().to_owned(),
             OpError::Bug(_) => "this is a bug in the op: please report it".to_owned(),
         }
@@ -317,7 +312,7 @@ impl OpError {
 impl From<FormatError> for OpError {
     fn from(error: FormatError) -> Self {
         OpError::Bug(format!(
-            "a dataset's object has matching digest but cannot be read: {error}"
+            "an object of a dataset matches its digest but cannot be decoded: {error}"
         ))
     }
 }
@@ -337,33 +332,31 @@ pub struct OpSet {
 }
 
 impl OpSet {
-    /// None.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One op more; one of the same name is replaced.
+    /// Adds an op; one of the same name is replaced.
     #[must_use]
     pub fn with(mut self, op: Op) -> Self {
         self.ops.insert(op.signature.name, Arc::new(op));
         self
     }
 
-    /// One export format more.
+    /// Adds an export format; one of the same name is replaced.
     #[must_use]
     pub fn with_export(mut self, export: ExportOp) -> Self {
         self.exports.insert(export.format.name, Arc::new(export));
         self
     }
 
-    /// Says that stages of this type are worth running for their own sake.
+    /// Declares that stages of this type are results: they run without being asked for.
     #[must_use]
     pub fn with_result_type(mut self, ty: &'static str) -> Self {
         self.results.push(ty);
         self
     }
 
-    /// The op of this name.
     pub fn op(&self, name: &str) -> Option<&Arc<Op>> {
         self.ops.get(name)
     }
@@ -373,12 +366,11 @@ impl OpSet {
         self.ops.values()
     }
 
-    /// The export format of this name.
     pub fn export(&self, name: &str) -> Option<&Arc<ExportOp>> {
         self.exports.get(name)
     }
 
-    /// What the language needs to know of them.
+    /// The signatures that workflows are checked against.
     ///
     /// # Errors
     /// A mistake in a declaration.

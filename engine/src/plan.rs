@@ -1,123 +1,119 @@
 //! What a run would do and why, before it costs anything. Nothing is written.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::ahead::Found;
 use crate::cache::Cache;
-use crate::cache::ledger::StageResult;
+use crate::cache::stage_result::StageResult;
 use crate::ctx::{StageCtx, StageParts, StopSignal};
 use crate::digest::Digest;
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, Node, NodeId};
 use crate::key::{KeyInputs, NumericEnv};
-use crate::known::Known;
 use crate::map;
 use crate::op::{Artifact, Body, OpError};
-use crate::run::worker::{self, Probe, ProbeJob};
+use crate::prefetch::CacheScan;
+use crate::result_map::ResultMap;
+use crate::run::worker::{ProbeResult, ProbeTask, probe_stage};
+use crate::run::{reasons_to_run, upstream_side_outputs};
 
-/// What would become of a stage.
+/// What a run would do with a stage.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PlannedAction {
-    /// Its result is known.
+    /// Its result is in the cache.
     Reuse,
-    /// It would run.
     Run {
-        /// What makes it run.
+        /// What changed since its last result, by field.
         why: Vec<String>,
         /// For map stages, how many units are missing and how many there are.
         units: Option<(u64, u64)>,
     },
-    /// It runs if these stages give other bytes than before.
-    Unknown {
-        /// The stages above it that would run.
-        after: Vec<Arc<str>>,
-    },
+    /// It runs if these upstream stages give other bytes than before: its key is not known until
+    /// they have run.
+    Unknown { after: Vec<Arc<str>> },
     /// It cannot run.
-    Fault {
-        /// What is wrong.
-        what: String,
-        /// What to do.
-        help: String,
-    },
+    Error { what: String, help: String },
 }
 
-/// A stage and what would become of it.
+/// A stage and what a run would do with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Planned {
-    /// The stage.
     pub stage: Arc<str>,
-    /// Its op.
     pub op: String,
-    /// What would become of it.
     pub action: PlannedAction,
-    /// Its key, when its result is known.
+    /// Its key, if its result is in the cache.
     pub key: Option<Digest>,
-    /// How long it took the last time it ran, in milliseconds.
+    /// How long it took the last time it ran.
     pub last_took_ms: Option<u64>,
-    /// How long it will take at most if it runs, as far as the last time can tell: of a map stage,
-    /// the missing items' part.
+    /// How long it takes at most if it runs, judging by the last time: of a map stage, the share of
+    /// the missing units.
     pub estimate_ms: Option<u64>,
 }
 
-/// What a plan looks at.
 pub(crate) struct Planner<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) workflow: &'a str,
-    pub(crate) base: std::path::PathBuf,
+    pub(crate) base: PathBuf,
     pub(crate) cache: Arc<Cache>,
     pub(crate) env: Arc<NumericEnv>,
 }
 
+/// The results of the stages that would be reused, as far as the plan has got.
+type Results = BTreeMap<NodeId, Arc<StageResult>>;
+
 impl Planner<'_> {
-    /// The plan for these stages and those above them, inputs first.
+    /// The plan for these stages and everything upstream, inputs first.
     pub(crate) fn plan(&self, targets: &[NodeId]) -> Vec<Planned> {
-        let mut known: BTreeMap<NodeId, Arc<StageResult>> = BTreeMap::new();
-        let mut planned = Vec::new();
         let wanted = self.graph.closure(targets);
         let is_wanted = |name: &str| {
             self.graph
                 .find(name)
                 .is_some_and(|id| wanted.binary_search(&id).is_ok())
         };
-        let Found { ledger, there } = Found::look(&self.cache, self.workflow, is_wanted);
-        for id in wanted {
-            let node = self.graph.node(id);
-            let last = ledger.get(&node.name);
-            let action = self
-                .action(id, &mut known, &there, last.map(Arc::as_ref))
-                .unwrap_or_else(|error| PlannedAction::Fault {
-                    what: error.to_string(),
-                    help: error.help(),
-                });
-            let op = node.op.signature.name.to_owned();
-            let key = known.get(&id).map(|finished| finished.key);
-            let last_took_ms = last.map(|last| last.took_ms);
-            let estimate_ms = last_took_ms.and_then(|took_ms| estimate(&action, took_ms));
-            planned.push(Planned {
-                stage: node.name.clone(),
-                op,
-                action,
-                key,
-                last_took_ms,
-                estimate_ms,
-            });
+        let scan = CacheScan::new(&self.cache, self.workflow, is_wanted);
+        let mut results = Results::new();
+        wanted
+            .iter()
+            .map(|id| self.plan_stage(*id, &scan, &mut results))
+            .collect()
+    }
+
+    fn plan_stage(&self, id: NodeId, scan: &CacheScan, results: &mut Results) -> Planned {
+        let node = self.graph.node(id);
+        let last = scan.ledger.get(&node.name);
+        let last_key = last.map(|last| &last.key);
+        let action = match self.action(id, results, &scan.results, last_key) {
+            Ok(action) => action,
+            Err(error) => PlannedAction::Error {
+                what: error.to_string(),
+                help: error.help(),
+            },
+        };
+        let last_took_ms = last.map(|last| last.took_ms);
+        let estimate_ms = last_took_ms.and_then(|took_ms| estimate(&action, took_ms));
+        Planned {
+            stage: node.name.clone(),
+            op: node.op.signature.name.to_owned(),
+            action,
+            key: results.get(&id).map(|result| result.key),
+            last_took_ms,
+            estimate_ms,
         }
-        planned
     }
 
     fn action(
         &self,
         id: NodeId,
-        known: &mut BTreeMap<NodeId, Arc<StageResult>>,
-        there: &Known,
-        last: Option<&StageResult>,
+        results: &mut Results,
+        existing: &ResultMap,
+        last_key: Option<&Digest>,
     ) -> Result<PlannedAction, OpError> {
         let node = self.graph.node(id);
         let mut inputs = Vec::new();
         let mut after = Vec::new();
         for (arg, input) in self.graph.inputs(id) {
-            match known.get(input) {
-                Some(finished) => inputs.push((*arg, finished.output)),
+            match results.get(input) {
+                Some(result) => inputs.push((*arg, result.output)),
                 None => after.push(self.graph.node(*input).name.clone()),
             }
         }
@@ -125,59 +121,58 @@ impl Planner<'_> {
             after.dedup();
             return Ok(PlannedAction::Unknown { after });
         }
-        // As a run does: what the ledger tells of and is there is not read.
-        if node.op.sources.is_none() {
-            let key = KeyInputs::new(&node.op, &node.args, inputs.clone(), &[], &self.env).hash();
-            if let Some(finished) = there.get(&key) {
-                known.insert(id, Arc::clone(finished));
-                return Ok(PlannedAction::Reuse);
-            }
+        // As in a run: a result that the scan has found is not read from its record.
+        if node.op.sources.is_none()
+            && let Some(result) = self.existing_result(node, &inputs, existing)
+        {
+            results.insert(id, result);
+            return Ok(PlannedAction::Reuse);
         }
-        let job = ProbeJob {
+        let probe = probe_stage(&ProbeTask {
             id,
             node: node.clone(),
             inputs,
             base: self.base.clone(),
             cache: Arc::clone(&self.cache),
             env: Arc::clone(&self.env),
-        };
-        let probe = worker::probe(&job)?;
+        })?;
         if let Some(record) = probe.record {
-            known.insert(id, Arc::new(StageResult::of(probe.key, &record)));
+            results.insert(id, Arc::new(StageResult::from_record(probe.key, &record)));
             return Ok(PlannedAction::Reuse);
         }
-        let why = crate::run::why(
-            &self.cache,
-            last.map(|last| &last.key),
-            &probe.key_inputs,
-            false,
-        );
+        let why = reasons_to_run(&self.cache, last_key, &probe.key_inputs, false);
         let units = match &node.op.body {
             Body::Map(map) => {
-                let ctx = self.ctx(id, probe, known);
-                Some(map::missing_units(&ctx, map(&ctx)?.as_ref())?)
+                let ctx = self.ctx(id, probe, results);
+                Some(map::count_units(&ctx, map(&ctx)?.as_ref())?)
             }
             _ => None,
         };
         Ok(PlannedAction::Run { why, units })
     }
 
-    fn ctx(
+    fn existing_result(
         &self,
-        id: NodeId,
-        probe: Probe,
-        known: &BTreeMap<NodeId, Arc<StageResult>>,
-    ) -> StageCtx {
+        node: &Node,
+        inputs: &[(&'static str, Digest)],
+        existing: &ResultMap,
+    ) -> Option<Arc<StageResult>> {
+        let key_inputs = KeyInputs::new(&node.op, &node.args, inputs.to_vec(), &[], &self.env);
+        existing.get(&key_inputs.hash()).cloned()
+    }
+
+    fn ctx(&self, id: NodeId, probe: ProbeResult, results: &Results) -> StageCtx {
         let node = self.graph.node(id);
-        let artifact = |(arg, input): &(&'static str, NodeId)| {
-            let above = self.graph.node(*input);
-            Some((
-                *arg,
-                Artifact::of(&above.name, above.output, known.get(input)?),
-            ))
-        };
-        let inputs = self.graph.inputs(id).iter().filter_map(artifact).collect();
-        // Nobody listens to a plan: what its context says is dropped.
+        let mut inputs = Vec::new();
+        for (arg, input) in self.graph.inputs(id) {
+            if let Some(result) = results.get(input) {
+                let node = self.graph.node(*input);
+                inputs.push((*arg, Artifact::of(&node.name, node.output, result)));
+            }
+        }
+        let result_of = |upstream: NodeId| results.get(&upstream).map(Arc::as_ref);
+        let side_outputs = upstream_side_outputs(self.graph, id, result_of);
+        // A plan has no listeners: without a receiver, events are dropped.
         let (events, _) = crossbeam::channel::bounded(1);
         StageCtx::new(StageParts {
             stage: node.name.clone(),
@@ -186,9 +181,7 @@ impl Planner<'_> {
             inputs,
             sources: probe.sources,
             content_paths: Arc::default(),
-            side_outputs: crate::run::side_outputs(self.graph, id, |above| {
-                known.get(&above).map(Arc::as_ref)
-            }),
+            side_outputs,
             key_inputs: probe.key_inputs,
             cache: Arc::clone(&self.cache),
             env: Arc::clone(&self.env),
@@ -206,10 +199,10 @@ fn estimate(action: &PlannedAction, took_ms: u64) -> Option<u64> {
             units: Some((missing, total)),
             ..
         } => {
-            let part = u128::from(took_ms) * u128::from(*missing) / u128::from((*total).max(1));
-            u64::try_from(part).ok()
+            let share = u128::from(took_ms) * u128::from(*missing) / u128::from((*total).max(1));
+            u64::try_from(share).ok()
         }
         PlannedAction::Run { units: None, .. } | PlannedAction::Unknown { .. } => Some(took_ms),
-        PlannedAction::Reuse | PlannedAction::Fault { .. } => None,
+        PlannedAction::Reuse | PlannedAction::Error { .. } => None,
     }
 }

@@ -1,54 +1,64 @@
-//! A run: one thread owns the state of every stage, workers do the work and answer by message.
+//! A run: one thread owns the state of every stage; workers do the work and report by message.
 //!
 //! What a stage may do next is kept in queues ([`queues`]), so that the owner never looks at a
-//! stage that has nothing to do. A stage that has run is `Committing`: those below it may start,
-//! and its own end is told when its record is on the disk. Commits are made in groups by a thread
-//! of their own ([`committing`]).
+//! stage that has nothing to do. A stage that has run is `Committing`: downstream stages may start,
+//! and its own end is announced when its record is on disk. Commits are written in batches by a
+//! thread of their own ([`commit`]).
 
-mod committing;
-mod failing;
-mod locked;
+mod commit;
+mod export_ctx;
+mod failure;
+mod finish;
+mod lock_check;
+mod probe;
 mod queues;
+mod reasons;
 mod resources;
 mod side_outputs;
-mod starting;
+mod stage;
+mod start;
 mod state;
 pub(crate) mod worker;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use blip_grammar::Type;
 use crossbeam::channel::{self, Receiver, Sender};
 
-use self::committing::Commit;
+use self::commit::Commit;
+pub(crate) use self::export_ctx::export_ctx;
 use self::queues::Queues;
+pub(crate) use self::reasons::reasons_to_run;
 pub use self::resources::Resources;
-pub(crate) use self::side_outputs::{export_ctx, side_outputs};
+pub(crate) use self::side_outputs::upstream_side_outputs;
+use self::stage::{InFlight, Stage};
 use self::state::State;
-use self::worker::{Answer, Job};
-use crate::ahead::{Found, Looked};
+use self::worker::{Completion, Task};
 use crate::cache::Cache;
-use crate::cache::ledger::{Ledger, StageResult};
-use crate::cache::lock::{Holder, LockFile};
-use crate::cache::records::Record;
+use crate::cache::ledger::Ledger;
+use crate::cache::stage_result::StageResult;
 use crate::ctx::StopSignal;
 use crate::digest::Digest;
-use crate::event::{Audience, Event, Outcome, StageEnd, StageError, Status, UnitCounts};
-use crate::files::SourceFile;
+use crate::event::{Event, EventBus, Outcome, StageEnd};
 use crate::graph::{Graph, NodeId};
 use crate::isolate::Isolation;
-use crate::key::{KeyInputs, NumericEnv, differences};
-use crate::known::Known;
-use crate::lockfile::Locked;
+use crate::key::NumericEnv;
+use crate::lockfile::LockedWorkflow;
+use crate::prefetch::{CacheScan, PrefetchedScan};
+use crate::result_map::ResultMap;
 
-/// The owner looks up at least this often, to hear of a request to stop.
+/// The longest that the owner waits for a message before it checks for a request to stop and for
+/// expired timers.
 const TICK: Duration = Duration::from_millis(50);
-/// Jobs and answers on their way. Workers never outrun the owner by more.
-const QUEUE: usize = 256;
-/// Stages whose records are not on the disk yet; each may hold a lease, which is an open file.
+/// The capacity of the channels of tasks, completions and events of stages. Workers never get
+/// further ahead of the owner.
+const CHANNEL_CAPACITY: usize = 256;
+/// The most tasks that workers have at a time. Below the channel's capacity, so that the owner
+/// never waits for a worker that waits for the owner.
+const PENDING_TASKS_MAX: usize = CHANNEL_CAPACITY / 2;
+/// The most stages whose records are not on disk yet; each may hold a lease, which is an open file.
 const COMMITTING_MAX: usize = 256;
 
 /// What a run needs to know besides the graph.
@@ -61,38 +71,9 @@ pub(crate) struct RunConfig {
     pub(crate) keep_going: bool,
     pub(crate) no_wait: bool,
     pub(crate) retry_bad: bool,
-    pub(crate) locked: Option<Locked>,
+    pub(crate) locked: Option<LockedWorkflow>,
     pub(crate) isolation: Option<Arc<Isolation>>,
     pub(crate) stop: StopSignal,
-}
-
-/// What the owner knows of a stage. There are many: what a stage has only while it is in hand is
-/// boxed or empty.
-struct Stage {
-    state: State,
-    inputs_open: u32,
-    attempt: u32,
-    repairs: u32,
-    /// A stage above it ran in this run.
-    ran_above: bool,
-    /// Those below it have been told of its result.
-    told: bool,
-    key: Option<Digest>,
-    finished: Option<Arc<StageResult>>,
-    took_ms: u64,
-    in_hand: Option<Box<InHand>>,
-}
-
-/// What a stage has between its key and its end.
-#[derive(Default)]
-struct InHand {
-    sources: Vec<SourceFile>,
-    taken: Option<Resources>,
-    units: Option<UnitCounts>,
-    /// The right to run it; held from before it starts until its record is written.
-    lease: Option<LockFile>,
-    /// Who makes its result, once told.
-    elsewhere: Option<Holder>,
 }
 
 /// The owner of a run's state.
@@ -104,242 +85,250 @@ pub(crate) struct Run<'a, 'l> {
     stages: Vec<Option<Stage>>,
     queues: Queues,
     free: Resources,
-    /// Jobs that workers have.
-    in_flight: usize,
+    /// Tasks that have been sent to workers and not come back.
+    pending_tasks: usize,
     /// Stages whose records are on their way to the disk.
     committing: usize,
     failed: bool,
     content_paths: Arc<BTreeMap<Digest, PathBuf>>,
     ledger: Ledger,
-    /// Results by key: those of the ledger that are still there, and those whose records this run
-    /// has read. What it makes itself is read again should another stage have the same key, which
-    /// is seldom.
-    known: Known,
-    /// Whether any stage has by-products.
-    any_sides: bool,
-    /// Stages that wait for a stage that makes a damaged object again, and are no direct consumers
-    /// of it.
-    repairs: Vec<(NodeId, NodeId)>,
-    /// Stages that make a damaged result again, with what they had.
-    mending: BTreeMap<NodeId, Arc<StageResult>>,
+    /// Those of the ledger that are still in the cache, and those whose records this run has read.
+    /// What the run itself computes is read back should another stage have the same key, which is
+    /// seldom.
+    results: ResultMap,
+    any_side_outputs: bool,
+    /// Stages that were rebuilding, with the results that turned out to be corrupt.
+    rebuilding: BTreeMap<NodeId, Arc<StageResult>>,
+    /// Pairs of a stage that is being rebuilt, and one that waits for it without being a direct
+    /// consumer.
+    rebuild_waiters: Vec<(NodeId, NodeId)>,
     ends: Vec<Arc<StageEnd>>,
-    audience: &'a mut Audience<'l>,
-    channels: Option<(Sender<Job>, Sender<Commit>)>,
-    events: (Sender<Event>, Receiver<Event>),
+    event_bus: &'a mut EventBus<'l>,
+    /// Nothing once the threads are to end.
+    channels: Option<(Sender<Task>, Sender<Commit>)>,
+    /// What stages report while they run.
+    stage_events: (Sender<Event>, Receiver<Event>),
 }
 
-/// What a run came to.
-pub(crate) struct Ended {
+/// How a run ended, and the results of its stages.
+pub(crate) struct RunOutcome {
     pub(crate) outcome: Outcome,
     /// By the stage's number.
-    finished: Vec<Option<Arc<StageResult>>>,
+    results: Vec<Option<Arc<StageResult>>>,
+    /// In the order in which the stages ended.
     pub(crate) ends: Vec<Arc<StageEnd>>,
     pub(crate) content_paths: Arc<BTreeMap<Digest, PathBuf>>,
 }
 
-impl Ended {
-    /// What a stage came to.
-    pub(crate) fn finished(&self, id: NodeId) -> Option<&Arc<StageResult>> {
-        self.finished.get(id.index())?.as_ref()
+impl RunOutcome {
+    pub(crate) fn result(&self, id: NodeId) -> Option<&Arc<StageResult>> {
+        self.results.get(id.index())?.as_ref()
     }
 }
 
-/// Runs these stages. With each of them those above it are wanted too.
+/// Runs the `wanted` stages, which are ascending and complete: all upstream stages are among them.
 pub(crate) fn run(
     graph: &Graph,
     wanted: Vec<NodeId>,
     config: RunConfig,
-    looked: Option<Looked>,
-    audience: &mut Audience<'_>,
-) -> Ended {
-    let mut stages: Vec<Option<Stage>> =
-        std::iter::repeat_with(|| None).take(graph.len()).collect();
-    for id in &wanted {
-        if let Some(slot) = stages.get_mut(id.index()) {
-            *slot = Some(Stage::new(distinct_inputs(graph, *id)));
+    prefetched: Option<PrefetchedScan>,
+    event_bus: &mut EventBus<'_>,
+) -> RunOutcome {
+    let cache = Arc::clone(&config.cache);
+    let worker_count = config.resources.cpu.max(1) as usize + 1;
+    let (tasks_in, tasks_out) = channel::bounded::<Task>(CHANNEL_CAPACITY);
+    let (completions_in, completions_out) = channel::bounded::<Completion>(CHANNEL_CAPACITY);
+    // Unbounded, since the owner must never wait for a thread that waits for the owner. It keeps to
+    // COMMITTING_MAX by itself.
+    let (commits_in, commits_out) = channel::unbounded::<Commit>();
+    let channels = (tasks_in, commits_in);
+    let mut run = Run::new(graph, wanted, config, prefetched, event_bus, channels);
+    std::thread::scope(|scope| {
+        for _ in 0..worker_count {
+            let (tasks, completions) = (tasks_out.clone(), completions_in.clone());
+            scope.spawn(move || worker::run_tasks(&tasks, &completions));
         }
+        let completions = completions_in.clone();
+        scope.spawn(move || commit::run_commits(&cache, &commits_out, &completions));
+        drop((tasks_out, completions_in));
+        run.run_event_loop(&completions_out);
+        // The threads end when their channels are closed.
+        run.channels = None;
+    });
+    run.finish()
+}
+
+/// The scan that was prefetched, or one made now.
+fn scan_of(
+    graph: &Graph,
+    wanted: &[NodeId],
+    config: &RunConfig,
+    prefetched: Option<PrefetchedScan>,
+) -> CacheScan {
+    if let Some(prefetched) = prefetched {
+        return prefetched.scan;
     }
     let is_wanted = |name: &str| {
         graph
             .find(name)
             .is_some_and(|id| wanted.binary_search(&id).is_ok())
     };
-    let look = || Found::look(&config.cache, &config.workflow, is_wanted);
-    let Found {
-        ledger,
-        there: known,
-    } = looked.map_or_else(look, |looked| looked.found);
-    let wanted_count = wanted.len();
-    let (jobs_in, jobs_out) = channel::bounded::<Job>(QUEUE);
-    let (answers_in, answers_out) = channel::bounded::<Answer>(QUEUE);
-    // The owner bounds it by COMMITTING_MAX and must never wait for a thread that waits for the
-    // owner.
-    let (commits_in, commits_out) = channel::unbounded::<Commit>();
-    let workers = config.resources.cpu.max(1) as usize + 1;
-    let cache = Arc::clone(&config.cache);
-    let mut run = Run {
-        stages,
-        queues: Queues::default(),
-        free: config.resources,
-        graph,
-        config,
-        wanted,
-        in_flight: 0,
-        committing: 0,
-        failed: false,
-        content_paths: Arc::default(),
-        ledger,
-        known,
-        any_sides: false,
-        repairs: Vec::new(),
-        mending: BTreeMap::new(),
-        ends: Vec::with_capacity(wanted_count),
-        audience,
-        channels: Some((jobs_in, commits_in)),
-        events: channel::bounded(QUEUE),
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            let (jobs, answers) = (jobs_out.clone(), answers_in.clone());
-            scope.spawn(move || worker::work(&jobs, &answers));
+    CacheScan::new(&config.cache, &config.workflow, is_wanted)
+}
+
+impl<'a, 'l> Run<'a, 'l> {
+    fn new(
+        graph: &'a Graph,
+        wanted: Vec<NodeId>,
+        config: RunConfig,
+        prefetched: Option<PrefetchedScan>,
+        event_bus: &'a mut EventBus<'l>,
+        channels: (Sender<Task>, Sender<Commit>),
+    ) -> Self {
+        let mut stages = Vec::with_capacity(graph.len());
+        stages.resize_with(graph.len(), || None);
+        for id in &wanted {
+            if let Some(slot) = stages.get_mut(id.index()) {
+                *slot = Some(Stage::new(graph, *id));
+            }
         }
-        let answers = answers_in.clone();
-        scope.spawn(move || committing::work(&cache, &commits_out, &answers));
-        drop((jobs_out, answers_in));
-        run.own(&answers_out);
-        run.channels = None;
-    });
-    run.end()
-}
-
-/// How many stages a stage takes results of.
-fn distinct_inputs(graph: &Graph, id: NodeId) -> u32 {
-    let inputs = graph.inputs(id);
-    if inputs.len() < 2 {
-        return u32::from(!inputs.is_empty());
-    }
-    let mut inputs: Vec<NodeId> = inputs.iter().map(|(_, input)| *input).collect();
-    inputs.sort_unstable();
-    inputs.dedup();
-    u32::try_from(inputs.len()).expect("a stage has fewer inputs")
-}
-
-impl Stage {
-    fn new(inputs_open: u32) -> Self {
+        let CacheScan { ledger, results } = scan_of(graph, &wanted, &config, prefetched);
         Self {
-            state: State::Waiting,
-            inputs_open,
-            attempt: 1,
-            repairs: 0,
-            ran_above: false,
-            told: false,
-            key: None,
-            finished: None,
-            took_ms: 0,
-            in_hand: None,
+            graph,
+            stages,
+            queues: Queues::default(),
+            free: config.resources,
+            config,
+            pending_tasks: 0,
+            committing: 0,
+            failed: false,
+            content_paths: Arc::default(),
+            ledger,
+            results,
+            any_side_outputs: false,
+            rebuilding: BTreeMap::new(),
+            rebuild_waiters: Vec::new(),
+            ends: Vec::with_capacity(wanted.len()),
+            wanted,
+            event_bus,
+            channels: Some(channels),
+            stage_events: channel::bounded(CHANNEL_CAPACITY),
         }
     }
 }
 
 impl Run<'_, '_> {
-    /// The owner's loop.
-    fn own(&mut self, answers: &Receiver<Answer>) {
+    fn run_event_loop(&mut self, completions: &Receiver<Completion>) {
         for id in self.wanted.clone() {
             self.wake(id);
         }
-        let events = self.events.1.clone();
+        let events = self.stage_events.1.clone();
         loop {
             self.dispatch();
-            if self.in_flight == 0
-                && self.committing == 0
-                && (self.halted() || !self.queues.anything_delayed())
-            {
+            if self.has_nothing_to_wait_for() {
                 break;
             }
-            self.audience.idle();
+            self.event_bus.idle();
             channel::select! {
-                recv(answers) -> answer => if let Ok(answer) = answer { self.answered(answer) },
-                recv(events) -> event => if let Ok(event) = event { self.emit(event) },
+                recv(completions) -> completion => {
+                    if let Ok(completion) = completion {
+                        self.handle_completion(completion);
+                    }
+                }
+                recv(events) -> event => {
+                    if let Ok(event) = event {
+                        self.emit(event);
+                    }
+                }
                 default(TICK) => {}
             }
-            while let Ok(answer) = answers.try_recv() {
-                self.answered(answer);
+            while let Ok(completion) = completions.try_recv() {
+                self.handle_completion(completion);
             }
         }
-        self.drain_events();
+        self.drain_stage_events();
     }
 
-    fn answered(&mut self, answer: Answer) {
-        // What a stage said comes before its end.
-        self.drain_events();
-        match answer {
-            Answer::Probed(id, probe) => {
-                self.in_flight -= 1;
-                self.probed(id, probe);
+    fn has_nothing_to_wait_for(&self) -> bool {
+        let will_dispatch_more = !self.is_halted() && self.queues.has_timers();
+        self.pending_tasks == 0 && self.committing == 0 && !will_dispatch_more
+    }
+
+    fn handle_completion(&mut self, completion: Completion) {
+        // A stage sent its events before it completed: they are announced before its end.
+        self.drain_stage_events();
+        match completion {
+            Completion::Probed(id, probe) => {
+                self.pending_tasks -= 1;
+                self.handle_probe(id, probe);
             }
-            Answer::Ran(id, ran) => {
-                self.in_flight -= 1;
-                self.ran(id, *ran);
+            Completion::Ran(id, execution) => {
+                self.pending_tasks -= 1;
+                self.handle_execution(id, *execution);
             }
-            Answer::Committed(commits) => commits
-                .into_iter()
-                .for_each(|(id, result)| self.committed(id, result)),
+            Completion::Committed(commits) => {
+                for (id, result) in commits {
+                    self.handle_commit(id, result);
+                }
+            }
         }
     }
 
-    fn drain_events(&mut self) {
-        while let Ok(event) = self.events.1.try_recv() {
+    fn drain_stage_events(&mut self) {
+        while let Ok(event) = self.stage_events.1.try_recv() {
             self.emit(event);
         }
     }
 
     fn emit(&mut self, event: Event) {
-        self.audience.tell(&event);
-        self.tell_notes();
-    }
-
-    fn tell_notes(&mut self) {
+        self.event_bus.emit(&event);
         for text in self.config.cache.take_notes() {
-            self.audience.tell(&Event::Warning { stage: None, text });
+            self.event_bus.emit(&Event::Warning { stage: None, text });
         }
     }
 
+    /// A stage that is wanted.
     fn stage(&mut self, id: NodeId) -> &mut Stage {
-        let stage = self.stages.get_mut(id.index()).and_then(Option::as_mut);
-        stage.expect("every stage that is handled is wanted")
+        self.wanted_stage(id)
+            .expect("every stage that is handled is wanted")
     }
 
-    fn finished(&self, id: NodeId) -> Option<&Arc<StageResult>> {
-        self.stages.get(id.index())?.as_ref()?.finished.as_ref()
+    /// A stage, if it is wanted.
+    fn wanted_stage(&mut self, id: NodeId) -> Option<&mut Stage> {
+        self.stages.get_mut(id.index())?.as_mut()
     }
 
-    fn in_hand(&mut self, id: NodeId) -> &mut InHand {
-        self.stage(id).in_hand.get_or_insert_default()
+    fn result(&self, id: NodeId) -> Option<&Arc<StageResult>> {
+        self.stages.get(id.index())?.as_ref()?.result.as_ref()
     }
 
-    fn halted(&self) -> bool {
+    fn in_flight(&mut self, id: NodeId) -> &mut InFlight {
+        self.stage(id).in_flight.get_or_insert_default()
+    }
+
+    fn is_halted(&self) -> bool {
         self.config.stop.is_requested() || (self.failed && !self.config.keep_going)
     }
 
     /// A waiting stage whose inputs all have results becomes ready.
     fn wake(&mut self, id: NodeId) {
         let stage = self.stage(id);
-        if stage.state == State::Waiting && stage.inputs_open == 0 {
-            stage.state.go(State::Ready);
-            self.queues.ready(id);
+        if stage.state == State::Waiting && stage.open_inputs == 0 {
+            stage.state.transition_to(State::Ready);
+            self.queues.push_ready(id);
         }
     }
 
-    /// Hands out everything that can go on.
+    /// Hands out everything that can go on. Timers first, since those stages have waited longest;
+    /// keys before starts, since a key is cheap and may show that nothing has to run.
     fn dispatch(&mut self) {
-        while !self.halted() && self.in_flight < QUEUE / 2 {
-            if let Some(id) = self.queues.due() {
-                self.stage(id).state.go(State::Queued);
-                self.queue(id);
-            } else if let Some(id) = self.queues.next_ready() {
+        while !self.is_halted() && self.pending_tasks < PENDING_TASKS_MAX {
+            if let Some(id) = self.queues.pop_expired() {
+                self.wait_for_resources(id);
+            } else if let Some(id) = self.queues.pop_ready() {
                 self.probe(id);
             } else if self.committing < COMMITTING_MAX
-                && let Some((id, amount)) = self.queues.next_queued(&mut self.free)
+                && let Some((id, amount)) = self.queues.pop_fitting(&mut self.free)
             {
                 self.start(id, amount);
             } else {
@@ -348,212 +337,43 @@ impl Run<'_, '_> {
         }
     }
 
-    /// The stage waits for cores, a GPU or memory.
-    fn queue(&mut self, id: NodeId) {
-        let node = self.graph.node(id);
-        self.queues.queue(
-            id,
-            Resources::of(&node.op, &node.attributes, &self.config.resources),
-        );
-    }
-
-    fn send(&mut self, job: Job) {
-        self.in_flight += 1;
-        let (jobs, _) = self
+    fn send_task(&mut self, task: Task) {
+        self.pending_tasks += 1;
+        let (tasks, _) = self
             .channels
             .as_ref()
-            .expect("jobs are handed out only while the workers live");
-        jobs.send(job)
-            .expect("workers live until the owner lets go of the jobs");
+            .expect("tasks are handed out only while the workers live");
+        tasks
+            .send(task)
+            .expect("workers live until the owner drops the channel");
     }
 
-    /// Whether a result is as good as the run wants it.
-    fn suffices(&self, finished: &StageResult) -> bool {
-        finished.rejected == 0 || !self.config.retry_bad
-    }
-
-    /// A stage has its result: those below it may go on.
-    fn tell_below(&mut self, id: NodeId, ran: bool) {
+    /// Notifies the consumers of a stage, and those that wait for its rebuild, that it has its
+    /// result. Once for each result: a stage that has run would otherwise count twice, when it runs
+    /// and when a failed commit is tried again.
+    fn notify_downstream(&mut self, id: NodeId, ran: bool) {
         let stage = self.stage(id);
-        if std::mem::replace(&mut stage.told, true) {
+        if std::mem::replace(&mut stage.downstream_notified, true) {
             return;
         }
-        let ran = ran || stage.ran_above;
-        self.mending.remove(&id);
+        let ran = ran || stage.upstream_ran;
+        self.rebuilding.remove(&id);
         let consumers = self.graph.consumers(id);
         for consumer in &consumers {
-            if let Some(stage) = self
-                .stages
-                .get_mut(consumer.index())
-                .and_then(Option::as_mut)
-            {
-                stage.ran_above |= ran;
+            if let Some(stage) = self.wanted_stage(*consumer) {
+                stage.upstream_ran |= ran;
             }
         }
-        let repaired: Vec<NodeId> = self
-            .repairs
+        let waiters: Vec<NodeId> = self
+            .rebuild_waiters
             .extract_if(.., |(producer, _)| *producer == id)
-            .map(|(_, consumer)| consumer)
+            .map(|(_, waiter)| waiter)
             .collect();
-        for consumer in consumers.into_iter().chain(repaired) {
-            if let Some(stage) = self
-                .stages
-                .get_mut(consumer.index())
-                .and_then(Option::as_mut)
-            {
-                stage.inputs_open = stage.inputs_open.saturating_sub(1);
-                self.wake(consumer);
+        for id in consumers.into_iter().chain(waiters) {
+            if let Some(stage) = self.wanted_stage(id) {
+                stage.open_inputs = stage.open_inputs.saturating_sub(1);
+                self.wake(id);
             }
         }
     }
-
-    /// The result of a stage is known for good.
-    fn remember(&mut self, id: NodeId, finished: Arc<StageResult>) {
-        self.any_sides |= !finished.side_outputs.is_empty();
-        self.stage(id).finished = Some(finished);
-    }
-
-    fn end_stage(&mut self, id: NodeId, status: Status, error: Option<StageError>) {
-        let node = self.graph.node(id);
-        let (name, op) = (Arc::clone(&node.name), node.op.signature.name.into());
-        let ty = match node.output {
-            Type::Named(name) => name.into(),
-            ty => ty.to_string().into(),
-        };
-        let stage = self.stage(id);
-        stage.state.go(State::Ended(status));
-        let finished = stage.finished.as_deref();
-        let end = StageEnd {
-            stage: name,
-            op,
-            status,
-            key: stage.key,
-            output: finished.map(|finished| finished.output),
-            ty,
-            count: finished.and_then(|finished| finished.count),
-            units: stage
-                .in_hand
-                .as_ref()
-                .and_then(|in_hand| in_hand.units)
-                .map(Box::new),
-            metrics: finished.map_or(Box::default(), |finished| finished.metrics.clone()),
-            notes: finished.map_or(Box::default(), |finished| finished.notes.clone()),
-            rejected: finished.map_or(0, |finished| finished.rejected),
-            took_ms: stage.took_ms,
-            error: error.map(Box::new),
-        };
-        stage.in_hand = None;
-        let end = Arc::new(end);
-        self.ends.push(Arc::clone(&end));
-        self.audience.tell(&Event::StageFinished(end));
-        self.tell_notes();
-    }
-
-    /// Everything that never got its turn is named, the ledger is written, and the run has its
-    /// outcome.
-    fn end(mut self) -> Ended {
-        for id in self.wanted.clone() {
-            if !matches!(self.stage(id).state, State::Ended(_)) {
-                self.end_stage(id, Status::Interrupted, None);
-            }
-        }
-        let outcome = match (self.failed, self.config.stop.is_requested()) {
-            (true, _) => Outcome::Failed,
-            (false, true) => Outcome::Interrupted,
-            (false, false) => Outcome::Done,
-        };
-        self.write_ledger();
-        let finished = self
-            .stages
-            .into_iter()
-            .map(|stage| stage?.finished)
-            .collect();
-        Ended {
-            outcome,
-            finished,
-            ends: self.ends,
-            content_paths: self.content_paths,
-        }
-    }
-
-    fn write_ledger(&mut self) {
-        let mut changed = false;
-        for id in &self.wanted {
-            if let Some(finished) = self
-                .stages
-                .get(id.index())
-                .and_then(|stage| stage.as_ref()?.finished.as_ref())
-            {
-                changed |= self.ledger.insert(&self.graph.node(*id).name, finished);
-            }
-        }
-        // A run of all stages also notices that the workflow has lost some.
-        changed |= self.ledger.len() > self.graph.len();
-        if changed {
-            let graph = self.graph;
-            // A further name of a stage is none of the ledger's.
-            self.ledger.retain(|name| {
-                graph
-                    .find(name)
-                    .is_some_and(|id| *graph.node(id).name == *name)
-            });
-        }
-        let (cache, workflow) = (&self.config.cache, &self.config.workflow);
-        if changed && let Err(error) = self.ledger.write(cache.disk(), cache.folder(), workflow) {
-            tracing::warn!(%error, "the ledger could not be written: the next run looks every record up");
-        }
-    }
-}
-
-/// The record of a stage's last result, and when it was removed if it was.
-pub(crate) fn last_record(cache: &Cache, key: &Digest) -> Option<Record> {
-    cache
-        .records
-        .get(key)
-        .or_else(|| cache.records.evicted(key).map(|(record, _)| record))
-}
-
-/// What makes a stage run, given the key it had last: the fields that differ, then what became of a
-/// result that there was.
-pub(crate) fn why(
-    cache: &Cache,
-    last: Option<&Digest>,
-    now: &KeyInputs,
-    repaired: bool,
-) -> Vec<String> {
-    let mut reasons: Vec<String> = last
-        .and_then(|last| last_record(cache, last))
-        .map_or(Vec::new(), |last| {
-            differences(&last.key_inputs, &now.fields())
-        })
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    if let Some((_, when)) = cache.records.evicted(&now.hash()) {
-        let age = SystemTime::now().duration_since(when).unwrap_or_default();
-        reasons.push(format!("its result was removed to make room, {}", ago(age)));
-    } else if last.is_none() {
-        reasons.push("it never ran".to_owned());
-    } else if reasons.is_empty() {
-        // Without a record of the last time there is nothing to tell what is new by.
-        let lost = if repaired {
-            "its result was damaged"
-        } else {
-            "its result is no longer in the cache"
-        };
-        reasons.push(lost.to_owned());
-    }
-    reasons
-}
-
-/// "3 days ago"
-fn ago(age: Duration) -> String {
-    let seconds = age.as_secs();
-    let (number, unit) = match seconds {
-        0..60 => return "just now".to_owned(),
-        60..3600 => (seconds / 60, "minute"),
-        3600..86_400 => (seconds / 3600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    format!("{number} {unit}{} ago", if number == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! What a cache takes on the disk, and how it is kept within bounds.
+//! The disk usage of a cache, and garbage collection.
 
 mod collect;
 mod roots;
@@ -9,66 +9,75 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::cache::corrupt;
 use crate::cache::{Access, Cache, CacheError};
 use crate::digest::Digest;
 use crate::history::PIN_NAME;
 use crate::{Engine, EngineError};
 
-pub use self::collect::{Collect, Collected, Evicted};
+pub use self::collect::{EvictedResult, GcOptions, GcReport};
 
-/// Files and bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Amount {
-    /// How many files.
     pub files: u64,
-    /// What they hold, in bytes.
     pub bytes: u64,
 }
 
-/// What a cache takes, by what it is for.
+/// The disk usage of a cache, by part.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DiskUse {
-    /// The parts by name, in the order of the layout; parts without files are left out.
+pub struct DiskUsage {
+    /// In the order of [`PARTS`]; parts without files are left out.
     pub parts: Vec<(&'static str, Amount)>,
 }
 
-/// The folders of a cache, and what is in them.
+/// The parts of a cache, by the name of their folder, and what is in them.
 pub const PARTS: [(&str, &str); 14] = [
     ("objects", "results and their parts"),
     ("results", "records of finished stages"),
     ("units", "results of single items"),
     ("files", "digests of input files"),
     ("checkpoints", "states of unfinished trainings"),
-    ("growth", "final states of trainings"),
+    ("growth", "warm starts: final states of trainings"),
     ("index", "the index; disposable"),
     ("ledgers", "the last results of workflows; disposable"),
     ("maps", "tables of map stages; disposable"),
     ("runs", "event logs"),
-    ("exports", "what was written where"),
+    ("exports", "which files exports wrote"),
     ("evicted", "records of removed results"),
-    ("damaged", "what was damaged"),
+    (corrupt::FOLDER, "corrupt files"),
     ("tmp", "temporary files"),
 ];
 
-/// What a cache takes. A cache that does not exist takes nothing; nothing is locked.
+/// The folders of a part: its own, and the one that earlier versions used.
+fn part_folders(cache: &Path, part: &str) -> Vec<PathBuf> {
+    let mut folders = vec![cache.join(part)];
+    if part == corrupt::FOLDER {
+        folders.push(cache.join(corrupt::FOLDER_BEFORE));
+    }
+    folders
+}
+
+/// The disk usage of a cache. One that does not exist takes nothing; nothing is locked.
 ///
 /// # Errors
 /// What listing its folders gives.
-pub fn disk_use(cache: &Path) -> io::Result<DiskUse> {
+pub fn disk_usage(cache: &Path) -> io::Result<DiskUsage> {
     let mut parts = Vec::new();
     for (name, _) in PARTS {
-        let amount = files(&cache.join(name))?
-            .iter()
-            .fold(Amount::default(), |sum, file| sum + file.bytes);
+        let mut amount = Amount::default();
+        for folder in part_folders(cache, name) {
+            for file in list_files(&folder)? {
+                amount = amount + file.bytes;
+            }
+        }
         if amount.files > 0 {
             parts.push((name, amount));
         }
     }
-    Ok(DiskUse { parts })
+    Ok(DiskUsage { parts })
 }
 
-impl DiskUse {
-    /// All of it.
+impl DiskUsage {
     pub fn total(&self) -> Amount {
         self.parts
             .iter()
@@ -82,7 +91,7 @@ impl DiskUse {
 impl std::ops::Add<u64> for Amount {
     type Output = Self;
 
-    /// One more file of so many bytes.
+    /// Adds one file of this many bytes.
     fn add(self, bytes: u64) -> Self {
         Self {
             files: self.files + 1,
@@ -92,32 +101,33 @@ impl std::ops::Add<u64> for Amount {
 }
 
 impl Engine {
-    /// What the cache takes.
-    ///
     /// # Errors
     /// [`EngineError::Cache`] when it cannot be listed.
-    pub fn disk_use(&self) -> Result<DiskUse, EngineError> {
+    pub fn disk_usage(&self) -> Result<DiskUsage, EngineError> {
         let path = self.config.cache.clone();
-        disk_use(&path).map_err(|source| CacheError::Io { path, source }.into())
+        disk_usage(&path).map_err(|source| CacheError::Io { path, source }.into())
     }
 
-    /// Removes what is not needed. Waits until no run is at work in the cache, unless `no_wait`.
+    /// Removes results that are not needed. Waits until no run uses the cache, unless `no_wait`.
     ///
     /// # Errors
     /// [`EngineError::Cache`]; what was removed until then stays removed.
-    pub fn collect(&self, options: &Collect, no_wait: bool) -> Result<Collected, EngineError> {
-        let (folder, disk) = (&self.config.cache, self.disk.clone());
+    pub fn collect(&self, options: &GcOptions, no_wait: bool) -> Result<GcReport, EngineError> {
+        let folder = &self.config.cache;
         if !folder.is_dir() {
-            return Ok(Collected::default());
+            return Ok(GcReport::default());
         }
-        let cache = Cache::open(folder, self.config.index, disk, Access::Exclusive, |_| {
-            !no_wait
-        })?
-        .cache;
-        Ok(collect::collect(&cache, options)?)
+        let opened = Cache::open(
+            folder,
+            self.config.index,
+            self.disk.clone(),
+            Access::Exclusive,
+            |_| !no_wait,
+        )?;
+        Ok(collect::collect(&opened.cache, options)?)
     }
 
-    /// Pins a run, so that its results are never removed, or unpins it.
+    /// Pins a run, so that its results are never collected, or unpins it.
     ///
     /// # Errors
     /// [`EngineError::Cache`] when there is no such run, or the pin cannot be written.
@@ -140,27 +150,28 @@ impl Engine {
     }
 }
 
-/// A file found in a cache.
-struct Found {
+/// A file of a cache.
+struct CacheFile {
     path: PathBuf,
     bytes: u64,
     modified: SystemTime,
 }
 
-impl Found {
-    /// The digest that it is named by.
+impl CacheFile {
+    /// The digest in its name.
     fn digest(&self) -> Option<Digest> {
         self.path.file_name()?.to_str()?.parse().ok()
     }
 
-    fn older_than(&self, age: Duration, now: SystemTime) -> bool {
+    /// A file from the future, as after a clock was set back, is not older than anything.
+    fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
         now.duration_since(self.modified)
             .is_ok_and(|found| found >= age)
     }
 }
 
-/// All files below a folder. Those that go away meanwhile are left out.
-fn files(folder: &Path) -> io::Result<Vec<Found>> {
+/// All files below a folder. Those that are removed meanwhile are left out.
+fn list_files(folder: &Path) -> io::Result<Vec<CacheFile>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -178,7 +189,7 @@ fn files(folder: &Path) -> io::Result<Vec<Found>> {
                 folders.push(entry.path());
             } else {
                 let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                found.push(Found {
+                found.push(CacheFile {
                     path: entry.path(),
                     bytes: metadata.len(),
                     modified,
@@ -189,22 +200,30 @@ fn files(folder: &Path) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-/// The entries of a folder with everything below each of them, by name.
-fn entries(folder: &Path) -> io::Result<BTreeMap<PathBuf, (Amount, SystemTime)>> {
-    let mut entries: BTreeMap<PathBuf, (Amount, SystemTime)> = BTreeMap::new();
-    for file in files(folder)? {
-        let Some(first) = file
-            .path
-            .strip_prefix(folder)
-            .ok()
-            .and_then(|inner| inner.components().next())
-        else {
+/// A file or folder directly in a folder, with everything in it.
+struct CacheEntry {
+    path: PathBuf,
+    amount: Amount,
+    /// When its newest file was modified.
+    modified: SystemTime,
+}
+
+/// The entries of a folder, by name. Folders without files are left out.
+fn list_entries(folder: &Path) -> io::Result<Vec<CacheEntry>> {
+    let mut entries: BTreeMap<PathBuf, CacheEntry> = BTreeMap::new();
+    for file in list_files(folder)? {
+        let inner = file.path.strip_prefix(folder).ok();
+        let Some(name) = inner.and_then(|inner| inner.iter().next()) else {
             continue;
         };
-        let entry = entries
-            .entry(folder.join(first))
-            .or_insert((Amount::default(), SystemTime::UNIX_EPOCH));
-        *entry = (entry.0 + file.bytes, entry.1.max(file.modified));
+        let path = folder.join(name);
+        let entry = entries.entry(path.clone()).or_insert(CacheEntry {
+            path,
+            amount: Amount::default(),
+            modified: SystemTime::UNIX_EPOCH,
+        });
+        entry.amount = entry.amount + file.bytes;
+        entry.modified = entry.modified.max(file.modified);
     }
-    Ok(entries)
+    Ok(entries.into_values().collect())
 }

@@ -11,28 +11,29 @@ use serde_json::{Value, json};
 use crate::event::{Event, Listener, StageEnd, Status};
 
 /// Writes the trace of a run. Every stage that runs is a bar, in the first lane that is free;
-/// steps' numbers are counters.
+/// metrics of steps are counters.
 #[derive(Debug)]
 pub struct ChromeTrace {
     file: BufWriter<File>,
-    begun: bool,
-    /// Lane and start of the stages that run.
+    has_events: bool,
+    /// Lane and start, in milliseconds, of the stages that run.
     running: BTreeMap<String, (usize, u64)>,
-    failed: Option<io::Error>,
+    /// The first failure to write. A listener cannot return it, and nothing is written after it.
+    error: Option<io::Error>,
 }
 
 impl ChromeTrace {
-    /// A trace in a new file.
+    /// Starts a trace in a new file.
     ///
     /// # Errors
-    /// What making the file gives.
+    /// As creating the file gives.
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = BufWriter::new(File::create(path)?);
         Ok(Self {
             file,
-            begun: false,
+            has_events: false,
             running: BTreeMap::new(),
-            failed: None,
+            error: None,
         })
     }
 
@@ -41,21 +42,21 @@ impl ChromeTrace {
     /// # Errors
     /// The first failure to write to it.
     pub fn finish(mut self) -> io::Result<()> {
-        let end: &[u8] = if self.begun { b"\n]\n" } else { b"[]\n" };
-        match self.failed.take() {
+        let end: &[u8] = if self.has_events { b"\n]\n" } else { b"[]\n" };
+        match self.error.take() {
             Some(error) => Err(error),
             None => self.file.write_all(end).and_then(|()| self.file.flush()),
         }
     }
 
     fn put(&mut self, event: &Value) {
-        let before = if std::mem::replace(&mut self.begun, true) {
+        let before = if std::mem::replace(&mut self.has_events, true) {
             ",\n"
         } else {
             "[\n"
         };
-        if self.failed.is_none() {
-            self.failed = write!(self.file, "{before}{event}").err();
+        if self.error.is_none() {
+            self.error = write!(self.file, "{before}{event}").err();
         }
     }
 
@@ -67,13 +68,19 @@ impl ChromeTrace {
 
     fn ended(&mut self, at_ms: u64, end: &StageEnd) {
         let status = serde_json::to_value(end.status).unwrap_or_default();
-        let args = json!({ "status": status, "op": end.op, "key": end.key, "items": end.count, "units": end.units });
+        let args = json!({
+            "status": status,
+            "op": end.op,
+            "key": end.key,
+            "items": end.count,
+            "units": end.units,
+        });
         match self.running.remove(&*end.stage) {
             Some((lane, since)) => self.put(&json!({
                 "name": end.stage, "cat": end.op, "ph": "X", "pid": 1, "tid": lane,
                 "ts": since * 1000, "dur": (at_ms - since) * 1000, "args": args,
             })),
-            // Thousands of stages that had nothing to do would hide the others.
+            // Thousands of stages that were reused would hide the others.
             None if matches!(end.status, Status::Reused | Status::UpToDate) => {}
             None => self.instant(at_ms, &end.stage, &args),
         }
@@ -91,7 +98,9 @@ impl Listener for ChromeTrace {
         match event {
             Event::RunStarted { run, workflow, .. } => {
                 let name = format!("{workflow} ({run})");
-                self.put(&json!({ "name": "process_name", "ph": "M", "pid": 1, "args": { "name": name } }));
+                self.put(&json!({
+                    "name": "process_name", "ph": "M", "pid": 1, "args": { "name": name },
+                }));
             }
             Event::StageStarted { stage, .. } => self.started(at_ms, stage),
             Event::StageFinished(end) => self.ended(at_ms, end),
@@ -100,7 +109,9 @@ impl Listener for ChromeTrace {
                     .iter()
                     .map(|(name, value)| (name.clone(), json!(value)))
                     .collect();
-                self.put(&json!({ "name": stage, "ph": "C", "pid": 1, "ts": at_ms * 1000, "args": values }));
+                self.put(&json!({
+                    "name": stage, "ph": "C", "pid": 1, "ts": at_ms * 1000, "args": values,
+                }));
             }
             Event::Retrying {
                 stage,
@@ -108,21 +119,15 @@ impl Listener for ChromeTrace {
                 attempt,
                 ..
             } => {
-                self.instant(
-                    at_ms,
-                    stage,
-                    &json!({ "retrying": what, "attempt": attempt }),
-                );
+                let args = json!({ "retrying": what, "attempt": attempt });
+                self.instant(at_ms, stage, &args);
             }
             Event::Waiting {
                 stage, pid, host, ..
             } => {
                 let name = stage.as_deref().unwrap_or("the cache");
-                self.instant(
-                    at_ms,
-                    name,
-                    &json!({ "waiting for": format!("process {pid} on {host}") }),
-                );
+                let args = json!({ "waiting for": format!("process {pid} on {host}") });
+                self.instant(at_ms, name, &args);
             }
             Event::Exported {
                 stage,

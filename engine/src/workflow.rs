@@ -8,13 +8,11 @@ use crate::op::OpSet;
 /// A workflow that can be planned and run.
 #[derive(Debug)]
 pub struct Workflow {
-    /// Its name, for messages and the event log.
+    /// Names the workflow in messages and event logs, and its ledger.
     pub name: String,
-    /// What was checked.
     pub program: Program,
-    /// What runs.
     pub graph: Graph,
-    /// Warnings.
+    /// Warnings only: a workflow with errors cannot be made.
     pub diagnostics: Vec<Diagnostic>,
     /// The ops it was checked against.
     pub ops: OpSet,
@@ -22,16 +20,15 @@ pub struct Workflow {
 
 /// A target that the workflow does not have.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the workflow has no stage or export `{name}`")]
+#[error("no stage or export named `{name}`")]
 pub struct UnknownTarget {
-    /// What was asked for.
     pub name: String,
-    /// What there is.
+    /// The names that the workflow has.
     pub known: Vec<String>,
 }
 
 impl Workflow {
-    /// Parses and checks. `overrides` are values for params.
+    /// Parses and checks `source`. `overrides` are values for params.
     ///
     /// # Errors
     /// All diagnostics, errors and warnings, in the order of the file.
@@ -46,15 +43,16 @@ impl Workflow {
         let parsed = blip_grammar::parse(source);
         let mut diagnostics = parsed.diagnostics;
         let checked = blip_grammar::check(&parsed.file, source, &signatures, overrides);
-        drop(parsed.file); // for the graph to have its memory
+        // Before the graph is built: for a hundred thousand stages both are large.
+        drop(parsed.file);
         diagnostics.extend(checked.diagnostics);
-        // Parsing and checking each end with a word on what they do not show, which has no place.
+        // Parsing and checking each end with a note on how many diagnostics they left out: last.
         diagnostics.sort_by_key(|diagnostic| (diagnostic.code == codes::TOO_MANY, diagnostic.span));
-        let broken = diagnostics
+        let has_errors = diagnostics
             .iter()
             .any(|diagnostic| diagnostic.severity == Severity::Error);
         match checked.program {
-            Some(program) if !broken => {
+            Some(program) if !has_errors => {
                 let graph = Graph::new(&program, ops);
                 Ok(Self {
                     name: source.name().to_owned(),
@@ -68,7 +66,7 @@ impl Workflow {
         }
     }
 
-    /// The stages that these names mean; without names, what the workflow wants by itself.
+    /// The stages with these names; without names, the default targets.
     ///
     /// # Errors
     /// [`UnknownTarget`].
@@ -76,13 +74,16 @@ impl Workflow {
         if names.is_empty() {
             return Ok(self.graph.default_targets().to_vec());
         }
-        let find = |name: &String| {
-            let known = || self.graph.names().into_iter().map(str::to_owned).collect();
-            self.graph.find(name).ok_or_else(|| UnknownTarget {
-                name: name.clone(),
-                known: known(),
-            })
-        };
-        names.iter().map(find).collect()
+        names.iter().map(|name| self.find_target(name)).collect()
+    }
+
+    fn find_target(&self, name: &str) -> Result<NodeId, UnknownTarget> {
+        self.graph.find(name).ok_or_else(|| {
+            let known = self.graph.names();
+            UnknownTarget {
+                name: name.to_owned(),
+                known: known.into_iter().map(str::to_owned).collect(),
+            }
+        })
     }
 }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use crate::program::Value;
 
-/// Names and values, sorted by name. A workflow has very many of these, most of them with few
-/// arguments: they take no more memory than they need, and copies share it.
+/// Names and values, sorted by name. A workflow may have very many of these, mostly small: a sorted
+/// slice takes no more memory than it needs, and clones share it.
 #[derive(Clone, PartialEq, Hash, Debug, Default)]
 pub struct Arguments(Arc<[(&'static str, Value)]>);
 
 impl Arguments {
-    /// The value of an argument.
     pub fn get(&self, name: &str) -> Option<&Value> {
         let at = self
             .0
@@ -19,18 +18,18 @@ impl Arguments {
         self.0.get(at).map(|(_, value)| value)
     }
 
-    /// Names and values, by name.
+    /// In the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
         self.0.iter().map(|(name, value)| (*name, value))
     }
 
-    /// The values, by their names.
+    /// In the order of the names.
     pub fn values(&self) -> impl Iterator<Item = &Value> {
         self.0.iter().map(|(_, value)| value)
     }
 }
 
-/// Of equal names the last one counts.
+/// Of equal names the last one wins.
 impl FromIterator<(&'static str, Value)> for Arguments {
     fn from_iter<I: IntoIterator<Item = (&'static str, Value)>>(arguments: I) -> Self {
         let mut list: Vec<(&'static str, Value)> = arguments.into_iter().collect();
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn are_found_by_name_and_listed_in_their_order() {
+    fn arguments_are_found_by_name_and_listed_in_name_order() {
         let arguments = Arguments::from([
             ("b", Value::Int(1)),
             ("a", Value::Int(2)),

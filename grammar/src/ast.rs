@@ -1,63 +1,50 @@
-//! The syntax tree: what was written, with the place of everything. Data only; names are borrowed
+//! The syntax tree: what was written, with the span of everything. Data only; names are borrowed
 //! from the source.
 
 use std::fmt;
 
 use crate::span::Span;
 
-/// A parsed file. Statements that could not be parsed are missing; the diagnostics tell of them.
+/// A parsed file. Statements that could not be parsed are missing; each has a diagnostic.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct File<'s> {
-    /// The statements, in file order.
+    /// In file order.
     pub statements: Vec<Statement<'s>>,
-    /// The names that statements with a fault in their syntax seem to bind. Uses of them are no
-    /// further fault.
-    pub lost: Vec<Name<'s>>,
-    /// The comments, in file order, from `#` to before the end of the line.
+    /// The names that statements with a syntax error seem to bind. Using one of them is no further
+    /// error.
+    pub unparsed: Vec<Name<'s>>,
+    /// In file order, each from its `#` to the last character that is no blank.
     pub comments: Vec<Span>,
-    /// Whether every statement is there: only such a file can be formatted.
+    /// Whether every statement was parsed: only such a file can be formatted.
     pub complete: bool,
 }
 
 /// A statement with the attributes before it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Statement<'s> {
-    /// `@gpu(1)`, in order.
     pub attributes: Vec<Attribute<'s>>,
-    /// What it is.
     pub kind: StatementKind<'s>,
     /// All of it, attributes included.
     pub span: Span,
 }
 
-/// The three kinds of statement.
 #[derive(Clone, PartialEq, Debug)]
 pub enum StatementKind<'s> {
     /// `param name: type = default in low..high`
     Param {
-        /// Its name.
         name: Name<'s>,
-        /// The type, when it is declared.
         ty: Option<TypeName<'s>>,
-        /// The default.
         default: Option<Expr<'s>>,
-        /// The range; few params have one.
+        /// Boxed: few params have one, and statements are many.
         range: Option<Box<(Expr<'s>, Expr<'s>)>>,
     },
     /// `name = value`
-    Binding {
-        /// Its name.
-        name: Name<'s>,
-        /// Its value.
-        value: Expr<'s>,
-    },
+    Binding { name: Name<'s>, value: Expr<'s> },
     /// `export name as format "path"`
     Export {
-        /// What is exported.
         name: Name<'s>,
-        /// How.
         format: Name<'s>,
-        /// Where to: a string, or the name of one.
+        /// A string, or the name of one.
         path: Expr<'s>,
     },
 }
@@ -65,20 +52,17 @@ pub enum StatementKind<'s> {
 /// An identifier or a dotted path, as written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Name<'s> {
-    /// Its text.
     pub text: &'s str,
-    /// Where.
     pub span: Span,
 }
 
 /// `int` or `[int]`
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TypeName<'s> {
-    /// The word, without brackets.
+    /// Without brackets.
     pub word: &'s str,
     /// Whether it stands in brackets: a list.
     pub list: bool,
-    /// All of it.
     pub span: Span,
 }
 
@@ -96,39 +80,29 @@ impl fmt::Display for TypeName<'_> {
 /// `@name` or `@name(value)` or `@name(key = value)`
 #[derive(Clone, PartialEq, Debug)]
 pub struct Attribute<'s> {
-    /// Its name.
     pub name: Name<'s>,
-    /// What stands in brackets.
     pub argument: Option<Argument<'s>>,
-    /// All of it.
     pub span: Span,
 }
 
-/// A value with a name or without.
+/// `value` or `name = value`
 #[derive(Clone, PartialEq, Debug)]
 pub struct Argument<'s> {
-    /// `name =`
     pub name: Option<Name<'s>>,
-    /// The value.
     pub value: Expr<'s>,
-    /// All of it.
     pub span: Span,
 }
 
-/// An expression.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Expr<'s> {
-    /// What it is.
     pub kind: ExprKind<'s>,
-    /// Where.
     pub span: Span,
 }
 
-/// The kinds of expression.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ExprKind<'s> {
-    /// What could not be read; a diagnostic tells of it.
-    Fault,
+    /// A literal with an error in it, which has a diagnostic.
+    Error,
     /// `42`
     Int(i64),
     /// `3e-4`
@@ -147,9 +121,7 @@ pub enum ExprKind<'s> {
     List(Vec<Expr<'s>>),
     /// `op(arguments)`
     Call {
-        /// The op.
         op: Name<'s>,
-        /// The arguments.
         args: Vec<Argument<'s>>,
     },
 }

@@ -12,7 +12,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// The explanation of the code that is written like this, such as `E020`.
+/// The explanation of a code such as `E020`, in either case.
 pub fn explanation(code: &str) -> Option<&'static str> {
     ALL.iter()
         .find(|(known, _)| known.0.eq_ignore_ascii_case(code))
@@ -28,37 +28,35 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The file is larger than a workflow can be. It is probably a data file; lists belong in files
-    /// that an op reads.
+    /// The file is larger than a workflow may be. It is probably a data file; long lists belong in
+    /// files that an op reads.
     SOURCE_TOO_LARGE = "E001";
-    /// The file is not UTF-8, the encoding of workflows.
+    /// The file is not valid UTF-8, the encoding of workflows.
     NOT_UTF8 = "E002";
-    /// The file holds a character that does not belong in text, such as NUL, or one that changes
-    /// the direction of text and so can make a workflow look different from what it is.
+    /// The file contains a character that does not belong in text, such as NUL, or one that is
+    /// invisible or changes the direction of text, and so can make a workflow look different from
+    /// what it is.
     CONTROL_CHARACTER = "E003";
     /// Brackets are nested deeper than any workflow needs.
     TOO_DEEP = "E004";
-    /// The file has so many faults that a list of all of them would help nobody. Mend the first
-    /// ones and check again.
+    /// The file has too many errors to list them all. Fix the first ones and check again.
     TOO_MANY = "E005";
-    /// Lists that hold lists, or lists used very often, make values too large for any memory.
+    /// Lists of lists, or lists that are used very often, make values too large for memory.
     TOO_LARGE = "E006";
-    /// The text is no statement of the language at this place. A statement is `name = value`,
-    /// `param name = value` or `export name as format "path"`, and ends with its line unless a
-    /// bracket is open.
+    /// Syntax error. A statement is `name = value`, `param name = value` or
+    /// `export name as format "path"`, and ends at the end of its line unless a bracket is open.
     SYNTAX = "E010";
     /// A string has no closing quote on its line.
     UNTERMINATED_STRING = "E011";
-    /// A string holds a backslash followed by something that is no escape.
+    /// A backslash in a string begins no known escape.
     BAD_ESCAPE = "E012";
     /// A number is too large, or its unit is unknown.
     BAD_NUMBER = "E013";
-    /// A bracket is not closed before the next statement, or closes nothing.
+    /// A bracket is not closed before the next statement, or a closing bracket matches no open one.
     UNBALANCED = "E014";
-    /// A binding or a param has a word of the language as its name: `param`, `export`, `true` or
-    /// `false`.
+    /// A binding or a param has a reserved word as its name: `param`, `export`, `true` or `false`.
     RESERVED = "E015";
-    /// A name is used that no binding or param has.
+    /// A name is used that no binding or param defines.
     UNKNOWN_NAME = "E020";
     /// An op is called that does not exist.
     UNKNOWN_OP = "E021";
@@ -72,15 +70,15 @@ codes! {
     UNKNOWN_PARAM = "E025";
     /// A name is bound twice.
     BOUND_TWICE = "E030";
-    /// A binding needs itself, directly or through others.
+    /// A binding or a param depends on itself, directly or through others.
     CYCLE = "E031";
-    /// An export has no path, or the path of another export: one would overwrite the other.
+    /// An export has an empty path, or the path of another export: one would overwrite the other.
     EXPORT_PATH = "E032";
-    /// A value has another type than the place it stands in takes.
+    /// A value does not have the type that is expected where it is used.
     TYPE_MISMATCH = "E040";
-    /// A number lies outside the range allowed for it.
+    /// A value lies outside the range allowed for it.
     OUT_OF_RANGE = "E041";
-    /// A call lacks an argument that has no default.
+    /// A call is missing an argument that has no default.
     MISSING_ARGUMENT = "E042";
     /// A call names an argument that the op does not have.
     UNKNOWN_ARGUMENT = "E043";
@@ -88,12 +86,12 @@ codes! {
     REPEATED_ARGUMENT = "E044";
     /// A call has more arguments than the op takes.
     TOO_MANY_ARGUMENTS = "E045";
-    /// A positional argument stands behind a named one.
+    /// A positional argument follows a named one.
     POSITIONAL_AFTER_NAMED = "E046";
     /// A param has neither a default nor a value.
     PARAM_NOT_SET = "E047";
-    /// An attribute has a value it cannot have, or stands where it has no meaning.
+    /// An attribute has an invalid value, or is used where it has no meaning.
     BAD_ATTRIBUTE = "E048";
-    /// A binding is never used, so it is not run unless it is asked for by name.
+    /// A binding is never used. If it is a stage, it runs only when it is named as a target.
     UNUSED = "W001";
 }

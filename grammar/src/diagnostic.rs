@@ -1,4 +1,5 @@
-//! A diagnostic as plain data: what is wrong, where, why, and what to do. Others render it.
+//! A diagnostic as plain data: what is wrong, where, why, and what to do. Rendering it with an
+//! excerpt of the source is left to the caller.
 
 use std::fmt;
 
@@ -6,7 +7,6 @@ use crate::codes::{self, Code};
 use crate::source::Source;
 use crate::span::Span;
 
-/// How bad it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Severity {
     /// The workflow cannot run.
@@ -27,24 +27,23 @@ impl fmt::Display for Severity {
 /// One message about a workflow.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Diagnostic {
-    /// Error or warning.
     pub severity: Severity,
     /// The entry in [`codes`](crate::codes) that explains this kind of message.
     pub code: Code,
-    /// What is wrong, in words that stand alone.
+    /// What is wrong, understandable without the source text.
     pub message: String,
-    /// Where; none when it is not in the text, as with a setting from the command line.
+    /// Where; `None` when it is not in the text, as with an override from the command line.
     pub span: Option<Span>,
-    /// Why, written beside the marked text; may be empty.
+    /// Why, to be written beside the marked text; may be empty.
     pub label: String,
-    /// Other places that matter, each with a word on why.
+    /// Related places, each with a word on why.
     pub notes: Vec<(Span, String)>,
     /// What to do.
     pub help: Option<String>,
 }
 
 impl Diagnostic {
-    /// An error without a place yet.
+    /// An error without a span yet.
     pub fn error(code: Code, message: impl Into<String>) -> Diagnostic {
         Diagnostic {
             severity: Severity::Error,
@@ -57,7 +56,7 @@ impl Diagnostic {
         }
     }
 
-    /// A warning without a place yet.
+    /// A warning without a span yet.
     pub fn warning(code: Code, message: impl Into<String>) -> Diagnostic {
         Diagnostic {
             severity: Severity::Warning,
@@ -65,7 +64,7 @@ impl Diagnostic {
         }
     }
 
-    /// Marks the place, with the words to write beside it.
+    /// Sets the span, with the label to write beside it.
     #[must_use]
     pub fn at(mut self, span: Span, label: impl Into<String>) -> Diagnostic {
         self.span = Some(span);
@@ -73,14 +72,13 @@ impl Diagnostic {
         self
     }
 
-    /// Adds another place that matters.
+    /// Adds a related place.
     #[must_use]
     pub fn note(mut self, span: Span, text: impl Into<String>) -> Diagnostic {
         self.notes.push((span, text.into()));
         self
     }
 
-    /// Says what to do.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Diagnostic {
         self.help = Some(help.into());
@@ -92,7 +90,7 @@ impl Diagnostic {
         self.severity == Severity::Error
     }
 
-    /// The compact form, without an excerpt of the text:
+    /// The compact form, without an excerpt of the source:
     ///
     /// ```text
     /// demo.blip:7:9: error[E020]: unknown name `captionr`
@@ -106,7 +104,7 @@ impl Diagnostic {
     }
 }
 
-/// Without its source, a diagnostic prints as its message.
+/// Without its source, a diagnostic prints as its severity, code and message.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}[{}]: {}", self.severity, self.code, self.message)
@@ -147,12 +145,12 @@ impl fmt::Display for Compact<'_> {
     }
 }
 
-/// As many diagnostics are shown of a file; [`codes::TOO_MANY`], the hundredth, stands for the
+/// At most so many diagnostics of a file are shown; one more, [`codes::TOO_MANY`], stands for the
 /// rest.
 pub(crate) const SHOWN_MAX: usize = 99;
 
-/// Keeps the first [`SHOWN_MAX`] diagnostics, errors before warnings, and says how many more there
-/// are; `dropped` ones were not even collected.
+/// Keeps the first [`SHOWN_MAX`] diagnostics, errors in preference to warnings, and adds how many
+/// more there are, including the `dropped` ones that were never collected.
 pub(crate) fn shorten(diagnostics: &mut Vec<Diagnostic>, dropped: usize) {
     let more = dropped + diagnostics.len().saturating_sub(SHOWN_MAX);
     if more == 0 {
@@ -162,11 +160,11 @@ pub(crate) fn shorten(diagnostics: &mut Vec<Diagnostic>, dropped: usize) {
     diagnostics.sort_by_key(|diagnostic| !diagnostic.is_error());
     diagnostics.truncate(SHOWN_MAX);
     diagnostics.sort_by_key(|diagnostic| diagnostic.span);
-    let message = format!("there are {more} more messages, which are not shown");
+    let message = format!("{more} more messages are not shown");
     let last = if any_error {
         Diagnostic::error(codes::TOO_MANY, message)
     } else {
         Diagnostic::warning(codes::TOO_MANY, message)
     };
-    diagnostics.push(last.help("mend the first ones, then check again"));
+    diagnostics.push(last.help("fix the first ones, then check again"));
 }

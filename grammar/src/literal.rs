@@ -6,7 +6,7 @@ use crate::diagnostic::Diagnostic;
 use crate::span::Span;
 use crate::units;
 
-/// Why a number is none.
+/// An invalid number.
 #[derive(Debug)]
 pub(crate) struct BadNumber {
     message: String,
@@ -14,14 +14,11 @@ pub(crate) struct BadNumber {
 }
 
 impl BadNumber {
-    fn new(message: String, help: &str) -> Self {
-        Self {
-            message,
-            help: help.to_owned(),
-        }
+    fn new(message: String, help: impl Into<String>) -> Self {
+        let help = help.into();
+        Self { message, help }
     }
 
-    /// The diagnostic for it.
     pub(crate) fn into_diagnostic(self, span: Span) -> Diagnostic {
         Diagnostic::error(codes::BAD_NUMBER, self.message)
             .at(span, "this number")
@@ -33,13 +30,8 @@ impl BadNumber {
 const AMOUNT_MAX: f64 = 9e15;
 
 /// `57_600`, `3e-4`, `10min`, `1.5GiB`.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the factors of units are small or powers of two"
-)]
 pub(crate) fn number(text: &str) -> Result<ExprKind<'static>, BadNumber> {
-    let unit_at = unit_start(text);
-    let (digits, unit) = text.split_at(unit_at);
+    let (digits, unit) = text.split_at(unit_start(text));
     let plain: String = digits.chars().filter(|c| *c != '_').collect();
     let fraction = plain.contains(['.', 'e', 'E']);
     if unit.is_empty() && !fraction {
@@ -56,68 +48,48 @@ pub(crate) fn number(text: &str) -> Result<ExprKind<'static>, BadNumber> {
             "a number is at most about 1.8e308",
         ));
     }
-    // Negative zero would be a second zero with other bytes.
+    // -0.0 becomes 0.0: equal values have to have equal bits, since keys hash the bits.
     let value = if value == 0.0 { 0.0 } else { value };
     if unit.is_empty() {
         return Ok(ExprKind::Float(value));
     }
-    let find = |table: &[(&str, u64)]| {
-        table
-            .iter()
-            .find(|(name, _)| *name == unit)
-            .map(|(_, factor)| *factor)
-    };
-    let whole = |factor: u64| {
-        amount(value, factor).ok_or_else(|| {
-            let what = if value < 0.0 {
-                "is negative"
-            } else if value * factor as f64 >= AMOUNT_MAX {
-                "is too large"
-            } else {
-                "is too fine"
-            };
-            let help =
-                "a duration is a whole number of milliseconds, a size one of bytes, from 0 to 9e15";
-            BadNumber::new(format!("`{text}` {what}"), help)
-        })
-    };
-    match (find(&units::TIME), find(&units::SIZE)) {
-        (Some(factor), _) => whole(factor).map(ExprKind::Duration),
-        (_, Some(factor)) => whole(factor).map(ExprKind::Size),
-        _ => {
-            let names = |table: &[(&'static str, u64)]| {
-                table
-                    .iter()
-                    .map(|(name, _)| *name)
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            };
-            let help = format!(
-                "the units are {} for time and {} for size",
-                names(&units::TIME),
-                names(&units::SIZE)
-            );
-            Err(BadNumber {
-                message: format!("`{unit}` is no unit"),
-                help,
-            })
-        }
+    if let Some(factor) = factor_of(unit, &units::TIME) {
+        return whole_amount(text, value, factor).map(ExprKind::Duration);
     }
+    if let Some(factor) = factor_of(unit, &units::SIZE) {
+        return whole_amount(text, value, factor).map(ExprKind::Size);
+    }
+    let help = format!(
+        "the units are {} for time and {} for size",
+        unit_names(&units::TIME),
+        unit_names(&units::SIZE)
+    );
+    Err(BadNumber::new(format!("unknown unit `{unit}`"), help))
 }
 
-/// Where the unit begins. An `e` belongs to the number only with digits behind it.
+fn factor_of(unit: &str, table: &[(&str, u64)]) -> Option<u64> {
+    let (_, factor) = table.iter().find(|(name, _)| *name == unit)?;
+    Some(*factor)
+}
+
+fn unit_names(table: &[(&str, u64)]) -> String {
+    let names: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
+    names.join(" ")
+}
+
+/// Where the unit begins. An `e` belongs to the number only if digits follow it.
 fn unit_start(text: &str) -> usize {
     let bytes = text.as_bytes();
     let mut at = usize::from(text.starts_with('-'));
-    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-    while digit(at) || matches!(bytes.get(at), Some(b'_' | b'.')) {
+    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    while is_digit(at) || matches!(bytes.get(at), Some(b'_' | b'.')) {
         at += 1;
     }
     if matches!(bytes.get(at), Some(b'e' | b'E')) {
         let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
-        if digit(at + 1 + sign) {
+        if is_digit(at + 1 + sign) {
             at += 1 + sign;
-            while digit(at) {
+            while is_digit(at) {
                 at += 1;
             }
         }
@@ -125,36 +97,52 @@ fn unit_start(text: &str) -> usize {
     at
 }
 
+/// `value` times `factor`, if it is a whole number of milliseconds or bytes in range. `text` is the
+/// number as written.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "checked: the product is whole, not negative and below 2^53"
+    reason = "factors are small or powers of two; the product is checked to be in 0..2^53"
 )]
-fn amount(value: f64, factor: u64) -> Option<u64> {
+fn whole_amount(text: &str, value: f64, factor: u64) -> Result<u64, BadNumber> {
     let product = value * factor as f64;
     let rounded = product.round();
-    let near = (product - rounded).abs() < 1e-6;
-    (near && (0.0..AMOUNT_MAX).contains(&rounded)).then_some(rounded as u64)
+    // Decimal fractions such as 0.1 are not exact, so neither is the product.
+    let is_whole = (product - rounded).abs() < 1e-6;
+    if is_whole && (0.0..AMOUNT_MAX).contains(&rounded) {
+        return Ok(rounded as u64);
+    }
+    let what = if value < 0.0 {
+        "is negative"
+    } else if product >= AMOUNT_MAX {
+        "is too large"
+    } else {
+        "is too precise"
+    };
+    let help = "a duration is a whole number of milliseconds, a size one of bytes, from 0 to 9e15";
+    Err(BadNumber::new(format!("`{text}` {what}"), help))
 }
 
-/// An escape that is none: what stands there, and from which byte of the literal on.
+/// An invalid escape in a string literal.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct BadEscape {
+    /// From which byte of the literal on.
     at: usize,
     text: String,
 }
 
 impl BadEscape {
-    /// The diagnostic for it; `start` is where the literal begins.
+    /// `start` is where the literal begins in its source.
     pub(crate) fn into_diagnostic(self, start: usize) -> Diagnostic {
         let at = start + self.at;
         let (message, help) = if self.text.starts_with("\\u") {
             let help = "write the number of a character in hexadecimal, as in \\u{1f600}";
-            (format!("`{}` is no character", self.text), help)
+            (format!("invalid character escape `{}`", self.text), help)
         } else {
-            let help = "the escapes are \\n \\r \\t \\\" \\\\ and \\u{1f600}; a backslash itself is written \\\\";
-            (format!("`{}` is no escape", self.text), help)
+            let help =
+                r#"the escapes are \n \r \t \" \\ and \u{1f600}; a backslash itself is written \\"#;
+            (format!("unknown escape `{}`", self.text), help)
         };
         Diagnostic::error(codes::BAD_ESCAPE, message)
             .at(Span::new(at, at + self.text.len()), "in this string")
@@ -162,7 +150,7 @@ impl BadEscape {
     }
 }
 
-/// The text of a string literal, and its bad escapes, which are left out of it.
+/// The text of a string literal, without its invalid escapes, and those.
 pub(crate) fn string(literal: &str) -> (String, Vec<BadEscape>) {
     let inner = literal
         .strip_prefix('"')
@@ -189,7 +177,7 @@ pub(crate) fn string(literal: &str) -> (String, Vec<BadEscape>) {
     (text, bad)
 }
 
-/// The character that the escape at the start of `rest` means, and the escape's length.
+/// The character that the escape at the start of `rest` stands for, and the escape's length.
 fn escape(rest: &str) -> (Option<char>, usize) {
     let Some(c) = rest.chars().nth(1) else {
         return (None, 1);
@@ -199,25 +187,26 @@ fn escape(rest: &str) -> (Option<char>, usize) {
         'r' => (Some('\r'), 2),
         't' => (Some('\t'), 2),
         '"' | '\\' => (Some(c), 2),
-        'u' => {
-            let Some(digits) = rest.get(2..).and_then(|rest| rest.strip_prefix('{')) else {
-                return (None, 2);
-            };
-            let Some(len) = digits.find(|c: char| !c.is_ascii_hexdigit()) else {
-                return (None, 3 + digits.len());
-            };
-            let closed = digits.get(len..).is_some_and(|rest| rest.starts_with('}'));
-            let code = digits
-                .get(..len)
-                .and_then(|digits| u32::from_str_radix(digits, 16).ok());
-            // No text that is a path or a prompt holds NUL; systems take it for the end.
-            let found = code
-                .and_then(char::from_u32)
-                .filter(|found| closed && *found != '\0');
-            (found, 3 + len + usize::from(closed))
-        }
+        'u' => unicode_escape(rest),
         _ => (None, 1 + c.len_utf8()),
     }
+}
+
+/// As [`escape`], for `\u{…}`.
+fn unicode_escape(rest: &str) -> (Option<char>, usize) {
+    let Some(digits) = rest.get(2..).and_then(|rest| rest.strip_prefix('{')) else {
+        return (None, 2);
+    };
+    let Some(len) = digits.find(|c: char| !c.is_ascii_hexdigit()) else {
+        return (None, 3 + digits.len());
+    };
+    let (digits, rest) = digits.split_at(len);
+    let closed = rest.starts_with('}');
+    let code_point = u32::from_str_radix(digits, 16).ok();
+    let character = code_point.and_then(char::from_u32);
+    // NUL is refused: no path or prompt contains it, and the system takes it for the end of one.
+    let valid = character.filter(|c| closed && *c != '\0');
+    (valid, 3 + len + usize::from(closed))
 }
 
 #[cfg(test)]
@@ -233,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_escape_is_found_with_its_place() {
+    fn every_invalid_escape_is_found_with_its_offset() {
         let (text, bad) = string(r#""ü\q \u12 \u{zz} \u{110000} \u{0} \ü""#);
         assert_eq!(text, "ü 12 zz}   ");
         let bad: Vec<(usize, &str)> = bad.iter().map(|bad| (bad.at, bad.text.as_str())).collect();

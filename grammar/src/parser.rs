@@ -1,6 +1,6 @@
-//! Text to tree: the only file that names pest.
+//! Text to tree. The only file that names pest.
 
-mod fault;
+mod syntax_error;
 
 use pest::Parser;
 use pest::error::{ErrorVariant, InputLocation};
@@ -14,10 +14,10 @@ use crate::diagnostic::{Diagnostic, shorten};
 use crate::literal;
 use crate::source::Source;
 use crate::span::Span;
-use crate::statements::{self, Piece};
+use crate::statements::{self, RawStatement};
 
-use self::fault::Fault;
 use self::rules::{Rule, Syntax};
+use self::syntax_error::SyntaxError;
 
 mod rules {
     #[derive(Debug, pest_derive::Parser)]
@@ -25,47 +25,49 @@ mod rules {
     pub(super) struct Syntax;
 }
 
-/// Words with a meaning of their own: no binding or param can have them as its name.
+/// Reserved words: no binding or param can have them as its name.
 pub(crate) const RESERVED: [&str; 4] = ["param", "export", "true", "false"];
 
-/// A parsed file and everything that is wrong with its syntax.
+/// Starting pest costs about as much as parsing a statement, so it gets many at once.
+const BATCH: usize = 64;
+
+/// A parsed file with its syntax errors.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Parsed<'s> {
-    /// What could be parsed.
     pub file: File<'s>,
-    /// What could not.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Parses a file. Never fails: what is wrong is in the diagnostics, and the rest in the tree.
+/// Parses a file. Never fails: errors are diagnostics, and all other statements are in the tree.
 pub fn parse(source: &Source) -> Parsed<'_> {
-    let pieces = statements::cut(source);
-    let parts = parse_pieces(source, &pieces.statements);
+    let split = statements::split(source);
+    let parsed = parse_statements(source, &split.statements);
     let mut file = File {
-        statements: parts.statements,
-        comments: pieces.comments,
+        statements: parsed.statements,
+        comments: split.comments,
         ..File::default()
     };
-    let mut diagnostics = pieces.diagnostics;
-    diagnostics.extend(parts.diagnostics);
-    let mut faults = parts.faults.into_iter().peekable();
-    // Whether the piece before ended too early: what follows it may be its rest.
-    let mut cut_short = false;
-    for piece in pieces.statements {
-        let was_cut_short = std::mem::take(&mut cut_short);
-        match faults.next_if(|(at, _)| *at == piece.span) {
-            Some(_) if was_cut_short && piece.name.is_none() && piece.indented => {}
+    let mut diagnostics = split.diagnostics;
+    diagnostics.extend(parsed.diagnostics);
+    let mut rejected = parsed.rejected.into_iter().peekable();
+    // Whether the raw statement before ended too early.
+    let mut incomplete = false;
+    for raw in split.statements {
+        let after_incomplete = std::mem::take(&mut incomplete);
+        match rejected.next_if(|(span, _)| *span == raw.span) {
+            // Most likely the rest of the incomplete statement, which has its error already.
+            Some(_) if after_incomplete && raw.name.is_none() && raw.indented => {}
             Some((_, error)) => {
-                let mut builder = Builder {
-                    offset: piece.span.start(),
-                    diagnostics: &mut diagnostics,
-                };
-                cut_short = builder.syntax(&error, source.slice(piece.span), &piece);
+                let text = source.slice(raw.span);
+                let expected = expected(&error);
+                let error = syntax_error(&error, &expected, text, &raw);
+                incomplete = error.is_incomplete();
+                diagnostics.push(error.into_diagnostic(raw.span.start()));
             }
-            None if piece.broken => {}
+            None if raw.broken => {}
             None => continue,
         }
-        file.lost.extend(piece.name.map(|span| Name {
+        file.unparsed.extend(raw.name.map(|span| Name {
             text: source.slice(span),
             span,
         }));
@@ -76,46 +78,44 @@ pub fn parse(source: &Source) -> Parsed<'_> {
     Parsed { file, diagnostics }
 }
 
-/// What came of pieces.
+type PestError = pest::error::Error<Rule>;
+
+/// What pest made of raw statements.
 #[derive(Default)]
-struct Parts<'s> {
-    /// Those that are statements.
+struct ParsedStatements<'s> {
     statements: Vec<Statement<'s>>,
-    /// What is wrong inside of statements.
+    /// Errors that pest does not find, such as bad escapes.
     diagnostics: Vec<Diagnostic>,
-    /// Those that are none, in order.
-    faults: Vec<(Span, Box<pest::error::Error<Rule>>)>,
+    /// The raw statements that pest rejected, in file order.
+    rejected: Vec<(Span, Box<PestError>)>,
 }
 
-/// Parses the pieces that are not broken. Where one ends and the next begins is known: each can be
-/// parsed by itself.
-fn parse_pieces<'s>(source: &'s Source, pieces: &[Piece]) -> Parts<'s> {
-    let mut parts = Parts {
-        statements: Vec::with_capacity(pieces.len()),
-        ..Parts::default()
+/// Parses the raw statements that are not broken, in batches. A batch in which anything is wrong is
+/// parsed again one by one, so that each error stays in its own statement.
+fn parse_statements<'s>(source: &'s Source, raw: &[RawStatement]) -> ParsedStatements<'s> {
+    let mut parsed = ParsedStatements {
+        statements: Vec::with_capacity(raw.len()),
+        ..ParsedStatements::default()
     };
-    for together in pieces.chunks(TOGETHER) {
-        if !parts.add_together(source, together) {
-            together
-                .iter()
-                .filter(|piece| !piece.broken)
-                .for_each(|piece| parts.add(source, piece));
+    for batch in raw.chunks(BATCH) {
+        if parsed.add_batch(source, batch) {
+            continue;
+        }
+        for raw in batch.iter().filter(|raw| !raw.broken) {
+            parsed.add(source, raw);
         }
     }
-    parts
+    parsed
 }
 
-/// As many pieces are given to pest at once: starting it costs as much as a statement.
-const TOGETHER: usize = 64;
-
-impl<'s> Parts<'s> {
-    /// Parses pieces as one text, which is right if it gives just these; false if it does not, and
-    /// nothing is added.
-    fn add_together(&mut self, source: &'s Source, pieces: &[Piece]) -> bool {
-        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
+impl<'s> ParsedStatements<'s> {
+    /// Parses raw statements as one text. Adds nothing and returns false unless that gives exactly
+    /// these statements.
+    fn add_batch(&mut self, source: &'s Source, batch: &[RawStatement]) -> bool {
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else {
             return true;
         };
-        if pieces.iter().any(|piece| piece.broken) {
+        if batch.iter().any(|raw| raw.broken) {
             return false;
         }
         let whole = first.span.to(last.span);
@@ -127,66 +127,105 @@ impl<'s> Parts<'s> {
             diagnostics: &mut self.diagnostics,
         };
         let pairs = pairs.filter(|pair| pair.as_rule() == Rule::statement);
-        if !pairs
-            .clone()
-            .map(|pair| builder.span(&pair))
-            .eq(pieces.iter().map(|piece| piece.span))
-        {
+        // Pest ends a statement where it can, which may be before the end of the raw one.
+        let found = pairs.clone().map(|pair| builder.span(&pair));
+        if !found.eq(batch.iter().map(|raw| raw.span)) {
             return false;
         }
-        self.statements
-            .extend(pairs.map(|pair| builder.statement(pair)));
+        let statements = pairs.map(|pair| builder.statement(pair));
+        self.statements.extend(statements);
         true
     }
 
-    fn add(&mut self, source: &'s Source, piece: &Piece) {
+    fn add(&mut self, source: &'s Source, raw: &RawStatement) {
         let mut builder = Builder {
-            offset: piece.span.start(),
+            offset: raw.span.start(),
             diagnostics: &mut self.diagnostics,
         };
-        match Syntax::parse(Rule::statement_only, source.slice(piece.span)) {
-            Ok(mut pairs) => self
-                .statements
-                .extend(pairs.next().map(|pair| builder.statement(pair))),
-            Err(error) => self.faults.push((piece.span, Box::new(error))),
+        match Syntax::parse(Rule::statement_only, source.slice(raw.span)) {
+            Ok(mut pairs) => {
+                let statement = pairs.next().map(|pair| builder.statement(pair));
+                self.statements.extend(statement);
+            }
+            Err(error) => self.rejected.push((raw.span, Box::new(error))),
         }
     }
 }
 
-/// Parses a value that stands by itself, as that of a setting. A text that is no expression is
-/// `None`.
+/// The error of a raw statement, whose text is `text`.
+fn syntax_error<'a>(
+    error: &PestError,
+    expected: &'a [&'static str],
+    text: &'a str,
+    raw: &RawStatement,
+) -> SyntaxError<'a> {
+    let (InputLocation::Pos(at) | InputLocation::Span((at, _))) = error.location;
+    let is_value = !RESERVED.contains(&text) && Syntax::parse(Rule::expr_only, text).is_ok();
+    SyntaxError {
+        text,
+        at: at.min(text.len()),
+        expected,
+        unnamed_value: is_value,
+        indented: raw.indented,
+    }
+}
+
+/// What was expected where pest stopped, in words, from the rules that it tried there.
+fn expected(error: &PestError) -> Vec<&'static str> {
+    let ErrorVariant::ParsingError { positives, .. } = &error.variant else {
+        return Vec::new();
+    };
+    let mut words: Vec<&str> = positives.iter().filter_map(words_for).collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
+fn words_for(rule: &Rule) -> Option<&'static str> {
+    Some(match rule {
+        Rule::ident => "a name",
+        Rule::path | Rule::expr | Rule::number | Rule::string | Rule::list | Rule::argument => {
+            "a value"
+        }
+        Rule::attribute => "an attribute",
+        Rule::range | Rule::bound => "a range such as 0.0..1.0",
+        Rule::type_name => "a type",
+        Rule::target => "a path in quotes",
+        Rule::comma => "`,`",
+        Rule::list_end => "`]`",
+        Rule::call_end => "`)`",
+        Rule::equals => "`=`",
+        Rule::as_word => "`as`",
+        Rule::EOI => "the end of the statement",
+        Rule::statement | Rule::binding | Rule::param | Rule::export => "a statement",
+        _ => return None,
+    })
+}
+
+/// Parses a value by itself, such as that of an override. `None` for a text that is no value.
 pub(crate) fn parse_value(text: &str) -> Option<Expr<'_>> {
     let source = Source::new("", text).ok()?;
-    // It may have lost its beginning there: a byte order mark.
+    // `Source` drops a byte order mark at the start, and spans are relative to what is left.
     let text = text.get(text.len() - source.text().len()..)?;
-    let pieces = statements::cut(&source);
-    // More than one piece, a comment or a fault: no value of the language.
-    let [
-        Piece {
-            broken: false,
-            span,
-            ..
-        },
-    ] = pieces.statements.as_slice()
-    else {
+    let split = statements::split(&source);
+    let [raw] = split.statements.as_slice() else {
         return None;
     };
-    if !pieces.comments.is_empty() || !pieces.diagnostics.is_empty() {
+    if raw.broken || !split.comments.is_empty() || !split.diagnostics.is_empty() {
         return None;
     }
-    let pair = Syntax::parse(Rule::expr_only, text.get(span.start()..span.end())?)
-        .ok()?
-        .next()?;
+    let value = text.get(raw.span.start()..raw.span.end())?;
+    let mut pairs = Syntax::parse(Rule::expr_only, value).ok()?;
     let mut diagnostics = Vec::new();
-    let expr = Builder {
-        offset: span.start(),
+    let mut builder = Builder {
+        offset: raw.span.start(),
         diagnostics: &mut diagnostics,
-    }
-    .expr(pair);
+    };
+    let expr = builder.expr(pairs.next()?);
     diagnostics.is_empty().then_some(expr)
 }
 
-/// The bytes of a size as the language writes it, such as `16GiB`; `None` for every other text.
+/// The bytes of a size as written in the language, such as `16GiB`; `None` for any other text.
 pub fn parse_size(text: &str) -> Option<u64> {
     match parse_value(text)?.kind {
         ExprKind::Size(bytes) => Some(bytes),
@@ -194,8 +233,8 @@ pub fn parse_size(text: &str) -> Option<u64> {
     }
 }
 
-/// The milliseconds of a duration as the language writes it, such as `10min`; `None` for every
-/// other text.
+/// The milliseconds of a duration as written in the language, such as `10min`; `None` for any other
+/// text.
 pub fn parse_duration(text: &str) -> Option<u64> {
     match parse_value(text)?.kind {
         ExprKind::Duration(milliseconds) => Some(milliseconds),
@@ -203,7 +242,15 @@ pub fn parse_duration(text: &str) -> Option<u64> {
     }
 }
 
+/// Whether a text is one name, such as `web_pairs`.
+pub(crate) fn is_ident(text: &str) -> bool {
+    Syntax::parse(Rule::ident_only, text).is_ok()
+}
+
+/// Builds the tree from what pest matched. That a rule holds the parts it is made of is certain by
+/// the grammar, hence the `expect`s.
 struct Builder<'a> {
+    /// Where the text that pest was given begins in the source.
     offset: usize,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
@@ -248,9 +295,8 @@ impl Builder<'_> {
         let name = parts
             .next()
             .expect("the rule `attribute` begins with a name");
-        let argument = parts
-            .find(|part| part.as_rule() == Rule::argument)
-            .map(|part| self.argument(part));
+        let argument = parts.find(|part| part.as_rule() == Rule::argument);
+        let argument = argument.map(|part| self.argument(part));
         Attribute {
             name: self.name(&name),
             argument,
@@ -291,7 +337,7 @@ impl Builder<'_> {
             }
         }
         let name = name.expect("the rule `param` has a name");
-        self.reserved(&name);
+        self.reject_reserved(&name);
         StatementKind::Param {
             name,
             ty,
@@ -302,29 +348,25 @@ impl Builder<'_> {
 
     fn type_name<'s>(&self, pair: Pair<'s, Rule>) -> TypeName<'s> {
         let (span, list) = (self.span(&pair), pair.as_str().starts_with('['));
-        let word = pair
-            .into_inner()
-            .next()
-            .expect("the rule `type_name` holds a word")
-            .as_str();
-        TypeName { word, list, span }
+        let mut parts = pair.into_inner();
+        let word = parts.next().expect("the rule `type_name` holds a word");
+        TypeName {
+            word: word.as_str(),
+            list,
+            span,
+        }
     }
 
-    /// Words of the language are no names: a reader, or the language itself, would take them for
-    /// the word.
-    fn reserved(&mut self, name: &Name<'_>) {
-        if RESERVED.contains(&name.text) {
-            let message = format!(
-                "`{}` is a word of the language and cannot be a name",
-                name.text
-            );
-            let help = format!("choose another name, such as `{}_`", name.text);
-            self.diagnostics.push(
-                Diagnostic::error(codes::RESERVED, message)
-                    .at(name.span, "bound here")
-                    .help(help),
-            );
+    fn reject_reserved(&mut self, name: &Name<'_>) {
+        let Name { text, span } = *name;
+        if !RESERVED.contains(&text) {
+            return;
         }
+        let message = format!("`{text}` is a reserved word and cannot be a name");
+        let diagnostic = Diagnostic::error(codes::RESERVED, message)
+            .at(span, "bound here")
+            .help(format!("choose another name, such as `{text}_`"));
+        self.diagnostics.push(diagnostic);
     }
 
     fn export<'s>(&mut self, pair: Pair<'s, Rule>) -> StatementKind<'s> {
@@ -345,23 +387,23 @@ impl Builder<'_> {
         let name = parts.next().expect("the rule `binding` begins with a name");
         let value = parts.last().expect("the rule `binding` ends with a value");
         let name = self.name(&name);
-        self.reserved(&name);
+        self.reject_reserved(&name);
         StatementKind::Binding {
             name,
             value: self.expr(value),
         }
     }
 
-    /// An expression, or one of the fewer kinds that may stand at some places.
+    /// Of the rule `expr`, or of `bound` or `target`, which allow fewer kinds.
     fn expr<'s>(&mut self, pair: Pair<'s, Rule>) -> Expr<'s> {
         let span = self.span(&pair);
         let mut parts = pair.into_inner();
         let inner = parts.next().expect("an expression holds one of its kinds");
         let kind = match inner.as_rule() {
             Rule::string => self.string(&inner),
-            Rule::number => literal::number(inner.as_str()).unwrap_or_else(|problem| {
-                self.diagnostics.push(problem.into_diagnostic(span));
-                ExprKind::Fault
+            Rule::number => literal::number(inner.as_str()).unwrap_or_else(|bad| {
+                self.diagnostics.push(bad.into_diagnostic(span));
+                ExprKind::Error
             }),
             Rule::list => {
                 let values = inner
@@ -371,7 +413,7 @@ impl Builder<'_> {
             }
             _ if parts.peek().is_some() => {
                 let parts = parts.filter(|part| part.as_rule() == Rule::argument);
-                // There are very many: no more room than they need.
+                // A workflow may have very many calls: allocate no more than each needs.
                 let mut args = Vec::with_capacity(parts.clone().count());
                 args.extend(parts.map(|part| self.argument(part)));
                 ExprKind::Call {
@@ -390,69 +432,16 @@ impl Builder<'_> {
 
     fn string(&mut self, pair: &Pair<'_, Rule>) -> ExprKind<'static> {
         let start = self.span(pair).start();
-        let (text, faults) = literal::string(pair.as_str());
-        let good = faults.is_empty();
-        for fault in faults {
-            self.diagnostics.push(fault.into_diagnostic(start));
+        let (text, bad_escapes) = literal::string(pair.as_str());
+        if bad_escapes.is_empty() {
+            return ExprKind::Str(text);
         }
-        if good {
-            ExprKind::Str(text)
-        } else {
-            ExprKind::Fault
-        }
+        let diagnostics = bad_escapes
+            .into_iter()
+            .map(|bad| bad.into_diagnostic(start));
+        self.diagnostics.extend(diagnostics);
+        ExprKind::Error
     }
-
-    /// Reports a piece that is no statement; whether it ends before the statement does.
-    fn syntax(&mut self, error: &pest::error::Error<Rule>, text: &str, piece: &Piece) -> bool {
-        let at = match error.location {
-            InputLocation::Pos(at) | InputLocation::Span((at, _)) => at.min(text.len()),
-        };
-        let expected = match &error.variant {
-            ErrorVariant::ParsingError { positives, .. } => expected(positives),
-            ErrorVariant::CustomError { .. } => Vec::new(),
-        };
-        let unnamed = !RESERVED.contains(&text) && Syntax::parse(Rule::expr_only, text).is_ok();
-        let fault = Fault {
-            text,
-            at,
-            expected: &expected,
-            unnamed,
-            indented: piece.indented,
-        };
-        self.diagnostics.push(fault.into_diagnostic(self.offset));
-        fault.cut_short()
-    }
-}
-
-/// What could have stood where a piece is no statement, from the rules that were tried there.
-fn expected(rules: &[Rule]) -> Vec<&'static str> {
-    let word = |rule: &Rule| match rule {
-        Rule::ident => Some("a name"),
-        Rule::path | Rule::expr | Rule::number | Rule::string | Rule::list | Rule::argument => {
-            Some("a value")
-        }
-        Rule::attribute => Some("an attribute"),
-        Rule::range | Rule::bound => Some("a range such as 0.0..1.0"),
-        Rule::type_name => Some("a type"),
-        Rule::target => Some("a path in quotes"),
-        Rule::comma => Some("`,`"),
-        Rule::list_end => Some("`]`"),
-        Rule::call_end => Some("`)`"),
-        Rule::equals => Some("`=`"),
-        Rule::as_word => Some("`as`"),
-        Rule::EOI => Some("the end of the statement"),
-        Rule::statement | Rule::binding | Rule::param | Rule::export => Some("a statement"),
-        _ => None,
-    };
-    let mut words: Vec<&str> = rules.iter().filter_map(word).collect();
-    words.sort_unstable();
-    words.dedup();
-    words
-}
-
-/// Whether a text is one name, such as `web_pairs`.
-pub(crate) fn is_ident(text: &str) -> bool {
-    Syntax::parse(Rule::ident_only, text).is_ok()
 }
 
 #[cfg(test)]
@@ -460,7 +449,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_read_from_its_own_text() {
+    fn a_value_is_parsed_by_itself() {
         assert_eq!(parse_size("16GiB"), Some(16 << 30));
         assert_eq!(
             parse_size("\u{feff}16GiB"),
@@ -470,7 +459,7 @@ mod tests {
         assert_eq!(parse_size("\u{feff}\u{feff}   16GiB"), None);
         assert_eq!(
             (
-                parse_size("16GiB # much"),
+                parse_size("16GiB # comment"),
                 parse_size("16GiB 1"),
                 parse_size("")
             ),

@@ -1,5 +1,4 @@
-//! The checked workflow: every name resolved, every argument filled, every type right. What an
-//! engine takes.
+//! The checked workflow, which an engine runs: names resolved, defaults filled in, types checked.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,64 +11,59 @@ use crate::tokens::is_hidden;
 use crate::types::Type;
 use crate::units;
 
-/// A workflow that can run.
+/// A workflow without errors.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Program {
-    /// The params, in file order.
+    /// In file order.
     pub params: Vec<ParamInfo>,
-    /// The stages in topological order, ties in file order; [`StageId`] is the place in this list.
+    /// In topological order, ties in file order; a [`StageId`] is an index into this list.
     pub stages: Vec<Stage>,
-    /// The exports, in file order.
+    /// In file order.
     pub exports: Vec<Export>,
-    /// Further names that stages go by, besides [`Stage::name`]: those of equal calls elsewhere,
-    /// which are the same stage.
+    /// Further names of stages, besides [`Stage::name`]: those of equal calls elsewhere, which are
+    /// the same stage.
     pub aliases: BTreeMap<Arc<str>, StageId>,
-    /// What runs when nothing else is asked for: the exported stages and the leaves of a result
-    /// type; every leaf when there are neither. Ascending.
+    /// What runs when no target is named: the exported stages and the leaves of a result type;
+    /// every leaf if there are neither. Ascending.
     pub default_targets: Vec<StageId>,
 }
 
 /// A `param` with the value it has in this program.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ParamInfo {
-    /// Its name.
     pub name: String,
-    /// Its type, declared or that of its default.
+    /// Declared, or that of its default.
     pub ty: Type,
-    /// Its value: the setting's if there is one, else the default.
+    /// The override's if there is one, else the default.
     pub value: Value,
-    /// Its default; none if it has to be set.
+    /// `None` if it has to be set.
     pub default: Option<Value>,
     /// The lowest and the highest value allowed, both included.
     pub range: Option<(Value, Value)>,
-    /// Whether a setting gave the value.
+    /// Whether the value comes from an override.
     pub set: bool,
-    /// The comment behind it on its line, or else right above it; lines joined by a newline,
-    /// without the `#`. Comments from the first line of the file on are about the file.
+    /// The comment at the end of its line, or else the lines right above it, joined by newlines and
+    /// without the `#`. A comment that begins on the first line of the file is about the file.
     pub doc: String,
-    /// Its statement.
     pub span: Span,
 }
 
-/// The number of a stage: its place in [`Program::stages`].
+/// An index into [`Program::stages`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct StageId(pub u32);
 
-/// A call in a workflow.
+/// A call of a stage op; equal calls are one stage.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Stage {
-    /// The binding's name; `outer/op` for a call inside the call named `outer`. Shared with whoever
-    /// tells of the stage.
+    /// The binding's name; `outer/op` for a call inside the call bound to `outer`. Shared with the
+    /// events about the stage.
     pub name: Arc<str>,
-    /// The op called.
     pub op: &'static str,
-    /// All arguments of the op, defaults filled in, [`Value::Absent`] for optional ones not given.
+    /// All arguments of the op: defaults filled in, [`Value::Absent`] for optional ones not given.
     pub args: Arguments,
-    /// How to run it. Shared, most of all by the many stages that have none.
+    /// Shared, above all by the many stages that have none.
     pub attributes: Arc<Attributes>,
-    /// What it makes.
     pub output: Type,
-    /// The call.
     pub span: Span,
 }
 
@@ -78,56 +72,46 @@ pub struct Stage {
 pub enum Value {
     /// An optional argument that was not given.
     Absent,
-    /// A whole number.
     Int(i64),
-    /// A finite number; never negative zero.
+    /// Finite, and never negative zero: equal values have equal bits.
     Float(f64),
-    /// A text.
     Str(String),
-    /// True or false.
     Bool(bool),
-    /// Milliseconds.
+    /// In milliseconds.
     Duration(u64),
-    /// Bytes.
+    /// In bytes.
     Size(u64),
-    /// A file, a folder or a pattern, as written.
+    /// A file, a folder or a glob pattern, as written.
     Path(String),
-    /// Values of one type.
     List(Vec<Value>),
-    /// The call of a config op, all arguments filled as in a stage.
+    /// The call of a config op, with all its arguments as in a stage.
     Config {
-        /// The op called.
         op: &'static str,
-        /// All its arguments.
         args: Arguments,
     },
-    /// The result of a stage.
     Stage(StageId),
 }
 
-/// A result that leaves the cache.
+/// A stage's result to write outside the cache.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Export {
-    /// The binding exported.
+    /// The exported binding.
     pub name: String,
-    /// Its stage.
     pub stage: StageId,
-    /// The format's name.
     pub format: &'static str,
-    /// Where to, as written, relative to the workflow's folder.
+    /// As written, relative to the workflow's folder.
     pub path: String,
-    /// The statement.
     pub span: Span,
 }
 
 /// How a stage is to be run; never part of what it computes.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Attributes {
-    /// `@cpu(2)`: cores.
+    /// `@cpu(2)`, in cores.
     pub cpu: Option<u32>,
-    /// `@gpu(1)`: GPUs.
+    /// `@gpu(1)`
     pub gpu: Option<u32>,
-    /// `@memory(16GiB)`: bytes of main memory.
+    /// `@memory(16GiB)`: main memory in bytes.
     pub memory: Option<u64>,
     /// `@retries(3)`: further attempts after a failure.
     pub retries: Option<u32>,
@@ -139,17 +123,17 @@ pub struct Attributes {
     pub checkpoint_every_steps: Option<u64>,
     /// `@max_bad(0.001)`: the share of items that may be unusable, in millionths.
     pub max_bad_ppm: Option<u32>,
-    /// `@isolate`: in a process of its own, which may crash without taking the run with it.
+    /// `@isolate`: in a process of its own, whose crash does not end the run. An `Option` so that
+    /// all attributes are set and merged alike.
     pub isolate: Option<()>,
 }
 
 impl Program {
-    /// The stage of this number.
     pub fn stage(&self, id: StageId) -> &Stage {
         &self.stages[id.0 as usize]
     }
 
-    /// All stages with their numbers, in topological order.
+    /// All stages with their ids, in topological order.
     pub fn stage_ids(&self) -> impl Iterator<Item = (StageId, &Stage)> {
         (0..).map(StageId).zip(&self.stages)
     }
@@ -159,16 +143,16 @@ impl Stage {
     /// The stages whose results this one takes, ascending, each once.
     pub fn inputs(&self) -> Vec<StageId> {
         let mut inputs = Vec::new();
-        self.args
-            .values()
-            .for_each(|value| value.each_stage(&mut |id| inputs.push(id)));
+        for value in self.args.values() {
+            value.each_stage(&mut |id| inputs.push(id));
+        }
         inputs.sort_unstable();
         inputs.dedup();
         inputs
     }
 }
 
-/// As [`PartialEq`] has it: a float is never NaN, nor negative zero.
+/// Consistent with [`PartialEq`], since a float is never NaN nor negative zero.
 impl Hash for Value {
     fn hash<H: Hasher>(&self, state: &mut H) {
         std::mem::discriminant(self).hash(state);
@@ -177,7 +161,7 @@ impl Hash for Value {
             Value::Int(number) => number.hash(state),
             Value::Float(number) => number.to_bits().hash(state),
             Value::Str(text) | Value::Path(text) => text.hash(state),
-            Value::Bool(truth) => truth.hash(state),
+            Value::Bool(value) => value.hash(state),
             Value::Duration(number) | Value::Size(number) => number.hash(state),
             Value::List(values) => values.hash(state),
             Value::Config { op, args } => (op, args).hash(state),
@@ -187,7 +171,7 @@ impl Hash for Value {
 }
 
 impl Value {
-    /// How many values it is made of, itself included.
+    /// How many values it consists of, itself included.
     pub(crate) fn parts(&self) -> usize {
         1 + match self {
             Value::List(values) => values.iter().map(Value::parts).sum(),
@@ -196,7 +180,7 @@ impl Value {
         }
     }
 
-    /// Calls `each` for every stage in it, in order.
+    /// Calls `each` for every stage it refers to, in order.
     pub fn each_stage(&self, each: &mut impl FnMut(StageId)) {
         match self {
             Value::Stage(id) => each(*id),
@@ -207,8 +191,7 @@ impl Value {
     }
 }
 
-/// Values print as the language writes them; a stage prints as `%` and its number, an absent value
-/// as `absent`.
+/// As written in the language; a stage as `%` and its index, an absent value as `absent`.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -216,7 +199,7 @@ impl fmt::Display for Value {
             Value::Int(number) => write!(f, "{number}"),
             Value::Float(number) => write!(f, "{number:?}"),
             Value::Str(text) | Value::Path(text) => write_quoted(f, text),
-            Value::Bool(truth) => write!(f, "{truth}"),
+            Value::Bool(value) => write!(f, "{value}"),
             Value::Duration(milliseconds) => f.write_str(&units::duration_text(*milliseconds)),
             Value::Size(bytes) => f.write_str(&units::size_text(*bytes)),
             Value::List(values) => {
@@ -224,10 +207,8 @@ impl fmt::Display for Value {
                 write!(f, "[{}]", values.join(", "))
             }
             Value::Config { op, args } => {
-                let args: Vec<String> = args
-                    .iter()
-                    .map(|(name, value)| format!("{name} = {value}"))
-                    .collect();
+                let args = args.iter().map(|(name, value)| format!("{name} = {value}"));
+                let args: Vec<String> = args.collect();
                 write!(f, "{op}({})", args.join(", "))
             }
             Value::Stage(StageId(number)) => write!(f, "%{number}"),
@@ -235,7 +216,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// Writes `text` as a string of the language, with the escapes it needs.
+/// Writes `text` as a string literal, escaped as needed.
 fn write_quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_str("\"")?;
     for character in text.chars() {

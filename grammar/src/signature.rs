@@ -1,7 +1,6 @@
-//! What ops and export formats look like from outside: names, arguments, types, defaults, ranges,
-//! docs.
+//! The declarations of ops and export formats: names, arguments, types, defaults, ranges, docs.
 //!
-//! The grammar knows no op by itself; whoever embeds it hands in [`Signatures`].
+//! The language has no ops of its own; its caller passes in [`Signatures`].
 
 mod declaration;
 
@@ -11,81 +10,76 @@ use std::fmt;
 use crate::program::Value;
 use crate::types::Type;
 
-/// An op as the language sees it.
+/// The declaration of an op.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Signature {
-    /// The name it is called by, possibly dotted: `read.webdataset`.
+    /// Possibly dotted: `read.webdataset`.
     pub name: &'static str,
-    /// Whether a call is a stage or a value.
-    pub kind: Kind,
+    pub kind: OpKind,
     /// What it does: a sentence, then more if needed.
     pub doc: &'static str,
-    /// A call in the language.
+    /// A call, as written in the language.
     pub example: &'static str,
-    /// The arguments, in the order that positional ones fill.
+    /// In the order that positional arguments fill.
     pub args: Vec<Arg>,
-    /// What a call makes.
     pub output: Type,
 }
 
-/// What a call of an op is.
+/// What a call of an op stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// A piece of work with a result of its own.
+pub enum OpKind {
+    /// Work with a result of its own.
     Stage,
-    /// A value made while checking, as `nucleus(top_p = 0.9)`; it becomes part of the consumer's
-    /// arguments.
+    /// A value such as `nucleus(top_p = 0.9)`, which becomes part of the arguments of the stages
+    /// that take it.
     Config,
 }
 
 /// An argument of an op.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Arg {
-    /// The name it is passed by.
     pub name: &'static str,
-    /// What it takes; for a variadic argument, what each of its values is.
+    /// Of a variadic argument, the type of each of its values.
     pub ty: Type,
-    /// What it is when it is not given.
-    pub default: Default,
-    /// The lowest and the highest value allowed, both included, in milliseconds for durations and
-    /// bytes for sizes. An infinite end is open.
+    pub default: ArgDefault,
+    /// The lowest and the highest value allowed, both included; durations in milliseconds, sizes in
+    /// bytes. An infinite end is open.
     pub range: Option<(f64, f64)>,
-    /// Takes all positional arguments from its place on, as a list.
+    /// Takes all positional arguments from its position on, as a list.
     pub variadic: bool,
-    /// Changes how the work is done, never what comes out: left out of keys.
+    /// Changes how the work is done but never its result, and so is not in the key.
     pub not_in_key: bool,
-    /// What it means, in a sentence.
+    /// One sentence.
     pub doc: &'static str,
 }
 
-/// What an argument is when it is not given.
+/// The value of an argument that is not given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Default {
-    /// It has to be given; for a variadic argument, at least once.
+pub enum ArgDefault {
+    /// None: it has to be given; a variadic one at least once.
     Required,
-    /// It is [`Value::Absent`](crate::Value::Absent); for a variadic argument, the empty list.
+    /// [`Value::Absent`](crate::Value::Absent); for a variadic argument, the empty list.
     Optional,
-    /// This value, in the language: `0.5`, `nucleus()`, `[]`.
-    Is(&'static str),
+    /// This value, as written in the language: `0.5`, `nucleus()`, `[]`.
+    Value(&'static str),
 }
 
-/// A form in which a stage's result can leave: `export kept as json "kept.json"`.
+/// A file format for the result of a stage: `export kept as json "kept.json"`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExportFormat {
     /// The word after `as`.
     pub name: &'static str,
-    /// The types it can write.
     pub accepts: &'static [Type],
-    /// What it writes, in a sentence.
+    /// What it writes, in one sentence.
     pub doc: &'static str,
 }
 
 impl Signature {
-    /// An op whose calls are stages. An example and arguments are added by the methods below.
+    /// An op whose calls are stages, without arguments yet.
     pub fn stage(name: &'static str, output: Type, doc: &'static str) -> Self {
         Self {
             name,
-            kind: Kind::Stage,
+            kind: OpKind::Stage,
             doc,
             example: "",
             args: Vec::new(),
@@ -93,21 +87,21 @@ impl Signature {
         }
     }
 
-    /// An op whose calls are values.
+    /// An op whose calls are values, without arguments yet.
     pub fn config(name: &'static str, output: Type, doc: &'static str) -> Self {
         Self {
-            kind: Kind::Config,
+            kind: OpKind::Config,
             ..Self::stage(name, output, doc)
         }
     }
 
-    /// The same with a call to show.
+    /// Sets the call that help texts show.
     #[must_use]
     pub fn example(self, example: &'static str) -> Self {
         Self { example, ..self }
     }
 
-    /// The same with one more argument at the end.
+    /// Appends an argument.
     #[must_use]
     pub fn arg(mut self, arg: Arg) -> Self {
         self.args.push(arg);
@@ -121,7 +115,7 @@ impl Arg {
         Self {
             name,
             ty,
-            default: Default::Required,
+            default: ArgDefault::Required,
             range: None,
             variadic: false,
             not_in_key: false,
@@ -129,15 +123,15 @@ impl Arg {
         }
     }
 
-    /// An argument that may be left out, and is absent then.
+    /// An argument that may be left out and then is [`Value::Absent`].
     pub fn optional(name: &'static str, ty: Type, doc: &'static str) -> Self {
         Self {
-            default: Default::Optional,
+            default: ArgDefault::Optional,
             ..Self::required(name, ty, doc)
         }
     }
 
-    /// An argument that is `value`, written as in the language, when it is left out.
+    /// An argument whose default is `value`, as written in the language.
     pub fn with_default(
         name: &'static str,
         ty: Type,
@@ -145,12 +139,12 @@ impl Arg {
         doc: &'static str,
     ) -> Self {
         Self {
-            default: Default::Is(value),
+            default: ArgDefault::Value(value),
             ..Self::required(name, ty, doc)
         }
     }
 
-    /// The same, allowed from `low` to `high`, both included.
+    /// Limits the value to `low..high`, both included.
     #[must_use]
     pub fn within(self, low: f64, high: f64) -> Self {
         Self {
@@ -159,7 +153,7 @@ impl Arg {
         }
     }
 
-    /// The same, taking all positional arguments from its place on.
+    /// Makes it take all positional arguments from its position on.
     #[must_use]
     pub fn variadic(self) -> Self {
         Self {
@@ -168,7 +162,7 @@ impl Arg {
         }
     }
 
-    /// The same, left out of keys: it changes how the work is done, never what comes out.
+    /// Leaves it out of the key: it changes how the work is done but never its result.
     #[must_use]
     pub fn not_in_key(self) -> Self {
         Self {
@@ -178,23 +172,23 @@ impl Arg {
     }
 }
 
-/// All ops and export formats there are.
+/// The ops and export formats that workflows can use.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Signatures {
     ops: BTreeMap<&'static str, Signature>,
     formats: BTreeMap<&'static str, ExportFormat>,
+    /// The names of the result types.
     results: Vec<&'static str>,
-    /// The values of arguments that are not given, by op and argument.
+    /// The default values, by op and argument.
     defaults: BTreeMap<(&'static str, &'static str), Value>,
 }
 
 impl Signatures {
-    /// Gathers ops and export formats. `results` names the types that count as results: a stage of
-    /// such a type that nothing uses is run by default, and not reported as unused.
+    /// Checks and collects declarations. `results` names the types that count as results: a stage
+    /// of such a type that nothing uses runs by default and is not reported as unused.
     ///
     /// # Errors
-    /// A mistake in a declaration, such as a name given twice or a default that does not fit its
-    /// argument.
+    /// An invalid declaration, such as a duplicate name or a default of the wrong type.
     pub fn new(
         ops: Vec<Signature>,
         formats: Vec<ExportFormat>,
@@ -208,61 +202,59 @@ impl Signatures {
         };
         for op in ops {
             let name = op.name;
-            declaration::op(&op)?;
+            declaration::check_op(&op)?;
             if signatures.ops.insert(name, op).is_some() {
                 return Err(SignatureError::new(name, "it is declared twice"));
             }
         }
         for format in formats {
             let name = format.name;
-            declaration::format(&format)?;
+            declaration::check_format(&format)?;
             if signatures.formats.insert(name, format).is_some() {
                 return Err(SignatureError::new(name, "it is declared twice"));
             }
         }
-        declaration::defaults(&mut signatures)?;
+        declaration::evaluate_defaults(&mut signatures)?;
         Ok(signatures)
     }
 
-    /// What an argument with a default is when it is not given.
+    /// The default value of an argument, if it has one.
     pub(crate) fn default(&self, op: &str, arg: &str) -> Option<&Value> {
         let op = self.ops.get(op)?;
         let arg = op.args.iter().find(|known| known.name == arg)?;
         self.defaults.get(&(op.name, arg.name))
     }
 
-    /// The op of this name.
     pub fn op(&self, name: &str) -> Option<&Signature> {
         self.ops.get(name)
     }
 
-    /// All ops, by name.
+    /// Sorted by name.
     pub fn ops(&self) -> impl Iterator<Item = &Signature> {
         self.ops.values()
     }
 
-    /// The export format of this name.
     pub fn format(&self, name: &str) -> Option<&ExportFormat> {
         self.formats.get(name)
     }
 
-    /// All export formats, by name.
+    /// Sorted by name.
     pub fn formats(&self) -> impl Iterator<Item = &ExportFormat> {
         self.formats.values()
     }
 
-    /// Whether a stage that makes `ty` is worth running for its own sake.
+    /// Whether a stage of type `ty` is worth running although nothing uses it.
     pub fn is_result(&self, ty: Type) -> bool {
         matches!(ty, Type::Named(name) if self.results.contains(&name))
     }
 }
 
-/// A mistake in the declaration of an op or an export format: the mistake of whoever wrote the op.
+/// An invalid declaration of an op or an export format: a bug of the op, not of a workflow.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SignatureError {
     /// The op or the format.
     pub name: String,
-    /// What is wrong with it.
+    /// What is wrong with the declaration.
     pub what: String,
 }
 
@@ -277,11 +269,7 @@ impl SignatureError {
 
 impl fmt::Display for SignatureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the declaration of `{}` is wrong: {}",
-            self.name, self.what
-        )
+        write!(f, "invalid declaration of `{}`: {}", self.name, self.what)
     }
 }
 
@@ -303,9 +291,9 @@ impl fmt::Display for Arg {
             f.write_str(" ...")?;
         }
         match self.default {
-            Default::Required => {}
-            Default::Optional => f.write_str("?")?,
-            Default::Is(text) => write!(f, " = {text}")?,
+            ArgDefault::Required => {}
+            ArgDefault::Optional => f.write_str("?")?,
+            ArgDefault::Value(text) => write!(f, " = {text}")?,
         }
         match self.range {
             Some(range) => write!(f, " in {}", range_text(self.ty, range)),
@@ -315,29 +303,23 @@ impl fmt::Display for Arg {
 }
 
 impl Arg {
-    /// The range as the language writes it, in the units of the argument: `0.0..1.0`, `1s..1h`,
+    /// The range as written in the language, in the units of the argument: `0.0..1.0`, `1s..1h`,
     /// `1..` for an open end.
     pub fn range_text(&self) -> Option<String> {
         self.range.map(|range| range_text(self.ty, range))
     }
 }
 
-/// A range as the language writes it, in the units of `ty`: `0.0..1.0`, `1s..1h`, `1..` for an open
-/// end.
+/// A range as written in the language, in the units of `ty`: `0.0..1.0`, `1s..1h`, `1..` for an
+/// open end.
 pub(crate) fn range_text(ty: Type, (low, high): (f64, f64)) -> String {
-    let end = |bound: f64| {
-        if bound.is_finite() {
-            bound_text(ty, bound)
-        } else {
-            String::new()
-        }
-    };
-    format!("{}..{}", end(low), end(high))
+    format!("{}..{}", bound_text(ty, low), bound_text(ty, high))
 }
 
-/// One end of a range, in the units of `ty`.
+/// One end of a range, in the units of `ty`; empty for an open end.
 pub(crate) fn bound_text(ty: Type, bound: f64) -> String {
     match ty {
+        _ if bound.is_infinite() => String::new(),
         Type::List(element) => bound_text(*element, bound),
         Type::Float => format!("{bound:?}"),
         Type::Duration => crate::units::duration_text(bound as u64),

@@ -4,11 +4,10 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::span::Span;
 
-/// The longest text accepted, in bytes. A workflow is written by hand; what is larger is some other
-/// file.
+/// The longest text accepted, in bytes. A workflow is written by hand; a larger file is not one.
 pub const SOURCE_BYTES_MAX: usize = 1 << 20;
 
-/// A workflow's text, known to be of bearable size, UTF-8 and free of NUL.
+/// A workflow's text: UTF-8, at most [`SOURCE_BYTES_MAX`] long and free of NUL.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Source {
     name: String,
@@ -16,21 +15,18 @@ pub struct Source {
     line_starts: Vec<usize>,
 }
 
-/// A place as an editor shows it: both numbers count from 1, columns count characters.
+/// A line and a column as an editor shows them: both count from 1, columns count characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Position {
-    /// The line, from 1.
     pub line: usize,
-    /// The character in the line, from 1.
     pub column: usize,
 }
 
 impl Source {
-    /// Takes `text` in under the `name` that diagnostics show. A byte order mark at the start is
-    /// dropped.
+    /// A text under the `name` that diagnostics show. A byte order mark at the start is dropped.
     ///
     /// # Errors
-    /// E001 for a text over [`SOURCE_BYTES_MAX`], E003 for one that holds NUL.
+    /// E001 for a text over [`SOURCE_BYTES_MAX`], E003 for one that contains NUL.
     pub fn new(
         name: impl Into<String>,
         text: impl Into<String>,
@@ -40,12 +36,8 @@ impl Source {
         if text.starts_with('\u{feff}') {
             text.drain(..'\u{feff}'.len_utf8());
         }
-        let line_starts = std::iter::once(0).chain(
-            text.bytes()
-                .enumerate()
-                .filter(|(_, b)| *b == b'\n')
-                .map(|(i, _)| i + 1),
-        );
+        let newlines = text.match_indices('\n');
+        let line_starts = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1));
         let source = Source {
             name: name.into(),
             line_starts: line_starts.collect(),
@@ -64,12 +56,9 @@ impl Source {
     pub fn from_bytes(name: impl Into<String>, bytes: Vec<u8>) -> Result<Source, Box<Diagnostic>> {
         check_size(bytes.len())?;
         let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..valid]
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count();
-            not_utf8(line, error.as_bytes()[valid])
+            let (valid, invalid) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+            let newlines = valid.iter().filter(|byte| **byte == b'\n');
+            not_utf8(1 + newlines.count(), invalid[0])
         })?;
         Source::new(name, text)
     }
@@ -79,17 +68,16 @@ impl Source {
         &self.name
     }
 
-    /// The whole text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The text of `span`; empty where `span` is not a range of this source.
+    /// The text of `span`; empty if `span` is not a range of this source.
     pub fn slice(&self, span: Span) -> &str {
         self.text.get(span.start()..span.end()).unwrap_or("")
     }
 
-    /// The line and column of a byte; a byte past the end is taken as the end.
+    /// The line and column of a byte; a byte past the end counts as the end.
     pub fn position(&self, offset: usize) -> Position {
         let line = self.line_starts.partition_point(|start| *start <= offset);
         let start = self.line_starts[line - 1];
@@ -111,23 +99,26 @@ fn check_size(bytes: usize) -> Result<(), Box<Diagnostic>> {
     let message =
         format!("the file has {bytes} bytes; a workflow may have at most {SOURCE_BYTES_MAX}");
     Err(Box::new(
-        Diagnostic::error(codes::SOURCE_TOO_LARGE, message)
-            .help("check that this is the workflow and not a data file; long lists belong in files that an op reads"),
+        Diagnostic::error(codes::SOURCE_TOO_LARGE, message).help(
+            "check that this is the workflow and not a data file; long lists belong in files that \
+                   an op reads",
+        ),
     ))
 }
 
 fn nul(at: Position) -> Box<Diagnostic> {
     let message = format!(
-        "the file holds a NUL character in line {}, column {}",
+        "the file contains a NUL character at line {}, column {}",
         at.line, at.column
     );
     Box::new(
         Diagnostic::error(codes::CONTROL_CHARACTER, message)
-            .help("save the file as UTF-8; a text in UTF-16 or a binary file looks like this"),
+            .help("save the file as UTF-8; UTF-16 text and binary files contain such characters"),
     )
 }
 
 fn not_utf8(line: usize, byte: u8) -> Box<Diagnostic> {
-    let message = format!("the file is not UTF-8: line {line} holds the byte 0x{byte:02x}");
+    let message =
+        format!("the file is not valid UTF-8: line {line} contains the byte 0x{byte:02x}");
     Box::new(Diagnostic::error(codes::NOT_UTF8, message).help("save the file as UTF-8"))
 }

@@ -1,8 +1,9 @@
-//! A byte range in a source text; nothing else.
+//! A byte range in a source text.
 
-/// The bytes `start..end` of a [`Source`](crate::Source), which has at most
-/// [`SOURCE_BYTES_MAX`](crate::SOURCE_BYTES_MAX). Both ends lie on character boundaries. Of nothing
-/// does a large workflow have more.
+/// The bytes `start..end` of a [`Source`](crate::Source); both ends lie on character boundaries.
+///
+/// A tree holds more spans than anything else, so they are small: 32 bits suffice for
+/// [`SOURCE_BYTES_MAX`](crate::SOURCE_BYTES_MAX).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Span {
     start: u32,
@@ -10,21 +11,18 @@ pub struct Span {
 }
 
 impl Span {
-    /// The range from `start` up to, not including, `end`.
     pub fn new(start: usize, end: usize) -> Span {
-        let place = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
         Span {
-            start: place(start),
-            end: place(end),
+            start: saturate(start),
+            end: saturate(end),
         }
     }
 
-    /// The first byte.
     pub fn start(self) -> usize {
         self.start as usize
     }
 
-    /// One past the last byte; equal to the first where something is missing, as at the end of a
+    /// One past the last byte; equal to the start where something is missing, as at the end of a
     /// line.
     pub fn end(self) -> usize {
         self.end as usize
@@ -39,8 +37,11 @@ impl Span {
         }
     }
 
-    /// Whether `offset` lies inside.
     pub fn contains(self, offset: usize) -> bool {
         (self.start()..self.end()).contains(&offset)
     }
+}
+
+fn saturate(offset: usize) -> u32 {
+    u32::try_from(offset).unwrap_or(u32::MAX)
 }

@@ -1,38 +1,37 @@
-//! The types of arguments, params and results, how they are written, and what fits where.
+//! The types of arguments, params and results, and how they are written.
 
 use std::fmt;
 
 /// What an argument takes or an op makes.
 ///
-/// Two coercions exist and no others: an `int` fits where a `float` is due, a `string` where a
+/// There are two coercions: an `int` is accepted where a `float` is expected, a `string` where a
 /// `path` is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Type {
-    /// A whole number, 64 bits with sign.
+    /// 64 bits, signed.
     Int,
-    /// A number, 64 bits.
+    /// 64 bits, finite.
     Float,
-    /// A text.
     Str,
-    /// `true` or `false`.
     Bool,
-    /// A span of time: `10min`.
+    /// `10min`
     Duration,
-    /// An amount of memory: `16GiB`.
+    /// `16GiB`
     Size,
-    /// A file, a folder or a pattern of files, relative to the workflow's folder.
+    /// A file, a folder or a glob pattern, relative to the workflow's folder.
     Path,
-    /// A text out of a fixed set: `"fp32"`. Its values are strings.
+    /// One string of a fixed set: `"fp32"`.
     Choice(&'static [&'static str]),
     /// Any number of values of one type: `["itc", "itm"]`.
     List(&'static Type),
-    /// A type that the ops bring along: `Pairs`, `Captioner`.
+    /// A type that the ops define: `Pairs`, `Captioner`.
     Named(&'static str),
     /// A value of any of these types.
     OneOf(&'static [Type]),
 }
 
-/// The types a `param` can be declared with, by the word that stands in the source.
+/// The types a `param` can be declared with: the word in the source, its type, and the type of a
+/// list of it.
 pub(crate) const DECLARABLE: [(&str, Type, Type); 7] = [
     ("int", Type::Int, Type::List(&Type::Int)),
     ("float", Type::Float, Type::List(&Type::Float)),

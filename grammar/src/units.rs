@@ -1,6 +1,6 @@
 //! The units of time and size that can follow a number.
 
-/// Units of time with their milliseconds, smallest first.
+/// Units of time in milliseconds, smallest first.
 pub(crate) const TIME: [(&str, u64); 5] = [
     ("ms", 1),
     ("s", 1_000),
@@ -9,7 +9,7 @@ pub(crate) const TIME: [(&str, u64); 5] = [
     ("d", 86_400_000),
 ];
 
-/// Units of size with their bytes; within each family smallest first.
+/// Units of size in bytes; within each family smallest first.
 pub(crate) const SIZE: [(&str, u64); 9] = [
     ("B", 1),
     ("KB", 1_000),
@@ -34,9 +34,12 @@ pub fn size_text(bytes: u64) -> String {
 }
 
 fn largest_whole(amount: u64, units: &[(&str, u64)], zero: &str) -> String {
+    if amount == 0 {
+        return zero.to_owned();
+    }
     let whole = units
         .iter()
-        .filter(|(_, factor)| amount > 0 && amount.is_multiple_of(*factor));
+        .filter(|(_, factor)| amount.is_multiple_of(*factor));
     match whole.max_by_key(|(_, factor)| *factor) {
         Some((unit, factor)) => format!("{}{unit}", amount / factor),
         None => zero.to_owned(),

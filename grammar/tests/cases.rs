@@ -1,9 +1,9 @@
-//! Every folder under `cases/` is a test: `parse/NAME` and `check/NAME` and `format/NAME` each hold
-//! a `source.blip` and what comes of it. `BLESS=1` rewrites what comes of it; read the difference
-//! before committing it.
+//! Every folder under `cases/` is a test: `parse/NAME`, `check/NAME` and `format/NAME` each contain
+//! a `source.blip` and the expected results. `BLESS=1` rewrites those; read the diff before
+//! committing it.
 //!
-//! Beside `source.blip` may lie `overrides.txt`, lines of `name=value`, and `repeat.txt`: how often
-//! the text is repeated.
+//! Optional inputs are `overrides.txt`, with lines of `name=value`, and `repeat.txt`: how many
+//! times the source is repeated.
 
 mod support;
 
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use blip_grammar::{Diagnostic, ParamOverride, Source, check, codes, format, parse};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use support::{dump, sound, toy};
+use support::{dump, invariants, toy};
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
@@ -39,13 +39,13 @@ fn main() {
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
-/// What a case begins with.
+/// The inputs of a case.
 struct Case {
     bytes: Vec<u8>,
     overrides: Vec<ParamOverride>,
 }
 
-/// The files that a case has to hold, with their text; those without text must not be there.
+/// The expected files of a case with their text; a file without text must not exist.
 type Outcome = Vec<(&'static str, String)>;
 
 impl Case {
@@ -54,7 +54,7 @@ impl Case {
         let times: usize = text("repeat.txt").trim().parse().unwrap_or(1);
         let overrides = text("overrides.txt");
         let overrides = overrides.lines().map(|line| {
-            let (name, value) = line.split_once('=').expect("a setting is name=value");
+            let (name, value) = line.split_once('=').expect("an override is name=value");
             ParamOverride {
                 name: name.to_owned(),
                 value: value.to_owned(),
@@ -69,7 +69,7 @@ impl Case {
 
     fn source(&self) -> Result<Source, String> {
         Source::from_bytes("source.blip", self.bytes.clone()).map_err(|diagnostic| {
-            let empty = Source::new("source.blip", "").expect("nothing is text");
+            let empty = Source::new("source.blip", "").expect("an empty text is valid");
             list(&[*diagnostic], &empty)
         })
     }
@@ -79,7 +79,7 @@ fn parse_case(case: &Case) -> Outcome {
     match case.source() {
         Err(errors) => vec![("tree.txt", String::new()), ("errors.txt", errors)],
         Ok(source) => {
-            sound::sound(source.text());
+            invariants::check_invariants(source.text());
             let parsed = parse(&source);
             vec![
                 ("tree.txt", dump::tree(&parsed.file, &source)),
@@ -108,8 +108,8 @@ fn check_case(case: &Case) -> Outcome {
 }
 
 fn format_case(case: &Case) -> Outcome {
-    let source = case.source().expect("a case of formatting is text");
-    sound::formats(&source);
+    let source = case.source().expect("a case of formatting is valid text");
+    invariants::check_formatting(&source);
     vec![("formatted.blip", format(&parse(&source).file, &source))]
 }
 
@@ -122,7 +122,7 @@ fn list(diagnostics: &[Diagnostic], source: &Source) -> String {
 
 fn compare(folder: &Path, outcome: &Outcome) -> Result<(), Failed> {
     let bless = std::env::var_os("BLESS").is_some();
-    let mut faults = String::new();
+    let mut differences = String::new();
     for (name, found) in outcome {
         let path = folder.join(name);
         let expected = fs::read_to_string(&path).unwrap_or_default();
@@ -130,7 +130,7 @@ fn compare(folder: &Path, outcome: &Outcome) -> Result<(), Failed> {
             continue;
         }
         if !bless {
-            faults += &format!(
+            differences += &format!(
                 "{} differs\n--- expected\n{expected}--- found\n{found}",
                 path.display()
             );
@@ -140,14 +140,14 @@ fn compare(folder: &Path, outcome: &Outcome) -> Result<(), Failed> {
             fs::write(&path, found)?;
         }
     }
-    if faults.is_empty() {
+    if differences.is_empty() {
         Ok(())
     } else {
-        Err(faults.into())
+        Err(differences.into())
     }
 }
 
-/// No message without a case that holds its text.
+/// Every code has a case that shows one of its messages.
 fn every_code(root: &Path) -> Result<(), Failed> {
     let all: Vec<String> = ["parse", "check"]
         .iter()
@@ -166,7 +166,7 @@ fn every_code(root: &Path) -> Result<(), Failed> {
 }
 
 fn folders(path: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(path).expect("the cases are there");
+    let entries = fs::read_dir(path).expect("the folder of the cases can be read");
     let paths = entries.map(|entry| entry.expect("the folder can be read").path());
     let mut folders: Vec<PathBuf> = paths.filter(|path| path.is_dir()).collect();
     folders.sort();

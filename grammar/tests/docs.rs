@@ -1,5 +1,5 @@
-//! The documents about the language say what is so: their code is parsed, checked and formatted,
-//! and what is generated is compared. `BLESS=1` rewrites what is generated.
+//! The documentation of the language is up to date: its examples are parsed, checked and formatted,
+//! and its generated parts are compared. `BLESS=1` rewrites the generated parts.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use blip_grammar::{Source, check, codes, format, parse};
 
-use support::{sound, toy};
+use support::{invariants, toy};
 
 fn document(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", "docs", name]
@@ -16,9 +16,11 @@ fn document(name: &str) -> PathBuf {
         .collect()
 }
 
-/// A fenced block: the words behind its fence, the line it begins in, and its text.
+/// A fenced code block.
 struct Block {
+    /// The info string: `blip` or `blip error`.
     words: String,
+    /// The line of its opening fence.
     line: usize,
     text: String,
 }
@@ -46,8 +48,8 @@ fn blocks(document: &str) -> Vec<Block> {
 /// Every ```blip block is in standard layout and checks; one marked ```blip error is followed by a
 /// block with its errors.
 #[test]
-fn the_language_reference_holds() {
-    let text = fs::read_to_string(document("language.md")).expect("the reference is there");
+fn examples_in_the_language_reference_are_right() {
+    let text = fs::read_to_string(document("language.md")).expect("the reference can be read");
     let blocks = blocks(&text);
     let mut count = 0;
     for (at, block) in blocks
@@ -57,8 +59,9 @@ fn the_language_reference_holds() {
     {
         count += 1;
         let place = format!("language.md:{}", block.line);
-        let source = Source::new("example.blip", block.text.clone()).expect("an example is text");
-        sound::sound(source.text());
+        let source =
+            Source::new("example.blip", block.text.clone()).expect("an example is valid text");
+        invariants::check_invariants(source.text());
         let parsed = parse(&source);
         let checked = check(&parsed.file, &source, &toy::signatures(), &[]);
         let mut diagnostics = [parsed.diagnostics, checked.diagnostics].concat();
@@ -87,14 +90,17 @@ fn the_language_reference_holds() {
     assert!(count > 8, "the reference shows the language");
     assert!(
         text.lines().count() <= 300,
-        "a reference that is longer is read by nobody"
+        "the reference has grown beyond 300 lines"
     );
 }
 
 #[test]
-fn the_list_of_diagnostics_is_that_of_the_code() {
-    let mut text = "# Diagnostics\n\nEvery message about a workflow has a code. Errors (E) keep it from running, warnings (W) do not.\n\
-        This file is made from `grammar/src/codes.rs` by `BLESS=1 cargo test -p blip-grammar`.\n"
+fn the_list_of_diagnostics_is_up_to_date() {
+    let mut text = "# Diagnostics\n\n\
+        Every message about a workflow has a code. Errors (E) keep it from running, \
+        warnings (W) do not.\n\
+        This file is generated from `grammar/src/codes.rs` by \
+        `BLESS=1 cargo test -p blip-grammar`.\n"
         .to_owned();
     for (code, _) in codes::ALL {
         let explanation = codes::explanation(&code.to_string()).expect("every code is explained");
@@ -112,7 +118,7 @@ fn the_list_of_diagnostics_is_that_of_the_code() {
 }
 
 #[test]
-fn codes_are_explained_however_they_are_written() {
+fn codes_are_found_in_either_case() {
     assert_eq!(codes::explanation("e020"), codes::explanation("E020"));
     assert_eq!(codes::explanation("E999"), None);
 }

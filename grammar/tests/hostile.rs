@@ -1,5 +1,4 @@
-//! Texts that nobody writes in good faith: each is refused or taken, in time that grows with its
-//! length.
+//! Hostile texts: each is accepted or rejected in time linear in its length.
 
 mod support;
 
@@ -7,11 +6,13 @@ use std::fmt::Write;
 
 use blip_grammar::{Diagnostic, SOURCE_BYTES_MAX, Source, codes};
 
-use support::sound::sound;
+use support::invariants::check_invariants;
 
-/// The codes of all that is wrong with a text, after it went through everything.
+/// The codes of all errors of a text, after it was parsed, checked and formatted.
 fn codes_of(text: &str) -> Vec<String> {
-    let errors = sound(text).into_iter().filter(Diagnostic::is_error);
+    let errors = check_invariants(text)
+        .into_iter()
+        .filter(Diagnostic::is_error);
     let mut codes: Vec<String> = errors
         .map(|diagnostic| diagnostic.code.to_string())
         .collect();
@@ -20,7 +21,7 @@ fn codes_of(text: &str) -> Vec<String> {
     codes
 }
 
-/// As often as it fits into a workflow.
+/// A text of the maximum length.
 fn filled(piece: &str) -> String {
     piece.repeat(SOURCE_BYTES_MAX / piece.len())
 }
@@ -36,7 +37,7 @@ fn name(mut number: usize) -> String {
 }
 
 #[test]
-fn brackets_without_end() {
+fn very_many_brackets() {
     for open in ["(", "[", "f(", "f([", "f(a = ["] {
         let deep = format!("a = {}", open.repeat(10_000));
         assert_eq!(codes_of(&deep), ["E004"], "{open}");
@@ -97,7 +98,7 @@ fn a_line_of_a_megabyte() {
 }
 
 #[test]
-fn a_call_of_a_megabyte_with_an_argument_over_and_over() {
+fn a_call_of_a_megabyte_with_one_argument_repeated() {
     let values = "[],".repeat(SOURCE_BYTES_MAX / 6);
     let again = "dedupe,".repeat(SOURCE_BYTES_MAX / 2 / 7 - 10);
     assert_eq!(
@@ -129,7 +130,7 @@ fn more_than_a_megabyte() {
 }
 
 #[test]
-fn characters_that_hide() {
+fn hidden_characters() {
     assert_eq!(
         Source::new("hostile.blip", "a\0b").expect_err("NUL").code,
         codes::CONTROL_CHARACTER
@@ -153,10 +154,10 @@ fn a_hundred_thousand_statements() {
     let count = 100_000;
     let mut chain = String::new();
     for at in (1..count).rev() {
-        writeln!(chain, "{}={}", name(at), name(at - 1)).expect("a string takes all");
+        writeln!(chain, "{}={}", name(at), name(at - 1)).expect("writing to a string never fails");
     }
     chain += "aaaa=1";
-    assert_eq!(codes_of(&chain), [""; 0], "each needs the next");
+    assert_eq!(codes_of(&chain), [""; 0], "each depends on the next");
     let cycle = chain.replace("aaaa=1", &format!("aaaa={}", name(count - 1)));
     assert_eq!(codes_of(&cycle), ["E031"]);
     let unknown: String = (0..count)
@@ -194,7 +195,7 @@ fn a_hundred_thousand_statements() {
 }
 
 #[test]
-fn values_that_hold_one_another() {
+fn values_that_contain_one_another() {
     let doubled: String = (0..60)
         .map(|at| format!("v{}=[v{at},v{at}]\n", at + 1))
         .collect();

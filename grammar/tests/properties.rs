@@ -1,20 +1,20 @@
-//! What holds for every text: nothing panics, formatting loses nothing and settles at once, and a
-//! program does not depend on how its file is written.
+//! Invariants of random texts: nothing panics, formatting is lossless and idempotent, and a program
+//! does not depend on the order, the names and the layout of its file.
 
 mod support;
 
 use std::collections::BTreeMap;
 
-use blip_grammar::{Checked, Program, Source, Value, check, format, parse};
+use blip_grammar::{Checked, Program, Source, StageId, Value, check, format, parse};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use support::sound::{formats, sound};
+use support::invariants::{check_formatting, check_invariants};
 use support::{dump, toy};
 
-/// Pieces that texts of the language are made of, and some that they are not.
-fn soup() -> impl Strategy<Value = String> {
-    let pieces = prop::sample::select(vec![
+/// Fragments of the language, and some of no language, in any order.
+fn fragments() -> impl Strategy<Value = String> {
+    let fragments = prop::sample::select(vec![
         "a",
         "b",
         "pairs",
@@ -70,10 +70,10 @@ fn soup() -> impl Strategy<Value = String> {
         "param p = 1 in 0..2",
         "x = read.captions(\"x\")\n",
     ]);
-    vec(pieces, 0..40).prop_map(|pieces| pieces.concat())
+    vec(fragments, 0..40).prop_map(|fragments| fragments.concat())
 }
 
-/// Blanks as they may stand inside brackets.
+/// Blanks and comments that may stand inside brackets.
 fn gap() -> impl Strategy<Value = String> {
     let gaps = vec!["", "", " ", "\n", " # why (\n", "\n\n  ", "#\n", "\r\n\t"];
     prop::sample::select(gaps).prop_map(str::to_owned)
@@ -147,10 +147,12 @@ fn statement() -> impl Strategy<Value = String> {
         .prop_map(|(attribute, body, comment)| format!("{attribute}{body}{comment}\n"))
 }
 
-/// A workflow over the toy ops that checks, one statement an entry, each after what it uses.
+/// A valid workflow of the toy ops.
 #[derive(Clone, Debug)]
 struct Flow {
+    /// Each after those it depends on.
     statements: Vec<String>,
+    /// The names they bind.
     names: Vec<String>,
 }
 
@@ -210,7 +212,7 @@ fn flow() -> impl Strategy<Value = Flow> {
 }
 
 fn program(text: &str) -> Program {
-    let source = Source::new("flow.blip", text).expect("a flow is text");
+    let source = Source::new("flow.blip", text).expect("a flow is valid text");
     let parsed = parse(&source);
     let Checked {
         program,
@@ -223,8 +225,8 @@ fn program(text: &str) -> Program {
     program.unwrap_or_else(|| panic!("{text}\n{}", shown.join("\n")))
 }
 
-/// What a program computes, without names and without the order of the file: each stage by what it
-/// is made of.
+/// What a program computes, independent of names and of the order of the file: each stage is
+/// identified by a hash of its op, its arguments and its inputs.
 fn essence(program: &Program) -> Vec<String> {
     let mut known: BTreeMap<u32, String> = BTreeMap::new();
     let mut essence: Vec<String> = Vec::new();
@@ -240,10 +242,10 @@ fn essence(program: &Program) -> Vec<String> {
             args.join(","),
             dump::attributes(&stage.attributes)
         );
-        known.insert(id.0, blake(&text));
+        known.insert(id.0, short_hash(&text));
         essence.push(text);
     }
-    let stage = |id: &blip_grammar::StageId| known.get(&id.0).cloned().unwrap_or_default();
+    let stage = |id: &StageId| known.get(&id.0).cloned().unwrap_or_default();
     essence.extend(
         program
             .exports
@@ -288,8 +290,8 @@ fn content(value: &Value, known: &BTreeMap<u32, String>) -> String {
     }
 }
 
-/// A short name for a text, so that what is made of much does not grow.
-fn blake(text: &str) -> String {
+/// FNV-1a of a text, so that the text of a stage does not contain those of all its inputs.
+fn short_hash(text: &str) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     });
@@ -298,30 +300,33 @@ fn blake(text: &str) -> String {
 
 proptest! {
     #[test]
-    fn any_bytes_are_taken(bytes in vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_accepted(bytes in vec(any::<u8>(), 0..300)) {
         if let Ok(source) = Source::from_bytes("any.blip", bytes) {
-            sound(source.text());
+            check_invariants(source.text());
         }
     }
 
     #[test]
-    fn any_text_is_taken(text in "\\PC{0,200}") {
-        sound(&text);
+    fn any_text_is_accepted(text in "\\PC{0,200}") {
+        check_invariants(&text);
     }
 
     #[test]
-    fn any_pieces_of_the_language_are_taken(text in soup()) {
-        sound(&text);
+    fn any_fragments_of_the_language_are_accepted(text in fragments()) {
+        check_invariants(&text);
     }
 
     #[test]
-    fn formatting_loses_nothing_and_settles_at_once(statements in vec(statement(), 0..8), crlf in any::<bool>()) {
+    fn formatting_is_lossless_and_idempotent(
+        statements in vec(statement(), 0..8),
+        crlf in any::<bool>(),
+    ) {
         let text = statements.concat();
         let text = if crlf { text.replace('\n', "\r\n").replace("\r\r\n", "\r\n") } else { text };
-        let source = Source::new("any.blip", text).expect("statements are text");
+        let source = Source::new("any.blip", text).expect("statements are valid text");
         let parsed = parse(&source);
         prop_assert!(parsed.file.complete, "{}\n{:?}", source.text(), parsed.diagnostics);
-        formats(&source);
+        check_formatting(&source);
     }
 
     #[test]
@@ -334,7 +339,7 @@ proptest! {
         let text = flow.statements.join("\n");
         let expected = essence(&program(&text));
         let formatted = {
-            let source = Source::new("flow.blip", text.clone()).expect("a flow is text");
+            let source = Source::new("flow.blip", text.clone()).expect("a flow is valid text");
             format(&parse(&source).file, &source)
         };
         prop_assert_eq!(&expected, &essence(&program(&formatted)), "formatted");
@@ -349,7 +354,8 @@ proptest! {
         let mut renamed = format!("{text} ");
         for (at, name) in flow.names.iter().enumerate() {
             for end in [" ", ",", ")", "]", "\n"] {
-                renamed = renamed.replace(&format!("{name}{end}"), &format!("other_{}_{at}{end}", at * 7 % 13));
+                let other = format!("other_{}_{at}{end}", at * 7 % 13);
+                renamed = renamed.replace(&format!("{name}{end}"), &other);
             }
         }
         prop_assert_eq!(&expected, &essence(&program(&renamed)), "renamed");
@@ -357,14 +363,17 @@ proptest! {
         let mut laid_out = String::new();
         for (at, statement) in flow.statements.iter().enumerate() {
             laid_out += comments[at % comments.len()];
-            laid_out += &statement.replace(' ', gaps[at % gaps.len()]).replace('(', "(\n  # inside\n").replace("1\n)", "1)");
+            laid_out += &statement
+                .replace(' ', gaps[at % gaps.len()])
+                .replace('(', "(\n  # inside\n")
+                .replace("1\n)", "1)");
             laid_out += "  # behind\r\n";
         }
         prop_assert_eq!(&expected, &essence(&program(&laid_out)), "laid out");
     }
 
     #[test]
-    fn a_value_prints_as_the_language_writes_it(
+    fn a_value_prints_as_a_literal_of_itself(
         number in any::<i64>(),
         float in prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL | prop::num::f64::ZERO,
         text in "\\PC*|[\n\r\t\"\\\\\u{202e}\u{7f}ü]*",

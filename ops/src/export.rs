@@ -1,5 +1,5 @@
-//! Forms in which results leave the cache. What is written is a function of the result alone, byte
-//! for byte; only a model card tells of the stages above, too.
+//! The formats in which results leave the cache. What is written is a function of the result alone,
+//! byte for byte; only a model card depends on the upstream stages, too.
 
 mod huggingface;
 mod json;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use blip_engine::{ExportOp, OpError};
 
-/// All of them.
+/// All export formats.
 pub(crate) fn formats() -> [ExportOp; 4] {
     [
         huggingface::format(),
@@ -22,13 +22,13 @@ pub(crate) fn formats() -> [ExportOp; 4] {
     ]
 }
 
-/// A file that an export writes. Syncing it is up to the engine.
-struct Target {
+/// A file that an export writes. The engine syncs it.
+struct OutputFile {
     path: PathBuf,
     file: BufWriter<File>,
 }
 
-impl Target {
+impl OutputFile {
     fn create(path: PathBuf) -> Result<Self, OpError> {
         match File::create(&path) {
             Ok(file) => Ok(Self {
@@ -53,10 +53,10 @@ impl Target {
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> OpError {
-    // The folder is the engine's, for files on their way: the user knows the name only.
+    // The folder is a temporary one of the engine: the user knows the name only.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let help = match error.kind() {
-        io::ErrorKind::StorageFull => "make room on the disk, then run again",
+        io::ErrorKind::StorageFull => "free some space on the disk, then run again",
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "make the export's folder writable"
         }
@@ -71,19 +71,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_says_what_to_do() {
-        // Linux has a file that behaves like one on a full disk.
-        let mut target = Target::create(PathBuf::from("/dev/full")).unwrap();
-        let error = target
-            .write(b"x")
-            .and_then(|()| target.finish())
-            .unwrap_err();
+    fn a_full_disk_has_its_own_help() {
+        // Writes to this file fail as on a full disk.
+        let mut file = OutputFile::create(PathBuf::from("/dev/full")).unwrap();
+        let error = file.write(b"x").and_then(|()| file.finish()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "could not write full: No space left on device (os error 28)"
         );
-        assert_eq!(error.help(), "make room on the disk, then run again");
-        let error = Target::create(PathBuf::from("/nowhere/pairs.json"))
+        assert_eq!(error.help(), "free some space on the disk, then run again");
+        let error = OutputFile::create(PathBuf::from("/nowhere/pairs.json"))
             .map(drop)
             .unwrap_err();
         assert_eq!(

@@ -1,33 +1,30 @@
-//! What a checkpoint holds and whether it is whole, without a workflow: `blip model inspect`.
+//! What a checkpoint holds and whether it is complete, without a workflow: `blip model inspect`.
 
 use std::path::Path;
 
 use blip_model::config::VisionConfig;
-use blip_model::huggingface::{Checkpoint, Holds};
+use blip_model::huggingface::{Checkpoint, CheckpointKind};
 use blip_model::weights::Mismatch;
 
-use crate::load::{fits, help, own_vocabulary};
+use crate::load::{check_vocabulary, find_vocabulary, help};
 
 /// What a checkpoint holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Inspection {
-    /// Names and what there is to say, in the order in which one asks.
+    /// Names and values, the most important first.
     pub rows: Vec<(&'static str, String)>,
-    /// What is wrong with it: as many sentences as there are faults. None for a checkpoint that
-    /// loads.
-    pub faults: Vec<String>,
+    /// Everything that is wrong with the checkpoint, a sentence each; empty when it loads.
+    pub errors: Vec<String>,
 }
 
-/// Why a checkpoint cannot be inspected, and what to do about it.
+/// Why a checkpoint cannot be inspected, and what the user can do about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unreadable {
-    /// What is wrong.
     pub what: String,
-    /// What to do.
     pub help: &'static str,
 }
 
-/// Looks into a folder of transformers or an official `.pth` file. Every tensor is read; nothing is
+/// Inspects a folder of transformers or an official `.pth` file. Every tensor is read; nothing is
 /// executed.
 ///
 /// # Errors
@@ -37,34 +34,34 @@ pub fn inspect(path: &Path) -> Result<Inspection, Unreadable> {
         what: error.to_string(),
         help: help(&error),
     })?;
-    let mut faults = tensors(&checkpoint.mismatch());
-    let vocabulary = match own_vocabulary(path) {
-        Ok(None) => "none beside it: give one when loading".to_owned(),
-        Ok(Some(vocab)) => match fits(&vocab, &checkpoint) {
+    let mut errors = describe(&checkpoint.mismatch());
+    let vocabulary = match find_vocabulary(path) {
+        Ok(None) => "none: pass one when loading".to_owned(),
+        Ok(Some(vocab)) => match check_vocabulary(&vocab, &checkpoint) {
             Ok(()) => format!("{} tokens, with [DEC] and [ENC]", vocab.len()),
             Err(what) => {
-                faults.push(what);
-                "does not fit".to_owned()
+                errors.push(what);
+                "does not match".to_owned()
             }
         },
         Err(what) => {
-            faults.push(what);
+            errors.push(what);
             "cannot be read".to_owned()
         }
     };
     let mut rows = rows(&checkpoint);
     rows.push(("vocabulary", vocabulary));
-    Ok(Inspection { rows, faults })
+    Ok(Inspection { rows, errors })
 }
 
 fn rows(checkpoint: &Checkpoint) -> Vec<(&'static str, String)> {
     let config = &checkpoint.config;
-    let class = match checkpoint.holds {
-        Holds::Class(class) => format!(" ({})", class.name()),
-        Holds::Pretrained => String::new(),
+    let class = match checkpoint.kind {
+        CheckpointKind::Class(class) => format!(" ({})", class.name()),
+        CheckpointKind::Pretrained => String::new(),
     };
     let kinds: Vec<String> = checkpoint
-        .kinds
+        .dtypes
         .iter()
         .map(|(kind, count)| format!("{count} of {kind}"))
         .collect();
@@ -75,8 +72,8 @@ fn rows(checkpoint: &Checkpoint) -> Vec<(&'static str, String)> {
             "model",
             format!(
                 "{}{class}: {}",
-                checkpoint.holds.noun(),
-                checkpoint.holds.describe()
+                checkpoint.kind.noun(),
+                checkpoint.kind.describe()
             ),
         ),
         (
@@ -132,7 +129,8 @@ fn files(count: usize) -> String {
 fn vision(config: &VisionConfig) -> String {
     match config {
         VisionConfig::Vit(vit) => format!(
-            "ViT, {} blocks of width {}, {} heads, MLP {}, images of {} in patches of {}, epsilon {:e}",
+            "ViT, {} blocks of width {}, {} heads, MLP {}, images of {} in patches of {}, epsilon \
+             {:e}",
             vit.depth, vit.width, vit.heads, vit.mlp, vit.image, vit.patch, vit.eps
         ),
         VisionConfig::ResNet(resnet) => format!(
@@ -142,27 +140,27 @@ fn vision(config: &VisionConfig) -> String {
     }
 }
 
-/// Every tensor at fault, each in a sentence.
-fn tensors(mismatch: &Mismatch) -> Vec<String> {
+/// Every mismatched tensor, a sentence each.
+fn describe(mismatch: &Mismatch) -> Vec<String> {
     let Mismatch {
         missing,
         unexpected,
-        misshapen,
+        wrong_shape,
         not_finite,
     } = mismatch;
     let missing = missing.iter().map(|name| format!("`{name}` is missing"));
     let unexpected = unexpected
         .iter()
-        .map(|name| format!("`{name}` is not expected"));
-    let misshapen = misshapen
-        .iter()
-        .map(|(name, found, due)| format!("`{name}` has the shape {found:?}, and {due:?} is due"));
+        .map(|name| format!("`{name}` is unexpected"));
+    let wrong_shape = wrong_shape.iter().map(|(name, found, expected)| {
+        format!("`{name}` has the shape {found:?}, expected {expected:?}")
+    });
     let not_finite = not_finite
         .iter()
-        .map(|name| format!("`{name}` holds NaN or infinity"));
+        .map(|name| format!("`{name}` contains NaN or infinity"));
     missing
         .chain(unexpected)
-        .chain(misshapen)
+        .chain(wrong_shape)
         .chain(not_finite)
         .collect()
 }

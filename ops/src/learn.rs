@@ -1,3 +1,3 @@
-//! Ops that learn something from texts alone.
+//! Ops that learn from texts alone.
 
 pub(crate) mod wordpiece;

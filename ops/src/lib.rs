@@ -1,4 +1,4 @@
-//! What the stages of a workflow do: every op and every export format there is, in one list.
+//! The ops and export formats of the language, in one list.
 
 mod caption;
 mod evaluate;
@@ -6,18 +6,18 @@ mod export;
 mod filter;
 mod finetune_captioner;
 mod finetune_filter;
-mod images;
+mod image_loader;
+mod image_store;
 mod inference;
 pub mod inspect;
 mod learn;
 mod libtorch;
 pub mod lineage;
 mod load;
-mod loader;
 mod merge;
 mod model;
 mod net;
-mod ordered;
+mod ordered_pool;
 mod pairs;
 mod pretrain;
 mod read;
@@ -29,7 +29,7 @@ mod types;
 
 use blip_engine::{NumericEnv, Op, OpSet};
 
-/// All ops and export formats. A test walks the list.
+/// All ops and export formats.
 pub fn all() -> OpSet {
     let ops = [
         read::ops().into(),
@@ -50,7 +50,8 @@ pub fn all() -> OpSet {
     export::formats().into_iter().fold(set, OpSet::with_export)
 }
 
-/// What of this machine the bits of numeric results depend on.
+/// The properties of this machine that the bits of numeric results depend on. They are part of the
+/// keys of numeric ops.
 pub fn numeric_env() -> NumericEnv {
     NumericEnv {
         fields: blip_model::device::environment(),

@@ -1,5 +1,5 @@
-//! libtorch as stages see it: a turn to compute with it and the device to do so on, or why there is
-//! none.
+//! libtorch as stages use it: the lock under which they compute and the device they compute on, or
+//! why there is none.
 
 use std::sync::MutexGuard;
 
@@ -7,9 +7,9 @@ use blip_engine::OpError;
 use blip_model::device::{self, OpenError};
 use tch::Device;
 
-/// Waits for this stage's turn to compute: see [`device::exclusive`].
-pub(crate) fn turn() -> Result<MutexGuard<'static, ()>, OpError> {
-    device::exclusive().map_err(failed)
+/// Waits until no other stage computes: see [`device::lock`].
+pub(crate) fn lock_device() -> Result<MutexGuard<'static, ()>, OpError> {
+    device::lock().map_err(failed)
 }
 
 /// The device that models run on: see [`device::best`].

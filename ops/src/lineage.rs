@@ -1,39 +1,38 @@
-//! The story of an image's texts: in which results of a workflow each one is, who wrote it, who
-//! judged it, and how.
+//! The provenance of an image's texts: which results of a workflow hold each one, who wrote it, and
+//! how it was scored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blip_data::{Caption, Sample};
+use blip_data::{Caption, Sample, TextSource};
 use blip_engine::dataset::{Chunk, Manifest};
-use blip_engine::{Digest, Graph, Ledger, Reader};
+use blip_engine::{CacheReader, Digest, Graph, Ledger};
 use serde_json::Value;
 
 use crate::types::PAIRS;
 
-/// The by-product of `select` that holds what it did not keep.
+/// The side output of `select` that holds the texts it did not keep.
 const REJECTED: &str = "rejected";
-/// The beginning of a digest has at least this many digits; anything shorter can only be a key.
-const DIGITS_MIN: usize = 6;
+/// Shortest prefix of a digest that is looked up; anything shorter can only be a sample's key.
+const DIGEST_PREFIX_MIN: usize = 6;
 
-/// An image with the stories of its texts.
+/// An image with the provenance of its texts.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Story {
-    /// The image.
+pub struct ImageProvenance {
     pub image: Digest,
-    /// What a generated image really shows.
+    /// What a generated image shows.
     pub truth: Option<Value>,
-    /// Its texts, by source, key and number.
-    pub texts: Vec<TextStory>,
+    /// By source, key and number.
+    pub texts: Vec<TextProvenance>,
 }
 
-/// A text and the results that it is in.
+/// A text and the stages whose results hold it.
 #[derive(Clone, PartialEq, Debug)]
-pub struct TextStory {
-    /// The text as the last of the stages has it: with score and action if it was judged.
+pub struct TextProvenance {
+    /// The text as the last of the stages has it, with score and verdict if it was scored.
     pub text: Caption,
-    /// The stages whose results hold it, in the order in which they ran.
+    /// The stages whose results hold the text, upstream stages first.
     pub stages: Vec<String>,
-    /// The stages that did not keep it.
+    /// The stages that did not keep the text.
     pub rejected_by: Vec<String>,
 }
 
@@ -48,144 +47,144 @@ pub struct LineageError {
 impl LineageError {
     /// What the user can do about it.
     pub fn help(&self) -> &'static str {
-        "run the workflow again: what is missing or damaged is made anew"
+        "run the workflow again: missing and corrupt results are recomputed"
     }
 }
 
-/// What makes a text one and the same in several results: not its score, which it gets on the way.
-type Identity = (blip_data::TextSource, String, Option<u32>, String);
+/// What identifies a text across results. The score is not part of it: a text gets one on the way.
+type Identity = (TextSource, String, Option<u32>, String);
 
-/// A dataset of a workflow: its stage, whether it is what the stage did not keep, and its manifest.
-struct Place {
+/// The ground truth and the texts of an image.
+type Gathered = (Option<Value>, BTreeMap<Identity, TextProvenance>);
+
+/// A dataset that a stage left: its output, or the texts it rejected.
+struct ResultDataset {
     stage: String,
     rejected: bool,
     manifest: Digest,
 }
 
-/// The stories of the images that `wanted` means: a sample's key, or an image's digest or how it
-/// begins. What the stages of the workflow last came to is looked through.
+/// The provenance of the images that `wanted` selects: a sample's key, an image's digest or a
+/// prefix of one. Looks through the last results of the workflow's stages.
 ///
 /// # Errors
 /// [`LineageError`].
 pub fn find(
-    reader: &Reader,
+    reader: &CacheReader,
     graph: &Graph,
     ledger: &Ledger,
     wanted: &str,
-) -> Result<Vec<Story>, LineageError> {
-    let places = places(graph, ledger);
+) -> Result<Vec<ImageProvenance>, LineageError> {
+    let datasets = result_datasets(graph, ledger);
+    // Two passes: a key selects an image, of which other datasets may hold texts with other keys.
     let mut images = BTreeSet::new();
-    for place in &places {
-        each(reader, place, |image, sample| {
-            if means(wanted, image, &sample) {
+    for dataset in &datasets {
+        for_each_sample(reader, dataset, |image, sample| {
+            if selects(wanted, image, &sample) {
                 images.insert(image);
             }
         })?;
     }
-    let mut stories: BTreeMap<Digest, (Option<Value>, BTreeMap<Identity, TextStory>)> =
-        BTreeMap::new();
-    for place in &places {
-        each(reader, place, |image, sample| {
-            if images.contains(&image) {
-                let (truth, texts) = stories.entry(image).or_default();
-                *truth = truth.take().or(sample.truth);
-                sample
-                    .texts
-                    .into_iter()
-                    .for_each(|text| tell(texts, place, text));
+    let mut gathered: BTreeMap<Digest, Gathered> = BTreeMap::new();
+    for dataset in &datasets {
+        for_each_sample(reader, dataset, |image, sample| {
+            if !images.contains(&image) {
+                return;
+            }
+            let (truth, texts) = gathered.entry(image).or_default();
+            *truth = truth.take().or(sample.ground_truth);
+            for text in sample.texts {
+                add_text(texts, dataset, text);
             }
         })?;
     }
-    let story = |(image, (truth, texts)): (Digest, (_, BTreeMap<Identity, TextStory>))| Story {
-        image,
-        truth,
-        texts: texts.into_values().collect(),
-    };
-    Ok(stories.into_iter().map(story).collect())
+    let found = gathered
+        .into_iter()
+        .map(|(image, (truth, texts))| ImageProvenance {
+            image,
+            truth,
+            texts: texts.into_values().collect(),
+        });
+    Ok(found.collect())
 }
 
-fn means(wanted: &str, image: Digest, sample: &Sample) -> bool {
-    let digest = wanted.len() >= DIGITS_MIN && image.to_string().starts_with(wanted);
-    digest || sample.texts.iter().any(|text| text.key == wanted)
+fn selects(wanted: &str, image: Digest, sample: &Sample) -> bool {
+    let by_digest = wanted.len() >= DIGEST_PREFIX_MIN && image.to_string().starts_with(wanted);
+    by_digest || sample.texts.iter().any(|text| text.key == wanted)
 }
 
-fn tell(texts: &mut BTreeMap<Identity, TextStory>, place: &Place, text: Caption) {
+fn add_text(
+    texts: &mut BTreeMap<Identity, TextProvenance>,
+    dataset: &ResultDataset,
+    text: Caption,
+) {
     let identity = (
         text.source,
         text.key.clone(),
         text.number,
         text.text.clone(),
     );
-    let fresh = || TextStory {
+    let found = texts.entry(identity).or_insert_with(|| TextProvenance {
         text: text.clone(),
         stages: Vec::new(),
         rejected_by: Vec::new(),
-    };
-    let story = texts.entry(identity).or_insert_with(fresh);
-    let stages = if place.rejected {
-        &mut story.rejected_by
+    });
+    let stages = if dataset.rejected {
+        &mut found.rejected_by
     } else {
-        &mut story.stages
+        &mut found.stages
     };
-    stages.push(place.stage.clone());
-    // Later stages know more; a stage that takes the text from before its judgement does not.
-    if text.score.is_some() || story.text.score.is_none() {
-        story.text = text;
+    stages.push(dataset.stage.clone());
+    // Later stages know more, except those that take the text from before it was scored.
+    if text.score.is_some() || found.text.score.is_none() {
+        found.text = text;
     }
 }
 
-/// The datasets that the stages of a workflow last came to, inputs first.
-fn places(graph: &Graph, ledger: &Ledger) -> Vec<Place> {
-    let mut places = Vec::new();
-    for node in graph
-        .ids()
-        .map(|id| graph.node(id))
-        .filter(|node| node.output == PAIRS)
-    {
-        let Some(finished) = ledger.get(&node.name) else {
+/// The datasets in the last results of a workflow's stages, upstream stages first.
+fn result_datasets(graph: &Graph, ledger: &Ledger) -> Vec<ResultDataset> {
+    let mut datasets = Vec::new();
+    for node in graph.ids().map(|id| graph.node(id)) {
+        if node.output != PAIRS {
+            continue;
+        }
+        let Some(result) = ledger.get(&node.name) else {
             continue;
         };
-        let stage = node.name.clone();
-        let rejected = finished
-            .side_outputs
-            .iter()
-            .filter(|(name, _)| name == REJECTED)
-            .map(|(_, manifest)| *manifest);
-        places.extend(rejected.map(|manifest| Place {
-            stage: stage.to_string(),
-            rejected: true,
-            manifest,
-        }));
-        places.push(Place {
-            stage: stage.to_string(),
-            rejected: false,
-            manifest: finished.output,
-        });
+        let mut add = |rejected: bool, manifest: Digest| {
+            datasets.push(ResultDataset {
+                stage: node.name.to_string(),
+                rejected,
+                manifest,
+            });
+        };
+        for (name, manifest) in &result.side_outputs {
+            if name == REJECTED {
+                add(true, *manifest);
+            }
+        }
+        add(false, result.output);
     }
-    places
+    datasets
 }
 
-/// Every item of a dataset.
-fn each(
-    reader: &Reader,
-    place: &Place,
-    mut look: impl FnMut(Digest, Sample),
+fn for_each_sample(
+    reader: &CacheReader,
+    dataset: &ResultDataset,
+    mut visit: impl FnMut(Digest, Sample),
 ) -> Result<(), LineageError> {
-    let lost = |error: &dyn std::fmt::Display| LineageError {
-        stage: place.stage.clone(),
+    let unreadable = |error: &dyn std::fmt::Display| LineageError {
+        stage: dataset.stage.clone(),
         detail: error.to_string(),
     };
-    let object = |digest: &Digest| reader.object(digest).map_err(|error| lost(&error));
-    let manifest = Manifest::decode(&object(&place.manifest)?).map_err(|error| lost(&error))?;
-    for (chunk, _) in &manifest.chunks {
-        for item in Chunk::decode(&object(chunk)?)
-            .map_err(|error| lost(&error))?
-            .items
-        {
-            look(
-                item.id,
-                Sample::decode(&item.payload).map_err(|error| lost(&error))?,
-            );
+    let read = |digest: &Digest| reader.object(digest).map_err(|error| unreadable(&error));
+    let manifest =
+        Manifest::decode(&read(&dataset.manifest)?).map_err(|error| unreadable(&error))?;
+    for (digest, _) in &manifest.chunks {
+        let chunk = Chunk::decode(&read(digest)?).map_err(|error| unreadable(&error))?;
+        for item in chunk.items {
+            let sample = Sample::decode(&item.payload).map_err(|error| unreadable(&error))?;
+            visit(item.id, sample);
         }
     }
     Ok(())

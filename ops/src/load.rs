@@ -1,10 +1,10 @@
-//! `load.captioner`, `load.filter`, `load.pretrained`: models of transformers and of the official
-//! code.
+//! `load.captioner`, `load.filter`, `load.pretrained`: checkpoints of transformers and of the
+//! official code.
 
 use std::path::{Path, PathBuf};
 
 use blip_data::vocab::Vocab;
-use blip_engine::{Args, Op, OpError, Output, StageCtx};
+use blip_engine::{Args, Files, InputFile, Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature, Type};
 use blip_model::huggingface::export::RETRIEVAL;
 use blip_model::huggingface::{Checkpoint, CheckpointError, TokenIds};
@@ -15,11 +15,11 @@ use crate::libtorch;
 use crate::model::{self, Header};
 use crate::types::{CAPTIONER, FILTER, MODEL, VOCAB};
 
-/// What captions of the published captioners begin with.
+/// The prompt of the published captioners.
 const PROMPT: &str = "a picture of ";
 const CONFIG: &str = "config.json";
-/// The files of a folder, as far as they matter, in the order in which they are looked for. Weights
-/// in several files are listed by pattern.
+/// The files of a folder that a model depends on, in the order in which they are looked for.
+/// Weights in several files match [`SHARDS`].
 const FILES: [&str; 6] = [
     CONFIG,
     "model.safetensors",
@@ -33,103 +33,119 @@ const SHARDS: &str = "model-*-of-*.safetensors";
 
 /// The ops of this file.
 pub(crate) fn ops() -> [Op; 3] {
-    let op = |name, ty, role, doc, example, prompt: bool| {
-        let mut signature = Signature::stage(name, ty, doc)
-            .example(example)
-            .arg(Arg::required(
-                "path",
-                Type::Path,
-                "A folder that `save_pretrained` or `export … as huggingface` wrote, or an official `.pth` file.",
-            ))
-            .arg(Arg::optional("vocab", VOCAB, "The vocabulary, where the folder has none; with `.pth` files always."))
-            .arg(
-                Arg::optional("image", Type::Int, "Side of the images in pixels, when it is to be another than the model's.")
-                    .within(4.0, 4096.0),
-            )
-            .arg(Arg::with_default(
-                "waive",
-                Type::List(&Type::Str),
-                "[]",
-                "Names of tensors that may be missing, unexpected, misshapen or not finite; they begin anew or stay behind.",
-            ));
-        if prompt {
-            signature = signature.arg(Arg::optional(
-                "prompt",
-                Type::Str,
-                "What captions begin with, when the model does not say it and it is not \"a picture of \".",
-            ));
-        }
-        Op::run(signature, 1, move |ctx| run(ctx, role)).reading(|args, files| {
-            let path = args.path("path")?;
-            let mut found = files.folder(path, &FILES)?;
-            if found.is_empty() {
-                return Ok(vec![files.file(path)?]);
-            }
-            if found.iter().any(|file| file.name.ends_with(".index.json")) {
-                found.extend(files.glob(&format!("{path}/{SHARDS}"))?);
-            }
-            found.extend(files.folder(&format!("{path}/{RETRIEVAL}"), &FILES)?);
-            Ok(found)
-        })
-    };
+    let captioner = Signature::stage(
+        "load.captioner",
+        CAPTIONER,
+        "Loads a captioner from a `BlipForConditionalGeneration` of transformers or an official \
+         checkpoint.",
+    )
+    .example("load.captioner(\"blip-image-captioning-base\")");
+    let filter = Signature::stage(
+        "load.filter",
+        FILTER,
+        "Loads a filter from a `BlipForImageTextRetrieval` of transformers or an official \
+         checkpoint.",
+    )
+    .example("load.filter(\"blip-itm-base-coco\")");
+    let pretrained = Signature::stage(
+        "load.pretrained",
+        MODEL,
+        "Loads a pretrained model from an official checkpoint or a folder that `export … as \
+         huggingface` wrote.",
+    )
+    .example("load.pretrained(\"model_base.pth\", vocab = read.wordpiece(\"vocab.txt\"))");
+    let prompt = Arg::optional(
+        "prompt",
+        Type::Str,
+        "What captions begin with, when the checkpoint does not say; \"a picture of \" by default.",
+    );
     [
-        op(
-            "load.captioner",
-            CAPTIONER,
-            Role::Captioner,
-            "A captioner out of a `BlipForConditionalGeneration` of transformers, or out of an official checkpoint.",
-            "load.captioner(\"blip-image-captioning-base\")",
-            true,
-        ),
-        op(
-            "load.filter",
-            FILTER,
-            Role::Filter,
-            "A filter out of a `BlipForImageTextRetrieval` of transformers, or out of an official checkpoint.",
-            "load.filter(\"blip-itm-base-coco\")",
-            false,
-        ),
-        op(
-            "load.pretrained",
-            MODEL,
-            Role::Pretrained,
-            "A pretrained model out of an official checkpoint or of what `export … as huggingface` made of one.",
-            "load.pretrained(\"model_base.pth\", vocab = read.wordpiece(\"vocab.txt\"))",
-            false,
-        ),
+        op(with_common_args(captioner).arg(prompt), Role::Captioner),
+        op(with_common_args(filter), Role::Filter),
+        op(with_common_args(pretrained), Role::Pretrained),
     ]
+}
+
+fn with_common_args(signature: Signature) -> Signature {
+    signature
+        .arg(Arg::required(
+            "path",
+            Type::Path,
+            "A folder that `save_pretrained` or `export … as huggingface` wrote, or an official \
+             `.pth` file.",
+        ))
+        .arg(Arg::optional(
+            "vocab",
+            VOCAB,
+            "The vocabulary, when the folder has none; required for `.pth` files.",
+        ))
+        .arg(
+            Arg::optional(
+                "image",
+                Type::Int,
+                "Image side in pixels, when it differs from the checkpoint's.",
+            )
+            .within(4.0, 4096.0),
+        )
+        .arg(Arg::with_default(
+            "waive",
+            Type::List(&Type::Str),
+            "[]",
+            "Names of tensors that may be missing, unexpected, misshapen or not finite; the \
+             model's are initialized instead.",
+        ))
+}
+
+fn op(signature: Signature, role: Role) -> Op {
+    Op::run(signature, 1, move |ctx| run(ctx, role)).reading(sources)
+}
+
+/// The files of a folder that the model depends on, or the one file that the path names.
+fn sources(args: &Args, files: &Files<'_>) -> Result<Vec<InputFile>, OpError> {
+    let path = args.path("path")?;
+    let mut sources = files.folder(path, &FILES)?;
+    if sources.is_empty() {
+        return Ok(vec![files.file(path)?]);
+    }
+    if sources
+        .iter()
+        .any(|file| file.name.ends_with(".index.json"))
+    {
+        sources.extend(files.glob(&format!("{path}/{SHARDS}"))?);
+    }
+    sources.extend(files.folder(&format!("{path}/{RETRIEVAL}"), &FILES)?);
+    Ok(sources)
 }
 
 fn run(ctx: &mut StageCtx, role: Role) -> Result<Output, OpError> {
     let args = ctx.args().clone();
-    let path = place(ctx)?;
+    let path = checkpoint_path(ctx)?;
     let checkpoint = Checkpoint::read(&path).map_err(|error| failed(&error))?;
     if !checkpoint.serves(role) {
         let what = format!(
-            "{} holds a {}, and `{}` needs {}",
+            "{} holds a {}, but `{}` needs {}",
             path.display(),
-            checkpoint.holds.noun(),
+            checkpoint.kind.noun(),
             args.op(),
             needed(role)
         );
         return Err(OpError::failed(
             what,
-            "load it by the op of its kind: `blip model inspect` shows what it holds",
+            "use the op for what it holds: `blip model inspect` shows it",
         ));
     }
     let vocab = vocabulary(ctx, &path)?;
-    fits(&vocab, &checkpoint).map_err(|what| {
+    check_vocabulary(&vocab, &checkpoint).map_err(|what| {
         OpError::failed(
             format!("{}: {what}", path.display()),
             "use the vocabulary that the model was trained with",
         )
     })?;
-    let waived: Vec<String> = args
-        .texts("waive")?
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
-    let _turn = libtorch::turn()?;
+    let mut waived = Vec::new();
+    for name in args.strings("waive")? {
+        waived.push(name.to_owned());
+    }
+    let _device = libtorch::lock_device()?;
     let mut tensors = checkpoint
         .tensors_of(role, &waived)
         .map_err(|error| failed(&error))?;
@@ -139,19 +155,9 @@ fn run(ctx: &mut StageCtx, role: Role) -> Result<Output, OpError> {
             .map_err(|error| OpError::failed(error.to_string(), "choose another `image`"))?;
     }
     let med = blip_model::Med::load(&config, role, &tensors, tch::Device::Cpu)
-        .map_err(|error| OpError::Bug(format!("tensors that fitted do not fit: {error}")))?;
-    let prompt = match role {
-        Role::Captioner => {
-            let given = args.optional("prompt", |args, name| args.text(name).map(str::to_owned))?;
-            Some(
-                given
-                    .or(checkpoint.config.prompt.clone())
-                    .unwrap_or_else(|| PROMPT.to_owned()),
-            )
-        }
-        Role::Filter | Role::Pretrained => None,
-    };
-    let digest = model::put(ctx, &Header::new(config, vocab.to_text(), prompt), &med)?;
+        .map_err(|error| OpError::Bug(format!("validated tensors do not load: {error}")))?;
+    let header = Header::new(config, vocab.to_text(), prompt(&args, role, &checkpoint)?);
+    let digest = model::put(ctx, &header, &med)?;
     let mut notes = vec![summary(&checkpoint)];
     notes.extend(waived.iter().map(|name| format!("`{name}` was waived")));
     let metrics = vec![("parameters".to_owned(), checkpoint.parameters() as f64)];
@@ -160,6 +166,17 @@ fn run(ctx: &mut StageCtx, role: Role) -> Result<Output, OpError> {
         notes,
         ..Output::of(digest)
     })
+}
+
+/// What a captioner's texts begin with: as the argument says, else the checkpoint, else the
+/// published captioners' prompt.
+fn prompt(args: &Args, role: Role, checkpoint: &Checkpoint) -> Result<Option<String>, OpError> {
+    if role != Role::Captioner {
+        return Ok(None);
+    }
+    let argument = args.optional("prompt", |args, name| args.string(name).map(str::to_owned))?;
+    let prompt = argument.or_else(|| checkpoint.config.prompt.clone());
+    Ok(Some(prompt.unwrap_or_else(|| PROMPT.to_owned())))
 }
 
 fn needed(role: Role) -> &'static str {
@@ -173,47 +190,48 @@ fn needed(role: Role) -> &'static str {
 /// "BlipForConditionalGeneration, 471 tensors of float32"
 fn summary(checkpoint: &Checkpoint) -> String {
     let kinds: Vec<String> = checkpoint
-        .kinds
+        .dtypes
         .iter()
         .map(|(kind, count)| format!("{count} of {kind}"))
         .collect();
     format!(
         "a {}, tensors: {}",
-        checkpoint.holds.noun(),
+        checkpoint.kind.noun(),
         kinds.join(", ")
     )
 }
 
-/// The folder of the sources, or the one file that they are.
-fn place(ctx: &StageCtx) -> Result<PathBuf, OpError> {
+/// The folder of the sources, or the only source.
+fn checkpoint_path(ctx: &StageCtx) -> Result<PathBuf, OpError> {
     match ctx.sources() {
-        [] => Err(OpError::Bug("the checkpoint is no source".to_owned())),
+        [] => Err(OpError::Bug(
+            "the checkpoint is not among the sources".to_owned(),
+        )),
         [file] if file.path.file_name().is_none_or(|name| name != CONFIG) => Ok(file.path.clone()),
         [first, ..] => Ok(first.path.parent().unwrap_or(Path::new(".")).to_path_buf()),
     }
 }
 
-/// The vocabulary that was given, else the folder's.
+/// The vocabulary that the argument refers to, else the folder's.
 fn vocabulary(ctx: &StageCtx, path: &Path) -> Result<Vocab, OpError> {
     if ctx.args().given("vocab")? {
         let bytes = ctx.read(&ctx.input("vocab")?.digest)?;
-        return Vocab::read(&bytes).map_err(|error| {
-            OpError::Bug(format!("a stored vocabulary that cannot be read: {error}"))
-        });
+        return Vocab::read(&bytes)
+            .map_err(|error| OpError::Bug(format!("a stored vocabulary cannot be read: {error}")));
     }
-    let help = "give the vocabulary: vocab = read.wordpiece(\"vocab.txt\")";
-    match own_vocabulary(path) {
+    let help = "pass a vocabulary: vocab = read.wordpiece(\"vocab.txt\")";
+    match find_vocabulary(path) {
         Ok(Some(vocab)) => Ok(vocab),
         Ok(None) => Err(OpError::failed(
-            format!("{} has no vocabulary beside it", path.display()),
+            format!("{} has no vocabulary", path.display()),
             help,
         )),
         Err(what) => Err(OpError::failed(what, help)),
     }
 }
 
-/// The vocabulary of a folder, if it has one that can be read.
-pub(crate) fn own_vocabulary(path: &Path) -> Result<Option<Vocab>, String> {
+/// Reads the vocabulary of a folder; `None` when it has none.
+pub(crate) fn find_vocabulary(path: &Path) -> Result<Option<Vocab>, String> {
     let Some(file) = VOCAB_FILES
         .iter()
         .map(|name| path.join(name))
@@ -228,26 +246,27 @@ pub(crate) fn own_vocabulary(path: &Path) -> Result<Option<Vocab>, String> {
         .map_err(|error| format!("{} cannot be used: {error}", file.display()))
 }
 
-/// Whether the vocabulary is the model's: a token for each embedding, and the special ones where
-/// the model has them.
-pub(crate) fn fits(vocab: &Vocab, checkpoint: &Checkpoint) -> Result<(), String> {
-    let embedded = checkpoint.config.med.vocab;
-    if vocab.len() as i64 != embedded {
+/// Fails when a vocabulary is not the model's: it must have a token for each embedding, and the
+/// special tokens must have the model's ids.
+pub(crate) fn check_vocabulary(vocab: &Vocab, checkpoint: &Checkpoint) -> Result<(), String> {
+    let embeddings = checkpoint.config.med.vocab;
+    if vocab.len() as i64 != embeddings {
         return Err(format!(
-            "the vocabulary has {} tokens, with [DEC] and [ENC], and the model has embeddings for {embedded}",
+            "the vocabulary has {} tokens (including [DEC] and [ENC]), but the model has \
+             {embeddings} token embeddings",
             vocab.len()
         ));
     }
     let TokenIds { dec, sep, pad } = checkpoint.config.tokens;
     let special = vocab.special();
-    for (name, theirs, ours) in [
+    for (name, in_model, in_vocabulary) in [
         ("[DEC]", dec, special.dec),
         ("[SEP]", sep, special.sep),
         ("[PAD]", pad, special.pad),
     ] {
-        if theirs != ours {
+        if in_model != in_vocabulary {
             return Err(format!(
-                "{name} is {ours} in the vocabulary and {theirs} in the model"
+                "{name} has the id {in_vocabulary} in the vocabulary, but {in_model} in the model"
             ));
         }
     }
@@ -258,28 +277,29 @@ fn failed(error: &CheckpointError) -> OpError {
     OpError::failed(error.to_string(), help(error))
 }
 
-/// What to do about a checkpoint that cannot be used.
+/// What the user can do about a checkpoint that cannot be used.
 pub(crate) fn help(error: &CheckpointError) -> &'static str {
     match error {
-        CheckpointError::None(..) => "name a folder that `save_pretrained` wrote, or a `.pth` file",
-        CheckpointError::Io { .. } => "make it readable",
+        CheckpointError::None(..) => "pass a folder that `save_pretrained` wrote, or a `.pth` file",
+        CheckpointError::Io { .. } => "check the file and its permissions",
         CheckpointError::Config { .. } => {
-            "mend the field, or load a folder whose config.json is a BLIP's"
+            "fix the field, or load a folder with the config.json of a BLIP model"
         }
         CheckpointError::Index { .. } | CheckpointError::Store(_) => {
-            "fetch or save the checkpoint again: it is not whole"
+            "download or save the checkpoint again: it is incomplete"
         }
         CheckpointError::Pth(PthError::Pickle { .. }) => {
-            "ask whoever made it for safetensors; do not open it in Python, which would run what it wants to run"
+            "ask its author for safetensors; do not load it in Python: unpickling would execute \
+             its code"
         }
-        CheckpointError::Pth(_) => "fetch it again, or save its state_dict with safetensors",
+        CheckpointError::Pth(_) => "download it again, or save its state_dict with safetensors",
         CheckpointError::Kind { .. } => "save the model in float32, float16 or bfloat16",
         CheckpointError::Untied { .. } => {
-            "save the model anew with tied weights: which of the two is meant cannot be told"
+            "save the model again with tied weights: it is ambiguous which of the two to load"
         }
         CheckpointError::Mismatch { .. } => {
-            "name the tensors in `waive` if the model is meant to be so"
+            "list the tensors in `waive` if the difference is intended"
         }
-        CheckpointError::Waived { .. } => "take the name out of `waive`",
+        CheckpointError::Waived { .. } => "remove the name from `waive`",
     }
 }

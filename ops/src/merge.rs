@@ -1,17 +1,18 @@
-//! `merge`: several datasets as one, united by image.
+//! `merge`: several datasets as one, merged by image.
 
 use blip_engine::{Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature};
 
-use crate::pairs::{PairsWriter, samples};
+use crate::pairs::{PairsWriter, for_each_sample};
 use crate::types::PAIRS;
 
 pub(crate) fn op() -> Op {
     let signature = Signature::stage(
         "merge",
         PAIRS,
-        "Several datasets as one, united by image. Texts of one image that are equal once they are cleaned as for the model \
-         are one text: the one with the better provenance stays, human before web before synthetic, judged before not.",
+        "Several datasets as one, merged by image. Texts of one image that are equal after \
+         cleaning are duplicates: the one with the best provenance is kept, human before web \
+         before synthetic, scored before unscored.",
     )
     .example("merge(kept, human_pairs)")
     .arg(Arg::required("pairs", PAIRS, "The datasets, in any order.").variadic());
@@ -22,17 +23,16 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let mut merged = PairsWriter::default();
     for pairs in ctx.inputs("pairs")? {
         ctx.check_interrupted()?;
-        samples(ctx, pairs, |image, sample| {
+        for_each_sample(ctx, pairs, |image, sample| {
             merged.add_sample(image, sample);
             Ok(())
         })?;
     }
-    let dropped = merged.drop_repeated();
+    let dropped = merged.drop_duplicates();
     let output = merged.finish(ctx)?;
-    let notes = if dropped > 0 {
-        vec![format!("{dropped} repeated texts dropped")]
-    } else {
-        Vec::new()
-    };
+    let mut notes = Vec::new();
+    if dropped > 0 {
+        notes.push(format!("{dropped} duplicate texts dropped"));
+    }
     Ok(Output { notes, ..output })
 }

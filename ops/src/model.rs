@@ -1,5 +1,5 @@
-//! Models as results of stages: one safetensors file with everything that is needed to use it, so
-//! that its digest says it all.
+//! Models as results of stages: one safetensors file with everything that is needed to use the
+//! model, so that its digest identifies it completely.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +13,18 @@ use tch::{Device, Tensor};
 use crate::net::stored_vocab;
 
 /// The one metadata entry of the file.
-const KEY: &str = "blip";
+const METADATA_KEY: &str = "blip";
 const FORMAT: u32 = 1;
 
-/// What a model's file says besides its tensors.
+/// What a model's file holds besides its tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Header {
     format: u32,
-    /// Its sizes.
     pub(crate) config: MedConfig,
-    /// Its vocabulary as `vocab.txt`.
+    /// The text of a `vocab.txt`.
     pub(crate) vocab: String,
-    /// What a captioner's texts begin with.
+    /// What a captioner's texts begin with; `None` for other models.
     pub(crate) prompt: Option<String>,
 }
 
@@ -40,66 +39,64 @@ impl Header {
     }
 }
 
-/// A model as it is stored.
-#[derive(Debug)]
-pub(crate) struct Stored {
-    pub(crate) header: Header,
-    pub(crate) tensors: BTreeMap<String, Tensor>,
-}
-
 /// Stores a model.
 pub(crate) fn put(ctx: &StageCtx, header: &Header, med: &Med) -> Result<Digest, OpError> {
     let path = ctx.scratch().join("model.safetensors");
-    let text = serde_json::to_string(header).expect("a header is plain data with text keys");
-    store::write(&path, med.weights.iter(), Some((KEY, &text))).map_err(|error| {
-        OpError::failed(
-            error.to_string(),
-            "check the disk of the cache: is there room left?",
-        )
+    let header = serde_json::to_string(header).expect("a header is plain data with text keys");
+    let metadata = Some((METADATA_KEY, header.as_str()));
+    store::write(&path, med.weights.iter(), metadata).map_err(|error| {
+        OpError::failed(error.to_string(), "check the cache's disk: it may be full")
     })?;
     ctx.put_file(&path)
 }
 
-impl Stored {
-    /// The model of a stage above.
+/// A model as it is stored.
+#[derive(Debug)]
+pub(crate) struct StoredModel {
+    pub(crate) header: Header,
+    pub(crate) tensors: BTreeMap<String, Tensor>,
+}
+
+impl StoredModel {
+    /// Reads the model of an upstream stage.
     pub(crate) fn read(ctx: &StageCtx, artifact: &Artifact) -> Result<Self, OpError> {
-        let unreadable = |what: String| {
+        let path = ctx.object_path(&artifact.digest)?;
+        Self::parse(&path).map_err(|error| {
             OpError::Bug(format!(
-                "the model of `{}` cannot be read: {what}",
+                "the model of `{}` cannot be read: {error}",
                 artifact.stage
             ))
-        };
-        let stored = store::read(&ctx.object_path(&artifact.digest)?)
-            .map_err(|error| unreadable(error.to_string()))?;
+        })
+    }
+
+    fn parse(path: &std::path::Path) -> Result<Self, String> {
+        let stored = store::read(path).map_err(|error| error.to_string())?;
         let header = stored
             .metadata
-            .get(KEY)
-            .ok_or_else(|| unreadable("it has no header".to_owned()))?;
-        let header: Header =
-            serde_json::from_str(header).map_err(|error| unreadable(error.to_string()))?;
+            .get(METADATA_KEY)
+            .ok_or("it has no header")?;
         Ok(Self {
-            header,
+            header: serde_json::from_str(header).map_err(|error| error.to_string())?,
             tensors: stored.tensors,
         })
     }
 
-    /// The same model for images of another size: the table of positions is resampled.
+    /// Adapts the model to images of another size by resampling its position embeddings.
     pub(crate) fn resize(&mut self, image: Option<i64>) -> Result<(), OpError> {
         let Some(image) = image else { return Ok(()) };
         resize(&mut self.header.config, &mut self.tensors, image)
             .map_err(|error| OpError::failed(error.to_string(), "choose another `image`"))
     }
 
-    /// Its vocabulary.
     pub(crate) fn vocab(&self) -> Result<Vocab, OpError> {
         stored_vocab(&self.header.vocab)
     }
 
-    /// The model, of the role it was stored in.
+    /// Loads the model in the role that it was stored in.
     pub(crate) fn load(&self, role: Role, device: Device) -> Result<Med, OpError> {
         Med::load(&self.header.config, role, &self.tensors, device).map_err(|error| {
             OpError::Bug(format!(
-                "a stored model does not fit its own header: {error}"
+                "a stored model does not match its own header: {error}"
             ))
         })
     }

@@ -12,22 +12,24 @@ use crate::types::{NET, TEXT, VISION, VOCAB};
 
 /// The ops of this file.
 pub(crate) fn ops() -> Vec<Op> {
-    let mut ops: Vec<Op> = vision().into_iter().chain(text()).map(Op::config).collect();
-    ops.push(med());
+    let mut ops = Vec::new();
+    ops.extend(vision_signatures().map(Op::config));
+    ops.extend(text_signatures().map(Op::config));
+    ops.push(med_op());
     ops
 }
 
-fn image(default: &'static str) -> Arg {
+fn image_arg(default: &'static str) -> Arg {
     Arg::with_default(
         "image",
         Type::Int,
         default,
-        "Side of the images in pixels; a multiple of the patch.",
+        "Image side in pixels; a multiple of the patch size.",
     )
     .within(4.0, 4096.0)
 }
 
-fn vision() -> [Signature; 5] {
+fn vision_signatures() -> [Signature; 5] {
     [
         Signature::config(
             "vit.base",
@@ -35,45 +37,50 @@ fn vision() -> [Signature; 5] {
             "ViT-B/16, the image encoder of most BLIP models: 12 blocks of width 768.",
         )
         .example("vit.base(image = 224)")
-        .arg(image("224")),
+        .arg(image_arg("224")),
         Signature::config(
             "vit.large",
             VISION,
             "ViT-L/16: 24 blocks of width 1024, trained with stochastic depth 0.1.",
         )
         .example("vit.large(image = 224)")
-        .arg(image("224")),
+        .arg(image_arg("224")),
         Signature::config(
             "vit.tiny",
             VISION,
-            "A vision transformer for CPUs and tests: 3 blocks of width 64, patches of 4 pixels.",
+            "A vision transformer for CPUs and tests: 3 blocks of width 64, patches of 4 x 4 \
+             pixels.",
         )
         .example("vit.tiny(image = 32)")
-        .arg(image("32")),
+        .arg(image_arg("32")),
         Signature::config("vit.custom", VISION, "A vision transformer of any size.")
             .example("vit.custom(image = 64, patch = 8, width = 192, depth = 6, heads = 3)")
-            .arg(image("224"))
+            .arg(image_arg("224"))
             .arg(
-                Arg::with_default("patch", Type::Int, "16", "Side of a patch in pixels.")
+                Arg::with_default("patch", Type::Int, "16", "Patch side in pixels.")
                     .within(1.0, 512.0),
             )
-            .arg(Arg::required("width", Type::Int, "Features of a token.").within(1.0, 16384.0))
-            .arg(Arg::required("depth", Type::Int, "Blocks.").within(1.0, 256.0))
+            .arg(Arg::required("width", Type::Int, "Embedding width.").within(1.0, 16384.0))
+            .arg(Arg::required("depth", Type::Int, "Number of blocks.").within(1.0, 256.0))
             .arg(
-                Arg::required("heads", Type::Int, "Attention heads; divides the width.")
-                    .within(1.0, 256.0),
+                Arg::required(
+                    "heads",
+                    Type::Int,
+                    "Attention heads; must divide the width.",
+                )
+                .within(1.0, 256.0),
             )
             .arg(Arg::optional(
                 "mlp",
                 Type::Int,
-                "Features inside a block; four times the width when it is left out.",
+                "Hidden width of the MLP; four times the width by default.",
             ))
             .arg(
                 Arg::with_default(
                     "drop_path",
                     Type::Float,
                     "0.0",
-                    "Stochastic depth of the last block.",
+                    "Stochastic depth rate of the last block.",
                 )
                 .within(0.0, 0.9),
             ),
@@ -83,11 +90,11 @@ fn vision() -> [Signature; 5] {
             "ResNet-50 as the image encoder: the cells of its last feature map are the tokens.",
         )
         .example("resnet50(image = 224)")
-        .arg(image("224")),
+        .arg(image_arg("224")),
     ]
 }
 
-fn text() -> [Signature; 3] {
+fn text_signatures() -> [Signature; 3] {
     [
         Signature::config(
             "bert.base",
@@ -103,78 +110,90 @@ fn text() -> [Signature; 3] {
         .example("bert.tiny()"),
         Signature::config("bert.custom", TEXT, "A text transformer of any size.")
             .example("bert.custom(width = 192, depth = 4, heads = 3)")
-            .arg(Arg::required("width", Type::Int, "Features of a token.").within(1.0, 16384.0))
-            .arg(Arg::required("depth", Type::Int, "Layers.").within(1.0, 256.0))
+            .arg(Arg::required("width", Type::Int, "Embedding width.").within(1.0, 16384.0))
+            .arg(Arg::required("depth", Type::Int, "Number of layers.").within(1.0, 256.0))
             .arg(
-                Arg::required("heads", Type::Int, "Attention heads; divides the width.")
-                    .within(1.0, 256.0),
+                Arg::required(
+                    "heads",
+                    Type::Int,
+                    "Attention heads; must divide the width.",
+                )
+                .within(1.0, 256.0),
             )
             .arg(Arg::optional(
                 "mlp",
                 Type::Int,
-                "Features inside a layer; four times the width when it is left out.",
+                "Hidden width of the MLP; four times the width by default.",
             ))
             .arg(
-                Arg::with_default("positions", Type::Int, "512", "Longest text in tokens.")
-                    .within(4.0, 65536.0),
+                Arg::with_default(
+                    "positions",
+                    Type::Int,
+                    "512",
+                    "Maximum text length in tokens.",
+                )
+                .within(4.0, 65536.0),
             )
             .arg(
-                Arg::with_default(
-                    "dropout",
-                    Type::Float,
-                    "0.1",
-                    "Share of values dropped while training.",
-                )
-                .within(0.0, 0.9),
+                Arg::with_default("dropout", Type::Float, "0.1", "Dropout rate in training.")
+                    .within(0.0, 0.9),
             ),
     ]
 }
 
-fn med() -> Op {
+fn med_op() -> Op {
     let signature = Signature::stage(
         "med",
         NET,
-        "The shape of a model: a multimodal mixture of encoder-decoder (paper section 3.1) with its vocabulary. No weights yet.",
+        "The shape of a model: a multimodal mixture of encoder-decoder (paper section 3.1) with \
+         its vocabulary. No weights yet.",
     )
-    .example("med(vision = vit.tiny(), text = bert.tiny(), vocab = read.wordpiece(\"vocab.txt\"), embed = 64)")
+    .example(
+        "med(vision = vit.tiny(), text = bert.tiny(), vocab = read.wordpiece(\"vocab.txt\"), \
+              embed = 64)",
+    )
     .arg(Arg::required("vision", VISION, "The image encoder."))
     .arg(Arg::required("text", TEXT, "The text encoder and decoder."))
     .arg(Arg::required("vocab", VOCAB, "The vocabulary."))
     .arg(
-        Arg::with_default("embed", Type::Int, "256", "Width of the space in which images and texts are compared.")
-            .within(1.0, 65536.0),
+        Arg::with_default(
+            "embed",
+            Type::Int,
+            "256",
+            "Width of the joint embedding space of images \
+                                                      and texts.",
+        )
+        .within(1.0, 65536.0),
     );
     Op::run(signature, 1, run)
 }
 
-/// The result of `med`: JSON.
+/// The result of `med`, stored as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Net {
-    /// The sizes.
     pub(crate) config: MedConfig,
-    /// The vocabulary as `vocab.txt`.
+    /// The text of a `vocab.txt`.
     pub(crate) vocab: String,
 }
 
 impl Net {
-    /// The net that an argument holds.
-    pub(crate) fn input(ctx: &StageCtx, arg: &str) -> Result<Self, OpError> {
+    /// Reads the net that an argument refers to.
+    pub(crate) fn from_input(ctx: &StageCtx, arg: &str) -> Result<Self, OpError> {
         let bytes = ctx.read(&ctx.input(arg)?.digest)?;
         serde_json::from_slice(&bytes)
-            .map_err(|error| OpError::Bug(format!("a net that cannot be read: {error}")))
+            .map_err(|error| OpError::Bug(format!("a stored net cannot be read: {error}")))
     }
 
-    /// Its vocabulary.
     pub(crate) fn vocab(&self) -> Result<Vocab, OpError> {
         stored_vocab(&self.vocab)
     }
 }
 
-/// A vocabulary out of a net or a model; it was checked when it was read.
+/// Parses the vocabulary of a net or a model; it was validated when it was first read.
 pub(crate) fn stored_vocab(text: &str) -> Result<Vocab, OpError> {
     Vocab::read(text.as_bytes())
-        .map_err(|error| OpError::Bug(format!("a stored vocabulary that cannot be read: {error}")))
+        .map_err(|error| OpError::Bug(format!("a stored vocabulary cannot be read: {error}")))
 }
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
@@ -189,21 +208,25 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     config.check().map_err(|error| {
         OpError::failed(
             error.to_string(),
-            "choose sizes that fit together in `vision` and `text`",
+            "choose matching sizes in `vision` and `text`",
         )
     })?;
-    let parameters: i64 = tensors::tensors(&config, Role::Pretrained)
-        .iter()
-        .filter(|spec| spec.trained)
-        .map(|spec| spec.shape.iter().product::<i64>())
-        .sum();
-    let metrics = vec![("parameters".to_owned(), parameters as f64)];
+    let metrics = vec![("parameters".to_owned(), parameters(&config) as f64)];
     let bytes =
         serde_json::to_vec(&Net { config, vocab }).expect("a net is plain data with text keys");
     Ok(Output {
         metrics,
         ..Output::of(ctx.put(&bytes)?)
     })
+}
+
+/// How many numbers are trained.
+fn parameters(config: &MedConfig) -> i64 {
+    tensors::tensors(config, Role::Pretrained)
+        .iter()
+        .filter(|spec| spec.trainable)
+        .map(|spec| spec.shape.iter().product::<i64>())
+        .sum()
 }
 
 fn vision_config(args: &Args) -> Result<VisionConfig, OpError> {

@@ -1,14 +1,14 @@
-//! Pairs as the ops handle them: samples by image, gathered in any order, the same bytes whatever
-//! the order was.
+//! Pairs as the ops handle them: samples by image, gathered in any order; the bytes that are
+//! written do not depend on the order.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 use blip_data::{Caption, Sample, TextSource};
 use blip_engine::{Artifact, Digest, OpError, Output, StageCtx};
 use serde_json::Value;
 
-/// Samples that are being gathered. They are held in memory, like every dataset that is being
-/// written.
+/// Gathers samples and stores them as a dataset. They are held in memory until then.
 #[derive(Debug, Default)]
 pub(crate) struct PairsWriter {
     samples: BTreeMap<Digest, Sample>,
@@ -17,27 +17,23 @@ pub(crate) struct PairsWriter {
 impl PairsWriter {
     /// Adds a text of an image.
     pub(crate) fn add(&mut self, image: Digest, text: Caption, truth: Option<Value>) {
-        self.add_sample(
-            image,
-            Sample {
-                texts: vec![text],
-                truth,
-            },
-        );
+        let sample = Sample {
+            texts: vec![text],
+            ground_truth: truth,
+        };
+        self.add_sample(image, sample);
     }
 
-    /// Adds texts of an image. What a picture shows is said once an image; of several sayings the
-    /// lowest stays.
+    /// Adds the texts of an image. An image has one ground truth: of several the lowest one as JSON
+    /// text stays, so that the order in which samples are added does not matter.
     pub(crate) fn add_sample(&mut self, image: Digest, added: Sample) {
-        let empty = || Sample {
+        let sample = self.samples.entry(image).or_insert_with(|| Sample {
             texts: Vec::new(),
-            truth: None,
-        };
-        let sample = self.samples.entry(image).or_insert_with(empty);
+            ground_truth: None,
+        });
         sample.texts.extend(added.texts);
-        let words = |truth: &Value| truth.to_string();
-        sample.truth = match (sample.truth.take(), added.truth) {
-            (Some(left), Some(right)) if words(&right) < words(&left) => Some(right),
+        sample.ground_truth = match (sample.ground_truth.take(), added.ground_truth) {
+            (Some(left), Some(right)) => Some(lowest(left, right)),
             (left, right) => left.or(right),
         };
     }
@@ -47,20 +43,15 @@ impl PairsWriter {
         self.samples.len()
     }
 
-    /// Drops texts that say the same of the same image; gives how many. Of texts that are equal
-    /// once they are cleaned as for the model, the one with the better provenance stays: human
-    /// before web before synthetic, judged before not.
-    pub(crate) fn drop_repeated(&mut self) -> u64 {
+    /// Drops duplicate texts of the same image and returns how many. Of texts that are equal once
+    /// they are cleaned as for the model, the one with the best provenance stays: human before web
+    /// before synthetic, scored before unscored.
+    pub(crate) fn drop_duplicates(&mut self) -> u64 {
         let mut dropped = 0;
         for sample in self.samples.values_mut() {
             let before = sample.texts.len();
-            sample.texts.sort_by(|left, right| {
-                let rank = |text: &Caption| (trust(text.source), text.score.is_none());
-                rank(left)
-                    .cmp(&rank(right))
-                    .then_with(|| order(left, right))
-            });
-            let mut seen = std::collections::BTreeSet::new();
+            sample.texts.sort_by(compare_provenance);
+            let mut seen = BTreeSet::new();
             sample
                 .texts
                 .retain(|text| seen.insert(blip_data::clean::caption(&text.text, usize::MAX)));
@@ -69,12 +60,12 @@ impl PairsWriter {
         dropped
     }
 
-    /// Stores the dataset. A text that is there twice with all its story is there once.
+    /// Stores the dataset. Texts that are equal in every field are stored once.
     pub(crate) fn finish(self, ctx: &StageCtx) -> Result<Output, OpError> {
         let mut writer = ctx.dataset_writer();
         let mut texts = 0;
         for (image, mut sample) in self.samples {
-            sample.texts.sort_by(order);
+            sample.texts.sort_by(compare_texts);
             sample.texts.dedup();
             texts += sample.texts.len();
             writer.add(image, sample.encode())?;
@@ -86,34 +77,38 @@ impl PairsWriter {
     }
 }
 
-/// The order of texts in a sample: by source, key and number, then by everything else, so that
-/// equal texts are neighbours.
-fn order(left: &Caption, right: &Caption) -> std::cmp::Ordering {
-    let key = |text: &Caption| {
-        (
-            text.source,
-            text.key.clone(),
-            text.number,
-            text.text.clone(),
-        )
-    };
-    let rest = |text: &Caption| {
-        let score = text.score.map(f64::to_bits);
-        (
-            text.model.clone(),
-            text.seed,
-            score,
-            text.judge.clone(),
-            text.kept,
-        )
-    };
-    key(left)
-        .cmp(&key(right))
-        .then_with(|| rest(left).cmp(&rest(right)))
+/// The lower of two values as JSON text.
+fn lowest(left: Value, right: Value) -> Value {
+    let (left_text, right_text) = (left.to_string(), right.to_string());
+    if right_text < left_text { right } else { left }
+}
+
+/// The order of texts in a sample: by source, key, number and text, then by every other field, so
+/// that equal texts are neighbours.
+fn compare_texts(left: &Caption, right: &Caption) -> Ordering {
+    (left.source, &left.key, left.number, &left.text)
+        .cmp(&(right.source, &right.key, right.number, &right.text))
+        .then_with(|| compare_scores(left, right))
+}
+
+/// Orders texts by how they were generated and scored. Scores are compared as bits: floats have no
+/// total order, and any fixed order will do.
+fn compare_scores(left: &Caption, right: &Caption) -> Ordering {
+    (&left.model, left.seed, left.score.map(f64::to_bits))
+        .cmp(&(&right.model, right.seed, right.score.map(f64::to_bits)))
+        .then_with(|| (&left.judge, left.kept).cmp(&(&right.judge, right.kept)))
+}
+
+/// The best provenance first.
+fn compare_provenance(left: &Caption, right: &Caption) -> Ordering {
+    let rank = |text: &Caption| (source_rank(text.source), text.score.is_none());
+    rank(left)
+        .cmp(&rank(right))
+        .then_with(|| compare_texts(left, right))
 }
 
 /// Lower is better.
-fn trust(source: TextSource) -> u8 {
+fn source_rank(source: TextSource) -> u8 {
     match source {
         TextSource::Human => 0,
         TextSource::Web => 1,
@@ -121,29 +116,27 @@ fn trust(source: TextSource) -> u8 {
     }
 }
 
-/// The samples of a dataset, by image.
-pub(crate) fn samples(
+/// Calls `visit` with every sample of a dataset, ascending by image.
+pub(crate) fn for_each_sample(
     ctx: &StageCtx,
     pairs: &Artifact,
-    mut take: impl FnMut(Digest, Sample) -> Result<(), OpError>,
+    mut visit: impl FnMut(Digest, Sample) -> Result<(), OpError>,
 ) -> Result<(), OpError> {
-    let dataset = ctx.dataset(pairs)?;
-    for item in dataset.items() {
+    for item in ctx.dataset(pairs)?.items() {
         let item = item?;
-        take(item.id, decode(&item)?)?;
+        visit(item.id, decode_sample(&item)?)?;
     }
     Ok(())
 }
 
-/// An item's sample.
-pub(crate) fn decode(item: &blip_engine::Item) -> Result<Sample, OpError> {
-    let bug = |error| {
+/// The sample of an item of a dataset of pairs.
+pub(crate) fn decode_sample(item: &blip_engine::Item) -> Result<Sample, OpError> {
+    Sample::decode(&item.payload).map_err(|error| {
         OpError::Bug(format!(
             "the sample of the image {} cannot be read: {error}",
             item.id.short()
         ))
-    };
-    Sample::decode(&item.payload).map_err(bug)
+    })
 }
 
 #[cfg(test)]
@@ -153,12 +146,12 @@ mod tests {
     fn text(text: &str, source: TextSource, score: Option<f64>) -> Caption {
         Caption {
             score,
-            ..Caption::read(text.to_owned(), source, "k".to_owned())
+            ..Caption::new(text.to_owned(), source, "k".to_owned())
         }
     }
 
     #[test]
-    fn of_texts_that_say_the_same_the_best_provenance_stays() {
+    fn of_duplicate_texts_the_best_provenance_stays() {
         let image = Digest::of(b"image");
         let texts = [
             text("a dog", TextSource::Synthetic, Some(0.9)),
@@ -167,11 +160,11 @@ mod tests {
             text("a cat", TextSource::Synthetic, None),
             text("a cat", TextSource::Human, None),
         ];
-        for turn in 0..texts.len() {
+        for start in 0..texts.len() {
             let mut pairs = PairsWriter::default();
-            let turned = texts.iter().cycle().skip(turn).take(texts.len());
-            turned.for_each(|text| pairs.add(image, text.clone(), None));
-            assert_eq!(pairs.drop_repeated(), 3);
+            let rotated = texts.iter().cycle().skip(start).take(texts.len());
+            rotated.for_each(|text| pairs.add(image, text.clone(), None));
+            assert_eq!(pairs.drop_duplicates(), 3);
             let left: Vec<&str> = pairs.samples[&image]
                 .texts
                 .iter()
@@ -182,19 +175,16 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_truths_leaves_no_trace() {
-        let truth = |pairs: &PairsWriter| pairs.samples.values().next().unwrap().truth.clone();
-        let sayings = [None, Some(Value::from("b")), Some(Value::from("a"))];
-        for turn in 0..3 {
+    fn the_order_of_ground_truths_does_not_matter() {
+        let truths = [None, Some(Value::from("b")), Some(Value::from("a"))];
+        for start in 0..3 {
             let mut pairs = PairsWriter::default();
-            for saying in sayings.iter().cycle().skip(turn).take(3) {
-                pairs.add(
-                    Digest::of(b"x"),
-                    text("t", TextSource::Web, None),
-                    saying.clone(),
-                );
+            for truth in truths.iter().cycle().skip(start).take(3) {
+                let text = text("t", TextSource::Web, None);
+                pairs.add(Digest::of(b"x"), text, truth.clone());
             }
-            assert_eq!(truth(&pairs), Some(Value::from("a")));
+            let sample = pairs.samples.values().next().unwrap();
+            assert_eq!(sample.ground_truth, Some(Value::from("a")));
         }
     }
 }

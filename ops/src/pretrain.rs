@@ -1,43 +1,45 @@
-//! `pretrain` and `repretrain`: a model learns from pairs (paper section 3.2), from its first
-//! values on.
+//! `pretrain` and `repretrain`: trains a model on pairs (paper section 3.2), from its initial
+//! values.
 //!
-//! Both are the same work; the bootstrap does it once on noisy pairs and once on what CapFilt makes
-//! of them, from the start each time (paper table 13: going on with the old model is worse).
+//! Both are the same work. The bootstrap does it once on noisy pairs and once on what CapFilt makes
+//! of them, from the start each time (paper table 13: continuing with the old model is worse).
 
 use std::collections::BTreeMap;
 
 use blip_data::vocab::Vocab;
 use blip_engine::{Args, Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature, Type};
-use blip_model::pretrain::{Batch, Losses, Objectives, Settings, Teacher, Tokens};
-use blip_model::schedule::{self, At};
+use blip_model::pretrain::{Batch, LossConfig, Losses, MomentumEncoder, Objectives, Tokens};
+use blip_model::schedule::{self, StepPosition};
 use blip_model::weights::Mismatch;
-use blip_model::{Med, Pass, Role};
+use blip_model::{ForwardMode, Med, Role};
 use tch::Tensor;
 
 use crate::libtorch;
 use crate::model::{self, Header};
 use crate::net::Net;
-use crate::training::{Learner, Pairs, Recipe, start_seed, train};
+use crate::training::{Objective, Recipe, TrainingPairs, args, start_seed, train};
 use crate::types::{MODEL, NET, PAIRS};
 
 /// Longest text in tokens (salesforce/BLIP blip_pretrain.py).
 const LENGTH: usize = 30;
-/// Epochs over which the teacher's share in the targets grows.
+/// Epochs over which the weight of the momentum encoders' targets grows to `alpha`.
 const ALPHA_EPOCHS: u64 = 2;
-/// Where the warm-up begins and below which the rate never falls.
-const LOWEST_RATE: f64 = 1e-6;
+/// Where the warm-up begins and below which the learning rate never falls.
+const LEARNING_RATE_MIN: f64 = 1e-6;
 
 /// The ops of this file.
 pub(crate) fn ops() -> [Op; 2] {
     let pretrain = signature(
         "pretrain",
-        "Trains a new model on pairs with the objectives of the paper: contrast (ITC), matching (ITM), language modelling (LM).",
+        "Trains a new model on pairs with the paper's objectives: image-text contrastive (ITC), \
+         image-text matching (ITM) and language modelling (LM).",
     )
     .example("pretrain(net, pairs, epochs = 20, batch = 2400, lr = 3e-4, seed = 42)");
     let repretrain = signature(
         "repretrain",
-        "Trains a new model on the bootstrapped pairs. The same work as `pretrain`, from the start again (paper table 13).",
+        "Trains a new model on the bootstrapped pairs: the same as `pretrain`, from new initial \
+         values (paper table 13).",
     )
     .example("repretrain(net, bootstrap, epochs = 20, batch = 2400, lr = 3e-4, seed = 42)");
     [pretrain, repretrain].map(|signature| Op::run(signature, 2, run).numeric())
@@ -51,27 +53,16 @@ fn signature(name: &'static str, doc: &'static str) -> Signature {
             PAIRS,
             "The pairs; every text of an image is a pair of its own.",
         ))
-        .arg(
-            Arg::with_default("epochs", Type::Int, "20", "Times that every pair is seen.")
-                .within(1.0, 1e6),
-        )
-        .arg(batch("2400"))
-        .arg(rate("3e-4"))
-        .arg(
-            Arg::with_default(
-                "warmup",
-                Type::Int,
-                "3000",
-                "Steps over which the learning rate grows.",
-            )
-            .within(0.0, 1e9),
-        )
+        .arg(args::epochs("20"))
+        .arg(args::batch("2400"))
+        .arg(args::learning_rate("3e-4"))
+        .arg(Arg::with_default("warmup", Type::Int, "3000", "Warm-up steps.").within(0.0, 1e9))
         .arg(
             Arg::with_default(
                 "decay",
                 Type::Float,
                 "0.9",
-                "The learning rate is multiplied by this after every epoch.",
+                "Factor of the learning rate after every epoch.",
             )
             .within(0.0, 1.0),
         )
@@ -79,84 +70,11 @@ fn signature(name: &'static str, doc: &'static str) -> Signature {
             "objectives",
             Type::List(&Type::Choice(&["itc", "itm", "lm"])),
             "[\"itc\", \"itm\", \"lm\"]",
-            "What is learnt.",
+            "The objectives to train with.",
         ))
-        .arg(queue("57600"))
-        .arg(alpha());
-    common(signature, "0.2")
-}
-
-/// Arguments that several training ops declare alike.
-pub(crate) fn batch(default: &'static str) -> Arg {
-    Arg::with_default(
-        "batch",
-        Type::Int,
-        default,
-        "Pairs of a step; with fewer pairs in all, all of them.",
-    )
-    .within(1.0, 1e6)
-}
-
-pub(crate) fn rate(default: &'static str) -> Arg {
-    Arg::with_default("lr", Type::Float, default, "The highest learning rate.").within(0.0, 10.0)
-}
-
-pub(crate) fn queue(default: &'static str) -> Arg {
-    Arg::with_default(
-        "queue",
-        Type::Int,
-        default,
-        "Features of earlier pairs that ITC compares with.",
-    )
-    .within(0.0, 1e7)
-}
-
-pub(crate) fn alpha() -> Arg {
-    Arg::with_default(
-        "alpha",
-        Type::Float,
-        "0.4",
-        "Share of the momentum encoders' opinion in the targets of ITC.",
-    )
-    .within(0.0, 1.0)
-}
-
-/// What every training op declares at its end.
-pub(crate) fn common(signature: Signature, crop: &'static str) -> Signature {
-    signature
-        .arg(
-            Arg::with_default(
-                "crop",
-                Type::Float,
-                crop,
-                "The smallest share of a picture's area that is cut out; 1 cuts nothing.",
-            )
-            .within(0.01, 1.0),
-        )
-        .arg(Arg::with_default("flip", Type::Bool, "true", "Whether half of the pictures are mirrored."))
-        .arg(Arg::with_default(
-            "randaugment",
-            Type::Bool,
-            "true",
-            "Whether two random operations follow: contrast, equalisation, shearing, shifting, turning.",
-        ))
-        .arg(Arg::with_default("weight_decay", Type::Float, "0.05", "Weight decay of AdamW.").within(0.0, 1.0))
-        .arg(
-            Arg::with_default(
-                "accumulate",
-                Type::Int,
-                "1",
-                "Parts in which a step's pairs go through the model, when they do not fit into memory together.",
-            )
-            .within(1.0, 1e6),
-        )
-        .arg(Arg::with_default(
-            "precision",
-            Type::Choice(&["fp32", "bf16"]),
-            "\"fp32\"",
-            "In what matrices are multiplied while training; weights and sums stay in fp32.",
-        ))
-        .arg(Arg::required("seed", Type::Int, "What everything random is made of.").within(0.0, 9e15))
+        .arg(args::queue("57600"))
+        .arg(args::alpha());
+    args::common(signature, "0.2")
 }
 
 /// The tokens that the losses put at the beginning of texts.
@@ -171,40 +89,39 @@ pub(crate) fn tokens(vocab: &Vocab) -> Tokens {
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let args = ctx.args().clone();
-    let net = Net::input(ctx, "net")?;
+    let net = Net::from_input(ctx, "net")?;
     let vocab = net.vocab()?;
+    let length = LENGTH.min(net.config.text.positions as usize);
     let recipe = Recipe {
-        grows: true,
-        ..Recipe::of(&args, LENGTH.min(net.config.text.positions as usize), "")?
+        warm_start: true,
+        ..Recipe::new(&args, length, "")?
     };
     let objectives = objectives(&args)?;
-    let pairs = Pairs::read(ctx, ctx.input("pairs")?, &vocab)?;
-    let _turn = libtorch::turn()?;
-    let med = Med::fresh(
-        &net.config,
-        Role::Pretrained,
-        start_seed(recipe.seed),
-        libtorch::best_device()?,
-    )
-    .with_gradients();
-    let settings = Settings {
+    let pairs = TrainingPairs::read(ctx, ctx.input("pairs")?, &vocab)?;
+    let _device = libtorch::lock_device()?;
+    let seed = start_seed(recipe.seed);
+    let device = libtorch::best_device()?;
+    let med = Med::fresh(&net.config, Role::Pretrained, seed, device).with_gradients();
+    let settings = LossConfig {
         objectives,
         queue: args.int("queue")?,
-        aware: false,
+        same_image_is_positive: false,
         smoothing: 0.1,
     };
-    tch::manual_seed(start_seed(recipe.seed).cast_signed());
-    let (peak, warmup, decay) = (
-        args.float("lr")?,
-        args.count("warmup")?,
-        args.float("decay")?,
-    );
-    let mut learner = Contrastive {
-        teacher: Teacher::new(&med, settings, tokens(&vocab)),
-        rate: Box::new(move |at| schedule::pretraining(at, peak, warmup, decay, LOWEST_RATE)),
-        alpha: (args.float("alpha")?, ALPHA_EPOCHS),
+    // The queue starts with random features.
+    tch::manual_seed(seed.cast_signed());
+    let peak = args.float("lr")?;
+    let warmup = args.count("warmup")?;
+    let decay = args.float("decay")?;
+    let mut objective = MomentumObjective {
+        momentum: MomentumEncoder::new(&med, settings, tokens(&vocab)),
+        learning_rate: Box::new(move |at| {
+            schedule::pretraining(at, peak, warmup, decay, LEARNING_RATE_MIN)
+        }),
+        alpha: args.float("alpha")?,
+        alpha_epochs: ALPHA_EPOCHS,
     };
-    let metrics = train(ctx, &recipe, &med, &pairs, &vocab, &mut learner)?;
+    let metrics = train(ctx, &recipe, &med, &pairs, &vocab, &mut objective)?;
     let header = Header::new(net.config, net.vocab, None);
     Ok(Output {
         metrics,
@@ -213,11 +130,11 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
 }
 
 fn objectives(args: &Args) -> Result<Objectives, OpError> {
-    let wanted = args.texts("objectives")?;
+    let wanted = args.strings("objectives")?;
     if wanted.is_empty() {
         return Err(OpError::failed(
-            "`objectives` is empty: nothing would be learnt",
-            "name some of \"itc\", \"itm\", \"lm\"",
+            "`objectives` is empty: there is nothing to train",
+            "list at least one of \"itc\", \"itm\", \"lm\"",
         ));
     }
     let has = |name| wanted.contains(&name);
@@ -228,45 +145,39 @@ fn objectives(args: &Args) -> Result<Objectives, OpError> {
     })
 }
 
-/// A learner of contrast, matching or language modelling with a teacher.
-pub(crate) struct Contrastive {
-    pub(crate) teacher: Teacher,
-    /// The learning rate of a step.
-    pub(crate) rate: Box<dyn Fn(At) -> f64>,
-    /// The teacher's share in the targets of ITC, reached after so many epochs.
-    pub(crate) alpha: (f64, u64),
+/// ITC, ITM and LM with momentum encoders, as far as the settings ask for them.
+pub(crate) struct MomentumObjective {
+    pub(crate) momentum: MomentumEncoder,
+    pub(crate) learning_rate: Box<dyn Fn(StepPosition) -> f64>,
+    /// The weight of the momentum encoders' targets in ITC…
+    pub(crate) alpha: f64,
+    /// …which is reached after so many epochs.
+    pub(crate) alpha_epochs: u64,
 }
 
-impl Learner for Contrastive {
-    fn rate(&self, at: At) -> f64 {
-        (self.rate)(at)
+impl Objective for MomentumObjective {
+    fn learning_rate(&self, at: StepPosition) -> f64 {
+        (self.learning_rate)(at)
     }
 
     fn losses(
         &mut self,
         med: &Med,
         batch: &Batch,
-        at: At,
+        at: StepPosition,
         first: bool,
-        pass: Pass,
-        unit: &mut dyn FnMut() -> f64,
+        pass: ForwardMode,
+        rng: &mut dyn FnMut() -> f64,
     ) -> Losses {
-        let (full, epochs) = self.alpha;
-        self.teacher.losses(
-            med,
-            batch,
-            schedule::alpha(at, full, epochs),
-            first,
-            pass,
-            unit,
-        )
+        let alpha = schedule::alpha(at, self.alpha, self.alpha_epochs);
+        self.momentum.losses(med, batch, alpha, first, pass, rng)
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {
-        self.teacher.state()
+        self.momentum.state()
     }
 
     fn restore(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), Mismatch> {
-        self.teacher.restore(state)
+        self.momentum.restore(state)
     }
 }

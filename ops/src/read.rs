@@ -1,4 +1,4 @@
-//! Ops that read: what the user has, or what is generated, becomes pairs and vocabularies.
+//! Ops that read the user's files, or generate data in their place, as pairs and vocabularies.
 
 mod budget;
 mod captions;
@@ -10,7 +10,7 @@ use blip_data::TextSource;
 use blip_engine::{Op, OpError};
 use blip_grammar::Type;
 
-/// All of them.
+/// The ops of this folder.
 pub(crate) fn ops() -> [Op; 4] {
     [
         captions::op(),
@@ -20,14 +20,14 @@ pub(crate) fn ops() -> [Op; 4] {
     ]
 }
 
-/// Who may have written a text, as an argument.
+/// The values of an argument that says who wrote the texts.
 const SOURCES: Type = Type::Choice(&["web", "human", "synthetic"]);
 
-fn source(word: &str) -> Result<TextSource, OpError> {
+fn parse_source(word: &str) -> Result<TextSource, OpError> {
     match word {
         "web" => Ok(TextSource::Web),
         "human" => Ok(TextSource::Human),
         "synthetic" => Ok(TextSource::Synthetic),
-        _ => Err(OpError::Bug(format!("`{word}` is no source of texts"))),
+        _ => Err(OpError::Bug(format!("`{word}` is not a source of texts"))),
     }
 }

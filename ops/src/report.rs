@@ -1,38 +1,30 @@
-//! The report of a run: its numbers as JSON, the curves of its trainings and sheets of judged pairs
-//! as pictures.
+//! The report of a run: its numbers as JSON, and as images the curves of its trainings and sheets
+//! of scored pairs.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use blip_data::picture::{Series, line_chart};
-use blip_engine::{Digest, Reader, StageResult, Summary};
+use blip_data::plot::{Series, line_chart};
+use blip_engine::{CacheReader, Digest, StageResult, Summary};
 use serde_json::{Map, Value, json};
 
 use crate::filter::SHEET;
 
-/// The by-product in which the engine keeps the curves of a training.
+/// The side output in which the engine stores the curves of a training.
 const CURVES: &str = "curves";
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// A file could not be written.
     #[error("could not write {}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// A by-product of a stage is gone or damaged.
+    Write { path: PathBuf, source: io::Error },
+    /// A side output of a stage is missing or corrupt.
     #[error("the {what} of `{stage}` cannot be read: {detail}")]
-    Lost {
-        /// Which by-product.
+    Unreadable {
+        /// Name of the side output.
         what: &'static str,
-        /// Whose.
         stage: String,
-        /// Why not.
         detail: String,
     },
 }
@@ -42,20 +34,22 @@ impl ReportError {
     pub fn help(&self) -> &'static str {
         match self {
             ReportError::Write { .. } => {
-                "make the folder writable, or name another one with --report"
+                "make the folder writable, or choose another one with --report"
             }
-            ReportError::Lost { .. } => "run again: what is damaged is made anew",
+            ReportError::Unreadable { .. } => {
+                "run again: missing and corrupt results are recomputed"
+            }
         }
     }
 }
 
-/// Writes a report into a folder, which is made if there is none, and says which files it wrote.
+/// Writes a report into a folder, which is created if needed, and returns the files it wrote.
 ///
 /// # Errors
 /// [`ReportError`].
 pub fn write(
     folder: &Path,
-    reader: &Reader,
+    reader: &CacheReader,
     summary: &Summary,
 ) -> Result<Vec<PathBuf>, ReportError> {
     fs::create_dir_all(folder).map_err(|source| ReportError::Write {
@@ -72,84 +66,78 @@ pub fn write(
         written.push(path);
         Ok(())
     };
-    for (stage, finished) in &summary.results {
-        if let Some(digest) = side(finished, SHEET) {
+    for (stage, result) in &summary.results {
+        if let Some(digest) = side_output(result, SHEET) {
             put(
                 file_name("pairs", stage),
                 &read(reader, SHEET, stage, &digest)?,
             )?;
         }
-        if let Some(digest) = side(finished, CURVES) {
+        if let Some(digest) = side_output(result, CURVES) {
             let bytes = read(reader, CURVES, stage, &digest)?;
-            put(file_name("curves", stage), &chart(stage, &bytes)?)?;
+            put(file_name("curves", stage), &draw_chart(stage, &bytes)?)?;
         }
     }
-    let numbers =
-        serde_json::to_vec_pretty(&numbers(summary)).expect("numbers and names are plain data");
+    let numbers = serde_json::to_vec_pretty(&summary_json(summary))
+        .expect("numbers and names are plain data");
     put("report.json".to_owned(), &numbers)?;
     Ok(written)
 }
 
-fn side(finished: &StageResult, name: &str) -> Option<Digest> {
-    finished
+fn side_output(result: &StageResult, name: &str) -> Option<Digest> {
+    result
         .side_outputs
         .iter()
-        .find(|(side, _)| side == name)
+        .find(|(known, _)| known == name)
         .map(|(_, digest)| *digest)
 }
 
 fn read(
-    reader: &Reader,
+    reader: &CacheReader,
     what: &'static str,
     stage: &str,
     digest: &Digest,
 ) -> Result<Vec<u8>, ReportError> {
-    let lost = |error: &dyn std::fmt::Display| ReportError::Lost {
-        what,
-        stage: stage.to_owned(),
-        detail: error.to_string(),
-    };
-    reader.object(digest).map_err(|error| lost(&error))
+    reader
+        .object(digest)
+        .map_err(|error| ReportError::Unreadable {
+            what,
+            stage: stage.to_owned(),
+            detail: error.to_string(),
+        })
 }
 
-/// Stage names hold no character that a file name cannot have but the slash of inner calls.
+/// A stage name may hold one character that a file name cannot: the slash of inner stages.
 fn file_name(what: &str, stage: &str) -> String {
     format!("{what}.{}.png", stage.replace('/', "."))
 }
 
-/// Losses over steps.
-fn chart(stage: &str, bytes: &[u8]) -> Result<Vec<u8>, ReportError> {
-    let lost = |error: serde_json::Error| ReportError::Lost {
-        what: CURVES,
-        stage: stage.to_owned(),
-        detail: error.to_string(),
-    };
-    let curves: Vec<(f64, Vec<(String, f64)>)> = serde_json::from_slice(bytes).map_err(lost)?;
+/// A chart of losses over steps.
+fn draw_chart(stage: &str, bytes: &[u8]) -> Result<Vec<u8>, ReportError> {
+    let curves: Vec<(f64, Vec<(String, f64)>)> =
+        serde_json::from_slice(bytes).map_err(|error| ReportError::Unreadable {
+            what: CURVES,
+            stage: stage.to_owned(),
+            detail: error.to_string(),
+        })?;
     let mut series: Vec<Series> = Vec::new();
     for (step, values) in curves {
-        // The learning rate is of another size than the losses and would lie on the axis.
+        // The learning rate is orders of magnitude smaller than the losses and would lie on the
+        // axis.
         for (name, value) in values.into_iter().filter(|(name, _)| name != "lr") {
-            let known = series.iter().position(|series| series.name == name);
-            let at = known.unwrap_or_else(|| {
-                series.push(Series {
+            match series.iter_mut().find(|series| series.name == name) {
+                Some(series) => series.points.push((step, value)),
+                None => series.push(Series {
                     name,
-                    points: Vec::new(),
-                });
-                series.len() - 1
-            });
-            series[at].points.push((step, value));
+                    points: vec![(step, value)],
+                }),
+            }
         }
     }
     Ok(line_chart(&format!("losses of {stage}"), "step", &series))
 }
 
-fn numbers(summary: &Summary) -> Value {
-    let object = |metrics: &[(String, f64)]| -> Map<String, Value> {
-        metrics
-            .iter()
-            .map(|(name, value)| (name.clone(), (*value).into()))
-            .collect()
-    };
+fn summary_json(summary: &Summary) -> Value {
     let stages: Vec<Value> = summary
         .stages
         .iter()
@@ -163,10 +151,22 @@ fn numbers(summary: &Summary) -> Value {
                 "key": end.key,
                 "output": end.output,
                 "rejected": end.rejected,
-                "metrics": object(&end.metrics),
+                "metrics": metrics_json(&end.metrics),
                 "notes": end.notes,
             })
         })
         .collect();
-    json!({"run": summary.run, "outcome": summary.outcome, "took_ms": summary.took_ms, "stages": stages})
+    json!({
+        "run": summary.run,
+        "outcome": summary.outcome,
+        "took_ms": summary.took_ms,
+        "stages": stages,
+    })
+}
+
+fn metrics_json(metrics: &[(String, f64)]) -> Map<String, Value> {
+    metrics
+        .iter()
+        .map(|(name, value)| (name.clone(), (*value).into()))
+        .collect()
 }

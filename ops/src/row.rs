@@ -1,46 +1,43 @@
-//! A pair as it stands outside: one text of one image with its whole story, flat, in JSON. Exports
-//! write rows, and `read.webdataset` knows them again.
+//! A pair outside the cache: one text of one image with its whole provenance, flat, in JSON.
+//! Exports write rows, and `read.webdataset` recognizes them.
 
 use blip_data::{Caption, TextSource};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Says that a `.json` member is a row.
+/// What the field `format` of a `.json` member holds when the member is a row.
 const FORMAT: &str = "blip/pair/1";
 
-/// A row. The names are a public format.
+/// A row. The names of its fields in JSON are a public format.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
-    /// Always `blip/pair/1`.
     pub(crate) format: String,
     /// The digest of the image's bytes.
     pub(crate) image: String,
-    /// The text.
     pub(crate) caption: String,
-    /// Who wrote it.
+    /// Who wrote the caption.
     pub(crate) source: TextSource,
-    /// The key it came with.
+    /// The key of the sample that the caption came with.
     pub(crate) key: String,
-    /// The captioner that wrote it, by its digest.
+    /// The digest of the captioner that generated the caption.
     pub(crate) model: Option<String>,
-    /// The seed it was sampled with.
+    /// The seed the caption was sampled with.
     pub(crate) seed: Option<u64>,
-    /// Which of the image's sampled captions it is, from 0.
+    /// Which of the image's sampled captions this is, from 0.
     pub(crate) number: Option<u32>,
-    /// The probability that it matches the image, by the filter.
+    /// The probability that the caption matches the image, by the filter.
     pub(crate) score: Option<f64>,
-    /// The filter that scored it, by its digest.
+    /// The digest of the filter that scored the caption.
     pub(crate) judge: Option<String>,
-    /// The action.
     pub(crate) kept: Option<bool>,
-    /// What a generated picture really shows.
+    /// What a generated image shows: the ground truth for measurements.
     #[serde(default)]
     pub(crate) truth: Option<Value>,
 }
 
 impl Row {
-    /// The row of a text.
-    pub(crate) fn of(image: &blip_engine::Digest, text: &Caption, truth: Option<&Value>) -> Self {
+    pub(crate) fn new(image: &blip_engine::Digest, text: &Caption, truth: Option<&Value>) -> Self {
+        // Taken apart field by field, so that a field added to `Caption` cannot be forgotten here.
         let Caption {
             text: caption,
             source,
@@ -52,10 +49,9 @@ impl Row {
             judge,
             kept,
         } = text.clone();
-        let (format, image, truth) = (FORMAT.to_owned(), image.to_string(), truth.cloned());
         Self {
-            format,
-            image,
+            format: FORMAT.to_owned(),
+            image: image.to_string(),
             caption,
             source,
             key,
@@ -65,48 +61,35 @@ impl Row {
             score,
             judge,
             kept,
-            truth,
+            truth: truth.cloned(),
         }
     }
 
-    /// The row in a `.json` member; none for JSON of another kind, a reason for one that only says
-    /// it is a row.
+    /// The row in a `.json` member: `None` for JSON of another kind, the reason for one that
+    /// declares itself a row and is none.
     pub(crate) fn recognize(json: &Value) -> Option<Result<Self, String>> {
-        let ours = json.get("format").and_then(Value::as_str) == Some(FORMAT);
-        ours.then(|| {
-            Self::deserialize(json).map_err(|error| format!("its .json says {FORMAT}, but {error}"))
-        })
+        let format = json.get("format").and_then(Value::as_str);
+        if format != Some(FORMAT) {
+            return None;
+        }
+        let row = Self::deserialize(json);
+        Some(row.map_err(|error| format!("its .json has the format {FORMAT}, but {error}")))
     }
 
-    /// The text with its story, and what the picture shows.
-    pub(crate) fn into_text(self) -> (Caption, Option<Value>) {
-        let Self {
-            caption: text,
-            source,
-            key,
-            model,
-            seed,
-            number,
-            score,
-            judge,
-            kept,
-            truth,
-            ..
-        } = self;
-        (
-            Caption {
-                text,
-                source,
-                key,
-                model,
-                seed,
-                number,
-                score,
-                judge,
-                kept,
-            },
-            truth,
-        )
+    /// The caption with its provenance, and the ground truth of the image.
+    pub(crate) fn into_caption(self) -> (Caption, Option<Value>) {
+        let caption = Caption {
+            text: self.caption,
+            source: self.source,
+            key: self.key,
+            model: self.model,
+            seed: self.seed,
+            number: self.number,
+            score: self.score,
+            judge: self.judge,
+            kept: self.kept,
+        };
+        (caption, self.truth)
     }
 }
 
@@ -116,33 +99,37 @@ mod tests {
     use blip_engine::Digest;
 
     #[test]
-    fn a_row_is_known_again() {
+    fn a_row_survives_a_round_trip() {
         let text = Caption {
             model: Some("m".to_owned()),
             score: Some(0.25),
             kept: Some(true),
             number: Some(3),
-            ..Caption::read(
+            ..Caption::new(
                 "a ring".to_owned(),
                 TextSource::Synthetic,
                 "x/y.1".to_owned(),
             )
         };
         let truth = serde_json::json!({"color": "red"});
-        let json = serde_json::to_value(Row::of(&Digest::of(b"x"), &text, Some(&truth))).unwrap();
+        let row = Row::new(&Digest::of(b"x"), &text, Some(&truth));
+        let json = serde_json::to_value(row).unwrap();
+        let recognized = Row::recognize(&json).unwrap().unwrap();
+        assert_eq!(recognized.into_caption(), (text, Some(truth)));
+    }
+
+    #[test]
+    fn other_json_is_no_row() {
+        let other = serde_json::json!({"caption": "a ring", "kept": false});
+        assert_eq!(Row::recognize(&other), None);
+    }
+
+    #[test]
+    fn an_incomplete_row_says_what_is_missing() {
+        let incomplete = serde_json::json!({"format": FORMAT});
         assert_eq!(
-            Row::recognize(&json).unwrap().unwrap().into_text(),
-            (text, Some(truth))
-        );
-        assert_eq!(
-            Row::recognize(&serde_json::json!({"caption": "a ring", "kept": false})),
-            None
-        );
-        assert_eq!(
-            Row::recognize(&serde_json::json!({"format": FORMAT}))
-                .unwrap()
-                .unwrap_err(),
-            "its .json says blip/pair/1, but missing field `image`"
+            Row::recognize(&incomplete).unwrap().unwrap_err(),
+            "its .json has the format blip/pair/1, but missing field `image`"
         );
     }
 }

@@ -1,4 +1,5 @@
-//! The types that the ops bring along. What the language calls `Pairs`, the code calls [`PAIRS`].
+//! The types that the ops add to the language. What the language calls `Pairs`, the code calls
+//! [`PAIRS`].
 
 use blip_grammar::Type;
 
@@ -15,11 +16,12 @@ pub(crate) const TEXT: Type = Type::Named("Text");
 pub(crate) const NET: Type = Type::Named("Net");
 /// A pretrained model.
 pub(crate) const MODEL: Type = Type::Named("Model");
-/// A model that writes captions.
+/// A model that generates captions.
 pub(crate) const CAPTIONER: Type = Type::Named("Captioner");
-/// A model that judges pairs.
+/// A model that scores pairs.
 pub(crate) const FILTER: Type = Type::Named("Filter");
-/// How captions are sampled.
+/// How captions are decoded.
 pub(crate) const DECODE: Type = Type::Named("Decode");
-/// Numbers about something, as a JSON object. Worth running for its own sake.
+/// Named numbers, as a JSON object. A stage of this type runs even when no other stage or export
+/// uses its result.
 pub(crate) const METRICS: Type = Type::Named("Metrics");

@@ -1,4 +1,4 @@
-//! A training that is stopped after any step and goes on ends in the bytes of one that was never
+//! A training that is stopped after any step and resumed ends in the bytes of one that was never
 //! stopped.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -18,13 +18,14 @@ pairs  = read.scenes("human", count = 40, style = "human", side = 16, seed = 1)
 vision = vit.custom(image = 16, patch = 8, width = 16, depth = 1, heads = 2, drop_path = 0.1)
 text   = bert.custom(width = 16, depth = 1, heads = 2, positions = 32)
 net    = med(vision, text, learn.wordpiece(pairs, size = 100), embed = 8)
-base   = pretrain(net, pairs, epochs = 4, batch = 8, accumulate = 2, lr = 1e-3, warmup = 3, queue = 13, seed = 7)
-writer = finetune_captioner(base, pairs, epochs = 2, batch = 16, accumulate = 3, lr = 1e-3, seed = 7)
+base   = pretrain(net, pairs, epochs = 4, batch = 8, accumulate = 2, lr = 1e-3, warmup = 3,
+                  queue = 13, seed = 7)
+writer = finetune_captioner(base, pairs, epochs = 2, batch = 16, accumulate = 3, lr = 1e-3,
+                            seed = 7)
 judge  = finetune_filter(base, pairs, epochs = 2, batch = 16, lr = 1e-3, queue = 13, seed = 7)
 "#;
 
-/// Asks the run to stop when it hears of this step of a stage; the stage ends at that step or one
-/// or two later.
+/// Requests a stop at this step of a stage; the stage ends at that step or one or two later.
 struct StopAfter {
     stage: &'static str,
     steps: u64,
@@ -33,7 +34,7 @@ struct StopAfter {
 
 impl Listener for StopAfter {
     fn event(&mut self, _: u64, event: &Event) {
-        // Trainings as short as these tell the losses of every step.
+        // In trainings as short as these every step is a point of the curve.
         if let Event::Metric { stage, step, .. } = event
             && **stage == *self.stage
             && *step >= self.steps
@@ -90,7 +91,7 @@ fn a_training_that_was_stopped_ends_in_the_same_bytes() {
         let outputs = summary
             .results
             .iter()
-            .map(|(stage, finished)| (stage.clone(), finished.output));
+            .map(|(stage, result)| (stage.clone(), result.output));
         outputs.collect::<Vec<_>>()
     };
     assert_eq!(
@@ -118,18 +119,18 @@ fn a_training_that_was_stopped_ends_in_the_same_bytes() {
     assert!(stopped > 0, "no run was stopped in the middle");
 }
 
-/// The curves that the engine keeps beside a model.
+/// The curves that a training left as a side output.
 fn curves(cache: &Path, summary: &Summary, stage: &str) -> Vec<u8> {
     let (_, digest) = summary.results[stage]
         .side_outputs
         .iter()
         .find(|(name, _)| name == "curves")
         .unwrap();
-    blip_engine::Reader::new(cache).object(digest).unwrap()
+    blip_engine::CacheReader::new(cache).object(digest).unwrap()
 }
 
 #[test]
-fn more_epochs_go_on_where_fewer_ended() {
+fn a_longer_training_continues_a_shorter_one() {
     let folder = tempfile::tempdir().unwrap();
     let shorter = WORKFLOW.replace(
         "base   = pretrain(net, pairs, epochs = 4",
@@ -159,11 +160,12 @@ fn more_epochs_go_on_where_fewer_ended() {
 }
 
 #[test]
-fn more_captions_of_an_image_cost_the_new_ones() {
+fn more_captions_per_image_generate_only_the_new_ones() {
     let folder = tempfile::tempdir().unwrap();
     let text = |count: u32| {
         format!(
-            "{WORKFLOW}texts = caption(writer, pairs, per_image = {count}, decode = nucleus(max_length = 20))\n"
+            "{WORKFLOW}texts = caption(writer, pairs, per_image = {count}, decode = \
+             nucleus(max_length = 20))\n"
         )
     };
     let target = |text: &str, cache: &str| {

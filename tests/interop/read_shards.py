@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
     assert all(min(row["jpg"].size) > 0 for row in loaded)
     print(f"datasets: {len(found)} samples, captions and images equal")
 
-    # The JSON as a list of captions, and the vocabulary line by line.
+    # The exported JSON as a captions list, and the vocabulary line by line.
     table = datasets.load_dataset("json", data_files=str(folder / "pairs.json"), split="train", cache_dir=str(folder / "hf"))
     assert len(table) == len(expected)
     vocabulary = (folder / "vocab.txt").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Writes shards as the webdataset library does, for blip to read: JPEG and PNG, texts in `.txt` or in `.json`.
+"""Writes a shard with the webdataset library for blip to read: JPEG and PNG, texts in `.txt` or in `.json`.
 
 Usage: write_shards.py FOLDER
 """

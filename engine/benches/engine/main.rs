@@ -1,11 +1,11 @@
-//! What the engine itself costs, beside its peers, in one table: `make bench-engine`.
+//! The overhead of the engine beside its peers, in one table: `make bench-engine`.
 //!
-//! Every measurement is a process of its own, from its start to its end, as a user would wait for
-//! it. Stages are trivial (a few bytes are stored; the peers `touch` a file), so what shows is the
-//! engine. Cold is a first run, no-op the same again, changed a run after the last stage was
-//! edited. A peer that is not installed is left out and named.
+//! Every measurement is a process of its own, from its start to its exit, as a user would wait for
+//! it. Stages are trivial (a few bytes are stored; the peers `touch` a file), so that only the
+//! engine is measured. Cold is a first run, no-op the same again, changed a run after the last
+//! stage was edited. A peer that is not installed is left out and named.
 
-mod ours;
+mod blip;
 mod peers;
 mod table;
 
@@ -19,10 +19,10 @@ const FULL: [usize; 4] = [100, 1_000, 10_000, 100_000];
 /// Items of the map, without and with `--full`.
 const ITEMS: [usize; 2] = [100_000, 1_000_000];
 
-/// How often each engine is run with nothing to do; the quickest counts.
-pub(crate) const NOOPS: usize = 7;
+/// How often each engine is run with nothing to do; the fastest counts.
+pub(crate) const NOOP_RUNS: usize = 7;
 
-/// How stages hang together.
+/// How stages depend on each other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// Each takes the result of the one before.
@@ -47,28 +47,31 @@ fn main() -> ExitCode {
         .filter(|arg| arg != "--bench")
         .collect();
     if args.first().is_some_and(|arg| arg == "child") {
-        return ours::child(&args);
+        return blip::child(&args);
     }
     let full = args.iter().any(|arg| arg == "--full");
-    let alone = args.iter().any(|arg| arg == "--alone");
+    let without_peers = args.iter().any(|arg| arg == "--alone");
     let sizes: &[usize] = if full { &FULL } else { &SIZES };
     let mut table = Table::default();
     for shape in [Shape::Chain, Shape::Fan] {
         for &size in sizes {
-            table.add(ours::stages(shape, size));
-            if !alone {
-                peers::all(shape, size)
-                    .into_iter()
-                    .for_each(|row| table.add(row));
+            table.add(blip::measure_stages(shape, size));
+            if !without_peers {
+                for row in peers::measure_all(shape, size) {
+                    table.add(row);
+                }
             }
         }
     }
-    for &items in if full { &ITEMS[..] } else { &ITEMS[..1] } {
-        ours::map(items).into_iter().for_each(|row| table.add(row));
+    let item_counts = if full { &ITEMS[..] } else { &ITEMS[..1] };
+    for &items in item_counts {
+        for row in blip::measure_map(items) {
+            table.add(row);
+        }
     }
     println!("{table}");
     let missing = peers::missing();
-    if !alone && !missing.is_empty() {
+    if !without_peers && !missing.is_empty() {
         println!("not installed, left out: {}", missing.join(", "));
     }
     ExitCode::SUCCESS

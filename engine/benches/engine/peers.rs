@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use crate::Shape;
 use crate::table::Row;
 
-/// A peer: how it is told of a graph, how it is run, and up to how many stages it is asked for (it
-/// would take hours).
 struct Peer {
     name: &'static str,
     program: &'static str,
     args: &'static [&'static str],
+    /// The file that describes the graph, and its text.
     file: &'static str,
-    write: fn(Shape, usize) -> String,
+    describe: fn(Shape, usize) -> String,
+    /// Graphs with more stages would take it hours.
     size_max: usize,
 }
 
@@ -26,7 +26,7 @@ const PEERS: [Peer; 4] = [
         program: "ninja",
         args: &["--quiet"],
         file: "build.ninja",
-        write: ninja,
+        describe: describe_for_ninja,
         size_max: 100_000,
     },
     Peer {
@@ -34,7 +34,7 @@ const PEERS: [Peer; 4] = [
         program: "make",
         args: &["-s", "-j2"],
         file: "Makefile",
-        write: make,
+        describe: describe_for_make,
         size_max: 100_000,
     },
     Peer {
@@ -42,7 +42,7 @@ const PEERS: [Peer; 4] = [
         program: "snakemake",
         args: &["-q", "-c2", "--nolock"],
         file: "Snakefile",
-        write: snakemake,
+        describe: describe_for_snakemake,
         size_max: 100,
     },
     Peer {
@@ -50,52 +50,53 @@ const PEERS: [Peer; 4] = [
         program: "dvc",
         args: &["repro", "-q"],
         file: "dvc.yaml",
-        write: dvc,
+        describe: describe_for_dvc,
         size_max: 100,
     },
 ];
 
-fn installed(peer: &Peer) -> bool {
-    let found = Command::new(peer.program)
+fn is_installed(peer: &Peer) -> bool {
+    let status = Command::new(peer.program)
         .arg("--version")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    found.is_ok_and(|status| status.success())
+    status.is_ok_and(|status| status.success())
 }
 
-/// The peers that are not there.
+/// The peers that are not installed.
 pub(crate) fn missing() -> Vec<&'static str> {
     PEERS
         .iter()
-        .filter(|peer| !installed(peer))
+        .filter(|peer| !is_installed(peer))
         .map(|peer| peer.name)
         .collect()
 }
 
-/// A row for every peer that is there and can be asked for so many stages.
-pub(crate) fn all(shape: Shape, size: usize) -> Vec<Row> {
-    let able = PEERS
+/// A row for every installed peer that can do this many stages.
+pub(crate) fn measure_all(shape: Shape, size: usize) -> Vec<Row> {
+    PEERS
         .iter()
-        .filter(|peer| size <= peer.size_max && installed(peer));
-    able.map(|peer| measure(peer, shape, size)).collect()
+        .filter(|peer| size <= peer.size_max && is_installed(peer))
+        .map(|peer| measure(peer, shape, size))
+        .collect()
 }
 
 fn measure(peer: &Peer, shape: Shape, size: usize) -> Row {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path();
-    fs::write(path.join(peer.file), (peer.write)(shape, size)).expect("room for the graph");
-    fs::write(path.join("in"), "").expect("room for the input");
+    fs::write(path.join(peer.file), (peer.describe)(shape, size)).expect("space for the graph");
+    fs::write(path.join("in"), "").expect("space for the input");
     if peer.name == "dvc" {
         run(path, "dvc", &["init", "-q", "--no-scm"]);
         run(path, "dvc", &["config", "core.analytics", "false"]);
     }
     let cold = run(path, peer.program, peer.args);
     run(path, peer.program, peer.args);
-    let noop = (0..crate::NOOPS)
+    let noop = (0..crate::NOOP_RUNS)
         .filter_map(|_| run(path, peer.program, peer.args))
         .min();
-    // The last stage has to run again: its result is gone.
+    // Without its result, the last stage has to run again.
     let _ = fs::remove_file(path.join(format!("s{}", size - 1)));
     let changed = run(path, peer.program, peer.args);
     let times = vec![("cold", cold), ("no-op", noop), ("changed", changed)];
@@ -129,42 +130,44 @@ fn edges(shape: Shape, size: usize) -> impl Iterator<Item = (String, usize)> {
     })
 }
 
-fn ninja(shape: Shape, size: usize) -> String {
+fn describe_for_ninja(shape: Shape, size: usize) -> String {
     let mut text = "rule touch\n  command = touch $out\n".to_owned();
-    edges(shape, size).for_each(|(input, number)| {
+    for (input, number) in edges(shape, size) {
         let _ = writeln!(text, "build s{number}: touch {input}");
-    });
+    }
     text
 }
 
-fn make(shape: Shape, size: usize) -> String {
+fn describe_for_make(shape: Shape, size: usize) -> String {
     let all: Vec<String> = (0..size).map(|number| format!("s{number}")).collect();
     let mut text = format!("all: {}\n", all.join(" "));
-    edges(shape, size).for_each(|(input, number)| {
+    for (input, number) in edges(shape, size) {
         let _ = writeln!(text, "s{number}: {input}\n\ttouch $@");
-    });
+    }
     text
 }
 
-fn snakemake(shape: Shape, size: usize) -> String {
+fn describe_for_snakemake(shape: Shape, size: usize) -> String {
     let all: Vec<String> = (0..size).map(|number| format!("\"s{number}\"")).collect();
     let mut text = format!("rule all:\n    input: {}\n", all.join(", "));
-    edges(shape, size).for_each(|(input, number)| {
+    for (input, number) in edges(shape, size) {
         let _ = writeln!(
             text,
-            "rule r{number}:\n    input: \"{input}\"\n    output: \"s{number}\"\n    shell: \"touch {{output}}\""
+            "rule r{number}:\n    input: \"{input}\"\n    output: \"s{number}\"\n    \
+             shell: \"touch {{output}}\""
         );
-    });
+    }
     text
 }
 
-fn dvc(shape: Shape, size: usize) -> String {
+fn describe_for_dvc(shape: Shape, size: usize) -> String {
     let mut text = "stages:\n".to_owned();
-    edges(shape, size).for_each(|(input, number)| {
+    for (input, number) in edges(shape, size) {
         let _ = writeln!(
             text,
-            "  r{number}:\n    cmd: echo {number} > s{number}\n    deps: [{input}]\n    outs: [s{number}]"
+            "  r{number}:\n    cmd: echo {number} > s{number}\n    deps: [{input}]\n    \
+             outs: [s{number}]"
         );
-    });
+    }
     text
 }

@@ -1,15 +1,14 @@
-//! Rows of measurements, printed under each other.
+//! Rows of measurements, printed as a table.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What one engine took for one graph.
+/// The times of one engine for one graph.
 pub(crate) struct Row {
     pub(crate) engine: &'static str,
     pub(crate) graph: String,
-    /// What was measured: its name, and the time, or why there is none.
+    /// What was measured, and how long it took; nothing where the engine failed.
     pub(crate) times: Vec<(&'static str, Option<Duration>)>,
-    /// What else there is to say.
     pub(crate) note: String,
 }
 

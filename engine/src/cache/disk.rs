@@ -1,10 +1,12 @@
-//! Every write the engine makes goes through here: atomic, synced, and able to fail on purpose in
-//! tests.
+//! All writes of the engine: atomic and synced. Tests inject faults here.
 //!
 //! A file appears complete or not at all: temporary file, write, fsync, rename, fsync of the
-//! folder. A failed fsync is not retried on the same file, since the kernel may have dropped the
-//! pages it could not write: the temporary file is removed and the caller starts again from its
-//! bytes. A call that a signal interrupted is made again.
+//! folder. Without the first fsync, the name could survive a power cut and the bytes not; without
+//! the second, the bytes could and the name not.
+//!
+//! A failed fsync is not retried on the same file: the kernel may have dropped the pages that it
+//! could not write, and the next fsync then succeeds. The temporary file is removed and the caller
+//! starts over from its bytes. A call that a signal interrupted is repeated.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,26 +14,19 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::file_system::FileSystem;
 
-/// One kind of call to the operating system that changes the disk.
+/// A kind of system call that changes the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Syscall {
-    /// Making a folder.
     CreateFolder,
-    /// Making a file.
     Create,
-    /// Writing into a file.
     Write,
-    /// fsync of a file.
     SyncFile,
-    /// Renaming a file or folder.
     Rename,
-    /// fsync of a folder.
     SyncFolder,
-    /// Removing a file or folder.
     Remove,
 }
 
@@ -49,15 +44,13 @@ impl fmt::Display for Syscall {
     }
 }
 
-/// A disk that did not do what it was asked.
+/// A system call that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {call} {}: {source}", path.display())]
 pub struct DiskError {
-    /// What was asked.
     pub call: Syscall,
-    /// Of which file or folder.
+    /// The file or folder; of a rename, the new name.
     pub path: PathBuf,
-    /// What the operating system said.
     pub source: io::Error,
 }
 
@@ -66,37 +59,37 @@ impl DiskError {
     pub fn help(&self) -> &'static str {
         match self.source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "the disk is full: free some space and run again, nothing that was finished is lost"
+                "the disk is full: free some space and run again; finished results are kept"
             }
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 "make the folder writable, or name another cache folder with --cache"
             }
-            _ => "check the disk, then run again: nothing that was finished is lost",
+            _ => "check the disk and run again; finished results are kept",
         }
     }
 }
 
-/// What becomes of a call.
+/// What happens to a system call.
 #[derive(Debug)]
 pub enum FaultAction {
-    /// It is made.
-    Make,
-    /// A write that takes half of its bytes and says so, as the operating system may.
-    Short,
-    /// It is not made, and fails with this.
+    Proceed,
+    /// A write writes half of its bytes and reports that, as the operating system may. Other calls
+    /// proceed.
+    ShortWrite,
+    /// The call is not made, and fails with this error.
     Fail(io::Error),
-    /// A sync that is not made and seems to succeed; other calls are made.
+    /// A sync is not made and reports success. Other calls proceed.
     SkipSync,
 }
 
-/// Stands between the engine and the operating system: fails calls, and models what a power cut
-/// leaves.
+/// Stands between the engine and the operating system in tests: fails calls, and models what a
+/// power cut leaves.
 pub trait Hook: Send + Sync {
     /// Decides about a call before it is made.
     fn before(&self, call: Syscall, path: &Path) -> FaultAction;
     /// A call was made and succeeded.
     fn after(&self, call: Syscall, path: &Path);
-    /// What kind of file system a folder is on, to be told instead of the real one.
+    /// The file system to report for every folder, instead of the real one.
     fn file_system(&self) -> Option<FileSystem> {
         None
     }
@@ -106,9 +99,9 @@ pub trait Hook: Send + Sync {
 #[derive(Clone, Default)]
 pub struct Disk {
     hook: Option<Arc<dyn Hook>>,
-    /// Where temporary files are made; beside their targets when there is no such folder.
+    /// Where temporary files are created. `None`: beside their targets.
     temporary: Option<Arc<PathBuf>>,
-    /// Folders whose own names are known to be on the disk.
+    /// Folders whose own names are known to be on the disk, so that each is synced once.
     durable: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
@@ -121,16 +114,16 @@ impl fmt::Debug for Disk {
     }
 }
 
-/// Told apart by process and counter, so that two processes never share a temporary file.
+/// With the process id, it makes the names of temporary files unique.
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
-/// How temporary files begin that lie beside their targets.
+/// The prefix of temporary files beside their targets.
 pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
-/// A call that is interrupted more often in a row than this has another problem.
+/// A call that is interrupted more often in a row fails: no signal arrives that often.
 const INTERRUPTIONS_MAX: u32 = 100;
 
 impl Disk {
-    /// A disk that asks `hook` before every call and tells it afterwards.
+    /// A disk that calls `hook` before and after every system call.
     pub fn with_hook(hook: Arc<dyn Hook>) -> Self {
         Self {
             hook: Some(hook),
@@ -138,8 +131,8 @@ impl Disk {
         }
     }
 
-    /// The same disk with temporary files in this folder, which is on the file system of whatever
-    /// is written.
+    /// The same disk with temporary files in this folder. It must be on the file system of all that
+    /// is written, since files are renamed from there.
     #[must_use]
     pub fn with_temporary(self, folder: &Path) -> Self {
         Self {
@@ -156,7 +149,7 @@ impl Disk {
             .unwrap_or_else(|| FileSystem::of(folder))
     }
 
-    /// Makes one call; `act` heeds the action, which is not to fail.
+    /// Makes one system call. `act` makes it as the action says, which is never `Fail`.
     fn attempt<T>(
         &self,
         call: Syscall,
@@ -165,15 +158,15 @@ impl Disk {
     ) -> Result<T, DiskError> {
         let mut interruptions = 0;
         loop {
-            let made = match self
-                .hook
-                .as_ref()
-                .map_or(FaultAction::Make, |hook| hook.before(call, path))
-            {
+            let action = match &self.hook {
+                Some(hook) => hook.before(call, path),
+                None => FaultAction::Proceed,
+            };
+            let result = match action {
                 FaultAction::Fail(error) => Err(error),
                 action => act(&action),
             };
-            match made {
+            match result {
                 Ok(value) => {
                     if let Some(hook) = &self.hook {
                         hook.after(call, path);
@@ -197,12 +190,12 @@ impl Disk {
         }
     }
 
-    /// Makes a folder and those above it, so that they outlive a power cut.
+    /// Creates a folder and its missing ancestors, so that they survive a power cut.
     ///
     /// # Errors
     /// [`DiskError`], as every method here.
     pub fn create_folder(&self, path: &Path) -> Result<(), DiskError> {
-        if self.durable().contains(path) && path.is_dir() {
+        if self.is_durable(path) {
             return Ok(());
         }
         let parent = folder_of(path);
@@ -210,27 +203,32 @@ impl Disk {
             if !parent.as_os_str().is_empty() && !parent.is_dir() {
                 self.create_folder(parent)?;
             }
-            self.attempt(Syscall::CreateFolder, path, |_| made(fs::create_dir(path)))?;
+            self.create_one_folder(path)?;
         }
-        // Also when it was there: whoever made it may have died, or not come to this yet.
+        // Also when the folder existed: the process that created it may have died before this sync,
+        // or not have reached it yet.
         self.sync_folder(parent)?;
         self.durable().insert(path.to_path_buf());
         Ok(())
     }
 
-    /// Makes folders; what they lie in is synced once for all of them.
+    /// Creates several folders; each parent is synced once.
     pub(crate) fn create_folders(&self, paths: &BTreeSet<&Path>) -> Result<(), DiskError> {
-        let known = |path: &Path| self.durable().contains(path) && path.is_dir();
-        let new: Vec<&Path> = paths.iter().copied().filter(|path| !known(path)).collect();
-        let parents: BTreeSet<&Path> = new.iter().map(|path| folder_of(path)).collect();
-        for parent in parents
+        let new: Vec<&Path> = paths
             .iter()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            self.create_folder(parent)?;
+            .copied()
+            .filter(|path| !self.is_durable(path))
+            .collect();
+        let parents: BTreeSet<&Path> = new.iter().map(|path| folder_of(path)).collect();
+        for parent in &parents {
+            if !parent.as_os_str().is_empty() {
+                self.create_folder(parent)?;
+            }
         }
-        for path in new.iter().filter(|path| !path.is_dir()) {
-            self.attempt(Syscall::CreateFolder, path, |_| made(fs::create_dir(path)))?;
+        for path in &new {
+            if !path.is_dir() {
+                self.create_one_folder(path)?;
+            }
         }
         for parent in parents {
             self.sync_folder(parent)?;
@@ -240,8 +238,20 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes a folder that need not outlive anything.
-    pub fn create_passing_folder(&self, path: &Path) -> Result<(), DiskError> {
+    /// A folder that another process creates at the same time is as good.
+    fn create_one_folder(&self, path: &Path) -> Result<(), DiskError> {
+        self.attempt(Syscall::CreateFolder, path, |_| {
+            ignore(fs::create_dir(path), io::ErrorKind::AlreadyExists)
+        })
+    }
+
+    /// A folder that was removed since is not durable, whatever was noted of it.
+    fn is_durable(&self, path: &Path) -> bool {
+        self.durable().contains(path) && path.is_dir()
+    }
+
+    /// Creates a folder that does not have to survive a power cut.
+    pub fn create_temporary_folder(&self, path: &Path) -> Result<(), DiskError> {
         self.attempt(Syscall::CreateFolder, path, |_| fs::create_dir_all(path))
     }
 
@@ -254,21 +264,20 @@ impl Disk {
             .write_synced(&temporary, bytes)
             .and_then(|()| self.rename(&temporary, path));
         if written.is_err() {
-            // It holds nothing anybody needs; if removing fails as well, the next one to open the
-            // cache does it.
+            // If this fails as well, the next process that opens the cache removes the file.
             let _ = fs::remove_file(&temporary);
         }
         written
     }
 
-    /// Writes and syncs a file that nobody looks at before a later rename.
+    /// Writes and syncs a file that has a temporary name until a later rename.
     pub fn write_synced(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
         let mut file = self.create(path)?;
         file.write(bytes)?;
         file.sync()
     }
 
-    /// Makes an empty file, or empties one that is there.
+    /// Creates an empty file, or truncates an existing one.
     pub fn create(&self, path: &Path) -> Result<DiskFile, DiskError> {
         let file = self.attempt(Syscall::Create, path, |_| File::create(path))?;
         Ok(DiskFile {
@@ -278,7 +287,7 @@ impl Disk {
         })
     }
 
-    /// Syncs a file that somebody else wrote, or a folder with everything in it.
+    /// Syncs a file that was not written through here, or a folder with everything in it.
     pub fn sync_all(&self, path: &Path) -> Result<(), DiskError> {
         if !path.is_dir() {
             return self.attempt(Syscall::SyncFile, path, |action| {
@@ -298,18 +307,18 @@ impl Disk {
         self.sync_folder(path)
     }
 
-    /// Renames and syncs the folder of the new name.
+    /// Renames, and syncs the folder of the new name.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         self.rename_unsynced(from, to)?;
         self.sync_folder(folder_of(to))
     }
 
-    /// Renames; the folder of the new name is synced by the caller.
+    /// Renames. The caller syncs the folder of the new name.
     pub(crate) fn rename_unsynced(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         self.attempt(Syscall::Rename, to, |_| fs::rename(from, to))
     }
 
-    /// Syncs a folder, so that renames in it outlive a power cut.
+    /// Syncs a folder, so that renames in it survive a power cut.
     pub fn sync_folder(&self, path: &Path) -> Result<(), DiskError> {
         let path = if path.as_os_str().is_empty() {
             Path::new(".")
@@ -321,23 +330,32 @@ impl Disk {
         })
     }
 
-    /// Removes a file, or a folder with everything in it; one that is not there is fine. A folder
-    /// is first moved to where temporary files are, so that nobody ever sees half of it.
+    /// Removes a file, or a folder with everything in it. It is no error when there is none.
+    ///
+    /// A folder of the cache is renamed into the folder of temporary files first: removing it takes
+    /// many calls, and a kill in between must not leave half of it under its name.
     pub fn remove(&self, path: &Path) -> Result<(), DiskError> {
-        let folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-        let inside = self.temporary.as_ref().is_some_and(|temporary| {
-            // `<cache>/tmp/<session>`: what lies elsewhere may lie on another file system.
-            let cache = temporary.ancestors().nth(2);
-            cache.is_some_and(|cache| path.starts_with(cache))
-                && !path.starts_with(temporary.as_path())
-        });
-        if !(folder && inside) {
-            return self.attempt(Syscall::Remove, path, |_| removed(path, folder));
+        let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        if !(is_folder && self.can_rename_to_temporary(path)) {
+            return self.attempt(Syscall::Remove, path, |_| remove_all(path, is_folder));
         }
-        let doomed = self.temporary_for(folder_of(path));
-        self.attempt(Syscall::Rename, path, |_| fs::rename(path, &doomed))?;
+        let temporary = self.temporary_for(folder_of(path));
+        self.attempt(Syscall::Rename, path, |_| fs::rename(path, &temporary))?;
         self.sync_folder(folder_of(path))?;
-        self.attempt(Syscall::Remove, &doomed, |_| removed(&doomed, folder))
+        self.attempt(Syscall::Remove, &temporary, |_| {
+            remove_all(&temporary, is_folder)
+        })
+    }
+
+    /// Whether a path is in the cache, and so on the file system of the temporary files, and is not
+    /// temporary itself.
+    fn can_rename_to_temporary(&self, path: &Path) -> bool {
+        let Some(temporary) = &self.temporary else {
+            return false;
+        };
+        // `<cache>/tmp/<session>`
+        let cache = temporary.ancestors().nth(2);
+        cache.is_some_and(|cache| path.starts_with(cache)) && !path.starts_with(temporary.as_path())
     }
 
     /// A name for a temporary file that will be renamed into `folder`.
@@ -349,35 +367,26 @@ impl Disk {
         }
     }
 
-    fn durable(&self) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf>> {
+    fn durable(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn removed(path: &Path, folder: bool) -> io::Result<()> {
-    let removed = if folder {
+fn remove_all(path: &Path, is_folder: bool) -> io::Result<()> {
+    let result = if is_folder {
         fs::remove_dir_all(path)
     } else {
         fs::remove_file(path)
     };
-    removed.or_else(|error| {
-        if error.kind() == io::ErrorKind::NotFound {
-            Ok(())
-        } else {
-            Err(error)
-        }
-    })
+    ignore(result, io::ErrorKind::NotFound)
 }
 
-/// A folder that somebody else made in the meantime is as good.
-fn made(created: io::Result<()>) -> io::Result<()> {
-    created.or_else(|error| {
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            Ok(())
-        } else {
-            Err(error)
-        }
-    })
+/// Takes one kind of error for success.
+fn ignore(result: io::Result<()>, kind: io::ErrorKind) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == kind => Ok(()),
+        result => result,
+    }
 }
 
 fn sync(action: &FaultAction, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
@@ -406,13 +415,14 @@ impl DiskFile {
         let mut rest = bytes;
         while !rest.is_empty() {
             let written = self.disk.attempt(Syscall::Write, &self.path, |action| {
-                let len = if matches!(action, FaultAction::Short) {
+                let len = if matches!(action, FaultAction::ShortWrite) {
                     rest.len().div_ceil(2)
                 } else {
                     rest.len()
                 };
                 file.write(rest.get(..len).unwrap_or_default())
             })?;
+            // Trying again would not end: the disk accepts nothing and reports no error.
             if written == 0 {
                 let source = io::Error::from(io::ErrorKind::WriteZero);
                 return Err(DiskError {
@@ -426,8 +436,6 @@ impl DiskFile {
         Ok(())
     }
 
-    /// Syncs it.
-    ///
     /// # Errors
     /// [`DiskError`].
     pub fn sync(&self) -> Result<(), DiskError> {
@@ -437,7 +445,7 @@ impl DiskFile {
     }
 }
 
-/// The folder that a file is in.
+/// The folder that a file is in. It is empty for a bare name.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or_else(|| Path::new("."))
 }

@@ -1,10 +1,10 @@
 //! Digests of the user's files by what `stat` says of them, so that no file is read twice:
 //! `files/aa/<digest>`.
 //!
-//! They are remembered in the index at once and committed in groups, so that an index built again
-//! knows them too: reading a terabyte of images once more would take an hour.
+//! They enter the index at once and are committed in groups, so that a rebuilt index knows them
+//! too: reading a terabyte of images again would take an hour.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::disk::DiskError;
 use super::lookup::Lookup;
@@ -17,6 +17,7 @@ const GROUP_FILES: usize = 1024;
 #[derive(Debug)]
 pub struct FileDigests {
     lookup: Arc<Lookup>,
+    /// Digests of `stat` and content that are not committed yet.
     pending: Mutex<Vec<(Digest, Digest)>>,
 }
 
@@ -28,30 +29,35 @@ impl FileDigests {
         }
     }
 
-    /// The digest of a file, by the digest of what `stat` says of it.
+    /// The digest of a file, by the digest of its `stat`.
     pub fn get(&self, stat: &Digest) -> Option<Digest> {
         self.lookup.file(stat)
     }
 
-    /// Remembers the digest of a file.
     pub fn add(&self, stat: &Digest, digest: &Digest) {
         self.lookup.add_files(None, &[(*stat, *digest)]);
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.lock_pending();
         pending.push((*stat, *digest));
-        let full = pending.len() >= GROUP_FILES;
+        let is_full = pending.len() >= GROUP_FILES;
         drop(pending);
-        if full && let Err(error) = self.commit() {
-            tracing::warn!(%error, "digests of files could not be stored: the files may be read again");
+        if is_full {
+            self.commit_or_warn();
         }
     }
 
-    /// Stores what has been remembered.
+    /// A failure costs time, not correctness: the files are then read again by a later run.
+    pub(crate) fn commit_or_warn(&self) {
+        if let Err(error) = self.commit() {
+            tracing::warn!(%error, "digests of files could not be stored; later runs may read the files again");
+        }
+    }
+
+    /// Stores what was added.
     ///
     /// # Errors
     /// [`DiskError`].
     pub fn commit(&self) -> Result<(), DiskError> {
-        let mut pending =
-            std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut pending = std::mem::take(&mut *self.lock_pending());
         if pending.is_empty() {
             return Ok(());
         }
@@ -61,7 +67,12 @@ impl FileDigests {
             .map(|(stat, digest)| (*stat, digest.as_bytes().to_vec()))
             .collect();
         let group = self.lookup.files.put(items)?;
+        // The entries are in the index already: this marks their group as seen.
         self.lookup.add_files(Some(&group), &[]);
         Ok(())
+    }
+
+    fn lock_pending(&self) -> MutexGuard<'_, Vec<(Digest, Digest)>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,7 @@
-//! What kind of file system a cache is on: sled and `flock` need one of this machine's own.
+//! The kind of file system that a cache is on: sled and `flock` need a local one.
 
 use std::path::Path;
 
-/// A kind of file system, as far as it matters to a cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileSystem {
     /// On a disk of this machine, or in its memory.
@@ -12,8 +11,8 @@ pub enum FileSystem {
     Network(&'static str),
 }
 
-/// The numbers that `statfs` gives for file systems that are not local, from the kernel's `magic.h`
-/// and their sources.
+/// The magic numbers that `statfs` gives for file systems that are not local, from the kernel's
+/// `magic.h` and their sources.
 const NETWORK: [(u64, &str); 12] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
@@ -30,13 +29,12 @@ const NETWORK: [(u64, &str); 12] = [
 ];
 
 impl FileSystem {
-    /// The file system that a folder is on. One that cannot be asked counts as local: it will say
-    /// what it cannot do.
+    /// The file system that a folder is on. Where `statfs` fails it counts as local: what it cannot
+    /// do fails later, with an error of its own.
     pub fn of(folder: &Path) -> Self {
         rustix::fs::statfs(folder).map_or(FileSystem::Local, |stat| Self::from_magic(magic(&stat)))
     }
 
-    /// The kind with this number.
     fn from_magic(magic: u64) -> Self {
         let known = NETWORK.iter().find(|(number, _)| *number == magic);
         known.map_or(FileSystem::Local, |(_, name)| FileSystem::Network(name))
@@ -53,8 +51,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_network_from_local() {
-        // The numbers are those of statfs(2) and of Lustre's own header, written here once more.
+    fn network_file_systems_are_recognized() {
+        // The numbers are those of statfs(2) and of Lustre's own header, repeated here on purpose.
         let network = [
             ("NFS", 0x6969),
             ("SMB", 0x517b),

@@ -1,15 +1,15 @@
 //! Groups: files named by their digest that hold many small results, `units/aa/<digest>` and
 //! `files/aa/<digest>`.
 //!
-//! A group has the bytes of a [`Chunk`], so it says by itself what is in it, and an index can be
-//! filled from the folder.
+//! A group has the bytes of a [`Chunk`], so it lists its own content, and an index can be filled
+//! from the folder.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use super::damaged::Damaged;
-use super::disk::{Disk, DiskError};
+use super::corrupt::CorruptFolder;
+use super::disk::{Disk, DiskError, folder_of};
 use super::objects::sharded;
 use crate::dataset::{Chunk, Item};
 use crate::digest::Digest;
@@ -19,15 +19,15 @@ use crate::digest::Digest;
 pub(crate) struct Groups {
     folder: PathBuf,
     disk: Disk,
-    damaged: Damaged,
+    corrupt: CorruptFolder,
 }
 
 impl Groups {
-    pub(crate) fn new(folder: PathBuf, disk: Disk, damaged: Damaged) -> Self {
+    pub(crate) fn new(folder: PathBuf, disk: Disk, corrupt: CorruptFolder) -> Self {
         Self {
             folder,
             disk,
-            damaged,
+            corrupt,
         }
     }
 
@@ -42,54 +42,53 @@ impl Groups {
             .collect();
         let bytes = Chunk { items }.encode();
         let group = Digest::of(&bytes);
-        let path = self.place(&group);
-        if fs::read(&path).is_ok_and(|there| there == bytes) {
-            // Whoever wrote it may not have come to syncing the folder.
-            path.parent()
-                .map_or(Ok(()), |folder| self.disk.sync_folder(folder))?;
-        } else {
-            if path.symlink_metadata().is_ok() {
-                self.damaged.set_aside(&path)?;
-            }
-            self.disk.write(&path, &bytes)?;
+        let path = self.path(&group);
+        if fs::read(&path).is_ok_and(|existing| existing == bytes) {
+            // The process that wrote it may have died before it synced the folder.
+            self.disk.sync_folder(folder_of(&path))?;
+            return Ok(group);
         }
+        // Something else has its name: a corrupt file, which is kept, or a folder, which a rename
+        // would not replace.
+        if path.symlink_metadata().is_ok() {
+            self.corrupt.move_in(&path)?;
+        }
+        self.disk.write(&path, &bytes)?;
         Ok(group)
     }
 
-    /// A group; nothing when it is missing or damaged, which it then is no longer here.
+    /// A group. A corrupt one is moved away and counts as missing.
     pub(crate) fn get(&self, group: &Digest) -> Option<Chunk> {
-        let path = self.place(group);
+        let path = self.path(group);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(_) => {
-                self.damaged
-                    .set_aside_quietly(&path, "a group that cannot be read");
+                self.corrupt.move_in_or_warn(&path, "unreadable group");
                 return None;
             }
         };
-        let chunk = (Digest::of(&bytes) == *group)
-            .then(|| Chunk::decode(&bytes).ok())
-            .flatten();
-        if chunk.is_none() {
-            self.damaged.set_aside_quietly(&path, "a damaged group");
+        if Digest::of(&bytes) == *group
+            && let Ok(chunk) = Chunk::decode(&bytes)
+        {
+            return Some(chunk);
         }
-        chunk
+        self.corrupt.move_in_or_warn(&path, "corrupt group");
+        None
     }
 
-    /// Where a group is.
-    pub(crate) fn place(&self, group: &Digest) -> PathBuf {
+    fn path(&self, group: &Digest) -> PathBuf {
         sharded(&self.folder, group)
     }
 
-    /// All groups there are, sorted.
+    /// All groups that exist, sorted.
     pub(crate) fn list(&self) -> Vec<Digest> {
         let mut groups: Vec<Digest> = Vec::new();
         for folder in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let entries = fs::read_dir(folder.path()).into_iter().flatten().flatten();
-            groups.extend(
-                entries.filter_map(|entry| entry.file_name().to_str()?.parse::<Digest>().ok()),
-            );
+            for entry in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                groups.extend(name.to_str().and_then(|name| name.parse::<Digest>().ok()));
+            }
         }
         groups.sort_unstable();
         groups

@@ -1,80 +1,74 @@
-//! Where single results are: unit key -> (group, slot), file -> digest. It may be deleted at any
-//! time.
+//! The index: unit key -> (group, slot), `stat` of a file -> digest. It may be deleted at any time.
 //!
 //! The truth is in the files: records, objects, and the groups in `units/` and `files/`. The index
-//! only makes looking them up fast. It remembers which groups it has seen, so that whatever it
-//! lacks is found by listing them.
+//! only makes looking them up fast. It remembers which groups it has seen, so that what it lacks is
+//! found by listing the groups.
 
 use std::fmt;
 
 use crate::digest::Digest;
 
-/// Where a unit's result lies.
+/// Where the result of a unit is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
-    /// The group: a file in `units/`.
+pub struct UnitLocation {
+    /// A file in `units/`.
     pub group: Digest,
-    /// The result's place in it.
+    /// The result's position in it.
     pub slot: u32,
 }
 
-/// A damaged or unreachable index. It is set aside and built again; no run fails because of it.
+/// A corrupt or unreachable index. It is moved away and rebuilt; no run fails because of it.
 #[derive(Debug, thiserror::Error)]
 #[error("the index is unusable: {0}")]
 pub struct IndexError(pub String);
 
-/// The operations every index has. Keys are looked up in batches, sorted, since that is what stores
-/// are fast at.
+/// The operations of an index. Keys are looked up in batches, since stores are fast at those.
 pub trait Index: Send + Sync + fmt::Debug {
-    /// The places of units, in the order asked.
+    /// The locations of units, in the order of `keys`.
     ///
     /// # Errors
     /// [`IndexError`], as every method here.
-    fn units(&self, keys: &[Digest]) -> Result<Vec<Option<Place>>, IndexError>;
-    /// Remembers the units of a group, slot by slot, and then that it has seen the group: one of
-    /// which only some units are remembered is read again.
+    fn unit_locations(&self, keys: &[Digest]) -> Result<Vec<Option<UnitLocation>>, IndexError>;
+    /// Adds the units of a group, in the order of its slots, and then marks the group as seen. In
+    /// this order a group whose units were added only in part is read again.
     fn add_units(&self, group: &Digest, keys: &[Digest]) -> Result<(), IndexError>;
-    /// The digest of a user's file, by the digest of what `stat` says of it.
+    /// The digest of a user's file, by the digest of its `stat`.
     fn file(&self, stat: &Digest) -> Result<Option<Digest>, IndexError>;
-    /// Remembers digests of user's files, and then that it has seen the group they are in if they
-    /// are in one.
+    /// Adds digests of user's files, and then marks their group as seen, if they are in one.
     fn add_files(
         &self,
         group: Option<&Digest>,
         files: &[(Digest, Digest)],
     ) -> Result<(), IndexError>;
-    /// Whether it has seen a group.
     fn has_group(&self, group: &Digest) -> Result<bool, IndexError>;
     /// Hands everything to the operating system.
     fn flush(&self) -> Result<(), IndexError>;
-    /// Whether what it knows outlives this process.
-    fn lasts(&self) -> bool;
-    /// It is damaged: whoever opens it next sets it aside.
-    fn condemn(&self);
+    /// Whether its content outlives this process.
+    fn is_persistent(&self) -> bool;
+    /// Marks it as corrupt: the next process that opens it moves it away and rebuilds it.
+    fn mark_corrupt(&self);
 }
 
 /// Which index a cache uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IndexKind {
-    /// sled, in `index/`. Only one process can have it open: others at work at the same time use
-    /// one in memory.
+    /// sled, in `index/`. Only one process can have it open; the others use one in memory.
     Sled,
-    /// In memory, filled from the groups when something is looked up: for file systems on which
-    /// sled is not safe.
+    /// In memory, filled from the groups on first use: for file systems on which sled is not safe.
     Memory,
 }
 
 #[cfg(test)]
-pub(crate) fn contract(index: &dyn Index) {
+pub(crate) fn check_contract(index: &dyn Index) {
     let keys: Vec<Digest> = (0..50_u8).map(|byte| Digest::of(&[byte])).collect();
     let (group, other) = (Digest::of(b"group"), Digest::of(b"other"));
-    assert_eq!(index.units(&keys).unwrap(), vec![None; 50]);
+    assert_eq!(index.unit_locations(&keys).unwrap(), vec![None; 50]);
     assert!(!index.has_group(&group).unwrap());
     index.add_units(&group, &keys[..30]).unwrap();
     assert!(index.has_group(&group).unwrap());
-    let places = index.units(&keys).unwrap();
-    assert_eq!(places[29], Some(Place { group, slot: 29 }));
-    assert_eq!(places[30], None);
+    let locations = index.unit_locations(&keys).unwrap();
+    assert_eq!(locations[29], Some(UnitLocation { group, slot: 29 }));
+    assert_eq!(locations[30], None);
     index.add_files(None, &[(keys[0], keys[1])]).unwrap();
     assert_eq!(index.file(&keys[0]).unwrap(), Some(keys[1]));
     assert_eq!(index.file(&keys[1]).unwrap(), None);
@@ -84,6 +78,10 @@ pub(crate) fn contract(index: &dyn Index) {
         .unwrap();
     assert_eq!(index.file(&keys[1]).unwrap(), Some(keys[2]));
     assert!(index.has_group(&other).unwrap());
-    assert_eq!(index.units(&[other]).unwrap(), [None], "a group is no unit");
+    assert_eq!(
+        index.unit_locations(&[other]).unwrap(),
+        [None],
+        "a group is not a unit"
+    );
     index.flush().unwrap();
 }

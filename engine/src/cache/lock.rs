@@ -1,6 +1,5 @@
-//! Who may use a cache: runs share it, gc and repair have it to themselves. `flock` on
-//! `.blip/lock`, which dies with the process that holds it, so that there is never a stale lock to
-//! remove.
+//! Who may use a cache: runs share it, gc has it exclusively. `flock` on `.blip/lock` ends with the
+//! process that holds it, so there is never a stale lock to remove.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -12,15 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// How often a waiting process tries again.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Whoever holds a lock, as it wrote of itself. The text is only for messages; the lock is the
-/// kernel's.
+/// The holder of a lock, as it wrote into the lock's file. The text is only for messages; the lock
+/// is the kernel's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holder {
-    /// Its process id; 0 when it has not written yet.
+    /// 0 when it has not written yet.
     pub pid: u32,
-    /// The machine it runs on.
     pub host: String,
-    /// When it took the lock, in seconds since 1970.
+    /// When it acquired the lock, in seconds since 1970.
     pub since: u64,
 }
 
@@ -34,7 +32,6 @@ impl Holder {
         }
     }
 
-    /// Somebody of whom nothing is known.
     pub fn unknown() -> Self {
         Self {
             pid: 0,
@@ -62,15 +59,19 @@ impl Holder {
         }
     }
 
-    /// Best effort: who cannot write its name is unknown in the messages of others, and has the
-    /// lock all the same.
-    fn write(&self, file: &mut File) {
-        let Self { pid, host, since } = self;
-        let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-        let written = written.and_then(|_| write!(file, "{pid} {host} {since}"));
-        if let Err(error) = written {
-            tracing::warn!(%error, "a lock's holder could not write its name");
+    /// Best effort: a holder that cannot write its name has the lock all the same, and is unknown
+    /// in the messages of others.
+    fn write_or_warn(&self, file: &mut File) {
+        if let Err(error) = self.write(file) {
+            tracing::warn!(%error, "the holder of a lock could not write its name");
         }
+    }
+
+    fn write(&self, file: &mut File) -> io::Result<()> {
+        let Self { pid, host, since } = self;
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        write!(file, "{pid} {host} {since}")
     }
 }
 
@@ -81,11 +82,8 @@ impl fmt::Display for Holder {
             return f.write_str("another process");
         }
         let Self { pid, host, since } = self;
-        write!(
-            f,
-            "process {pid} on {host}, for {} s",
-            now().saturating_sub(*since)
-        )
+        let seconds = now().saturating_sub(*since);
+        write!(f, "process {pid} on {host}, for {seconds} s")
     }
 }
 
@@ -96,115 +94,121 @@ fn now() -> u64 {
         .map_or(0, |time| time.as_secs())
 }
 
-/// How a cache is locked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Share {
-    /// Together with others who share it.
-    Shared,
-    /// Exclusive.
-    Exclusive,
+fn open_lock_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
 }
 
 /// The lock of a cache, held until dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub struct CacheLock {
     _file: File,
 }
 
-impl Lock {
-    /// Takes the lock, waiting while others hold it in a way that excludes it. `waiting` is told of
-    /// one of them before each try after the first and says whether to go on waiting. Runs that
-    /// share a lock are known by `sharers`.
+impl CacheLock {
+    /// Acquires the lock together with others, waiting while a process holds it exclusively.
+    /// `waiting` gets that process after each failed try and says whether to continue.
     ///
     /// # Errors
     /// What opening or locking the file gives; `Ok(None)` when `waiting` gave up.
-    pub fn acquire(
+    pub fn acquire_shared(
         path: &Path,
-        share: Share,
-        sharers: impl Fn() -> Option<Holder>,
-        mut waiting: impl FnMut(&Holder) -> bool,
+        waiting: impl FnMut(&Holder) -> bool,
     ) -> io::Result<Option<Self>> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        loop {
-            let tried = match share {
-                Share::Shared => file.try_lock_shared(),
-                Share::Exclusive => file.try_lock(),
-            };
-            match tried {
-                Ok(()) => break,
-                Err(TryLockError::Error(error)) => return Err(error),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            let holder = sharers()
-                .filter(|_| share == Share::Exclusive)
-                .unwrap_or_else(|| Holder::read(&mut file));
-            if !waiting(&holder) {
-                return Ok(None);
-            }
-            std::thread::sleep(POLL);
+        let mut file = open_lock_file(path)?;
+        let acquired = wait_for(&mut file, File::try_lock_shared, Holder::read, waiting)?;
+        Ok(acquired.then_some(Self { _file: file }))
+    }
+
+    /// Acquires the lock for this process alone, waiting while others hold it. Those that share it
+    /// do not write into its file, so `sharer` finds one of them for `waiting`.
+    ///
+    /// # Errors
+    /// As [`CacheLock::acquire_shared`].
+    pub fn acquire_exclusive(
+        path: &Path,
+        sharer: impl Fn() -> Option<Holder>,
+        waiting: impl FnMut(&Holder) -> bool,
+    ) -> io::Result<Option<Self>> {
+        let mut file = open_lock_file(path)?;
+        let holder = |file: &mut File| sharer().unwrap_or_else(|| Holder::read(file));
+        if !wait_for(&mut file, File::try_lock, holder, waiting)? {
+            return Ok(None);
         }
-        if share == Share::Exclusive {
-            Holder::this().write(&mut file);
-        }
+        Holder::this().write_or_warn(&mut file);
         Ok(Some(Self { _file: file }))
     }
 
-    /// Shares the lock for reading, if it can be had at once; also on a folder that cannot be
-    /// written.
-    pub fn share_at_once(path: &Path) -> Option<Self> {
+    /// Acquires the lock together with others if that is possible without waiting; also in a folder
+    /// that cannot be written.
+    pub fn try_acquire_shared(path: &Path) -> Option<Self> {
         let file = File::open(path).ok()?;
         file.try_lock_shared().ok()?;
         Some(Self { _file: file })
     }
 }
 
-/// A file whose lock says that its maker lives. It goes away when its maker ends properly, and
-/// counts for nothing when its maker was killed.
+/// Tries to lock a file until it succeeds or `waiting` gives up; says whether it is locked. It polls
+/// instead of blocking in `flock`, so that it can be interrupted and can say who it waits for.
+fn wait_for(
+    file: &mut File,
+    try_lock: impl Fn(&File) -> Result<(), TryLockError>,
+    holder: impl Fn(&mut File) -> Holder,
+    mut waiting: impl FnMut(&Holder) -> bool,
+) -> io::Result<bool> {
+    loop {
+        match try_lock(file) {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if !waiting(&holder(file)) {
+            return Ok(false);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A file that is locked exclusively while its creator lives, and removed when the lock is dropped.
+/// The file of a killed process stays, without a lock, and has no meaning.
 #[derive(Debug)]
-pub struct LockFile {
+pub struct FileLock {
     path: PathBuf,
     _file: File,
 }
 
-/// What came of trying to take a [`LockFile`].
+/// The result of trying to acquire a [`FileLock`].
 #[derive(Debug)]
-pub enum Taken {
-    /// It is ours until dropped.
-    Held(LockFile),
-    /// Somebody else has it.
+pub enum FileLockAttempt {
+    Held(FileLock),
     HeldByOther(Holder),
 }
 
-impl LockFile {
-    /// Takes the file, making it if there is none. Never waits.
+impl FileLock {
+    /// Locks the file, creating it if there is none. Never waits.
     ///
     /// # Errors
     /// What opening or locking gives: file systems without locks give `Unsupported` and the like.
-    pub fn take(path: &Path) -> io::Result<Taken> {
+    pub fn try_acquire(path: &Path) -> io::Result<FileLockAttempt> {
         loop {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)?;
+            let mut file = open_lock_file(path)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Ok(Taken::HeldByOther(Holder::read(&mut file)));
+                    let holder = Holder::read(&mut file);
+                    return Ok(FileLockAttempt::HeldByOther(holder));
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // The holder before may have removed the file between our opening and our locking: then
-            // we hold nothing.
+            // The previous holder may have removed the file after it was opened here and before it
+            // was locked. A lock on a file without a name excludes nobody: try again.
             if is_at(&file, path) {
-                Holder::this().write(&mut file);
-                return Ok(Taken::Held(Self {
+                Holder::this().write_or_warn(&mut file);
+                return Ok(FileLockAttempt::Held(Self {
                     path: path.to_path_buf(),
                     _file: file,
                 }));
@@ -212,7 +216,7 @@ impl LockFile {
         }
     }
 
-    /// Who holds the file; nothing when nobody does.
+    /// The process that holds the file; `None` when it is not locked.
     pub fn holder(path: &Path) -> Option<Holder> {
         let mut file = File::open(path).ok()?;
         match file.try_lock_shared() {
@@ -222,19 +226,20 @@ impl LockFile {
     }
 }
 
-impl Drop for LockFile {
+impl Drop for FileLock {
     fn drop(&mut self) {
-        // While the lock is still held, so that nobody can have taken what is removed.
+        // The lock is released after this, when the file is closed: what is removed here cannot be
+        // another process's.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
+/// Whether a path leads to an open file.
 fn is_at(file: &File, path: &Path) -> bool {
-    let same = |there: std::fs::Metadata| {
-        file.metadata()
-            .is_ok_and(|ours| (ours.ino(), ours.dev()) == (there.ino(), there.dev()))
+    let (Ok(open), Ok(named)) = (file.metadata(), std::fs::metadata(path)) else {
+        return false;
     };
-    std::fs::metadata(path).is_ok_and(same)
+    (open.ino(), open.dev()) == (named.ino(), named.dev())
 }
 
 /// The name of this machine.
@@ -248,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_share_and_who_wants_it_alone_is_told_of_them() {
+    fn shared_locks_coexist_and_an_exclusive_one_waits_for_them() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         let sharer = || {
@@ -258,62 +263,64 @@ mod tests {
                 since: 1,
             })
         };
-        let first = Lock::acquire(&path, Share::Shared, || None, |_| false)
-            .unwrap()
-            .unwrap();
-        let second = Lock::acquire(&path, Share::Shared, || None, |_| false)
-            .unwrap()
-            .unwrap();
+        let shared = || {
+            CacheLock::acquire_shared(&path, |_| false)
+                .unwrap()
+                .unwrap()
+        };
+        let (first, second) = (shared(), shared());
         let mut seen = None;
-        let alone = Lock::acquire(&path, Share::Exclusive, sharer, |holder| {
+        let exclusive = CacheLock::acquire_exclusive(&path, sharer, |holder| {
             seen = Some(holder.clone());
             false
         });
-        assert!(alone.unwrap().is_none());
+        assert!(exclusive.unwrap().is_none());
         assert_eq!(seen, sharer());
         drop((first, second));
-        let alone = Lock::acquire(&path, Share::Exclusive, sharer, |_| false)
+        let exclusive = CacheLock::acquire_exclusive(&path, sharer, |_| false)
             .unwrap()
             .unwrap();
         let mut seen = None;
-        let third = Lock::acquire(
-            &path,
-            Share::Shared,
-            || None,
-            |holder| {
-                seen = Some(holder.clone());
-                false
-            },
-        );
+        let third = CacheLock::acquire_shared(&path, |holder| {
+            seen = Some(holder.clone());
+            false
+        });
         assert!(third.unwrap().is_none());
         assert!(seen.unwrap().is_this());
-        assert!(Lock::share_at_once(&path).is_none());
-        drop(alone);
-        assert!(Lock::share_at_once(&path).is_some());
+        assert!(CacheLock::try_acquire_shared(&path).is_none());
+        drop(exclusive);
+        assert!(CacheLock::try_acquire_shared(&path).is_some());
     }
 
     #[test]
-    fn a_lock_file_has_one_holder_and_goes_with_it() {
+    fn a_file_lock_has_one_holder_and_is_removed_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        let Taken::Held(first) = LockFile::take(&path).unwrap() else {
-            panic!("nobody has it")
+        let FileLockAttempt::Held(first) = FileLock::try_acquire(&path).unwrap() else {
+            panic!("it is free")
         };
-        let Taken::HeldByOther(holder) = LockFile::take(&path).unwrap() else {
-            panic!("the first has it")
+        let FileLockAttempt::HeldByOther(holder) = FileLock::try_acquire(&path).unwrap() else {
+            panic!("the first holds it")
         };
         assert!(holder.is_this());
-        assert_eq!(LockFile::holder(&path), Some(holder));
+        assert_eq!(FileLock::holder(&path), Some(holder));
         drop(first);
         assert!(!path.exists());
-        assert_eq!(LockFile::holder(&path), None);
+        assert_eq!(FileLock::holder(&path), None);
         std::fs::write(&path, "1 gone 1").unwrap();
-        assert_eq!(LockFile::holder(&path), None, "a file alone is no lock");
-        assert!(matches!(LockFile::take(&path).unwrap(), Taken::Held(_)));
+        assert_eq!(
+            FileLock::holder(&path),
+            None,
+            "a file without a lock means nothing"
+        );
+        assert!(matches!(
+            FileLock::try_acquire(&path).unwrap(),
+            FileLockAttempt::Held(_)
+        ));
     }
 
     #[test]
-    fn threads_that_fight_for_a_lock_file_have_it_one_at_a_time() {
+    fn threads_hold_a_file_lock_one_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         let inside = std::sync::atomic::AtomicU32::new(0);
@@ -321,7 +328,8 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        if let Taken::Held(_held) = LockFile::take(&path).unwrap() {
+                        if let FileLockAttempt::Held(_held) = FileLock::try_acquire(&path).unwrap()
+                        {
                             assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
                             inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
                         }

@@ -1,17 +1,17 @@
-//! The index as the rest of the cache sees it: it never fails and never lies for long.
+//! The index as the rest of the cache sees it: it never fails, and wrong answers are temporary.
 //!
-//! It is opened when it is first asked, since opening sled takes longer than many a run that finds
-//! nothing to do. What it lacks it reads from the groups: those of other processes, and those whose
-//! entries a kill took from sled's memory. An index that fails or says what is not so is condemned,
-//! and one in memory takes its place until the end of the run.
+//! It is opened on first use, since opening sled takes longer than many a run that finds nothing to
+//! do. What it lacks it reads from the groups: those of other processes, and those whose entries
+//! were in sled's memory when a process was killed. An index that fails or gives a wrong location is
+//! marked corrupt, and one in memory replaces it until the end of the run.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::damaged::Damaged;
+use super::corrupt::CorruptFolder;
 use super::groups::Groups;
-use super::index::{Index, IndexError, Place};
+use super::index::{Index, IndexError, UnitLocation};
 use super::memory_index::MemoryIndex;
 use super::sled_index::{Opening, SledIndex};
 use crate::dataset::{Chunk, Item};
@@ -20,28 +20,29 @@ use crate::digest::Digest;
 /// An index and the groups it is filled from.
 #[derive(Debug)]
 pub(crate) struct Lookup {
-    /// Nothing until it is first asked.
+    /// `None` until its first use.
     index: RwLock<Option<Arc<dyn Index>>>,
-    sled: Option<SledPlace>,
+    sled: Option<SledLocation>,
     pub(crate) units: Groups,
     pub(crate) files: Groups,
+    /// Whether the index has been compared with the groups of units since it was opened.
     units_seen: AtomicBool,
     files_seen: AtomicBool,
-    /// Where a damaged index is that was replaced when it was opened.
-    aside: Mutex<Option<PathBuf>>,
+    /// Where a corrupt index was moved that was replaced when it was opened.
+    corrupt_index: Mutex<Option<PathBuf>>,
     notes: Mutex<Vec<String>>,
 }
 
-/// Where sled's index lies, and what sets a damaged one aside.
+/// Where sled's index is, and where a corrupt one goes.
 #[derive(Debug)]
-pub(crate) struct SledPlace {
+pub(crate) struct SledLocation {
     pub(crate) folder: PathBuf,
-    pub(crate) damaged: Damaged,
+    pub(crate) corrupt: CorruptFolder,
 }
 
 impl Lookup {
-    /// One whose index is in sled; without a place for that, in memory.
-    pub(crate) fn new(sled: Option<SledPlace>, units: Groups, files: Groups) -> Self {
+    /// The index is in sled, or in memory where `sled` is `None`.
+    pub(crate) fn new(sled: Option<SledLocation>, units: Groups, files: Groups) -> Self {
         Self {
             index: RwLock::new(None),
             sled,
@@ -49,7 +50,7 @@ impl Lookup {
             files,
             units_seen: AtomicBool::new(false),
             files_seen: AtomicBool::new(false),
-            aside: Mutex::default(),
+            corrupt_index: Mutex::default(),
             notes: Mutex::default(),
         }
     }
@@ -60,84 +61,86 @@ impl Lookup {
             return Arc::clone(index);
         }
         let mut slot = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have opened it between the two locks.
         Arc::clone(slot.get_or_insert_with(|| self.open()))
     }
 
     fn open(&self) -> Arc<dyn Index> {
-        let Some(SledPlace { folder, damaged }) = &self.sled else {
+        let Some(SledLocation { folder, corrupt }) = &self.sled else {
             return Arc::new(MemoryIndex::default());
         };
-        match SledIndex::open(folder, damaged) {
+        match SledIndex::open(folder, corrupt) {
             Opening::Open {
                 index,
-                fresh,
-                aside,
+                is_new,
+                moved_to,
             } => {
-                self.remember_aside(aside);
-                match fresh.then(|| self.fill(&index)) {
-                    Some(Err(error)) => self.instead_of(&index, &error),
-                    Some(Ok(())) | None => Arc::new(index),
+                *self.lock_corrupt_index() = moved_to;
+                if is_new && let Err(error) = self.fill(&index) {
+                    return self.replacement_for(&index, &error);
                 }
+                Arc::new(index)
             }
-            Opening::Taken => Arc::new(MemoryIndex::default()),
-            Opening::Unusable { error, aside } => {
-                self.remember_aside(aside);
+            Opening::InUse => Arc::new(MemoryIndex::default()),
+            Opening::Unusable { error, moved_to } => {
+                *self.lock_corrupt_index() = moved_to;
                 self.note(format!(
-                    "{error}; one in memory takes its place until that is mended{}",
-                    self.old_one()
+                    "{error}; using an index in memory until that is fixed{}",
+                    self.corrupt_index_note()
                 ));
                 Arc::new(MemoryIndex::default())
             }
         }
     }
 
-    /// Fills an index that is new, and says so if there was anything to fill it with.
+    /// Fills a new index from the groups, with a note unless the cache is new too.
     fn fill(&self, index: &dyn Index) -> Result<(), IndexError> {
-        let count = self.add_all_units(index)? + self.add_all_files(index)?;
+        let count = self.add_unseen_units(index)? + self.add_unseen_files(index)?;
         self.units_seen.store(true, Ordering::Release);
         self.files_seen.store(true, Ordering::Release);
-        let old_one = self.old_one();
-        if count > 0 || !old_one.is_empty() {
-            let was = if old_one.is_empty() {
-                "missing"
-            } else {
-                "damaged"
-            };
-            let s = if count == 1 { "" } else { "s" };
-            self.note(format!(
-                "the index was {was}: it was built again from the {count} result{s} in the cache{old_one}"
-            ));
+        let corrupt_index_note = self.corrupt_index_note();
+        if count == 0 && corrupt_index_note.is_empty() {
+            return Ok(());
         }
+        let reason = if corrupt_index_note.is_empty() {
+            "missing"
+        } else {
+            "corrupt"
+        };
+        let s = if count == 1 { "" } else { "s" };
+        self.note(format!(
+            "the index was {reason}: rebuilt from {count} result{s} in the cache\
+             {corrupt_index_note}"
+        ));
         Ok(())
     }
 
-    fn remember_aside(&self, aside: Option<PathBuf>) {
-        *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = aside;
-    }
-
-    /// Where the index is that was damaged when it was opened, to be said at the end of a note.
-    fn old_one(&self) -> String {
-        let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
-        aside.as_ref().map_or(String::new(), |aside| {
-            format!("; the old one is in {}", aside.display())
-        })
-    }
-
-    /// Opens the index if it is not yet. That may take long where it has to be built again.
-    pub(crate) fn ready(&self) {
-        self.index();
-    }
-
-    /// Where a damaged index is that this one replaced.
-    pub(crate) fn aside(&self) -> Option<PathBuf> {
-        self.index();
-        self.aside
+    fn lock_corrupt_index(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.corrupt_index
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 
-    /// What a user should hear about the index since it was last asked.
+    /// The end of a note: where the index is that was corrupt when it was opened.
+    fn corrupt_index_note(&self) -> String {
+        match &*self.lock_corrupt_index() {
+            Some(path) => format!("; the old one is in {}", path.display()),
+            None => String::new(),
+        }
+    }
+
+    /// Opens the index if it is not open yet. That takes long where it has to be rebuilt.
+    pub(crate) fn open_now(&self) {
+        self.index();
+    }
+
+    /// Where a corrupt index was moved that this one replaced.
+    pub(crate) fn corrupt_index(&self) -> Option<PathBuf> {
+        self.open_now();
+        self.lock_corrupt_index().clone()
+    }
+
+    /// Warnings about the index for the user, since the last call.
     pub(crate) fn take_notes(&self) -> Vec<String> {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -149,102 +152,100 @@ impl Lookup {
             .push(text);
     }
 
-    /// Takes in the groups of units that the index has not seen.
+    /// Adds the groups of units that the index has not seen.
+    ///
+    /// The flag is set first: if the index fails meanwhile and is replaced, [`Self::replacement_for`]
+    /// clears it again, and a flag set afterwards would hide that.
     pub(crate) fn refresh_units(&self) {
         self.units_seen.store(true, Ordering::Release);
-        self.ask(|index| self.add_all_units(index));
+        self.query(|index| self.add_unseen_units(index));
     }
 
     /// The same for the digests of user's files.
     fn refresh_files(&self) {
         self.files_seen.store(true, Ordering::Release);
-        self.ask(|index| self.add_all_files(index));
+        self.query(|index| self.add_unseen_files(index));
     }
 
-    /// Says how many units the groups had that the index had not seen.
-    fn add_all_units(&self, index: &dyn Index) -> Result<usize, IndexError> {
-        add_all(index, &self.units, |group, chunk| {
+    /// Returns the number of units in the added groups.
+    fn add_unseen_units(&self, index: &dyn Index) -> Result<usize, IndexError> {
+        add_unseen_groups(index, &self.units, |group, chunk| {
             let keys: Vec<Digest> = chunk.items.iter().map(|item| item.id).collect();
             index.add_units(group, &keys)
         })
     }
 
-    fn add_all_files(&self, index: &dyn Index) -> Result<usize, IndexError> {
-        add_all(index, &self.files, |group, chunk| {
-            let entry = |item: &Item| {
-                Some((
-                    item.id,
-                    Digest::from_bytes(item.payload.as_slice().try_into().ok()?),
-                ))
-            };
-            let files: Vec<(Digest, Digest)> = chunk.items.iter().filter_map(entry).collect();
+    fn add_unseen_files(&self, index: &dyn Index) -> Result<usize, IndexError> {
+        add_unseen_groups(index, &self.files, |group, chunk| {
+            let files: Vec<(Digest, Digest)> = chunk.items.iter().filter_map(file_entry).collect();
             index.add_files(Some(group), &files)
         })
     }
 
-    /// The places of units, in the order asked.
-    pub(crate) fn unit_places(&self, keys: &[Digest]) -> Vec<Option<Place>> {
+    /// The locations of units, in the order of `keys`.
+    pub(crate) fn unit_locations(&self, keys: &[Digest]) -> Vec<Option<UnitLocation>> {
         loop {
             if !self.units_seen.load(Ordering::Acquire) {
                 self.refresh_units();
             }
-            let places = self.ask(|index| index.units(keys));
-            // Otherwise the index was replaced just now, and the new one has not seen the groups.
+            let locations = self.query(|index| index.unit_locations(keys));
+            // If it is false now, the index was replaced meanwhile, and the answer may come from
+            // the new one before it was filled: ask again.
             if self.units_seen.load(Ordering::Acquire) {
-                return places;
+                return locations;
             }
         }
     }
 
-    /// Remembers the units of a group.
     pub(crate) fn add_units(&self, group: &Digest, keys: &[Digest]) {
-        self.ask(|index| index.add_units(group, keys));
+        self.query(|index| index.add_units(group, keys));
     }
 
-    /// The digest of a user's file.
+    /// The digest of a user's file, by the digest of its `stat`.
     pub(crate) fn file(&self, stat: &Digest) -> Option<Digest> {
         loop {
             if !self.files_seen.load(Ordering::Acquire) {
                 self.refresh_files();
             }
-            let digest = self.ask(|index| index.file(stat));
+            let digest = self.query(|index| index.file(stat));
+            // As in `unit_locations`.
             if self.files_seen.load(Ordering::Acquire) {
                 return digest;
             }
         }
     }
 
-    /// Remembers digests of user's files.
     pub(crate) fn add_files(&self, group: Option<&Digest>, files: &[(Digest, Digest)]) {
-        self.ask(|index| index.add_files(group, files));
+        self.query(|index| index.add_files(group, files));
     }
 
-    /// Whether what the index knows outlives this process.
-    pub(crate) fn lasts(&self) -> bool {
-        self.index().lasts()
+    /// Whether the content of the index outlives this process.
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.index().is_persistent()
     }
 
-    /// Hands everything to the operating system. Nothing to do for one that nobody asked.
+    /// Hands everything to the operating system. An index that was never opened is not opened for
+    /// this.
     pub(crate) fn flush(&self) {
-        if self
+        let is_open = self
             .index
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .is_some()
-        {
-            self.ask(|index| index.flush());
+            .is_some();
+        if is_open {
+            self.query(|index| index.flush());
         }
     }
 
-    /// The index said something that is not so.
-    pub(crate) fn caught_lying(&self) {
+    /// Replaces an index that gave a wrong location.
+    pub(crate) fn invalidate(&self) {
         self.replace(&IndexError(
-            "it points at results that are not there".to_owned(),
+            "it points to results that do not exist".to_owned(),
         ));
     }
 
-    /// Asks the index; one that fails is replaced, and the new one does not.
-    fn ask<T>(&self, question: impl Fn(&dyn Index) -> Result<T, IndexError>) -> T {
+    /// Queries the index. One that fails is replaced by one in memory, which does not fail.
+    fn query<T>(&self, question: impl Fn(&dyn Index) -> Result<T, IndexError>) -> T {
         loop {
             match question(self.index().as_ref()) {
                 Ok(answer) => return answer,
@@ -258,24 +259,31 @@ impl Lookup {
         let index = slot
             .take()
             .unwrap_or_else(|| Arc::new(MemoryIndex::default()));
-        *slot = Some(self.instead_of(index.as_ref(), error));
+        *slot = Some(self.replacement_for(index.as_ref(), error));
     }
 
-    /// What takes the place of an index that is no good.
-    fn instead_of(&self, index: &dyn Index, error: &IndexError) -> Arc<dyn Index> {
-        index.condemn();
+    /// Marks an index as corrupt and gives an empty one, which has seen no groups.
+    fn replacement_for(&self, index: &dyn Index, error: &IndexError) -> Arc<dyn Index> {
+        index.mark_corrupt();
         self.units_seen.store(false, Ordering::Release);
         self.files_seen.store(false, Ordering::Release);
-        let old_one = self.old_one();
+        let corrupt_index_note = self.corrupt_index_note();
         self.note(format!(
-            "{error}; this run goes on without it, and the next one builds it again{old_one}"
+            "{error}; this run uses an index in memory, and the next one rebuilds it\
+             {corrupt_index_note}"
         ));
         Arc::new(MemoryIndex::default())
     }
 }
 
-/// Adds the groups that an index has not seen; says how many items they had.
-fn add_all(
+/// The digests of a file's `stat` and content; `None` if the payload is not a digest.
+fn file_entry(item: &Item) -> Option<(Digest, Digest)> {
+    let digest = item.payload.as_slice().try_into().ok()?;
+    Some((item.id, Digest::from_bytes(digest)))
+}
+
+/// Adds the groups that an index has not seen. Returns the number of items in them.
+fn add_unseen_groups(
     index: &dyn Index,
     groups: &Groups,
     add: impl Fn(&Digest, &Chunk) -> Result<(), IndexError>,
@@ -297,88 +305,82 @@ fn add_all(
 mod tests {
     use std::path::Path;
 
-    use super::super::damaged::Damaged;
     use super::super::disk::Disk;
     use super::*;
 
-    /// An index that has had enough after some questions.
+    /// An index that fails after some operations.
     #[derive(Debug)]
-    struct Tired {
+    struct FailingIndex {
         memory: MemoryIndex,
-        patience: std::sync::atomic::AtomicI32,
-        condemned: AtomicBool,
+        operations_left: std::sync::atomic::AtomicI32,
+        marked_corrupt: AtomicBool,
     }
 
-    impl Tired {
-        fn work(&self) -> Result<(), IndexError> {
-            let left = self.patience.fetch_sub(1, Ordering::SeqCst);
+    impl FailingIndex {
+        fn count_down(&self) -> Result<(), IndexError> {
+            let left = self.operations_left.fetch_sub(1, Ordering::SeqCst);
             if left > 0 {
                 Ok(())
             } else {
-                Err(IndexError("tired".to_owned()))
+                Err(IndexError("it failed".to_owned()))
             }
         }
     }
 
-    impl Index for Tired {
-        fn units(&self, keys: &[Digest]) -> Result<Vec<Option<Place>>, IndexError> {
-            self.work().and_then(|()| self.memory.units(keys))
+    impl Index for FailingIndex {
+        fn unit_locations(&self, keys: &[Digest]) -> Result<Vec<Option<UnitLocation>>, IndexError> {
+            self.count_down()?;
+            self.memory.unit_locations(keys)
         }
         fn add_units(&self, group: &Digest, keys: &[Digest]) -> Result<(), IndexError> {
-            self.work()
-                .and_then(|()| self.memory.add_units(group, keys))
+            self.count_down()?;
+            self.memory.add_units(group, keys)
         }
         fn file(&self, stat: &Digest) -> Result<Option<Digest>, IndexError> {
-            self.work().and_then(|()| self.memory.file(stat))
+            self.count_down()?;
+            self.memory.file(stat)
         }
         fn add_files(
             &self,
             group: Option<&Digest>,
             files: &[(Digest, Digest)],
         ) -> Result<(), IndexError> {
-            self.work()
-                .and_then(|()| self.memory.add_files(group, files))
+            self.count_down()?;
+            self.memory.add_files(group, files)
         }
         fn has_group(&self, group: &Digest) -> Result<bool, IndexError> {
             self.memory.has_group(group)
         }
         fn flush(&self) -> Result<(), IndexError> {
-            self.work()
+            self.count_down()
         }
-        fn lasts(&self) -> bool {
+        fn is_persistent(&self) -> bool {
             true
         }
-        fn condemn(&self) {
-            self.condemned.store(true, Ordering::SeqCst);
+        fn mark_corrupt(&self) {
+            self.marked_corrupt.store(true, Ordering::SeqCst);
         }
     }
 
     fn groups(cache: &Path, name: &str) -> Groups {
-        Groups::new(
-            cache.join(name),
-            Disk::default(),
-            Damaged::new(cache, Disk::default()),
-        )
+        let corrupt = CorruptFolder::new(cache, Disk::default());
+        Groups::new(cache.join(name), Disk::default(), corrupt)
     }
 
     #[test]
-    fn an_index_that_fails_at_any_time_is_replaced_and_nothing_is_forgotten() {
-        for patience in 0..10 {
+    fn an_index_that_fails_at_any_time_is_replaced_and_loses_nothing() {
+        for operations in 0..10 {
             let cache = tempfile::tempdir().unwrap();
-            let condemned = AtomicBool::new(false);
-            let tired = Arc::new(Tired {
+            let failing = Arc::new(FailingIndex {
                 memory: MemoryIndex::default(),
-                patience: patience.into(),
-                condemned,
+                operations_left: operations.into(),
+                marked_corrupt: AtomicBool::new(false),
             });
-            let index: Arc<dyn Index> = tired.clone();
-            let lookup = Lookup::new(
-                None,
-                groups(cache.path(), "units"),
-                groups(cache.path(), "files"),
-            );
+            let index: Arc<dyn Index> = failing.clone();
+            let (units, files) = (groups(cache.path(), "units"), groups(cache.path(), "files"));
+            let lookup = Lookup::new(None, units, files);
             *lookup.index.write().unwrap() = Some(index);
-            lookup.remember_aside(Some("damaged/index".into()));
+            *lookup.lock_corrupt_index() = Some("corrupt/index".into());
             let key = |number: u8| Digest::of(&[number]);
             for number in 0..4 {
                 let group = lookup.units.put(vec![(key(number), vec![number])]).unwrap();
@@ -390,17 +392,21 @@ mod tests {
                 .put(vec![(file.0, file.1.as_bytes().to_vec())])
                 .unwrap();
             let keys: Vec<Digest> = (0..5).map(key).collect();
-            let places = lookup.unit_places(&keys);
+            let locations = lookup.unit_locations(&keys);
             assert!(
-                places[..4].iter().all(Option::is_some),
-                "{patience}: {places:?}"
+                locations[..4].iter().all(Option::is_some),
+                "{operations}: {locations:?}"
             );
-            assert_eq!(places[4], None);
-            assert_eq!(lookup.file(&file.0), Some(file.1), "{patience}");
-            let failed = patience < 7;
-            assert_eq!(tired.condemned.load(Ordering::SeqCst), failed, "{patience}");
-            let note = "the index is unusable: tired; this run goes on without it, and the next one builds it again; \
-                        the old one is in damaged/index";
+            assert_eq!(locations[4], None);
+            assert_eq!(lookup.file(&file.0), Some(file.1), "{operations}");
+            let failed = operations < 7;
+            assert_eq!(
+                failing.marked_corrupt.load(Ordering::SeqCst),
+                failed,
+                "{operations}"
+            );
+            let note = "the index is unusable: it failed; this run uses an index in memory, and \
+                        the next one rebuilds it; the old one is in corrupt/index";
             assert_eq!(lookup.take_notes(), vec![note; usize::from(failed)]);
         }
     }

@@ -1,9 +1,9 @@
-//! What chunks of a dataset became in a map stage: `maps/<digest of what the stage depends on but
-//! its dataset>`. It may be deleted at any time.
+//! Map tables: the output chunk of a map stage for each input chunk, `maps/<digest>`. The digest is
+//! of everything that the stage depends on except its dataset. A table may be deleted at any time.
 //!
-//! Most of a dataset's chunks are those of yesterday, and then so are their results. With the table
-//! a chunk is one look-up instead of one for every item in it. Chunks with items that could not be
-//! used are not in it.
+//! Most chunks of a dataset are those of yesterday, and so are their results. With the table a chunk
+//! is one look-up instead of one for every item in it. Chunks with rejected items are not in it, so
+//! that those items are retried and listed again.
 //!
 //! The bytes, all numbers big-endian; the digest is of everything before it:
 //!
@@ -15,53 +15,55 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::checksummed;
 use super::disk::{Disk, DiskError};
-use super::sealed;
 use crate::dataset::FormatError;
 use crate::digest::Digest;
 
 const MAGIC: &[u8; 8] = b"BLIPMAP1";
-/// Chunks of earlier datasets are kept up to as many as the newest has, and this many more.
+/// Chunks of earlier datasets are kept while a table has at most this many more chunks than the
+/// newest dataset: going back to an earlier dataset is cheap, and the table stays bounded.
 const OLDER_MAX: usize = 1024;
 
-/// A chunk's result.
+/// The result for an input chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Mapped {
+pub(crate) struct MappedChunk {
     /// The output chunk: an object.
     pub(crate) output: Digest,
-    /// Units of work that went into it.
+    /// The number of units that it was assembled from.
     pub(crate) units: u32,
 }
 
 /// The table of a map stage.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct MapTable {
-    chunks: HashMap<Digest, Mapped>,
+    chunks: HashMap<Digest, MappedChunk>,
 }
 
 impl MapTable {
-    /// The table of this name; an empty one when there is none, or it is damaged.
+    /// The table of this name; an empty one when there is none, or it is corrupt.
     pub(crate) fn read(cache: &Path, name: &Digest) -> Self {
-        let path = place(cache, name);
+        let path = path_of(cache, name);
         let Ok(bytes) = fs::read(&path) else {
             return Self::default();
         };
         Self::decode(&bytes).unwrap_or_else(|error| {
-            tracing::warn!(path = %path.display(), %error, "taken for an empty one");
+            tracing::warn!(path = %path.display(), %error, "the map table is ignored");
             Self::default()
         })
     }
 
-    /// What is wrong with the bytes of one; nothing when they are whole.
-    pub(crate) fn wrong(bytes: &[u8]) -> Option<FormatError> {
-        Self::decode(bytes).err()
+    /// # Errors
+    /// [`FormatError`] when the bytes are corrupt.
+    pub(crate) fn validate(bytes: &[u8]) -> Result<(), FormatError> {
+        Self::decode(bytes).map(drop)
     }
 
-    pub(crate) fn get(&self, input: &Digest) -> Option<Mapped> {
+    pub(crate) fn get(&self, input: &Digest) -> Option<MappedChunk> {
         self.chunks.get(input).copied()
     }
 
-    /// Stores the chunks of a run, and of earlier ones as far as there is room.
+    /// Stores the chunks of a run, and those of earlier runs up to a limit.
     ///
     /// # Errors
     /// [`DiskError`].
@@ -70,7 +72,7 @@ impl MapTable {
         disk: &Disk,
         cache: &Path,
         name: &Digest,
-        chunks: &[(Digest, Mapped)],
+        chunks: &[(Digest, MappedChunk)],
     ) -> Result<(), DiskError> {
         let older = if self.chunks.len() <= chunks.len() + OLDER_MAX {
             self.chunks.clone()
@@ -82,46 +84,38 @@ impl MapTable {
         if all == *self {
             Ok(())
         } else {
-            disk.write(&place(cache, name), &all.encode())
+            disk.write(&path_of(cache, name), &all.encode())
         }
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut chunks: Vec<(&Digest, &Mapped)> = self.chunks.iter().collect();
+        let mut chunks: Vec<(&Digest, &MappedChunk)> = self.chunks.iter().collect();
         chunks.sort_unstable_by_key(|(input, _)| **input);
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(
-            u32::try_from(chunks.len())
-                .expect("a dataset has fewer chunks")
-                .to_be_bytes(),
-        );
-        for (input, Mapped { output, units }) in chunks {
+        let count = u32::try_from(chunks.len()).expect("a dataset has fewer chunks");
+        bytes.extend(count.to_be_bytes());
+        for (input, MappedChunk { output, units }) in chunks {
             bytes.extend(input.as_bytes());
             bytes.extend(output.as_bytes());
             bytes.extend(units.to_be_bytes());
         }
-        sealed::seal_bytes(bytes)
+        checksummed::append_checksum(bytes)
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = sealed::open_bytes(bytes, MAGIC, "table of a map stage")?;
+        let mut reader = checksummed::reader(bytes, MAGIC, "table of a map stage")?;
         let mut chunks = HashMap::new();
         for _ in 0..reader.u32()? {
             let (input, output) = (reader.digest()?, reader.digest()?);
-            chunks.insert(
-                input,
-                Mapped {
-                    output,
-                    units: reader.u32()?,
-                },
-            );
+            let units = reader.u32()?;
+            chunks.insert(input, MappedChunk { output, units });
         }
-        reader.end()?;
+        reader.expect_end()?;
         Ok(Self { chunks })
     }
 }
 
-fn place(cache: &Path, name: &Digest) -> PathBuf {
+fn path_of(cache: &Path, name: &Digest) -> PathBuf {
     cache.join("maps").join(name.to_string())
 }
 
@@ -130,20 +124,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_comes_back_and_damage_reads_as_empty() {
+    fn it_round_trips_and_a_corrupt_one_reads_as_empty() {
         let cache = tempfile::tempdir().unwrap();
         let (disk, name) = (Disk::default(), Digest::of(b"name"));
         let chunk = |number: u32| {
             let digest = Digest::of(&number.to_be_bytes());
             (
                 digest,
-                Mapped {
+                MappedChunk {
                     output: Digest::of(digest.as_bytes()),
                     units: number,
                 },
             )
         };
-        let chunks: Vec<(Digest, Mapped)> = (0..5).map(chunk).collect();
+        let chunks: Vec<(Digest, MappedChunk)> = (0..5).map(chunk).collect();
         MapTable::default()
             .write(&disk, cache.path(), &name, &chunks[..3])
             .unwrap();
@@ -159,7 +153,7 @@ mod tests {
         );
         let mut bytes = table.encode();
         bytes[40] ^= 1;
-        fs::write(place(cache.path(), &name), bytes).unwrap();
+        fs::write(path_of(cache.path(), &name), bytes).unwrap();
         assert_eq!(MapTable::read(cache.path(), &name), MapTable::default());
     }
 }

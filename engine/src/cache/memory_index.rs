@@ -1,18 +1,18 @@
-//! The index in memory: `--index none`, a second process at work in the same cache, and readers.
+//! The index in memory: for `--index none`, for readers, and for a process that finds sled open in
+//! another one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::index::{Index, IndexError, Place};
+use super::index::{Index, IndexError, UnitLocation};
 use crate::digest::Digest;
 
-/// Everything an index knows, in ordered maps.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryIndex(Mutex<Maps>);
 
 #[derive(Debug, Default)]
 struct Maps {
-    units: BTreeMap<Digest, Place>,
+    units: BTreeMap<Digest, UnitLocation>,
     files: BTreeMap<Digest, Digest>,
     groups: BTreeSet<Digest>,
 }
@@ -24,7 +24,7 @@ impl MemoryIndex {
 }
 
 impl Index for MemoryIndex {
-    fn units(&self, keys: &[Digest]) -> Result<Vec<Option<Place>>, IndexError> {
+    fn unit_locations(&self, keys: &[Digest]) -> Result<Vec<Option<UnitLocation>>, IndexError> {
         let maps = self.maps();
         Ok(keys
             .iter()
@@ -33,12 +33,12 @@ impl Index for MemoryIndex {
     }
 
     fn add_units(&self, group: &Digest, keys: &[Digest]) -> Result<(), IndexError> {
-        let places = (0..).map(|slot| Place {
+        let locations = (0..).map(|slot| UnitLocation {
             group: *group,
             slot,
         });
         let mut maps = self.maps();
-        maps.units.extend(keys.iter().copied().zip(places));
+        maps.units.extend(keys.iter().copied().zip(locations));
         maps.groups.insert(*group);
         Ok(())
     }
@@ -66,17 +66,18 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
-    fn lasts(&self) -> bool {
+    fn is_persistent(&self) -> bool {
         false
     }
 
-    fn condemn(&self) {}
+    /// It ends with the process: no other one opens it.
+    fn mark_corrupt(&self) {}
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn keeps_the_contract() {
-        super::super::index::contract(&super::MemoryIndex::default());
+        super::super::index::check_contract(&super::MemoryIndex::default());
     }
 }

@@ -6,27 +6,32 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::damaged::Damaged;
-use super::disk::{Disk, DiskError};
+use super::corrupt::CorruptFolder;
+use super::disk::{Disk, DiskError, folder_of};
 use crate::digest::Digest;
 
-/// The folder of objects. A wrong object is moved to `damaged/`, never deleted, and is then simply
-/// missing.
+/// Larger objects are written at once.
+const PENDING_OBJECT_BYTES_MAX: usize = 1 << 20;
+/// When more than this is pending, `put` flushes.
+const PENDING_BYTES_MAX: usize = 32 << 20;
+
+/// The folder of objects. A corrupt object is moved to `corrupt/`, and is missing from then on.
 #[derive(Debug)]
 pub struct Objects {
     folder: PathBuf,
-    damaged: Damaged,
+    corrupt: CorruptFolder,
     disk: Disk,
-    /// Objects whose bytes this process has hashed, so that streaming readers pay for it once.
+    /// Objects whose bytes this process has hashed, so that readers of large files hash them once.
     verified: Mutex<BTreeSet<Digest>>,
-    /// What is to be made durable together, before a record that needs it is written.
+    /// What `flush` makes durable, before a record that needs it is written.
     pending: Mutex<Pending>,
-    /// Held by whoever makes it durable.
+    /// One flush at a time. Otherwise a second one could return before the folders that the first
+    /// one took from `pending` are synced.
     flushing: Mutex<()>,
 }
 
-/// Small objects that are in memory only, and folders whose objects may not outlive a power cut
-/// yet.
+/// What would be lost in a power cut: small objects that are only in memory, and folders with
+/// objects whose names may not be on the disk yet.
 #[derive(Debug, Default)]
 struct Pending {
     objects: HashMap<Digest, Arc<[u8]>>,
@@ -34,36 +39,23 @@ struct Pending {
     folders: BTreeSet<PathBuf>,
 }
 
-/// Larger objects are written at once.
-const PENDING_OBJECT_BYTES_MAX: usize = 1 << 20;
-/// When this much is pending, whoever adds to it makes it durable first.
-const PENDING_BYTES_MAX: usize = 32 << 20;
-
-/// Why an object could not be had.
+/// Why an object cannot be read or stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// It is not there, or its bytes were wrong and have been set aside.
-    #[error("the object {} is missing or damaged", .0.short())]
+    /// It does not exist, or was corrupt and has been moved away.
+    #[error("object {} is missing or corrupt", .0.short())]
     Missing(Digest),
-    /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// Reading failed.
     #[error("could not read {}: {source}", path.display())]
-    Read {
-        /// The object's file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
 }
 
 impl Objects {
-    /// The objects below `cache`.
-    pub fn new(cache: &Path, disk: Disk, damaged: Damaged) -> Self {
+    pub fn new(cache: &Path, disk: Disk, corrupt: CorruptFolder) -> Self {
         Self {
             folder: cache.join("objects"),
-            damaged,
+            corrupt,
             disk,
             verified: Mutex::default(),
             pending: Mutex::default(),
@@ -71,44 +63,47 @@ impl Objects {
         }
     }
 
-    /// Where an object is, if it is there.
-    pub fn place(&self, digest: &Digest) -> PathBuf {
+    /// The file of an object, whether it exists or not.
+    pub fn file_path(&self, digest: &Digest) -> PathBuf {
         sharded(&self.folder, digest)
     }
 
-    /// Whether an object of that name is there. Its bytes are not looked at, but one without any,
-    /// as a disk that was full or a file system that was repaired leaves it, is none.
+    /// Whether an object exists. Its bytes are not read, but an empty file, as a full disk or a
+    /// repaired file system leaves it, does not count.
     pub fn contains(&self, digest: &Digest) -> bool {
-        let filled =
-            |file: fs::Metadata| file.is_file() && (file.len() > 0 || *digest == Digest::of(b""));
-        self.pending().objects.contains_key(digest)
-            || fs::metadata(self.place(digest)).is_ok_and(filled)
+        if self.lock_pending().objects.contains_key(digest) {
+            return true;
+        }
+        fs::metadata(self.file_path(digest))
+            .is_ok_and(|file| file.is_file() && (file.len() > 0 || *digest == Digest::of(b"")))
     }
 
-    /// Stores bytes under their digest. Small objects can be read at once, and are on the disk
-    /// after [`Objects::flush`].
+    /// Stores bytes under their digest. A small object can be read at once, and is on the disk after
+    /// [`Objects::flush`].
     ///
     /// # Errors
     /// [`DiskError`].
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, DiskError> {
         let digest = Digest::of(bytes);
-        if self.pending().objects.contains_key(&digest) || self.keeps(&digest)? {
+        if self.lock_pending().objects.contains_key(&digest) || self.is_stored(&digest)? {
             return Ok(digest);
         }
         if bytes.len() > PENDING_OBJECT_BYTES_MAX {
-            let place = self.place(&digest);
-            self.settle(&place, self.disk.write(&place, bytes))?;
+            let path = self.file_path(&digest);
+            self.disk
+                .write(&path, bytes)
+                .inspect_err(|_| remove_unsynced(&path))?;
             self.lock_verified().insert(digest);
             return Ok(digest);
         }
-        let full = {
-            let mut pending = self.pending();
+        let is_full = {
+            let mut pending = self.lock_pending();
             if pending.objects.insert(digest, Arc::from(bytes)).is_none() {
                 pending.bytes += bytes.len();
             }
             pending.bytes > PENDING_BYTES_MAX
         };
-        if full {
+        if is_full {
             self.flush()?;
         }
         Ok(digest)
@@ -119,35 +114,36 @@ impl Objects {
     /// # Errors
     /// [`DiskError`]; what was pending still is.
     pub fn flush(&self) -> Result<(), DiskError> {
-        let _turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let (objects, folders) = {
-            let mut pending = self.pending();
+            let mut pending = self.lock_pending();
             let mut objects: Vec<(Digest, Arc<[u8]>)> = pending
                 .objects
                 .iter()
                 .map(|(digest, bytes)| (*digest, Arc::clone(bytes)))
                 .collect();
+            // The map's order differs from process to process; the order of writes should not.
             objects.sort_unstable_by_key(|(digest, _)| *digest);
             (objects, std::mem::take(&mut pending.folders))
         };
-        let files: Vec<(PathBuf, Arc<[u8]>)> = objects
-            .iter()
-            .map(|(digest, bytes)| (self.place(digest), Arc::clone(bytes)))
-            .collect();
-        if files.is_empty() && folders.is_empty() {
+        if objects.is_empty() && folders.is_empty() {
             return Ok(());
         }
-        let written = self.disk.write_together(&files, folders.clone());
-        if written.is_err() {
-            files
-                .iter()
-                .for_each(|(place, _)| drop(fs::remove_file(place)));
-            self.pending().folders.extend(folders);
-            return written;
+        let files: Vec<(PathBuf, Arc<[u8]>)> = objects
+            .iter()
+            .map(|(digest, bytes)| (self.file_path(digest), Arc::clone(bytes)))
+            .collect();
+        if let Err(error) = self.disk.write_batch(&files, folders.clone()) {
+            for (path, _) in &files {
+                remove_unsynced(path);
+            }
+            self.lock_pending().folders.extend(folders);
+            return Err(error);
         }
         self.lock_verified()
             .extend(objects.iter().map(|(digest, _)| *digest));
-        let mut pending = self.pending();
+        // Only now: until they are on the disk, readers find them in memory.
+        let mut pending = self.lock_pending();
         for (digest, bytes) in &objects {
             if pending.objects.remove(digest).is_some() {
                 pending.bytes -= bytes.len();
@@ -156,99 +152,85 @@ impl Objects {
         Ok(())
     }
 
-    fn pending(&self) -> MutexGuard<'_, Pending> {
+    fn lock_pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves a file in; it must lie on the cache's own file system (a stage's scratch folder does).
+    fn lock_verified(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves a file in. It must be on the cache's own file system, as a stage's scratch folder is.
     ///
     /// # Errors
     /// [`ObjectError::Read`] when the file cannot be read, else [`DiskError`].
     pub fn put_file(&self, path: &Path) -> Result<Digest, ObjectError> {
-        let read = |source| ObjectError::Read {
+        let (digest, _) = Digest::of_file(path).map_err(|source| ObjectError::Read {
             path: path.to_path_buf(),
             source,
-        };
-        let (digest, _) = Digest::of_file(path).map_err(read)?;
-        if self.keeps(&digest)? {
+        })?;
+        if self.is_stored(&digest)? {
             return Ok(digest);
         }
         self.disk.sync_all(path)?;
-        let place = self.place(&digest);
-        if let Some(folder) = place.parent() {
-            self.disk.create_folder(folder)?;
-        }
-        self.settle(&place, self.disk.rename(path, &place))?;
+        let target = self.file_path(&digest);
+        self.disk.create_folder(folder_of(&target))?;
+        self.disk
+            .rename(path, &target)
+            .inspect_err(|_| remove_unsynced(&target))?;
         self.lock_verified().insert(digest);
         Ok(digest)
     }
 
-    /// Whether an object is there already, right and on the disk. A wrong one is set aside, so that
-    /// what a stage has just made is never taken for what somebody else left damaged.
-    fn keeps(&self, digest: &Digest) -> Result<bool, DiskError> {
-        let place = self.place(digest);
-        if self.lock_verified().contains(digest) && place.is_file() {
+    /// Whether an object is in the cache with the right bytes. A corrupt one is moved away: a stage
+    /// that has just computed the right bytes must not end with the corrupt ones.
+    fn is_stored(&self, digest: &Digest) -> Result<bool, DiskError> {
+        let path = self.file_path(digest);
+        if self.lock_verified().contains(digest) && path.is_file() {
             return Ok(true);
         }
-        match Digest::of_file(&place) {
+        match Digest::of_file(&path) {
             Ok((found, _)) if found == *digest => {
-                // Whoever wrote it may not have come to syncing the folder.
-                self.pending()
+                // The process that wrote it may have died before it synced the folder.
+                self.lock_pending()
                     .folders
-                    .extend(place.parent().map(Path::to_path_buf));
+                    .insert(folder_of(&path).to_path_buf());
                 self.lock_verified().insert(*digest);
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             _ => {
-                self.set_aside(digest);
+                self.move_to_corrupt(digest);
                 Ok(false)
             }
         }
     }
 
-    /// An object whose folder could not be synced is not kept: after a failed sync nobody knows
-    /// what is on the disk, and the next attempt is to write it from its bytes.
-    fn settle(&self, place: &Path, written: Result<(), DiskError>) -> Result<(), DiskError> {
-        if written.is_err() {
-            let _ = fs::remove_file(place);
-        }
-        written
-    }
-
-    /// The bytes of an object, checked against its name.
+    /// The bytes of an object, checked against its digest.
     ///
     /// # Errors
-    /// [`ObjectError::Missing`] when it is not there or was wrong.
+    /// [`ObjectError::Missing`] when it does not exist or was corrupt.
     pub fn get(&self, digest: &Digest) -> Result<Vec<u8>, ObjectError> {
-        if let Some(bytes) = self.pending().objects.get(digest) {
+        if let Some(bytes) = self.lock_pending().objects.get(digest) {
             return Ok(bytes.to_vec());
         }
-        let path = self.place(digest);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ObjectError::Missing(*digest));
-            }
-            Err(_) if path.is_dir() => return Err(self.set_aside(digest)),
-            Err(source) => return Err(ObjectError::Read { path, source }),
-        };
-        if Digest::of(&bytes) == *digest {
-            Ok(bytes)
-        } else {
-            Err(self.set_aside(digest))
+        let path = self.file_path(digest);
+        match fs::read(&path) {
+            Ok(bytes) if Digest::of(&bytes) == *digest => Ok(bytes),
+            Ok(_) => Err(self.move_to_corrupt(digest)),
+            Err(error) => Err(self.unreadable(digest, path, error)),
         }
     }
 
-    /// The file of an object, for readers that stream; its bytes are checked once a process.
+    /// The file of an object, for readers of large files. Its bytes are checked once a process.
     ///
     /// # Errors
     /// As [`Objects::get`].
-    pub fn path(&self, digest: &Digest) -> Result<PathBuf, ObjectError> {
-        if self.pending().objects.contains_key(digest) {
+    pub fn verified_path(&self, digest: &Digest) -> Result<PathBuf, ObjectError> {
+        if self.lock_pending().objects.contains_key(digest) {
             self.flush()?;
         }
-        let path = self.place(digest);
+        let path = self.file_path(digest);
         if self.lock_verified().contains(digest) && path.is_file() {
             return Ok(path);
         }
@@ -257,36 +239,43 @@ impl Objects {
                 self.lock_verified().insert(*digest);
                 Ok(path)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(ObjectError::Missing(*digest))
-            }
-            Err(source) if !path.is_dir() => Err(ObjectError::Read { path, source }),
-            _ => Err(self.set_aside(digest)),
+            Ok(_) => Err(self.move_to_corrupt(digest)),
+            Err(error) => Err(self.unreadable(digest, path, error)),
         }
     }
 
-    fn lock_verified(&self) -> std::sync::MutexGuard<'_, BTreeSet<Digest>> {
-        self.verified
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// An object whose file gave an error. A folder under its name is corrupt; any other error may
+    /// be temporary, and says nothing about the bytes.
+    fn unreadable(&self, digest: &Digest, path: PathBuf, source: io::Error) -> ObjectError {
+        if source.kind() == io::ErrorKind::NotFound {
+            ObjectError::Missing(*digest)
+        } else if path.is_dir() {
+            self.move_to_corrupt(digest)
+        } else {
+            ObjectError::Read { path, source }
+        }
     }
 
-    /// Moves wrong bytes out of the way, for whoever wants to look at them.
-    fn set_aside(&self, digest: &Digest) -> ObjectError {
+    fn move_to_corrupt(&self, digest: &Digest) -> ObjectError {
         self.lock_verified().remove(digest);
-        let place = self.place(digest);
-        let aside = self
-            .damaged
-            .set_aside_quietly(&place, "its bytes do not match its name");
-        // Between our reading it and our moving it, another process may have put it right.
-        if let Some(aside) =
-            aside.filter(|aside| Digest::of_file(aside).is_ok_and(|(found, _)| found == *digest))
-            && let Err(error) = self.disk.rename(&aside, &place)
+        let path = self.file_path(digest);
+        let moved_to = self.corrupt.move_in_or_warn(&path, "digest mismatch");
+        // Between reading the file and moving it, another process may have replaced it by a right
+        // one. Then that one was moved, and goes back.
+        if let Some(moved_to) = moved_to
+            && Digest::of_file(&moved_to).is_ok_and(|(found, _)| found == *digest)
+            && let Err(error) = self.disk.rename(&moved_to, &path)
         {
-            tracing::warn!(%error, "an object that is right could not be moved back: it will be made again");
+            tracing::warn!(%error, "a valid object could not be moved back; it will be recomputed");
         }
         ObjectError::Missing(*digest)
     }
+}
+
+/// Removes a file whose write failed, maybe only in the last sync. It could be read now and be gone
+/// after a power cut, so no record may refer to it; the next attempt writes it from its bytes.
+fn remove_unsynced(path: &Path) {
+    let _ = fs::remove_file(path);
 }
 
 /// `folder/aa/aabbcc…`: at most 256 folders, each small enough to list.

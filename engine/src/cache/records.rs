@@ -1,5 +1,5 @@
-//! What a stage left behind: `results/aa/<key>`, one sealed JSON file a key. Its rename is the
-//! commit.
+//! Records of finished stages: `results/aa/<key>`, one checksummed JSON file each. The rename of
+//! that file is the commit of the stage.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -10,10 +10,10 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::damaged::Damaged;
+use super::checksummed::{self, ChecksumError};
+use super::corrupt::CorruptFolder;
 use super::disk::{Disk, DiskError, folder_of};
 use super::objects::sharded;
-use super::sealed::{self, SealError};
 use crate::digest::Digest;
 
 /// The layout of [`Record`]; a record of another version is a miss.
@@ -25,44 +25,37 @@ const VERSION: u32 = 1;
 pub struct Record {
     /// The layout's version.
     pub version: u32,
-    /// The stage's name in the workflow that ran it first; for messages.
+    /// The stage's name in the workflow that ran it first. Only for messages: it is not in the key.
     pub stage: String,
-    /// The op.
     pub op: String,
-    /// Everything the key was made of, field by field, as text: what `explain` compares.
+    /// All fields that the key was hashed from, as text. `explain` compares them.
     #[serde(rename = "preimage")]
     pub key_inputs: Vec<(String, String)>,
-    /// The type of the result.
+    /// The type of the output.
     pub ty: String,
-    /// The result: an object.
     pub output: Digest,
-    /// How many items the result has, where it has items.
+    /// The number of items, where the output is a dataset.
     pub count: Option<u64>,
-    /// By-products outside the result's digest, by name.
+    /// Objects outside the output's digest, by name.
     #[serde(rename = "sides")]
     pub side_outputs: Vec<(String, Digest)>,
-    /// Every object the result and its side_outputs need.
+    /// All objects that the output and the side outputs refer to.
     pub objects: Vec<Digest>,
-    /// Numbers about the result.
     pub metrics: Vec<(String, f64)>,
-    /// What a reader should know: "17 duplicates dropped".
+    /// Lines for the user: "17 duplicates dropped".
     pub notes: Vec<String>,
-    /// Items that could not be used, with the reason.
     #[serde(rename = "quarantined")]
     pub rejected: Vec<RejectedItem>,
-    /// When the stage began, in milliseconds since 1970.
+    /// When the stage started, in milliseconds since 1970.
     pub started_ms: u64,
-    /// How long it took.
     pub took_ms: u64,
 }
 
-/// An item that could not be used.
+/// An item that could not be used, and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RejectedItem {
-    /// Which one.
     pub item: String,
-    /// Why.
     pub reason: String,
 }
 
@@ -72,7 +65,7 @@ pub struct Records {
     folder: PathBuf,
     evicted: PathBuf,
     disk: Disk,
-    damaged: Damaged,
+    corrupt: CorruptFolder,
 }
 
 impl Record {
@@ -80,115 +73,114 @@ impl Record {
     pub const VERSION: u32 = VERSION;
 
     /// Every object that it names; some more than once.
-    pub fn needs(&self) -> impl Iterator<Item = &Digest> {
+    pub fn referenced_objects(&self) -> impl Iterator<Item = &Digest> {
         self.objects
             .iter()
             .chain(self.side_outputs.iter().map(|(_, digest)| digest))
             .chain([&self.output])
     }
 
-    /// The record of these bytes; nothing when another version wrote them.
-    pub(crate) fn open(bytes: &[u8]) -> Result<Option<Self>, SealError> {
-        /// What every version has.
+    /// The record in these bytes; `None` when another version wrote them.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Self>, ChecksumError> {
+        /// The field that every version has. Other versions may have fields that this one rejects.
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
         }
-        match sealed::open::<Versioned>(bytes)?.version {
-            VERSION => sealed::open(bytes).map(Some),
+        match checksummed::decode_json::<Versioned>(bytes)?.version {
+            VERSION => checksummed::decode_json(bytes).map(Some),
             _ => Ok(None),
         }
     }
 }
 
 impl Records {
-    /// The records below `cache`.
-    pub fn new(cache: &Path, disk: Disk, damaged: Damaged) -> Self {
+    pub fn new(cache: &Path, disk: Disk, corrupt: CorruptFolder) -> Self {
         Self {
             folder: cache.join("results"),
             evicted: cache.join("evicted"),
             disk,
-            damaged,
+            corrupt,
         }
     }
 
-    /// The record of a key. One that cannot be read, or is of another version, is a miss: the stage
-    /// runs again and writes a good one.
+    /// The record of a key. One that is corrupt or of another version is a miss: the stage runs
+    /// again and replaces it.
     pub fn get(&self, key: &Digest) -> Option<Record> {
-        let path = self.place(key);
+        let path = self.path(key);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(_) => {
-                self.damaged
-                    .set_aside_quietly(&path, "a record that cannot be read");
+                self.corrupt.move_in_or_warn(&path, "unreadable record");
                 return None;
             }
         };
-        match Record::open(&bytes) {
+        match Record::decode(&bytes) {
             Ok(record) => record,
             Err(error) => {
-                self.damaged
-                    .set_aside_quietly(&path, &format!("a damaged record: {error}"));
+                let why = format!("corrupt record ({error})");
+                self.corrupt.move_in_or_warn(&path, &why);
                 None
             }
         }
     }
 
-    /// Where a record is.
-    pub fn place(&self, key: &Digest) -> PathBuf {
+    /// The file of a record.
+    pub fn path(&self, key: &Digest) -> PathBuf {
         sharded(&self.folder, key)
     }
 
-    /// Stores records: from here on their keys are known.
+    /// Commits stages: from now on their keys hit.
     ///
     /// # Errors
     /// [`DiskError`]; some of them may be stored.
     pub fn put(&self, records: &[(Digest, &Record)]) -> Result<(), DiskError> {
         let mut files = Vec::with_capacity(records.len());
         for (key, record) in records {
-            let path = self.place(key);
+            let path = self.path(key);
+            // A rename replaces a corrupt file, but not a folder.
             if path.is_dir() {
-                self.damaged.set_aside(&path)?;
+                self.corrupt.move_in(&path)?;
             }
-            files.push((path, Arc::from(sealed::seal(record))));
+            files.push((path, Arc::from(checksummed::encode_json(record))));
         }
-        self.disk.write_together(&files, BTreeSet::new())
+        self.disk.write_batch(&files, BTreeSet::new())
     }
 
-    /// Whether a record is there and has bytes, whatever they are.
+    /// Whether a record exists and has bytes, whatever they are.
     pub fn contains(&self, key: &Digest) -> bool {
-        fs::metadata(self.place(key)).is_ok_and(|file| file.is_file() && file.len() > 0)
+        fs::metadata(self.path(key)).is_ok_and(|file| file.is_file() && file.len() > 0)
     }
 
-    /// Forgets a key, and remembers that it was removed to make room, and when.
+    /// Removes a record, and keeps it among the evicted ones, so that `explain` can say when and
+    /// why the result went.
     ///
     /// # Errors
     /// [`DiskError`].
     pub fn evict(&self, key: &Digest) -> Result<(), DiskError> {
-        let (place, aside) = (self.place(key), sharded(&self.evicted, key));
-        self.disk.create_folder(folder_of(&aside))?;
-        self.disk.rename(&place, &aside)?;
-        // The time is only for people: it is not worth a failure.
-        if let Err(error) = File::open(&aside).and_then(|file| file.set_modified(SystemTime::now()))
-        {
-            tracing::warn!(%error, "the time of a removal could not be noted");
+        let evicted = sharded(&self.evicted, key);
+        self.disk.create_folder(folder_of(&evicted))?;
+        self.disk.rename(&self.path(key), &evicted)?;
+        // The file's time is only for messages: a failure does not matter.
+        let touched = File::open(&evicted).and_then(|file| file.set_modified(SystemTime::now()));
+        if let Err(error) = touched {
+            tracing::warn!(%error, "the time of a removal could not be stored");
         }
         Ok(())
     }
 
-    /// The record of a key that was removed to make room, and when it was.
+    /// The record of an evicted key, and when it was evicted.
     pub fn evicted(&self, key: &Digest) -> Option<(Record, SystemTime)> {
         let path = sharded(&self.evicted, key);
-        let record = Record::open(&fs::read(&path).ok()?).ok()??;
-        Some((record, fs::metadata(&path).ok()?.modified().ok()?))
+        let record = Record::decode(&fs::read(&path).ok()?).ok()??;
+        let evicted_at = fs::metadata(&path).ok()?.modified().ok()?;
+        Some((record, evicted_at))
     }
 
-    /// Forgets a key.
-    ///
     /// # Errors
     /// [`DiskError`].
     pub fn remove(&self, key: &Digest) -> Result<(), DiskError> {
-        self.disk.remove(&sharded(&self.folder, key))
+        self.disk.remove(&self.path(key))
     }
 }

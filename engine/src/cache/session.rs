@@ -1,6 +1,6 @@
-//! A process at work in a cache: `tmp/<session>.lock`, locked as long as it lives, and
-//! `tmp/<session>/` for its temporary files. What a killed process leaves behind is removed by the
-//! next one, also while others work.
+//! Sessions: a process that writes to a cache has `tmp/<session>.lock`, locked while it lives, and
+//! `tmp/<session>/` for its temporary files. What a killed process leaves is removed by the next
+//! process, also while others work.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,56 +10,50 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::disk::{Disk, DiskError};
-use super::lock::{Holder, LockFile, Taken, host};
+use super::lock::{FileLock, FileLockAttempt, Holder, host};
 use crate::digest::Digest;
 
-/// One user of a cache.
+/// This process as a user of a cache.
 #[derive(Debug)]
 pub(crate) struct Session {
     folder: PathBuf,
-    /// Nothing on file systems without locks.
-    _lock: Option<LockFile>,
+    /// `None` on file systems without locks.
+    _lock: Option<FileLock>,
 }
 
-/// A folder for temporary files, made when it is first asked for and removed when dropped.
+/// A folder for temporary files, created on first use and removed when dropped.
 #[derive(Debug)]
 pub struct Scratch {
-    /// Where it is made; without, in the system's place for temporary files, for those who do not
-    /// write to the cache.
+    /// Where it is created. `None`, where the cache is only read: in the system's folder for
+    /// temporary files.
     parent: Option<PathBuf>,
-    made: OnceLock<PathBuf>,
+    created: OnceLock<PathBuf>,
     disk: Disk,
 }
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 impl Session {
-    /// Begins a session, and removes what dead ones left.
+    /// Begins a session, and removes the sessions of dead processes.
     ///
     /// # Errors
     /// [`DiskError`].
     pub(crate) fn begin(cache: &Path, disk: &Disk) -> Result<Self, DiskError> {
         let tmp = cache.join("tmp");
-        disk.create_passing_folder(&tmp)?;
-        sweep(&tmp);
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| time.as_nanos());
-        let pid = std::process::id();
+        disk.create_temporary_folder(&tmp)?;
+        remove_dead_sessions(&tmp);
         loop {
-            // Two machines, or two containers, may share a cache: a process id alone names nobody.
-            let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let unique = format!("{} {pid} {now} {count}", host());
-            let folder = tmp.join(format!("{pid}-{}", Digest::of(unique.as_bytes()).short()));
-            let lock = match LockFile::take(&folder.with_extension("lock")) {
-                Ok(Taken::Held(lock)) => Some(lock),
-                Ok(Taken::HeldByOther(_)) => continue,
+            let folder = tmp.join(unique_name());
+            let lock = match FileLock::try_acquire(&folder.with_extension("lock")) {
+                Ok(FileLockAttempt::Held(lock)) => Some(lock),
+                Ok(FileLockAttempt::HeldByOther(_)) => continue,
                 Err(error) => {
-                    tracing::warn!(%error, "no locks here: what a killed process leaves stays");
+                    tracing::warn!(%error, "no locks here: temporary files of killed processes stay");
                     None
                 }
             };
-            disk.create_passing_folder(&folder)?;
+            // Only after the lock: a folder without a locked lock file counts as a dead session's.
+            disk.create_temporary_folder(&folder)?;
             return Ok(Self {
                 folder,
                 _lock: lock,
@@ -73,37 +67,48 @@ impl Session {
     }
 }
 
+/// Unique also where several machines or containers share a cache: a process id alone is not.
+fn unique_name() -> String {
+    let pid = std::process::id();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos());
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let unique = format!("{} {pid} {now} {count}", host());
+    format!("{pid}-{}", Digest::of(unique.as_bytes()).short())
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-/// The processes that are at work in a cache, the longest one first.
-pub(crate) fn at_work(cache: &Path) -> Vec<Holder> {
-    let mut holders: Vec<Holder> = locks(&cache.join("tmp"))
+/// The processes that write to a cache, the oldest first.
+pub(crate) fn active_processes(cache: &Path) -> Vec<Holder> {
+    let mut holders: Vec<Holder> = session_locks(&cache.join("tmp"))
         .iter()
-        .filter_map(|path| LockFile::holder(path))
+        .filter_map(|path| FileLock::holder(path))
         .collect();
     holders.sort_by_key(|holder| holder.since);
     holders
 }
 
-/// The lock of every session, also where only its folder is left of it.
-fn locks(tmp: &Path) -> BTreeSet<PathBuf> {
-    let paths = fs::read_dir(tmp)
+/// The path of the lock file of every session, also where only its folder is left.
+fn session_locks(tmp: &Path) -> BTreeSet<PathBuf> {
+    fs::read_dir(tmp)
         .into_iter()
         .flatten()
         .flatten()
-        .map(|entry| entry.path());
-    paths.map(|path| path.with_extension("lock")).collect()
+        .map(|entry| entry.path().with_extension("lock"))
+        .collect()
 }
 
-/// Removes the sessions of processes that are gone. A session has its lock before it has its
-/// folder.
-fn sweep(tmp: &Path) {
-    for path in locks(tmp) {
-        if let Ok(Taken::Held(_lock)) = LockFile::take(&path) {
+/// Acquiring the lock of a session proves that its process is dead, and keeps others from removing
+/// the same folder.
+fn remove_dead_sessions(tmp: &Path) {
+    for path in session_locks(tmp) {
+        if let Ok(FileLockAttempt::Held(_lock)) = FileLock::try_acquire(&path) {
             let _ = fs::remove_dir_all(path.with_extension(""));
         }
     }
@@ -113,21 +118,21 @@ impl Scratch {
     pub(crate) fn new(parent: Option<&Path>, disk: &Disk) -> Self {
         Self {
             parent: parent.map(Path::to_path_buf),
-            made: OnceLock::new(),
+            created: OnceLock::new(),
             disk: disk.clone(),
         }
     }
 
-    /// Where it is. If it cannot be made, whoever writes into it hears of that.
+    /// Its path. If it cannot be created, the first write into it fails.
     pub fn path(&self) -> &Path {
-        self.made.get_or_init(|| {
+        self.created.get_or_init(|| {
             let count = COUNTER.fetch_add(1, Ordering::Relaxed);
             let path = match &self.parent {
                 Some(parent) => parent.join(format!("stage-{count}")),
                 None => std::env::temp_dir().join(format!("blip-{}-{count}", std::process::id())),
             };
-            if let Err(error) = self.disk.create_passing_folder(&path) {
-                tracing::warn!(%error, "a folder for temporary files is missing");
+            if let Err(error) = self.disk.create_temporary_folder(&path) {
+                tracing::warn!(%error, "a folder for temporary files could not be created");
             }
             path
         })
@@ -136,9 +141,11 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let Some(path) = self.made.get() else { return };
+        let Some(path) = self.created.get() else {
+            return;
+        };
         if let Err(error) = self.disk.remove(path) {
-            tracing::warn!(%error, "temporary files stay until the next run");
+            tracing::warn!(%error, "temporary files could not be removed; the next run removes them");
         }
     }
 }
@@ -148,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dead_are_swept_and_the_living_are_not() {
+    fn dead_sessions_are_removed_and_living_ones_stay() {
         let cache = tempfile::tempdir().unwrap();
         let disk = Disk::default();
         let alive = Session::begin(cache.path(), &disk).unwrap();
@@ -161,7 +168,7 @@ mod tests {
         let other = Session::begin(cache.path(), &disk).unwrap();
         assert!(alive.folder().join("7").is_file());
         assert!(!dead.exists() && !dead.with_extension("lock").exists());
-        assert_eq!(at_work(cache.path()).len(), 2);
+        assert_eq!(active_processes(cache.path()).len(), 2);
         drop((alive, other));
         assert_eq!(fs::read_dir(cache.path().join("tmp")).unwrap().count(), 0);
     }

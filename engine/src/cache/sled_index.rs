@@ -1,10 +1,10 @@
-//! The index in sled 0.34: the only file that names it.
+//! The index in sled 0.34. No other file names sled.
 //!
-//! sled is treated as what may break at any time (its author says as much): our own lock is held
-//! before its folder is touched, `*.generating` files that a kill left behind are removed first
-//! since they make every later open fail, opening happens in a thread of its own that may panic or
-//! hang, values stay under 1 KB, and any failure sets the folder aside and starts an empty one. One
-//! process at a time has it open; the others use an index in memory.
+//! sled is treated as something that may break at any time (its author says as much): a lock of our
+//! own is held before its folder is touched; `*.generating` files that a kill left behind are
+//! removed first, since they make every later open fail; opening happens in a thread of its own,
+//! which may panic or hang; values stay under 1 KB; and any failure moves the folder to `corrupt/`
+//! and starts an empty one. One process at a time has it open; the others use an index in memory.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,75 +12,76 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::damaged::Damaged;
-use super::index::{Index, IndexError, Place};
-use super::lock::{LockFile, Taken};
+use super::corrupt::CorruptFolder;
+use super::index::{Index, IndexError, UnitLocation};
+use super::lock::{FileLock, FileLockAttempt};
 use crate::digest::Digest;
 
 /// sled takes about ten times this; 32 MB keep a run's memory bounded.
 const CACHE_BYTES: u64 = 32 << 20;
-/// sled's lock outlives a closed database for a moment (its threads end late): opening is tried for
-/// this long.
+/// sled's own lock outlives a closed database for a moment, since its threads end late: opening is
+/// tried for two seconds.
 const OPEN_TRIES: u32 = 40;
 const OPEN_PAUSE: Duration = Duration::from_millis(50);
-/// A damaged one may keep sled busy for ever.
+/// A corrupt database may keep sled busy for ever.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-/// The mark of an index that was found damaged while it was open.
-const CONDEMNED: &str = "condemned";
-/// The key of a group that has been seen: 33 bytes, so that it is no unit's.
+/// The file that marks an index as corrupt. The next process that opens it moves it away: sled has
+/// it open here and would go on writing.
+const CORRUPT_MARK: &str = "condemned";
+/// The prefix of the key of a group that has been seen: with it the key has 33 bytes, so it cannot be
+/// a unit's.
 const GROUP_PREFIX: u8 = b'g';
 
-/// Trees of sled: few, since each costs disk for ever.
+/// Two trees only, since each takes disk space for ever. The groups are in `units`.
 #[derive(Debug)]
 pub(crate) struct SledIndex {
     folder: PathBuf,
     db: sled::Db,
     units: sled::Tree,
     files: sled::Tree,
-    /// Held until the trees are closed.
-    _lock: LockFile,
+    /// Declared last, so that it is released after the trees are closed.
+    _lock: FileLock,
 }
 
-/// What came of opening it.
+/// The result of opening it.
 #[derive(Debug)]
 pub(crate) enum Opening {
-    /// It is open. `fresh` when it was made just now, `aside` where a damaged one is that it
-    /// replaces.
     Open {
-        /// The index.
         index: SledIndex,
-        /// It knows nothing yet.
-        fresh: bool,
-        /// Where the one before is, if that was damaged.
-        aside: Option<PathBuf>,
+        /// It was created just now and knows nothing yet.
+        is_new: bool,
+        /// Where the corrupt index was moved that it replaces.
+        moved_to: Option<PathBuf>,
     },
-    /// Another process has it.
-    Taken,
-    /// Not even an empty one can be made.
+    /// Another process has it open.
+    InUse,
+    /// Not even an empty one can be created.
     Unusable {
-        /// Why.
         error: IndexError,
-        /// Where the one before is, if that was damaged and could be moved.
-        aside: Option<PathBuf>,
+        /// Where the previous index was moved, if it was corrupt and could be moved.
+        moved_to: Option<PathBuf>,
     },
 }
 
+type Trees = (sled::Db, sled::Tree, sled::Tree);
+
 impl SledIndex {
-    /// Opens the index in `folder`. A damaged one is set aside.
-    pub(crate) fn open(folder: &Path, damaged: &Damaged) -> Opening {
+    /// Opens the index in `folder`. A corrupt one is moved away and replaced.
+    pub(crate) fn open(folder: &Path, corrupt: &CorruptFolder) -> Opening {
         let path = folder.with_extension("lock");
-        let lock = match LockFile::take(&path) {
-            Ok(Taken::Held(lock)) => lock,
-            Ok(Taken::HeldByOther(_)) => return Opening::Taken,
+        let lock = match FileLock::try_acquire(&path) {
+            Ok(FileLockAttempt::Held(lock)) => lock,
+            Ok(FileLockAttempt::HeldByOther(_)) => return Opening::InUse,
             Err(error) => {
                 let error = IndexError(format!("{} cannot be locked: {error}", path.display()));
-                return Opening::Unusable { error, aside: None };
+                let moved_to = None;
+                return Opening::Unusable { error, moved_to };
             }
         };
-        let mut aside = None;
-        match Self::open_locked(folder, damaged, &mut aside) {
+        let mut moved_to = None;
+        match Self::open_locked(folder, corrupt, &mut moved_to) {
             Ok((db, units, files)) => {
-                let fresh = !db.was_recovered() || aside.is_some();
+                let is_new = !db.was_recovered() || moved_to.is_some();
                 let index = Self {
                     folder: folder.to_path_buf(),
                     db,
@@ -90,68 +91,60 @@ impl SledIndex {
                 };
                 Opening::Open {
                     index,
-                    fresh,
-                    aside,
+                    is_new,
+                    moved_to,
                 }
             }
-            Err(error) => Opening::Unusable { error, aside },
+            Err(error) => Opening::Unusable { error, moved_to },
         }
     }
 
     fn open_locked(
         folder: &Path,
-        damaged: &Damaged,
-        aside: &mut Option<PathBuf>,
+        corrupt: &CorruptFolder,
+        moved_to: &mut Option<PathBuf>,
     ) -> Result<Trees, IndexError> {
-        if folder.join(CONDEMNED).exists() {
-            *aside = set_aside(
-                folder,
-                damaged,
-                &IndexError("it was found damaged".to_owned()),
-            )?;
+        if folder.join(CORRUPT_MARK).exists() {
+            let why = IndexError("it was found corrupt".to_owned());
+            *moved_to = move_away(folder, corrupt, &why)?;
         }
         remove_generating(folder);
         match try_open(folder) {
             Ok(trees) => Ok(trees),
             Err(error) => {
-                *aside = set_aside(folder, damaged, &error)?.or(aside.take());
+                *moved_to = move_away(folder, corrupt, &error)?.or(moved_to.take());
+                // Once more, on no folder at all: what fails now is not the content.
                 try_open(folder)
             }
         }
     }
 }
 
-type Trees = (sled::Db, sled::Tree, sled::Tree);
-
-/// In a thread, since a damaged one may panic or never come back; such a thread is left to itself.
+/// Opens in a thread, since a corrupt database may make sled panic or hang. A thread that hangs is
+/// abandoned.
 fn try_open(folder: &Path) -> Result<Trees, IndexError> {
-    let (done, opened) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let path = folder.to_path_buf();
-    let opener = move || {
-        let opened = catch_unwind(AssertUnwindSafe(|| open_patiently(&path)));
-        let _ = done.send(
-            opened.unwrap_or_else(|_| Err(IndexError("sled panicked while opening it".to_owned()))),
-        );
+    let open = move || {
+        let opened = catch_unwind(AssertUnwindSafe(|| open_with_retries(&path)))
+            .unwrap_or_else(|_| Err(IndexError("sled panicked while opening it".to_owned())));
+        // Nobody receives it after the timeout.
+        let _ = sender.send(opened);
     };
-    let spawned = std::thread::Builder::new()
+    std::thread::Builder::new()
         .name("index".to_owned())
-        .spawn(opener);
-    spawned.map_err(|error| IndexError(error.to_string()))?;
-    opened.recv_timeout(OPEN_TIMEOUT).unwrap_or_else(|_| {
-        Err(IndexError(
-            "sled does not come back from opening it".to_owned(),
-        ))
-    })
+        .spawn(open)
+        .map_err(|error| IndexError(error.to_string()))?;
+    receiver
+        .recv_timeout(OPEN_TIMEOUT)
+        .unwrap_or_else(|_| Err(IndexError("sled did not finish opening it".to_owned())))
 }
 
-fn open_patiently(folder: &Path) -> Result<Trees, IndexError> {
+fn open_with_retries(folder: &Path) -> Result<Trees, IndexError> {
+    let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES);
     let mut last = IndexError(String::new());
     for _ in 0..OPEN_TRIES {
-        let db = match sled::Config::new()
-            .path(folder)
-            .cache_capacity(CACHE_BYTES)
-            .open()
-        {
+        let db = match config.open() {
             Ok(db) => db,
             Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
                 last = IndexError(error.to_string());
@@ -175,82 +168,85 @@ impl From<sled::Error> for IndexError {
 /// A kill while sled opens leaves `snap.X.generating`, which it later takes for a snapshot.
 fn remove_generating(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry
-            .path()
-            .extension()
-            .is_some_and(|extension| extension == "generating")
-        {
-            let _ = fs::remove_file(entry.path());
+        let path = entry.path();
+        if path.extension().is_some_and(|name| name == "generating") {
+            let _ = fs::remove_file(path);
         }
     }
 }
 
-fn set_aside(
+fn move_away(
     folder: &Path,
-    damaged: &Damaged,
+    corrupt: &CorruptFolder,
     why: &IndexError,
 ) -> Result<Option<PathBuf>, IndexError> {
-    tracing::warn!(%why, "the index is set aside");
-    damaged
-        .set_aside(folder)
-        .map_err(|error| IndexError(format!("{why}; setting it aside failed: {error}")))
+    tracing::warn!(%why, "the index is moved away");
+    corrupt
+        .move_in(folder)
+        .map_err(|error| IndexError(format!("{why}; moving it away failed: {error}")))
 }
 
-fn digest(value: &[u8]) -> Result<Digest, IndexError> {
+fn decode_digest(value: &[u8]) -> Result<Digest, IndexError> {
     let bytes: [u8; 32] = value
         .try_into()
         .map_err(|_| IndexError("a digest of the wrong length".to_owned()))?;
     Ok(Digest::from_bytes(bytes))
 }
 
+/// The group's digest and the slot in 4 bytes, big-endian.
+fn encode_location(group: &Digest, slot: u32) -> Vec<u8> {
+    [group.as_bytes().as_slice(), &slot.to_be_bytes()].concat()
+}
+
+fn decode_location(value: &[u8]) -> Result<UnitLocation, IndexError> {
+    let wrong_length = || IndexError("a location of the wrong length".to_owned());
+    let (group, slot) = value.split_at_checked(32).ok_or_else(wrong_length)?;
+    let slot = slot.try_into().map_err(|_| wrong_length())?;
+    Ok(UnitLocation {
+        group: decode_digest(group)?,
+        slot: u32::from_be_bytes(slot),
+    })
+}
+
 fn group_key(group: &Digest) -> Vec<u8> {
     [&[GROUP_PREFIX], group.as_bytes().as_slice()].concat()
 }
 
-/// sled may panic on damage that it meets while it works.
-fn guarded<T>(ask: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
-    catch_unwind(AssertUnwindSafe(ask))
+/// sled may panic on corruption that it meets while it works.
+fn catch_panic<T>(operation: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
+    catch_unwind(AssertUnwindSafe(operation))
         .unwrap_or_else(|_| Err(IndexError("sled panicked".to_owned())))
 }
 
 impl Index for SledIndex {
-    fn units(&self, keys: &[Digest]) -> Result<Vec<Option<Place>>, IndexError> {
-        let mut order: Vec<usize> = (0..keys.len()).collect();
-        order.sort_unstable_by_key(|&place| keys.get(place));
-        let mut places = vec![None; keys.len()];
-        guarded(|| {
-            for at in order {
-                let (Some(key), Some(place)) = (keys.get(at), places.get_mut(at)) else {
-                    continue;
-                };
+    fn unit_locations(&self, keys: &[Digest]) -> Result<Vec<Option<UnitLocation>>, IndexError> {
+        // Neighbouring keys share pages: sorted, each page is read once.
+        let mut sorted: Vec<(usize, &Digest)> = keys.iter().enumerate().collect();
+        sorted.sort_unstable_by_key(|(_, key)| *key);
+        let mut locations = vec![None; keys.len()];
+        catch_panic(|| {
+            for (position, key) in sorted {
                 let Some(value) = self.units.get(key.as_bytes())? else {
                     continue;
                 };
-                let Some((group, slot)) = value.split_at_checked(32) else {
-                    return Err(IndexError("a place of the wrong length".to_owned()));
-                };
-                let slot = slot
-                    .try_into()
-                    .map_err(|_| IndexError("a place of the wrong length".to_owned()))?;
-                *place = Some(Place {
-                    group: digest(group)?,
-                    slot: u32::from_be_bytes(slot),
-                });
+                if let Some(location) = locations.get_mut(position) {
+                    *location = Some(decode_location(&value)?);
+                }
             }
             Ok(())
         })?;
-        Ok(places)
+        Ok(locations)
     }
 
     fn add_units(&self, group: &Digest, keys: &[Digest]) -> Result<(), IndexError> {
         let mut entries: Vec<(&Digest, u32)> = keys.iter().zip(0..).collect();
         entries.sort_unstable();
-        guarded(|| {
+        catch_panic(|| {
             // One by one: a batch of ten thousand takes 3 KB of memory for each, for as long as
             // sled is open.
             for (key, slot) in entries {
-                let value = [group.as_bytes().as_slice(), &slot.to_be_bytes()].concat();
-                self.units.insert(key.as_bytes(), value)?;
+                self.units
+                    .insert(key.as_bytes(), encode_location(group, slot))?;
             }
             self.units.insert(group_key(group), &[])?;
             Ok(())
@@ -258,11 +254,9 @@ impl Index for SledIndex {
     }
 
     fn file(&self, stat: &Digest) -> Result<Option<Digest>, IndexError> {
-        guarded(|| {
-            self.files
-                .get(stat.as_bytes())?
-                .map(|value| digest(&value))
-                .transpose()
+        catch_panic(|| {
+            let value = self.files.get(stat.as_bytes())?;
+            value.map(|value| decode_digest(&value)).transpose()
         })
     }
 
@@ -271,7 +265,7 @@ impl Index for SledIndex {
         group: Option<&Digest>,
         files: &[(Digest, Digest)],
     ) -> Result<(), IndexError> {
-        guarded(|| {
+        catch_panic(|| {
             for (stat, digest) in files {
                 self.files.insert(stat.as_bytes(), digest.as_bytes())?;
             }
@@ -283,26 +277,24 @@ impl Index for SledIndex {
     }
 
     fn has_group(&self, group: &Digest) -> Result<bool, IndexError> {
-        guarded(|| Ok(self.units.contains_key(group_key(group))?))
+        catch_panic(|| Ok(self.units.contains_key(group_key(group))?))
     }
 
     fn flush(&self) -> Result<(), IndexError> {
-        guarded(|| {
+        catch_panic(|| {
             self.db.flush()?;
             Ok(())
         })
     }
 
-    fn lasts(&self) -> bool {
+    fn is_persistent(&self) -> bool {
         true
     }
 
-    fn condemn(&self) {
-        if let Err(error) = fs::write(
-            self.folder.join(CONDEMNED),
-            "found damaged while it was open\n",
-        ) {
-            tracing::warn!(%error, "a damaged index could not be marked");
+    fn mark_corrupt(&self) {
+        let mark = self.folder.join(CORRUPT_MARK);
+        if let Err(error) = fs::write(mark, "found corrupt while it was open\n") {
+            tracing::warn!(%error, "a corrupt index could not be marked");
         }
     }
 }
@@ -313,25 +305,28 @@ mod tests {
     use super::*;
 
     fn open(cache: &Path) -> (SledIndex, bool, Option<PathBuf>) {
-        match SledIndex::open(&cache.join("index"), &Damaged::new(cache, Disk::default())) {
+        match SledIndex::open(
+            &cache.join("index"),
+            &CorruptFolder::new(cache, Disk::default()),
+        ) {
             Opening::Open {
                 index,
-                fresh,
-                aside,
-            } => (index, fresh, aside),
-            Opening::Taken => panic!("nobody else has it"),
+                is_new,
+                moved_to,
+            } => (index, is_new, moved_to),
+            Opening::InUse => panic!("no other process has it open"),
             Opening::Unusable { error, .. } => panic!("{error}"),
         }
     }
 
     fn filled() -> tempfile::TempDir {
         let cache = tempfile::tempdir().unwrap();
-        let (index, fresh, aside) = open(cache.path());
-        assert!(fresh && aside.is_none());
-        super::super::index::contract(&index);
+        let (index, is_new, moved_to) = open(cache.path());
+        assert!(is_new && moved_to.is_none());
+        super::super::index::check_contract(&index);
         drop(index);
-        let (_, fresh, aside) = open(cache.path());
-        assert!(!fresh && aside.is_none());
+        let (_, is_new, moved_to) = open(cache.path());
+        assert!(!is_new && moved_to.is_none());
         cache
     }
 
@@ -341,13 +336,13 @@ mod tests {
     }
 
     #[test]
-    fn only_one_has_it() {
+    fn only_one_can_have_it_open() {
         let cache = tempfile::tempdir().unwrap();
-        let damaged = Damaged::new(cache.path(), Disk::default());
+        let corrupt = CorruptFolder::new(cache.path(), Disk::default());
         let first = open(cache.path());
         assert!(matches!(
-            SledIndex::open(&cache.path().join("index"), &damaged),
-            Opening::Taken
+            SledIndex::open(&cache.path().join("index"), &corrupt),
+            Opening::InUse
         ));
         drop(first);
         open(cache.path());
@@ -357,8 +352,8 @@ mod tests {
     fn can_be_opened_a_hundred_times_in_a_row() {
         let cache = tempfile::tempdir().unwrap();
         for round in 0..100 {
-            let (_, fresh, aside) = open(cache.path());
-            assert_eq!((fresh, aside), (round == 0, None), "{round}");
+            let (_, is_new, moved_to) = open(cache.path());
+            assert_eq!((is_new, moved_to), (round == 0, None), "{round}");
         }
     }
 
@@ -371,13 +366,13 @@ mod tests {
                 vec![0; len],
             )
             .unwrap();
-            let (_, fresh, aside) = open(cache.path());
-            assert_eq!((fresh, aside), (false, None), "{len}");
+            let (_, is_new, moved_to) = open(cache.path());
+            assert_eq!((is_new, moved_to), (false, None), "{len}");
         }
     }
 
     #[test]
-    fn a_damaged_one_is_set_aside_and_an_empty_one_made() {
+    fn a_corrupt_one_is_moved_away_and_an_empty_one_created() {
         for (file, bytes) in [
             ("conf", b"not a configuration".as_slice()),
             ("conf", &[0; 62]),
@@ -385,10 +380,10 @@ mod tests {
         ] {
             let cache = filled();
             fs::write(cache.path().join("index").join(file), bytes).unwrap();
-            let (index, fresh, aside) = open(cache.path());
+            let (index, is_new, moved_to) = open(cache.path());
             assert_eq!(
-                (fresh, aside),
-                (true, Some(cache.path().join("damaged/index"))),
+                (is_new, moved_to),
+                (true, Some(cache.path().join("corrupt/index"))),
                 "{file}"
             );
             assert!(!index.has_group(&Digest::of(b"group")).unwrap());

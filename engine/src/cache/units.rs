@@ -1,28 +1,24 @@
-//! Results of single units of work of map stages, committed in groups: `units/aa/<digest>`.
+//! Results of single units of map stages, committed in groups: `units/aa/<digest>`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::disk::DiskError;
 use super::lookup::Lookup;
 use crate::dataset::Chunk;
 use crate::digest::Digest;
 
-/// How often a lookup starts again with another index when one lied. The second one was filled from
-/// the groups themselves.
-const TRIES: u32 = 2;
+/// Groups that are kept in memory.
+const RECENT_MAX: usize = 8;
 
 /// The results of units.
 #[derive(Debug)]
 pub struct Units {
     lookup: Arc<Lookup>,
-    /// Groups read last, newest first: units that are asked for together were often committed
+    /// The groups read last, newest first: units that are looked up together were often committed
     /// together.
     recent: Mutex<VecDeque<(Digest, Arc<Chunk>)>>,
 }
-
-/// Groups that are kept in memory.
-const RECENT_MAX: usize = 8;
 
 impl Units {
     pub(crate) fn new(lookup: Arc<Lookup>) -> Self {
@@ -32,55 +28,64 @@ impl Units {
         }
     }
 
-    /// The results of these units, in the order asked; `None` for what is not known. A group that
-    /// is missing or damaged makes its units unknown.
+    /// The results of units, in the order of `keys`; `None` for those that are not cached. A
+    /// missing or corrupt group counts as not cached.
     pub fn get(&self, keys: &[Digest]) -> Vec<Option<Vec<u8>>> {
-        for _ in 1..TRIES {
-            match self.try_get(keys) {
-                Some(results) => return results,
-                None => self.lookup.caught_lying(),
-            }
+        if let Some(results) = self.try_get(keys) {
+            return results;
         }
+        // The index was wrong. Its replacement is filled from the groups themselves, so the second
+        // attempt sees the truth; if even that fails, computing the units again is right.
+        self.lookup.invalidate();
         self.try_get(keys).unwrap_or_else(|| vec![None; keys.len()])
     }
 
-    /// Nothing when the index points at another unit's result.
+    /// `None` when the index points to the result of another unit.
     fn try_get(&self, keys: &[Digest]) -> Option<Vec<Option<Vec<u8>>>> {
-        let places = self.lookup.unit_places(keys);
+        let locations = self.lookup.unit_locations(keys);
         let mut groups: BTreeMap<Digest, Option<Arc<Chunk>>> = BTreeMap::new();
-        for place in places.iter().flatten() {
+        for location in locations.iter().flatten() {
             groups
-                .entry(place.group)
-                .or_insert_with(|| self.group(&place.group));
+                .entry(location.group)
+                .or_insert_with(|| self.group(&location.group));
         }
         let mut results = Vec::with_capacity(keys.len());
-        for (key, place) in keys.iter().zip(&places) {
-            let group = place
-                .as_ref()
-                .and_then(|place| Some((place.slot, groups.get(&place.group)?.as_deref()?)));
-            let Some((slot, chunk)) = group else {
+        for (key, location) in keys.iter().zip(&locations) {
+            let Some(location) = location else {
                 results.push(None);
                 continue;
             };
-            let item = chunk
-                .items
-                .get(slot as usize)
-                .filter(|item| item.id == *key)?;
+            let Some(Some(chunk)) = groups.get(&location.group) else {
+                results.push(None);
+                continue;
+            };
+            let item = chunk.items.get(location.slot as usize)?;
+            if item.id != *key {
+                return None;
+            }
             results.push(Some(item.payload.clone()));
         }
         Some(results)
     }
 
     fn group(&self, digest: &Digest) -> Option<Arc<Chunk>> {
-        let recent = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, group)) = recent().iter().find(|(known, _)| known == digest) {
-            return Some(Arc::clone(group));
+        let known = self
+            .lock_recent()
+            .iter()
+            .find(|(known, _)| known == digest)
+            .map(|(_, group)| Arc::clone(group));
+        if known.is_some() {
+            return known;
         }
         let group = Arc::new(self.lookup.units.get(digest)?);
-        let mut recent = recent();
+        let mut recent = self.lock_recent();
         recent.push_front((*digest, Arc::clone(&group)));
         recent.truncate(RECENT_MAX);
         Some(group)
+    }
+
+    fn lock_recent(&self) -> MutexGuard<'_, VecDeque<(Digest, Arc<Chunk>)>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Commits the results of units: they are on the disk when this returns.
@@ -94,7 +99,7 @@ impl Units {
         Ok(())
     }
 
-    /// Takes in what other processes have committed since.
+    /// Adds what other processes have committed since.
     pub fn refresh(&self) {
         self.lookup.refresh_units();
     }

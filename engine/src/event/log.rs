@@ -1,4 +1,4 @@
-//! Writes the event log of a run. A thread of its own makes lines of events: of thousands of stages
+//! Writes the event log of a run. A thread of its own formats the events: of thousands of stages
 //! that have nothing to do, that is the most work there is.
 
 use std::path::Path;
@@ -12,57 +12,65 @@ use crate::cache::disk::{Disk, DiskError, DiskFile, Syscall};
 
 /// The name of the event log in a run's folder.
 pub(crate) const LOG_NAME: &str = "events.jsonl";
-/// Events are held back up to so many, and so long; less when the run has a moment.
-const HELD_MAX: usize = 512;
-const HELD_MS: u64 = 100;
-/// As many times that may wait to be written. A disk that is slower than the run slows it down.
+/// Events are buffered up to this number and this long, or until the run is idle: a wake-up of the
+/// thread for each would cost more than formatting it.
+const BUFFERED_MAX: usize = 512;
+const BUFFERED_MS: u64 = 100;
+/// How many buffers may wait to be written. A disk that is slower than the run slows it down,
+/// rather than let memory grow.
 const WAITING_MAX: usize = 16;
 
 /// An event with the milliseconds since the run began.
-type Timed = (u64, Event);
+type TimedEvent = (u64, Event);
 
-/// Takes the events of a run. When it is dropped, all of them are written.
+/// Writes the events of a run. Dropping it waits until all of them are written.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
-    held: Vec<Timed>,
-    /// Nothing when it is being dropped.
-    thread: Option<(Sender<Vec<Timed>>, JoinHandle<()>)>,
+    buffer: Vec<TimedEvent>,
+    /// Nothing only while it is being dropped.
+    thread: Option<(Sender<Vec<TimedEvent>>, JoinHandle<()>)>,
 }
 
 impl LogWriter {
-    /// Starts the log of a run.
+    /// Starts the log of a run in its folder.
     pub(crate) fn create(disk: &Disk, folder: &Path) -> Result<Self, DiskError> {
         let path = folder.join(LOG_NAME);
         let file = disk.create(&path)?;
-        let (events_in, events_out) = channel::bounded(WAITING_MAX);
+        let (buffers_in, buffers_out) = channel::bounded(WAITING_MAX);
         let thread = std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write(file, &events_out));
+            .spawn(move || write_buffers(file, &buffers_out));
         let thread = thread.map_err(|source| DiskError {
             call: Syscall::Create,
             path,
             source,
         })?;
         Ok(Self {
-            held: Vec::new(),
-            thread: Some((events_in, thread)),
+            buffer: Vec::new(),
+            thread: Some((buffers_in, thread)),
         })
     }
 }
 
 impl Listener for LogWriter {
     fn event(&mut self, at_ms: u64, event: &Event) {
-        self.held.push((at_ms, event.clone()));
-        let since_ms = self.held.first().map_or(at_ms, |(since_ms, _)| *since_ms);
-        if self.held.len() >= HELD_MAX || at_ms >= since_ms + HELD_MS {
+        self.buffer.push((at_ms, event.clone()));
+        let oldest_ms = self
+            .buffer
+            .first()
+            .map_or(at_ms, |(oldest_ms, _)| *oldest_ms);
+        if self.buffer.len() >= BUFFERED_MAX || at_ms >= oldest_ms + BUFFERED_MS {
             self.idle();
         }
     }
 
     fn idle(&mut self) {
-        if let (Some((events, _)), false) = (&self.thread, self.held.is_empty()) {
-            // Nobody takes them if the thread is gone, which only a bug can make it.
-            let _ = events.send(std::mem::take(&mut self.held));
+        if self.buffer.is_empty() {
+            return;
+        }
+        if let Some((buffers, _)) = &self.thread {
+            // This fails only if the thread has panicked, which is reported when it is joined.
+            let _ = buffers.send(std::mem::take(&mut self.buffer));
         }
     }
 }
@@ -70,45 +78,43 @@ impl Listener for LogWriter {
 impl Drop for LogWriter {
     fn drop(&mut self) {
         self.idle();
-        if let Some((events, thread)) = self.thread.take() {
-            drop(events);
+        if let Some((buffers, thread)) = self.thread.take() {
+            // The thread ends when the channel is closed and empty.
+            drop(buffers);
             if thread.join().is_err() {
-                tracing::error!("the event log is not whole: its thread panicked");
+                tracing::error!("the event log is incomplete: its thread panicked");
             }
         }
     }
 }
 
-/// A line of the event log, borrowed.
+/// A [`LogEntry`](super::LogEntry), borrowed.
 #[derive(Serialize)]
-struct LoggedRef<'a> {
+struct LogEntryRef<'a> {
     at_ms: u64,
     #[serde(flatten)]
     event: &'a Event,
 }
 
-/// Writes events until there are no more. The log is no result: a disk that is full stops the run
-/// where results are written, not here.
-fn write(mut file: DiskFile, events: &Receiver<Vec<Timed>>) {
+/// Writes events until there are no more. The log is no result: a full disk stops the run where
+/// results are written, not here.
+fn write_buffers(mut file: DiskFile, buffers: &Receiver<Vec<TimedEvent>>) {
     let mut lines: Vec<u8> = Vec::new();
-    for held in events {
-        for (at_ms, event) in &held {
-            serde_json::to_writer(
-                &mut lines,
-                &LoggedRef {
-                    at_ms: *at_ms,
-                    event,
-                },
-            )
-            .expect("events are plain data");
+    for buffer in buffers {
+        for (at_ms, event) in &buffer {
+            let entry = LogEntryRef {
+                at_ms: *at_ms,
+                event,
+            };
+            serde_json::to_writer(&mut lines, &entry).expect("events are plain data");
             lines.push(b'\n');
         }
-        // Whole lines in one write: a reader, or a kill, sees at most one that is cut short.
+        // Whole lines in one write: a reader, or a kill, sees at most one truncated line.
         let written = file.write(&lines);
         lines.clear();
         if let Err(error) = written {
-            tracing::warn!(%error, "the event log could not be written");
-            lines.push(b'\n'); // what comes is kept apart from a line that was cut short
+            tracing::warn!(%error, "could not write the event log");
+            lines.push(b'\n'); // keeps the next event apart from a truncated line
         }
     }
 }
@@ -120,21 +126,21 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::super::Logged;
+    use super::super::LogEntry;
     use super::*;
     use crate::cache::disk::{FaultAction, Hook};
 
-    fn numbered(number: usize) -> Event {
+    fn numbered_event(number: usize) -> Event {
         Event::Warning {
             stage: None,
             text: number.to_string(),
         }
     }
 
-    /// The numbers in a log; lines that are cut short are left out.
+    /// The numbers in a log; truncated lines are skipped.
     fn numbers(folder: &Path) -> Vec<usize> {
         let text = fs::read_to_string(folder.join(LOG_NAME)).unwrap();
-        let number = |line: &str| match serde_json::from_str::<Logged>(line).ok()?.event {
+        let number = |line: &str| match serde_json::from_str::<LogEntry>(line).ok()?.event {
             Event::Warning { text, .. } => text.parse().ok(),
             _ => None,
         };
@@ -142,38 +148,38 @@ mod tests {
     }
 
     #[test]
-    fn all_events_are_there_in_order() {
+    fn all_events_are_written_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let mut log = LogWriter::create(&Disk::default(), folder.path()).unwrap();
-        let count = 2 * WAITING_MAX * HELD_MAX + 7;
-        (0..count).for_each(|number| log.event(0, &numbered(number)));
+        let count = 2 * WAITING_MAX * BUFFERED_MAX + 7;
+        (0..count).for_each(|number| log.event(0, &numbered_event(number)));
         drop(log);
         assert_eq!(numbers(folder.path()), (0..count).collect::<Vec<_>>());
     }
 
     #[test]
-    fn events_are_held_back_for_a_moment_only() {
+    fn events_are_buffered_for_a_moment_only() {
         let folder = tempfile::tempdir().unwrap();
         let mut log = LogWriter::create(&Disk::default(), folder.path()).unwrap();
-        log.event(0, &numbered(0));
-        assert_eq!(log.held.len(), 1);
-        log.event(HELD_MS, &numbered(1));
-        assert_eq!(log.held.len(), 0);
+        log.event(0, &numbered_event(0));
+        assert_eq!(log.buffer.len(), 1);
+        log.event(BUFFERED_MS, &numbered_event(1));
+        assert_eq!(log.buffer.len(), 0);
     }
 
-    /// A disk on which the second line is cut short.
-    struct Full(AtomicUsize);
+    /// A disk that is full in the middle of the second line.
+    struct FullDisk(AtomicUsize);
 
-    impl Hook for Full {
+    impl Hook for FullDisk {
         fn before(&self, call: Syscall, _: &Path) -> FaultAction {
             match (
                 call,
                 self.0
                     .fetch_add(usize::from(call == Syscall::Write), Ordering::SeqCst),
             ) {
-                (Syscall::Write, 1) => FaultAction::Short,
+                (Syscall::Write, 1) => FaultAction::ShortWrite,
                 (Syscall::Write, 2) => FaultAction::Fail(io::ErrorKind::StorageFull.into()),
-                _ => FaultAction::Make,
+                _ => FaultAction::Proceed,
             }
         }
 
@@ -181,12 +187,12 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_cut_short_spoils_no_other() {
+    fn a_truncated_line_spoils_no_other() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = Disk::with_hook(Arc::new(Full(AtomicUsize::new(0))));
+        let disk = Disk::with_hook(Arc::new(FullDisk(AtomicUsize::new(0))));
         let mut log = LogWriter::create(&disk, folder.path()).unwrap();
         for number in 0..4 {
-            log.event(0, &numbered(number));
+            log.event(0, &numbered_event(number));
             log.idle();
         }
         drop(log);

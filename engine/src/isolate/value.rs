@@ -1,4 +1,5 @@
-//! Arguments as JSON, and back: names come from the ops that both processes have.
+//! Arguments as JSON, and back: names come from the ops that both processes have, since a
+//! [`Value`] refers to them by `&'static str`.
 
 use blip_grammar::{Arguments, StageId, Value};
 use serde_json::{Value as Json, json};
@@ -10,6 +11,7 @@ pub(super) fn encode(value: &Value) -> Json {
     match value {
         Value::Absent => json!("absent"),
         Value::Int(number) => json!({ "int": number }),
+        // As bits, so that the key comes out the same in the child.
         Value::Float(number) => json!({ "float": number.to_bits() }),
         Value::Str(text) => json!({ "str": text }),
         Value::Bool(truth) => json!({ "bool": truth }),
@@ -22,7 +24,6 @@ pub(super) fn encode(value: &Value) -> Json {
     }
 }
 
-/// Arguments as JSON.
 pub(super) fn encode_args(args: &Arguments) -> Json {
     args.iter()
         .map(|(name, value)| (name.to_owned(), encode(value)))
@@ -30,7 +31,7 @@ pub(super) fn encode_args(args: &Arguments) -> Json {
         .into()
 }
 
-/// The value of JSON; nothing when it is none, or names an op that is not there.
+/// The value that JSON encodes; nothing when it encodes none, or names an unknown op.
 pub(super) fn decode(json: &Json, ops: &OpSet) -> Option<Value> {
     if json == "absent" {
         return Some(Value::Absent);
@@ -63,7 +64,6 @@ pub(super) fn decode(json: &Json, ops: &OpSet) -> Option<Value> {
     })
 }
 
-/// The arguments of JSON for an op.
 pub(super) fn decode_args(op: &str, json: &Json, ops: &OpSet) -> Option<Arguments> {
     let signature = &ops.op(op)?.signature;
     let argument = |(name, value): (&String, &Json)| {

@@ -1,10 +1,10 @@
-//! What bounds how much runs together: cores, GPUs and memory.
+//! What bounds how many stages run at a time: cores, GPUs and memory.
 
 use blip_grammar::Attributes;
 
 use crate::op::Op;
 
-/// An amount of each.
+/// An amount of each resource.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Resources {
     /// Cores.
@@ -17,7 +17,8 @@ pub struct Resources {
 
 impl Resources {
     /// What a stage takes: what its attributes say, else all cores for numeric ops, which use as
-    /// many threads, and one core for others. A stage that asks for more than there is runs alone.
+    /// many threads, and one core for others. A stage that asks for more than there is gets all of
+    /// it, so that it runs alone instead of never.
     pub(crate) fn of(op: &Op, attributes: &Attributes, all: &Resources) -> Self {
         let cores = if op.numeric { all.cpu } else { 1 };
         Self {
@@ -27,20 +28,18 @@ impl Resources {
         }
     }
 
-    /// Whether there is so much.
-    pub(crate) fn has(&self, amount: &Resources) -> bool {
+    pub(crate) fn covers(&self, amount: &Resources) -> bool {
         self.cpu >= amount.cpu && self.gpu >= amount.gpu && self.memory >= amount.memory
     }
 
-    /// Takes an amount, which is there.
+    /// Subtracts an amount that it [`covers`](Self::covers).
     pub(crate) fn take(&mut self, amount: &Resources) {
         self.cpu -= amount.cpu;
         self.gpu -= amount.gpu;
         self.memory -= amount.memory;
     }
 
-    /// Gives an amount back.
-    pub(crate) fn give(&mut self, amount: &Resources) {
+    pub(crate) fn give_back(&mut self, amount: &Resources) {
         self.cpu += amount.cpu;
         self.gpu += amount.gpu;
         self.memory += amount.memory;

@@ -1,5 +1,5 @@
-//! Workers: take a job, do it, answer by message. They share nothing but the cache, which takes
-//! care of itself.
+//! Workers: take a task, do it, report by message. They share nothing but the cache, which is safe
+//! to use from many threads and processes.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,28 +7,28 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, Sender};
+use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
 use crate::cache::records::Record;
 use crate::ctx::{StageCtx, StageParts, budget_error};
 use crate::digest::Digest;
 use crate::event::UnitCounts;
-use crate::files::{Files, SourceFile};
+use crate::files::{Files, InputFile};
 use crate::graph::{Node, NodeId};
 use crate::isolate::{self, Isolation};
 use crate::key::{KeyInputs, NumericEnv};
 use crate::map;
-use crate::op::{Body, OpError};
+use crate::op::{Body, OpError, Output};
 
-/// What a worker is asked for.
-pub(crate) enum Job {
-    /// The key of a stage, and its record if there is one.
-    Probe(Box<ProbeJob>),
-    /// The result of a stage.
-    Run(Box<RunJob>),
+pub(crate) enum Task {
+    /// Compute the key of a stage and look up its record.
+    Probe(Box<ProbeTask>),
+    /// Run the body of a stage.
+    Run(Box<RunTask>),
 }
 
-pub(crate) struct ProbeJob {
+pub(crate) struct ProbeTask {
     pub(crate) id: NodeId,
     pub(crate) node: Arc<Node>,
     pub(crate) inputs: Vec<(&'static str, Digest)>,
@@ -37,7 +37,7 @@ pub(crate) struct ProbeJob {
     pub(crate) env: Arc<NumericEnv>,
 }
 
-pub(crate) struct RunJob {
+pub(crate) struct RunTask {
     pub(crate) id: NodeId,
     pub(crate) node: Arc<Node>,
     pub(crate) parts: StageParts,
@@ -45,90 +45,105 @@ pub(crate) struct RunJob {
     pub(crate) isolation: Option<Arc<Isolation>>,
 }
 
-/// What a worker answers.
-pub(crate) enum Answer {
-    Probed(NodeId, Result<Box<Probe>, OpError>),
-    Ran(NodeId, Box<Ran>),
-    /// Records that are on the disk, with a warning or none, and those that could not be written.
+/// What workers and the thread that commits report to the owner.
+pub(crate) enum Completion {
+    Probed(NodeId, Result<Box<ProbeResult>, OpError>),
+    Ran(NodeId, Box<Execution>),
+    /// Records that are on disk, with a warning or none, and those that could not be written.
     Committed(Vec<(NodeId, Result<Option<String>, OpError>)>),
 }
 
-/// What a stage's key is and whether it is known.
-pub(crate) struct Probe {
+/// A stage's key, and its record if it is in the cache with all of its objects.
+pub(crate) struct ProbeResult {
     pub(crate) key: Digest,
     pub(crate) key_inputs: KeyInputs,
-    pub(crate) sources: Vec<SourceFile>,
+    pub(crate) sources: Vec<InputFile>,
     pub(crate) record: Option<Record>,
     pub(crate) took_ms: u64,
 }
 
-/// What became of a stage that ran.
-pub(crate) struct Ran {
-    pub(crate) result: Result<Record, OpError>,
+/// How one execution of a stage's body ended. With another error type it travels between processes.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Execution<E = OpError> {
+    pub(crate) result: Result<Record, E>,
     pub(crate) units: Option<UnitCounts>,
-    /// Where its final training state is kept.
-    pub(crate) grows: Option<(Digest, u64)>,
+    /// Where its final training state is kept for warm starts: the key without the argument, and
+    /// the argument's value.
+    pub(crate) warm_start: Option<(Digest, u64)>,
     pub(crate) timed_out: bool,
     pub(crate) took_ms: u64,
 }
 
-/// Works until there are no more jobs.
-pub(crate) fn work(jobs: &Receiver<Job>, answers: &Sender<Answer>) {
-    for job in jobs {
-        let answer = match job {
-            Job::Probe(job) => {
-                let id = job.id;
-                open_index(&job.node, &job.cache);
-                let probed = catch_unwind(AssertUnwindSafe(|| probe(&job)));
-                Answer::Probed(
-                    id,
-                    probed
-                        .unwrap_or_else(|panic| {
-                            Err(bug(job.node.op.signature.name, panic.as_ref()))
-                        })
-                        .map(Box::new),
-                )
+impl<E> Execution<E> {
+    /// One that ended before a body ran.
+    pub(crate) fn failed(error: E) -> Self {
+        Self {
+            result: Err(error),
+            units: None,
+            warm_start: None,
+            timed_out: false,
+            took_ms: 0,
+        }
+    }
+
+    pub(crate) fn map_err<F>(self, convert: impl FnOnce(E) -> F) -> Execution<F> {
+        Execution {
+            result: self.result.map_err(convert),
+            units: self.units,
+            warm_start: self.warm_start,
+            timed_out: self.timed_out,
+            took_ms: self.took_ms,
+        }
+    }
+}
+
+/// Works until the owner closes the channel of tasks.
+pub(crate) fn run_tasks(tasks: &Receiver<Task>, completions: &Sender<Completion>) {
+    for task in tasks {
+        let completion = match task {
+            Task::Probe(task) => {
+                open_index(&task.node, &task.cache);
+                let probe = catch_panic(&task.node, || probe_stage(&task));
+                Completion::Probed(task.id, probe.map(Box::new))
             }
-            Job::Run(job) => {
-                let (id, isolation) = (job.id, job.isolation.clone());
-                open_index(&job.node, &job.parts.cache);
-                let ran = match isolation {
-                    Some(isolation) => isolate::run(*job, &isolation),
-                    None => run(*job),
+            Task::Run(task) => {
+                let id = task.id;
+                open_index(&task.node, &task.parts.cache);
+                let execution = match task.isolation.clone() {
+                    Some(isolation) => isolate::run_in_child(*task, &isolation),
+                    None => run_stage(*task),
                 };
-                Answer::Ran(id, Box::new(ran))
+                Completion::Ran(id, Box::new(execution))
             }
         };
-        if answers.send(answer).is_err() {
+        if completions.send(completion).is_err() {
             return;
         }
     }
 }
 
-/// Opens the index for a stage that will ask it. An index that has to be built again takes long:
-/// that is neither the stage's own time nor its deadline's.
+/// Opens the index for a stage that will ask it. Building a lost index again takes long: that must
+/// count neither as the stage's own time nor towards its timeout.
 fn open_index(node: &Node, cache: &Cache) {
     if node.op.sources.is_some() || matches!(node.op.body, Body::Map(_)) {
-        // Should it panic, the stage that asks hears of it.
+        // Should it panic, the stage panics again when it asks, and reports that.
         let _ = catch_unwind(AssertUnwindSafe(|| cache.open_index()));
     }
 }
 
-/// Makes the key and looks it up.
-pub(crate) fn probe(job: &ProbeJob) -> Result<Probe, OpError> {
+/// Computes the key of a stage and looks up its record.
+pub(crate) fn probe_stage(task: &ProbeTask) -> Result<ProbeResult, OpError> {
     let started = Instant::now();
-    let files = Files::new(&job.base, Some(&job.cache.files));
-    let sources = sources(&job.node, &files)?;
-    let key_inputs = KeyInputs::new(
-        &job.node.op,
-        &job.node.args,
-        job.inputs.clone(),
-        &sources,
-        &job.env,
-    );
+    let (node, inputs) = (&task.node, task.inputs.clone());
+    let files = Files::new(&task.base, Some(&task.cache.files));
+    let sources = match &node.op.sources {
+        Some(list_sources) => list_sources(&node.args, &files)?,
+        None => Vec::new(),
+    };
+    let key_inputs = KeyInputs::new(&node.op, &node.args, inputs, &sources, &task.env);
     let key = key_inputs.hash();
-    let record = job.cache.hit(&key);
-    Ok(Probe {
+    let record = task.cache.hit(&key);
+    Ok(ProbeResult {
         key,
         key_inputs,
         sources,
@@ -137,57 +152,36 @@ pub(crate) fn probe(job: &ProbeJob) -> Result<Probe, OpError> {
     })
 }
 
-/// The user's files that a stage reads.
-pub(crate) fn sources(node: &Node, files: &Files<'_>) -> Result<Vec<SourceFile>, OpError> {
-    node.op
-        .sources
-        .as_ref()
-        .map_or(Ok(Vec::new()), |sources| sources(&node.args, files))
-}
-
 /// Runs a stage in this process.
-pub(crate) fn run(job: RunJob) -> Ran {
+pub(crate) fn run_stage(task: RunTask) -> Execution {
     let started = Instant::now();
     let started_ms = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_millis() as u64);
-    let mut ctx = StageCtx::new(job.parts);
-    let ran = catch_unwind(AssertUnwindSafe(|| execute(&job.node, &mut ctx)));
-    let result = ran.unwrap_or_else(|panic| Err(bug(job.node.op.signature.name, panic.as_ref())));
-    let result = result.and_then(|output| {
-        if let Some(file) = ctx
-            .sources()
-            .iter()
-            .find(|file| !file.unchanged(&ctx.cache().files))
-        {
-            let what = format!(
-                "{} changed while `{}` read it",
-                file.path.display(),
-                job.node.name
-            );
-            return Err(OpError::failed(
-                what,
-                "run again when nothing writes to it any more",
-            ));
-        }
-        record(&job.node, &ctx, output, started_ms, elapsed_ms(started))
+    let node = task.node;
+    let mut ctx = StageCtx::new(task.parts);
+    let output = catch_panic(&node, || run_body(&node, &mut ctx));
+    let result = output.and_then(|output| {
+        check_sources(&node, &ctx)?;
+        build_record(&node, &ctx, output, started_ms, elapsed_ms(started))
     });
-    let traces = ctx.traces();
-    Ran {
+    let log = ctx.log();
+    Execution {
         result,
-        units: traces.units,
-        grows: traces.grows,
+        units: log.units,
+        warm_start: log.warm_start,
         timed_out: ctx.timed_out(),
         took_ms: elapsed_ms(started),
     }
 }
 
-fn execute(node: &Node, ctx: &mut StageCtx) -> Result<crate::op::Output, OpError> {
+fn run_body(node: &Node, ctx: &mut StageCtx) -> Result<Output, OpError> {
     match &node.op.body {
         Body::Run(run) => {
             let output = run(ctx)?;
-            let bad = ctx.traces().rejected.len() as u64;
-            match budget_error(ctx, bad, bad + output.count.unwrap_or(0)) {
+            let rejected = ctx.log().rejected.len() as u64;
+            let total = rejected + output.count.unwrap_or(0);
+            match budget_error(ctx, rejected, total) {
                 Some(error) => Err(error),
                 None => Ok(output),
             }
@@ -203,61 +197,82 @@ fn execute(node: &Node, ctx: &mut StageCtx) -> Result<crate::op::Output, OpError
     }
 }
 
-/// What is to be known of the stage.
-fn record(
+/// The key has the digests that the files had before the stage read them: if one has changed since,
+/// it is not known which bytes the result comes from.
+fn check_sources(node: &Node, ctx: &StageCtx) -> Result<(), OpError> {
+    let files = &ctx.cache().files;
+    match ctx.sources().iter().find(|file| !file.unchanged(files)) {
+        Some(file) => Err(OpError::failed(
+            format!(
+                "{} changed while `{}` was reading it",
+                file.path.display(),
+                node.name
+            ),
+            "run again when nothing writes to it",
+        )),
+        None => Ok(()),
+    }
+}
+
+fn build_record(
     node: &Node,
     ctx: &StageCtx,
-    output: crate::op::Output,
+    output: Output,
     started_ms: u64,
     took_ms: u64,
 ) -> Result<Record, OpError> {
+    let mut side_outputs: Vec<(String, Digest)> = Vec::new();
+    for (name, digest) in &output.side_outputs {
+        side_outputs.push(((*name).to_owned(), *digest));
+    }
     let curves = ctx.curves();
-    let mut side_outputs: Vec<(String, Digest)> = output
-        .side_outputs
-        .iter()
-        .map(|(name, digest)| ((*name).to_owned(), *digest))
-        .collect();
     if !curves.is_empty() {
         let bytes = serde_json::to_vec(&curves).expect("steps and numbers are plain data");
         side_outputs.push(("curves".to_owned(), ctx.put(&bytes)?));
     }
-    let traces = ctx.traces();
-    let mut objects = traces.objects.clone();
+    let log = ctx.log();
+    let mut objects = log.objects.clone();
     objects.sort_unstable();
     objects.dedup();
-    let key_inputs = ctx.key_inputs();
+    let mut notes = output.notes;
+    notes.extend(log.notes.iter().cloned());
     Ok(Record {
         version: Record::VERSION,
         stage: node.name.to_string(),
         op: node.op.signature.name.to_owned(),
-        key_inputs: key_inputs.fields(),
+        key_inputs: ctx.key_inputs().fields(),
         ty: node.output.to_string(),
         output: output.digest,
         count: output.count,
         side_outputs,
         objects,
         metrics: output.metrics,
-        notes: output
-            .notes
-            .into_iter()
-            .chain(traces.notes.iter().cloned())
-            .collect(),
-        rejected: traces.rejected.clone(),
+        notes,
+        rejected: log.rejected.clone(),
         started_ms,
         took_ms,
     })
 }
 
 /// A panic is a mistake in an op, not the end of the run.
-fn bug(op: &str, panic: &(dyn Any + Send)) -> OpError {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    OpError::Bug(format!(
-        "op `{op}` panicked: {}",
-        text.unwrap_or("no message")
-    ))
+fn catch_panic<T>(node: &Node, work: impl FnOnce() -> Result<T, OpError>) -> Result<T, OpError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        Err(OpError::Bug(format!(
+            "op `{}` panicked: {}",
+            node.op.signature.name,
+            panic_message(panic.as_ref())
+        )))
+    })
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<String>() {
+        return text;
+    }
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .unwrap_or("no message")
 }
 
 pub(crate) fn elapsed_ms(since: Instant) -> u64 {

@@ -1,155 +1,154 @@
-//! Removing what is not needed: everything that no root holds, or as much of it as a budget asks
-//! for, and then what is cheapest to make again, by its recorded time per byte, first.
+//! Garbage collection: removes what no root holds, or only as much of it as `max_bytes` asks for.
+//! What is cheapest to recompute, by recorded time per byte, goes first.
 //!
-//! Whoever collects has the cache alone. A result goes in two steps: its record moves to
-//! `evicted/`, where `explain` finds it, and then its objects go, if no other record needs them. A
-//! kill in between leaves objects without a record, which the next collection finds.
+//! The cache is locked exclusively. A result goes in two steps: its record moves to `evicted/`, where
+//! `explain` finds it, and then the objects go that no other record refers to. A kill in between
+//! leaves objects without a record, which the next collection finds; in the other order it would
+//! leave a record without its objects.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::roots::Roots;
-use super::{Amount, disk_use, entries, files};
+use super::{Amount, CacheEntry, CacheFile, disk_usage, list_entries, list_files, part_folders};
+use crate::cache::corrupt;
 use crate::cache::records::Record;
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
-use crate::history::Reader;
+use crate::history::CacheReader;
 
-/// Records of removed results are kept so long.
+/// How long records of removed results are kept.
 const EVICTED_AGE: Duration = Duration::from_secs(180 * 24 * 3600);
 
 /// What to remove.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Collect {
-    /// Of every workflow, the results of this many last runs stay.
+pub struct GcOptions {
+    /// The results of this many last runs of every workflow stay.
     pub keep_runs: usize,
-    /// Only what is at least so old is removed.
+    /// What is younger stays.
     pub min_age: Option<Duration>,
-    /// Only so much is removed that the cache takes no more bytes than this.
+    /// Nothing more is removed once the cache is this small.
     pub max_bytes: Option<u64>,
-    /// Say what would be removed and remove nothing.
+    /// Report what would be removed, and remove nothing.
     pub dry_run: bool,
 }
 
-/// What was removed, or would be.
+/// What was removed; in a dry run, what would be.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Collected {
-    /// The results, in the order in which they go.
-    pub results: Vec<Evicted>,
+pub struct GcReport {
+    /// In the order in which they were removed.
+    pub results: Vec<EvictedResult>,
     /// Everything that was removed, by the part of the cache.
     pub parts: BTreeMap<&'static str, Amount>,
-    /// What the cache took before, in bytes.
+    /// The size of the cache before.
     pub bytes_before: u64,
-    /// What the cache takes now, in bytes.
+    /// The size of the cache after.
     pub bytes_after: u64,
-    /// Results that stay because a root holds them.
+    /// The number of results that are roots.
     pub rooted: u64,
 }
 
 /// A removed result.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Evicted {
-    /// Its key.
+pub struct EvictedResult {
     pub key: Digest,
-    /// Its stage.
     pub stage: String,
-    /// How long it takes to make again, in milliseconds.
+    /// How long it took to compute.
     pub took_ms: u64,
-    /// What its objects hold that no other result needs, in bytes.
+    /// The size of those of its objects that no other result refers to.
     pub bytes: u64,
 }
 
-/// A record and what it costs.
+/// A result that may be removed.
 struct Candidate {
     key: Digest,
     record: Record,
     objects: Vec<Digest>,
+    /// The size of its objects, also of those that other results refer to.
     bytes: u64,
 }
 
 struct Collector<'a> {
     cache: &'a Cache,
-    options: &'a Collect,
+    options: &'a GcOptions,
     roots: Roots,
     now: SystemTime,
+    /// The size of every object that exists.
     sizes: BTreeMap<Digest, u64>,
-    /// By how many records each object is needed.
-    needed: BTreeMap<Digest, u32>,
-    collected: Collected,
+    /// The number of records that refer to each object.
+    references: BTreeMap<Digest, u32>,
+    report: GcReport,
 }
 
-/// Collects. The cache must be opened alone.
+/// Collects. The cache must be open exclusively.
 ///
 /// # Errors
 /// When a folder cannot be listed or a file cannot be removed.
-pub(super) fn collect(cache: &Cache, options: &Collect) -> Result<Collected, CacheError> {
-    let listed = |source| CacheError::Io {
-        path: cache.folder().to_path_buf(),
+pub(super) fn collect(cache: &Cache, options: &GcOptions) -> Result<GcReport, CacheError> {
+    let folder = cache.folder();
+    let list_error = |source| CacheError::Io {
+        path: folder.to_path_buf(),
         source,
     };
-    let roots = Roots::find(&Reader::new(cache.folder()), options.keep_runs).map_err(listed)?;
-    let before = disk_use(cache.folder()).map_err(listed)?.total().bytes;
-    let collected = Collected {
-        bytes_before: before,
-        bytes_after: before,
-        ..Collected::default()
-    };
-    let objects = files(&cache.folder().join("objects")).map_err(listed)?;
+    let roots = Roots::find(&CacheReader::new(folder), options.keep_runs).map_err(list_error)?;
+    let bytes_before = disk_usage(folder).map_err(list_error)?.total().bytes;
+    let objects = list_files(&folder.join("objects")).map_err(list_error)?;
     let sizes = objects
         .iter()
         .filter_map(|file| Some((file.digest()?, file.bytes)))
         .collect();
-    let now = SystemTime::now();
     let mut collector = Collector {
         cache,
         options,
         roots,
-        now,
+        now: SystemTime::now(),
         sizes,
-        needed: BTreeMap::new(),
-        collected,
+        references: BTreeMap::new(),
+        report: GcReport {
+            bytes_before,
+            bytes_after: bytes_before,
+            ..GcReport::default()
+        },
     };
-    let candidates = collector.candidates().map_err(listed)?;
-    collector.orphans()?;
-    for part in ["damaged", "checkpoints", "runs"] {
-        collector.unrooted(part, &entries(&cache.folder().join(part)).map_err(listed)?)?;
+    // All records are read first: they say which objects are referred to.
+    let candidates = collector.candidates().map_err(list_error)?;
+    collector.remove_orphans()?;
+    for part in [corrupt::FOLDER, "checkpoints", "runs"] {
+        for folder in part_folders(folder, part) {
+            collector.remove_unrooted(part, list_entries(&folder).map_err(list_error)?)?;
+        }
     }
-    collector.results(candidates)?;
-    // What takes long to make and little room goes last, the oldest first, and only where age or
-    // room ask for it.
-    for part in ["growth", "units"] {
-        collector.oldest(
-            part,
-            files_or_entries(cache.folder(), part).map_err(listed)?,
-        )?;
-    }
-    collector.tombstones(files(&cache.folder().join("evicted")).map_err(listed)?)?;
-    Ok(collector.collected)
+    collector.remove_results(candidates)?;
+    // These take long to compute and little space. They go last, the oldest first, and only when
+    // an age or a size is given.
+    let warm_starts = list_entries(&folder.join("growth")).map_err(list_error)?;
+    collector.remove_oldest("growth", warm_starts)?;
+    let units = list_files(&folder.join("units")).map_err(list_error)?;
+    collector.remove_oldest("units", units.into_iter().map(single_file).collect())?;
+    collector.remove_old_evicted(list_files(&folder.join("evicted")).map_err(list_error)?)?;
+    Ok(collector.report)
 }
 
-fn files_or_entries(cache: &Path, part: &str) -> io::Result<Vec<(PathBuf, u64, SystemTime)>> {
-    let folder = cache.join(part);
-    if part == "growth" {
-        let entries = entries(&folder)?.into_iter();
-        return Ok(entries
-            .map(|(path, (amount, modified))| (path, amount.bytes, modified))
-            .collect());
+fn single_file(file: CacheFile) -> CacheEntry {
+    CacheEntry {
+        path: file.path,
+        amount: Amount {
+            files: 1,
+            bytes: file.bytes,
+        },
+        modified: file.modified,
     }
-    Ok(files(&folder)?
-        .into_iter()
-        .map(|file| (file.path, file.bytes, file.modified))
-        .collect())
 }
 
 impl Collector<'_> {
-    /// Reads all records; those that no root holds and that are old enough can go, the cheapest
+    /// Reads all records, and returns those that are neither roots nor too young, the cheapest
     /// first.
     fn candidates(&mut self) -> io::Result<Vec<Candidate>> {
         let mut candidates = Vec::new();
-        for file in files(&self.cache.folder().join("results"))? {
+        for file in list_files(&self.cache.folder().join("results"))? {
             let Some(key) = file.digest() else { continue };
             let Some(record) = self.cache.records.get(&key) else {
                 continue;
@@ -160,20 +159,20 @@ impl Collector<'_> {
                 .copied()
                 .chain([record.output])
                 .collect();
-            objects
-                .iter()
-                .for_each(|object| *self.needed.entry(*object).or_default() += 1);
-            let old = self
+            for object in &objects {
+                *self.references.entry(*object).or_default() += 1;
+            }
+            if self.roots.keys.contains(&key) {
+                self.report.rooted += 1;
+                continue;
+            }
+            let is_old_enough = self
                 .options
                 .min_age
-                .is_none_or(|age| file.older_than(age, self.now));
-            if self.roots.keys.contains(&key) {
-                self.collected.rooted += 1;
-            } else if old {
-                let bytes = objects
-                    .iter()
-                    .filter_map(|object| self.sizes.get(object))
-                    .sum();
+                .is_none_or(|age| file.is_older_than(age, self.now));
+            if is_old_enough {
+                let sizes = objects.iter().filter_map(|object| self.sizes.get(object));
+                let bytes = sizes.sum();
                 candidates.push(Candidate {
                     key,
                     record,
@@ -186,123 +185,112 @@ impl Collector<'_> {
         Ok(candidates)
     }
 
-    /// Whether the budget asks for more.
-    fn wants_more(&self) -> bool {
+    /// Whether the cache is still too large. Without a limit it always is.
+    fn is_over_budget(&self) -> bool {
         self.options
             .max_bytes
-            .is_none_or(|max| self.collected.bytes_after > max)
+            .is_none_or(|max| self.report.bytes_after > max)
     }
 
-    fn results(&mut self, candidates: Vec<Candidate>) -> Result<(), CacheError> {
-        for Candidate {
-            key,
-            record,
-            objects,
-            ..
-        } in candidates
-        {
-            if !self.wants_more() {
+    fn remove_results(&mut self, candidates: Vec<Candidate>) -> Result<(), CacheError> {
+        for candidate in candidates {
+            if !self.is_over_budget() {
                 break;
             }
             if !self.options.dry_run {
-                self.cache.records.evict(&key)?;
+                self.cache.records.evict(&candidate.key)?;
             }
             let mut bytes = 0;
-            for object in objects {
-                let needed = self.needed.entry(object).or_insert(1);
-                *needed -= 1;
-                if *needed == 0 {
-                    bytes += self.object(&object)?;
+            for object in candidate.objects {
+                let references = self.references.entry(object).or_insert(1);
+                *references -= 1;
+                if *references == 0 {
+                    bytes += self.remove_object(&object)?;
                 }
             }
-            self.collected.results.push(Evicted {
-                key,
-                stage: record.stage,
-                took_ms: record.took_ms,
+            self.report.results.push(EvictedResult {
+                key: candidate.key,
+                stage: candidate.record.stage,
+                took_ms: candidate.record.took_ms,
                 bytes,
             });
         }
         Ok(())
     }
 
-    fn object(&mut self, object: &Digest) -> Result<u64, CacheError> {
+    /// Removes an object and returns its size; 0 when it does not exist.
+    fn remove_object(&mut self, object: &Digest) -> Result<u64, CacheError> {
         let Some(bytes) = self.sizes.remove(object) else {
             return Ok(0);
         };
-        let place = self.cache.objects.place(object);
-        self.remove("objects", &place, Amount { files: 1, bytes })?;
+        let path = self.cache.objects.file_path(object);
+        self.remove("objects", &path, Amount { files: 1, bytes })?;
         Ok(bytes)
     }
 
-    /// Objects that no record needs: of stages that failed, or of a collection that was killed.
-    fn orphans(&mut self) -> Result<(), CacheError> {
-        let orphans = self
+    /// Removes objects that no record refers to: those of stages that failed, or of a collection
+    /// that was killed.
+    fn remove_orphans(&mut self) -> Result<(), CacheError> {
+        let orphans: Vec<Digest> = self
             .sizes
             .keys()
-            .filter(|object| !self.needed.contains_key(object))
-            .copied();
-        for object in orphans.collect::<Vec<_>>() {
-            self.object(&object)?;
+            .filter(|object| !self.references.contains_key(object))
+            .copied()
+            .collect();
+        for object in orphans {
+            self.remove_object(&object)?;
         }
         Ok(())
     }
 
-    /// What is named by a key or a run that no root holds.
-    fn unrooted(
+    /// Removes entries whose name is neither a key nor a run that is a root.
+    fn remove_unrooted(
         &mut self,
         part: &'static str,
-        found: &BTreeMap<PathBuf, (Amount, SystemTime)>,
+        entries: Vec<CacheEntry>,
     ) -> Result<(), CacheError> {
-        for (path, (amount, modified)) in found {
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            let rooted = self.roots.runs.contains(name)
-                || name
-                    .parse::<Digest>()
-                    .is_ok_and(|key| self.roots.keys.contains(&key));
-            let age = self.now.duration_since(*modified).unwrap_or_default();
-            if !rooted && self.options.min_age.is_none_or(|min| age >= min) {
-                self.remove(part, path, *amount)?;
+        for entry in entries {
+            let name = entry.path.file_name().and_then(|name| name.to_str());
+            let name = name.unwrap_or_default();
+            let key = name.parse::<Digest>();
+            let is_root = self.roots.runs.contains(name)
+                || key.is_ok_and(|key| self.roots.keys.contains(&key));
+            if !is_root && self.is_old_enough(&entry) {
+                self.remove(part, &entry.path, entry.amount)?;
             }
         }
         Ok(())
     }
 
-    fn oldest(
+    /// Without a minimal age, everything is old enough.
+    fn is_old_enough(&self, entry: &CacheEntry) -> bool {
+        let age = self.now.duration_since(entry.modified).unwrap_or_default();
+        self.options.min_age.is_none_or(|min| age >= min)
+    }
+
+    fn remove_oldest(
         &mut self,
         part: &'static str,
-        mut found: Vec<(PathBuf, u64, SystemTime)>,
+        mut entries: Vec<CacheEntry>,
     ) -> Result<(), CacheError> {
-        let Collect {
-            min_age, max_bytes, ..
-        } = self.options;
-        found.sort_by_key(|(_, _, modified)| *modified);
-        for (path, bytes, modified) in found {
-            let age = self.now.duration_since(modified).unwrap_or_default();
-            let old = min_age.is_none_or(|min| age >= min);
-            if old && (min_age.is_some() || max_bytes.is_some()) && self.wants_more() {
-                self.remove(part, &path, Amount { files: 1, bytes })?;
+        if self.options.min_age.is_none() && self.options.max_bytes.is_none() {
+            return Ok(());
+        }
+        entries.sort_by_key(|entry| entry.modified);
+        for entry in entries {
+            if self.is_old_enough(&entry) && self.is_over_budget() {
+                self.remove(part, &entry.path, entry.amount)?;
             }
         }
         Ok(())
     }
 
-    fn tombstones(&mut self, found: Vec<super::Found>) -> Result<(), CacheError> {
-        let now = self.now;
-        for file in found
-            .into_iter()
-            .filter(|file| file.older_than(EVICTED_AGE, now))
-        {
-            self.remove(
-                "evicted",
-                &file.path,
-                Amount {
-                    files: 1,
-                    bytes: file.bytes,
-                },
-            )?;
+    fn remove_old_evicted(&mut self, files: Vec<CacheFile>) -> Result<(), CacheError> {
+        for file in files {
+            if file.is_older_than(EVICTED_AGE, self.now) {
+                let entry = single_file(file);
+                self.remove("evicted", &entry.path, entry.amount)?;
+            }
         }
         Ok(())
     }
@@ -316,22 +304,20 @@ impl Collector<'_> {
         if !self.options.dry_run {
             self.cache.disk().remove(path)?;
         }
-        let sum = self.collected.parts.entry(part).or_default();
-        *sum = Amount {
-            files: sum.files + amount.files,
-            bytes: sum.bytes + amount.bytes,
-        };
-        self.collected.bytes_after = self.collected.bytes_after.saturating_sub(amount.bytes);
+        let sum = self.report.parts.entry(part).or_default();
+        sum.files += amount.files;
+        sum.bytes += amount.bytes;
+        self.report.bytes_after = self.report.bytes_after.saturating_sub(amount.bytes);
         Ok(())
     }
 }
 
-/// Time to make it again per byte, least first; compared without dividing.
+/// Orders by recorded time per byte, least first. Both fractions are multiplied by both sizes, so
+/// nothing is rounded.
 fn cheapest_first(left: &Candidate, right: &Candidate) -> Ordering {
-    let cost = |one: &Candidate, other: &Candidate| {
-        u128::from(one.record.took_ms) * u128::from(other.bytes.max(1))
-    };
-    cost(left, right)
-        .cmp(&cost(right, left))
+    let left_cost = u128::from(left.record.took_ms) * u128::from(right.bytes.max(1));
+    let right_cost = u128::from(right.record.took_ms) * u128::from(left.bytes.max(1));
+    left_cost
+        .cmp(&right_cost)
         .then_with(|| left.key.cmp(&right.key))
 }

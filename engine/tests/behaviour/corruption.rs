@@ -1,4 +1,4 @@
-//! Damaged files are found, moved away and made again, just that far.
+//! CorruptFolder files are found, moved away and made again, just that far.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use blip_engine::cache::disk::Disk;
 use blip_engine::cache::{Access, Cache};
-use blip_engine::{Digest, Event, IndexKind, Level, Outcome, RunOptions, Status, Wrong};
+use blip_engine::{
+    CorruptionKind, Digest, Event, IndexKind, Outcome, RunOptions, Status, VerifyLevel,
+};
 
 use crate::scene::{self, SCENE};
 use crate::training::StopAt;
@@ -100,18 +102,18 @@ fn every_file_of(folder: &str, deletion_is_damage: bool) {
             damage(&path, way);
             let report = scene::verify(&world);
             if way == Way::Deleted && !deletion_is_damage {
-                assert_eq!(report.damage, [], "{what}");
+                assert_eq!(report.corruptions, [], "{what}");
             } else {
-                let [found] = report.damage.as_slice() else {
-                    panic!("{what}: {:#?}", report.damage)
+                let [found] = report.corruptions.as_slice() else {
+                    panic!("{what}: {:#?}", report.corruptions)
                 };
                 assert_eq!(found.path, path, "{what}");
-                match (&found.wrong, way) {
-                    (Wrong::Missing, Way::Deleted) => assert_eq!(found.aside, None),
+                match (&found.kind, way) {
+                    (CorruptionKind::Missing, Way::Deleted) => assert_eq!(found.moved_to, None),
                     (_, Way::Deleted) => panic!("{what}: {found:?}"),
-                    (wrong, Way::Folder) => assert_eq!(*wrong, Wrong::NotAFile, "{what}"),
+                    (wrong, Way::Folder) => assert_eq!(*wrong, CorruptionKind::NotAFile, "{what}"),
                     _ => assert!(
-                        found.aside.as_ref().is_some_and(|aside| aside.exists()),
+                        found.moved_to.as_ref().is_some_and(|aside| aside.exists()),
                         "{what}"
                     ),
                 }
@@ -153,8 +155,8 @@ fn every_file_of(folder: &str, deletion_is_damage: bool) {
 }
 
 /// What a record misses stays missed until it is made.
-fn still_missing(report: &blip_engine::Report) -> bool {
-    report.damage.iter().any(|damage| {
+fn still_missing(report: &blip_engine::VerifyReport) -> bool {
+    report.corruptions.iter().any(|damage| {
         !damage.affected.is_empty()
             && damage
                 .path
@@ -209,11 +211,14 @@ fn checkpoints() {
             damage(newest, way);
             let report = scene::verify(&world);
             let what = format!("{way:?} {name}");
-            let [found] = report.damage.as_slice() else {
-                panic!("{what}: {:#?}", report.damage)
+            let [found] = report.corruptions.as_slice() else {
+                panic!("{what}: {:#?}", report.corruptions)
             };
             assert_eq!(Some(found.path.as_path()), newest.parent(), "{what}");
-            assert!(matches!(found.wrong, Wrong::Checkpoint(_)), "{what}");
+            assert!(
+                matches!(found.kind, CorruptionKind::Checkpoint(_)),
+                "{what}"
+            );
             world.calls.take();
             let summary = world.run(TRAIN);
             let steps = world.calls.take().get("step").copied().unwrap_or(0);
@@ -244,8 +249,8 @@ fn what_is_damaged_is_repaired_by_name_and_nothing_else_runs() {
         .join(damaged.to_string());
     damage(&place, Way::Flipped);
     let report = scene::verify(&world);
-    let [found] = report.damage.as_slice() else {
-        panic!("{:#?}", report.damage)
+    let [found] = report.corruptions.as_slice() else {
+        panic!("{:#?}", report.corruptions)
     };
     assert_eq!(
         found
@@ -256,7 +261,7 @@ fn what_is_damaged_is_repaired_by_name_and_nothing_else_runs() {
         ["t"]
     );
     assert_eq!(
-        found.wrong.to_string(),
+        found.kind.to_string(),
         "its bytes are not those that its name says"
     );
     let engine = scene::engine(&world);
@@ -264,8 +269,8 @@ fn what_is_damaged_is_repaired_by_name_and_nothing_else_runs() {
     let repaired = engine
         .repair(&report, &other, &RunOptions::default(), &mut [])
         .unwrap();
-    assert_eq!(repaired.whole, []);
-    assert_eq!(repaired.lost[0].1, "the workflow does not make it");
+    assert_eq!(repaired.restored, []);
+    assert_eq!(repaired.failed[0].1, "the workflow does not make it");
     let repaired = engine
         .repair(
             &report,
@@ -275,7 +280,7 @@ fn what_is_damaged_is_repaired_by_name_and_nothing_else_runs() {
         )
         .unwrap();
     assert_eq!(
-        (repaired.whole, repaired.lost),
+        (repaired.restored, repaired.failed),
         (report.affected(), Vec::new())
     );
     assert!(world.calls.take().keys().eq(["step"]), "training alone ran");
@@ -286,7 +291,7 @@ fn what_is_damaged_is_repaired_by_name_and_nothing_else_runs() {
         .repair(&report, &changed, &RunOptions::default(), &mut [])
         .unwrap();
     assert_eq!(
-        repaired.lost[0].1,
+        repaired.failed[0].1,
         "the workflow, its params or its files have changed since"
     );
 }
@@ -590,10 +595,10 @@ mod sled {
         let report = bricks
             .world
             .engine()
-            .verify(Level::Full, &RunOptions::default())
+            .verify(VerifyLevel::Full, &RunOptions::default())
             .unwrap();
         assert_eq!(
-            (report.damage, report.index, report.notes),
+            (report.corruptions, report.index, report.notes),
             (Vec::new(), false, vec![said])
         );
     }
@@ -620,12 +625,12 @@ mod sled {
                 .unwrap()
         };
         assert_eq!(
-            verify(Level::Full).notes,
+            verify(VerifyLevel::Full).notes,
             ["the index was not looked at: another process has it open"]
         );
-        assert_eq!(verify(Level::Quick).notes, [""; 0]);
+        assert_eq!(verify(VerifyLevel::Quick).notes, [""; 0]);
         drop(other);
-        let report = verify(Level::Full);
+        let report = verify(VerifyLevel::Full);
         assert!(report.index);
         assert_eq!(report.notes, [""; 0]);
     }

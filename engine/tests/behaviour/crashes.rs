@@ -53,7 +53,7 @@ impl Hook for Faulty {
             Fault::Full if number > self.at => {
                 FaultAction::Fail(io::Error::from_raw_os_error(ENOSPC))
             }
-            Fault::Short | Fault::Full => FaultAction::Short,
+            Fault::Short | Fault::Full => FaultAction::ShortWrite,
         }
     }
 

@@ -95,7 +95,7 @@ fn the_plan_is_what_the_run_does() {
                 PlannedAction::Reuse => ["reused"].into(),
                 PlannedAction::Run { .. } => ["ran"].into(),
                 PlannedAction::Unknown { .. } => ["ran", "cut off"].into(),
-                PlannedAction::Fault { what, .. } => panic!("{what}"),
+                PlannedAction::Error { what, .. } => panic!("{what}"),
             };
             let word = match status {
                 Status::Ran => "ran",

@@ -52,7 +52,7 @@ fn version_1() {
     copy(&fixture(), &world.config.cache);
     fs::remove_file(world.config.cache.join("README.md")).unwrap();
     let report = scene::verify(&world);
-    assert_eq!(report.damage, []);
+    assert_eq!(report.corruptions, []);
     assert!(
         report.records >= 9 && report.other_versions == 0 && report.groups >= 1,
         "{report:?}"

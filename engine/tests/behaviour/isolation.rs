@@ -13,7 +13,7 @@ use crate::world::{Calls, Heard, World, end, status};
 fn child() {
     let last = std::env::args().next_back().unwrap_or_default();
     if last.ends_with("job.json") {
-        let code = blip_engine::isolate::child(&toy::ops(&Calls::default()), Path::new(&last));
+        let code = blip_engine::isolate::run_child(&toy::ops(&Calls::default()), Path::new(&last));
         std::process::exit(i32::from(code));
     }
 }

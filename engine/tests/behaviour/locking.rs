@@ -3,18 +3,18 @@
 
 use blip_engine::diff::diff;
 use blip_engine::trace::ChromeTrace;
-use blip_engine::{Locked, Lockfile, Outcome, RunOptions, Status};
+use blip_engine::{LockedWorkflow, Lockfile, Outcome, RunOptions, Status};
 
 use crate::world::{World, counts, end, status};
 
 const CHAIN: &str = "a = text(\"hello\")\nb = upper(a)\nc = length(b)\n";
 
-fn lock(world: &World, text: &str) -> Locked {
+fn lock(world: &World, text: &str) -> LockedWorkflow {
     let summary = world.run(text);
     world.engine().locked(&summary)
 }
 
-fn run(world: &World, text: &str, locked: &Locked) -> blip_engine::Summary {
+fn run(world: &World, text: &str, locked: &LockedWorkflow) -> blip_engine::Summary {
     let options = RunOptions {
         locked: Some(locked.clone()),
         ..RunOptions::default()
@@ -67,7 +67,7 @@ fn a_locked_run_on_an_empty_cache_gives_the_same_bytes_or_fails() {
 #[test]
 fn the_file_changes_where_a_result_does() {
     let world = World::new();
-    let text = |locked: Locked| {
+    let text = |locked: LockedWorkflow| {
         let mut file = Lockfile::default();
         file.workflows.insert("w".to_owned(), locked);
         file.text()

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
-use blip_engine::space::Collect;
-use blip_engine::{Level, Op, Outcome, RunOptions, Status};
+use blip_engine::space::GcOptions;
+use blip_engine::{Op, Outcome, RunOptions, Status, VerifyLevel};
 use proptest::prelude::*;
 
 use crate::scene;
@@ -32,11 +32,11 @@ enum Edit {
     /// A file of the cache goes.
     Delete(u16),
     /// A file of the cache is damaged, and found.
-    Damage(u16),
+    Corruption(u16),
     /// A run whose disk fails after so many calls.
     Fault(u8),
     /// Everything goes that the last run does not need.
-    Collect,
+    GcOptions,
 }
 
 /// The workflow's text. Texts are `t0`, `t1` ..., datasets `l0`, `l1` ...
@@ -133,11 +133,11 @@ fn apply(world: &mut World, nodes: &mut [Node], edit: &Edit) {
                 fs::remove_file(path).unwrap();
             }
         }
-        Edit::Damage(number) => {
+        Edit::Corruption(number) => {
             if let Some(path) = pick(world, *number) {
                 fs::write(path, "damaged").unwrap();
                 scene::engine(world)
-                    .verify(Level::Full, &RunOptions::default())
+                    .verify(VerifyLevel::Full, &RunOptions::default())
                     .unwrap();
             }
         }
@@ -150,8 +150,8 @@ fn apply(world: &mut World, nodes: &mut [Node], edit: &Edit) {
                 &mut [],
             ));
         }
-        Edit::Collect => {
-            let options = Collect {
+        Edit::GcOptions => {
+            let options = GcOptions {
                 keep_runs: 1,
                 min_age: None,
                 max_bytes: None,
@@ -236,9 +236,9 @@ fn edits() -> impl Strategy<Value = Edit> {
         2 => any::<u8>().prop_map(Edit::Lines),
         1 => any::<u8>().prop_map(Edit::Version),
         2 => any::<u16>().prop_map(Edit::Delete),
-        2 => any::<u16>().prop_map(Edit::Damage),
+        2 => any::<u16>().prop_map(Edit::Corruption),
         2 => any::<u8>().prop_map(Edit::Fault),
-        1 => Just(Edit::Collect),
+        1 => Just(Edit::GcOptions),
     ]
 }
 

@@ -29,11 +29,11 @@ fn a_second_run_runs_nothing() {
 fn what_was_looked_up_for_another_workflow_is_not_used() {
     let world = World::new();
     world.run(CHAIN);
-    let ahead = Some(world.engine().prefetch("other.blip"));
+    let prefetch = Some(world.engine().prefetch("other.blip"));
     let (again, _) = world.run_with(
         CHAIN,
         &RunOptions {
-            ahead,
+            prefetch,
             ..RunOptions::default()
         },
     );
@@ -44,11 +44,11 @@ fn what_was_looked_up_for_another_workflow_is_not_used() {
 fn what_was_looked_up_before_its_run_is_let_go_with_the_run() {
     let world = World::new();
     world.run(CHAIN);
-    let ahead = world.engine().prefetch("toy.blip");
+    let prefetch = world.engine().prefetch("toy.blip");
     let (again, _) = world.run_with(
         CHAIN,
         &RunOptions {
-            ahead: Some(ahead.clone()),
+            prefetch: Some(prefetch.clone()),
             ..RunOptions::default()
         },
     );
@@ -61,7 +61,7 @@ fn what_was_looked_up_before_its_run_is_let_go_with_the_run() {
         |_| false,
     )
     .expect("with the run the look is over");
-    drop(ahead);
+    drop(prefetch);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
-use blip_engine::{Engine, Level, Outcome, Report, RunOptions, Summary};
+use blip_engine::{Engine, Outcome, RunOptions, Summary, VerifyLevel, VerifyReport};
 
 use crate::world::World;
 
@@ -85,9 +85,9 @@ pub(crate) fn engine(world: &World) -> Engine {
     world.engine().with_disk(unsynced())
 }
 
-pub(crate) fn verify(world: &World) -> Report {
+pub(crate) fn verify(world: &World) -> VerifyReport {
     engine(world)
-        .verify(Level::Full, &RunOptions::default())
+        .verify(VerifyLevel::Full, &RunOptions::default())
         .unwrap()
 }
 
@@ -95,9 +95,9 @@ pub(crate) fn verify(world: &World) -> Report {
 /// undisturbed one gives.
 pub(crate) fn assert_sound(world: &World, expected: &BTreeMap<String, String>, what: &str) {
     let report = verify(world);
-    assert_eq!(report.damage, [], "{what}");
+    assert_eq!(report.corruptions, [], "{what}");
     assert_eq!(
-        report.strangers,
+        report.unknown_files,
         [""; 0].map(std::path::PathBuf::from),
         "{what}"
     );

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use blip_engine::space::{Collect, Collected};
+use blip_engine::space::{GcOptions, GcReport};
 use blip_engine::{Event, Outcome, RunOptions, Status};
 
 use crate::world::{World, counts, status};
 
-const ALL: Collect = Collect {
+const ALL: GcOptions = GcOptions {
     keep_runs: 1,
     min_age: None,
     max_bytes: None,
     dry_run: false,
 };
 
-fn collect(world: &World, options: &Collect) -> Collected {
+fn collect(world: &World, options: &GcOptions) -> GcReport {
     world.engine().collect(options, false).unwrap()
 }
 
@@ -39,16 +39,16 @@ fn what_the_last_runs_hold_stays() {
     for word in ["one", "three", "seven"] {
         world.run(&chain(word));
     }
-    let before = world.engine().disk_use().unwrap();
+    let before = world.engine().disk_usage().unwrap();
     let plan = collect(
         &world,
-        &Collect {
+        &GcOptions {
             dry_run: true,
             ..ALL
         },
     );
     assert_eq!(
-        world.engine().disk_use().unwrap(),
+        world.engine().disk_usage().unwrap(),
         before,
         "a dry run removes nothing"
     );
@@ -96,10 +96,10 @@ fn a_budget_removes_what_is_cheap_to_make_again_first() {
     let large = "x".repeat(10_000);
     world.run(&format!("large = text(\"{large}\")\nsmall = text(\"s\")\n"));
     world.run("other = text(\"o\")\n");
-    let used = world.engine().disk_use().unwrap().total().bytes;
+    let used = world.engine().disk_usage().unwrap().total().bytes;
     let done = collect(
         &world,
-        &Collect {
+        &GcOptions {
             max_bytes: Some(used),
             ..ALL
         },
@@ -107,7 +107,7 @@ fn a_budget_removes_what_is_cheap_to_make_again_first() {
     assert_eq!(done.results, [], "it fits");
     let done = collect(
         &world,
-        &Collect {
+        &GcOptions {
             max_bytes: Some(used - 5_000),
             ..ALL
         },
@@ -129,7 +129,7 @@ fn young_results_stay_when_an_age_is_given() {
     world.run(&chain("seven"));
     let done = collect(
         &world,
-        &Collect {
+        &GcOptions {
             min_age: Some(Duration::from_secs(3600)),
             ..ALL
         },
@@ -137,7 +137,7 @@ fn young_results_stay_when_an_age_is_given() {
     assert_eq!(done.results, []);
     let done = collect(
         &world,
-        &Collect {
+        &GcOptions {
             min_age: Some(Duration::ZERO),
             ..ALL
         },
@@ -178,7 +178,7 @@ fn collecting_at_any_time_changes_no_result() {
         let min_age = max_bytes.map(|_| Duration::ZERO);
         collect(
             &collected,
-            &Collect {
+            &GcOptions {
                 keep_runs: 0,
                 min_age,
                 max_bytes,

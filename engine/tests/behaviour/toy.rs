@@ -88,7 +88,7 @@ fn text(calls: &Calls) -> Op {
         .arg(Arg::with_default("size", Type::Float, "1.0", "without meaning").within(0.0, 10.0));
     Op::run(signature, 1, move |ctx| {
         calls.count("text");
-        put(ctx, ctx.args().text("value")?)
+        put(ctx, ctx.args().string("value")?)
     })
 }
 
@@ -352,7 +352,7 @@ fn shout(calls: &Calls) -> Op {
         .arg(Arg::with_default("copies", Type::Int, "1", "how often").within(1.0, 100.0));
     Op::map(signature, 1, move |ctx| {
         let args = ctx.args();
-        let (mark, copies) = (args.text("mark")?.to_owned(), args.count("copies")?);
+        let (mark, copies) = (args.string("mark")?.to_owned(), args.count("copies")?);
         Ok(Box::new(Shout {
             calls: calls.clone(),
             mark,

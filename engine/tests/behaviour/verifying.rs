@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use blip_engine::space::Collect;
-use blip_engine::{Level, Report, RunOptions, Wrong};
+use blip_engine::space::GcOptions;
+use blip_engine::{CorruptionKind, RunOptions, VerifyLevel, VerifyReport};
 
 use crate::corruption::{Way, damage, files};
 use crate::scene;
@@ -16,7 +16,7 @@ use crate::world::World;
 /// Its items are all good, so that the table of its chunks is kept.
 const MAP: &str = "l = lines(\"good.txt\")\ns = shout(l, copies = 3)\n";
 
-fn look(world: &World, level: Level) -> Report {
+fn look(world: &World, level: VerifyLevel) -> VerifyReport {
     scene::engine(world)
         .verify(level, &RunOptions::default())
         .unwrap()
@@ -37,7 +37,7 @@ fn everything() -> World {
     world.write("good.txt", "one\ntwo\nthree\n");
     world.run(MAP);
     scene::run(&world, scene::unsynced());
-    let all = Collect {
+    let all = GcOptions {
         keep_runs: 1,
         min_age: None,
         max_bytes: None,
@@ -62,9 +62,9 @@ fn found(
     world: &World,
     path: &Path,
     way: Way,
-    level: Level,
+    level: VerifyLevel,
     keeps_time: bool,
-) -> Vec<(PathBuf, Wrong)> {
+) -> Vec<(PathBuf, CorruptionKind)> {
     let (bytes, time) = (
         fs::read(path).unwrap(),
         fs::metadata(path).unwrap().modified().unwrap(),
@@ -82,15 +82,15 @@ fn found(
         set_time();
     }
     let report = look(world, level);
-    for damage in &report.damage {
-        fs::rename(damage.aside.as_ref().unwrap(), &damage.path).unwrap();
+    for damage in &report.corruptions {
+        fs::rename(damage.moved_to.as_ref().unwrap(), &damage.path).unwrap();
     }
     fs::write(path, bytes).unwrap();
     set_time();
     report
-        .damage
+        .corruptions
         .into_iter()
-        .map(|damage| (damage.path, damage.wrong))
+        .map(|damage| (damage.path, damage.kind))
         .collect()
 }
 
@@ -118,7 +118,7 @@ fn a_quick_look_sees_what_is_empty_cut_short_or_changed_wherever_it_lies() {
                 &path
             };
             for way in [Way::Truncated, Way::Emptied] {
-                let found = found(&world, &path, way, Level::Quick, false);
+                let found = found(&world, &path, way, VerifyLevel::Quick, false);
                 let [(place, wrong)] = found.as_slice() else {
                     panic!("{way:?} {}: {found:?}", path.display())
                 };
@@ -126,9 +126,13 @@ fn a_quick_look_sees_what_is_empty_cut_short_or_changed_wherever_it_lies() {
             }
         }
     }
-    let quick = look(&world, Level::Quick);
+    let quick = look(&world, VerifyLevel::Quick);
     assert_eq!(
-        (quick.damage.as_slice(), quick.bytes, quick.strangers.len()),
+        (
+            quick.corruptions.as_slice(),
+            quick.bytes,
+            quick.strangers.len()
+        ),
         ([].as_slice(), 0, 0)
     );
     assert!(quick.objects > 5 && quick.records > 5 && quick.groups > 1 && quick.checkpoints > 1);
@@ -143,11 +147,11 @@ fn chunks_manifests_and_groups_say_themselves_when_they_are_cut_short() {
         .concat()
     {
         let says = fs::read(&path).unwrap().starts_with(b"BLIP");
-        let found = found(&world, &path, Way::Truncated, Level::Quick, true);
+        let found = found(&world, &path, Way::Truncated, VerifyLevel::Quick, true);
         assert!(
             found
                 .iter()
-                .all(|(_, wrong)| matches!(wrong, Wrong::Bytes | Wrong::Empty)),
+                .all(|(_, wrong)| matches!(wrong, CorruptionKind::Digest | CorruptionKind::Empty)),
             "{found:?}"
         );
         assert!(!says || found.len() == 1, "{}", path.display());
@@ -156,7 +160,7 @@ fn chunks_manifests_and_groups_say_themselves_when_they_are_cut_short() {
     assert!(told >= 6, "{told}");
     // An op may store what begins like a chunk and is none.
     world.run("b = text(\"BLIPCHK1 is how a chunk begins\")\nm = text(\"BLIPSET1\")\n");
-    assert_eq!(look(&world, Level::Quick).damage, []);
+    assert_eq!(look(&world, VerifyLevel::Quick).damage, []);
 }
 
 #[test]
@@ -164,17 +168,20 @@ fn what_keeps_its_length_and_its_time_is_seen_by_full_looks_and_by_subsets_in_ti
     let world = scene::world();
     scene::run(&world, scene::unsynced());
     let path = files(&world.config.cache.join("objects")).remove(0);
-    assert_eq!(found(&world, &path, Way::Flipped, Level::Quick, true), []);
     assert_eq!(
-        found(&world, &path, Way::Flipped, Level::Quick, false),
-        [(path.clone(), Wrong::Bytes)]
+        found(&world, &path, Way::Flipped, VerifyLevel::Quick, true),
+        []
     );
     assert_eq!(
-        found(&world, &path, Way::Flipped, Level::Full, true),
-        [(path.clone(), Wrong::Bytes)]
+        found(&world, &path, Way::Flipped, VerifyLevel::Quick, false),
+        [(path.clone(), CorruptionKind::Digest)]
     );
-    let seen =
-        (0..200).find(|_| !found(&world, &path, Way::Flipped, Level::Subset(0.2), true).is_empty());
+    assert_eq!(
+        found(&world, &path, Way::Flipped, VerifyLevel::Full, true),
+        [(path.clone(), CorruptionKind::Digest)]
+    );
+    let seen = (0..200)
+        .find(|_| !found(&world, &path, Way::Flipped, VerifyLevel::Subset(0.2), true).is_empty());
     assert!(seen.is_some(), "200 looks at a fifth of everything each");
 }
 
@@ -197,13 +204,14 @@ fn final_states_of_trainings() {
             .find(|path| path.ends_with(name))
             .unwrap();
         damage(&path, way);
-        let report = look(&world, Level::Full);
-        let [found] = report.damage.as_slice() else {
-            panic!("{way:?} {name}: {:#?}", report.damage)
+        let report = look(&world, VerifyLevel::Full);
+        let [found] = report.corruptions.as_slice() else {
+            panic!("{way:?} {name}: {:#?}", report.corruptions)
         };
         assert_eq!(Some(found.path.as_path()), path.parent());
         assert!(
-            found.aside.as_ref().is_some_and(|aside| aside.is_dir()) && found.affected.is_empty()
+            found.moved_to.as_ref().is_some_and(|aside| aside.is_dir())
+                && found.affected.is_empty()
         );
         assert_eq!(
             world.calls_of(&text(50)).get("step"),
@@ -228,11 +236,11 @@ fn tables_of_map_stages() {
         world.run(MAP);
         let [path] = files(&world.config.cache.join("maps")).try_into().unwrap();
         damage(&path, way);
-        let report = look(&world, Level::Quick);
+        let report = look(&world, VerifyLevel::Quick);
         let wrong: Vec<String> = report
-            .damage
+            .corruptions
             .iter()
-            .map(|damage| damage.wrong.to_string())
+            .map(|damage| damage.kind.to_string())
             .collect();
         let expected: &[&str] = match way {
             Way::Deleted => &[],
@@ -242,9 +250,9 @@ fn tables_of_map_stages() {
         assert_eq!(wrong, expected, "{way:?}");
         assert!(
             report
-                .damage
+                .corruptions
                 .iter()
-                .all(|damage| damage.path == path && damage.aside.is_some()),
+                .all(|damage| damage.path == path && damage.moved_to.is_some()),
             "{way:?}"
         );
         world.write("good.txt", "one\ntwo\nthree\nfour\n");
@@ -266,9 +274,9 @@ fn records_of_removed_results() {
     for way in [Way::Flipped, Way::Folder, Way::Edited] {
         let bytes = fs::read(&path).unwrap();
         damage(&path, way);
-        let report = look(&world, Level::Quick);
-        let [found] = report.damage.as_slice() else {
-            panic!("{way:?}: {:#?}", report.damage)
+        let report = look(&world, VerifyLevel::Quick);
+        let [found] = report.corruptions.as_slice() else {
+            panic!("{way:?}: {:#?}", report.corruptions)
         };
         assert!(
             found.path == path && found.affected.is_empty() && !path.exists(),
@@ -277,9 +285,9 @@ fn records_of_removed_results() {
         fs::write(&path, bytes).unwrap();
     }
     fs::copy(other, &path).unwrap();
-    let report = look(&world, Level::Quick);
+    let report = look(&world, VerifyLevel::Quick);
     assert_eq!(
-        report.damage[0].wrong.to_string(),
+        report.corruptions[0].kind.to_string(),
         "it is the record of another key"
     );
     assert_eq!(report.affected(), []);
@@ -295,11 +303,11 @@ fn files_that_have_no_business_there_are_named_and_left() {
         fs::create_dir_all(place.parent().unwrap()).unwrap();
         fs::write(place, "mine").unwrap();
     }
-    let report = look(&world, Level::Full);
-    let mut strangers = report.strangers;
+    let report = look(&world, VerifyLevel::Full);
+    let mut strangers = report.unknown_files;
     strangers.sort();
     assert_eq!(
-        (report.damage, strangers.len()),
+        (report.corruptions, strangers.len()),
         (Vec::new(), 3),
         "{strangers:?}"
     );

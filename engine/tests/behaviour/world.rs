@@ -119,12 +119,12 @@ impl World {
     pub(crate) fn run_with(&self, text: &str, options: &RunOptions) -> (Summary, Vec<Event>) {
         let mut heard = Heard::default();
         let engine = self.engine();
-        let ahead = options
-            .ahead
+        let prefetch = options
+            .prefetch
             .clone()
             .or_else(|| Some(engine.prefetch("toy.blip")));
         let options = RunOptions {
-            ahead,
+            prefetch,
             ..options.clone()
         };
         let summary = engine

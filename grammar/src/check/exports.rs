@@ -1,10 +1,11 @@
-//! Exports: what leaves the cache, in which format, and to where.
+//! Exports: which results are written outside the cache, in which format, and where.
 
 use std::collections::BTreeMap;
 
 use super::Checker;
-use super::stages::Place;
-use super::values::{Found, alternatives, article, fits};
+use super::stages::NameScope;
+use super::typed::{InferredType, TypedValue, is_of_type};
+use super::wording::{alternatives, with_article};
 use crate::ast::{Expr, Name, StatementKind};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
@@ -15,33 +16,32 @@ use crate::types::Type;
 
 impl<'a> Checker<'a> {
     /// Checks all exports.
-    pub(super) fn exports(&mut self) {
+    pub(super) fn check_exports(&mut self) {
         let file = self.file;
+        // The paths of the exports so far, normalized.
         let mut paths: BTreeMap<String, Span> = BTreeMap::new();
         for statement in &file.statements {
             let StatementKind::Export { name, format, path } = &statement.kind else {
                 continue;
             };
-            // All three first, so that all faults are told.
-            let typed = self.name(name.text, name.span, Place::value_of("").inside());
-            let known = self.export_format(format);
-            let to = self.export_path(path, &mut paths);
-            let (Some((value, found)), Some(known)) = (typed, known) else {
+            // All three are checked before the first failed one ends it, to report all errors.
+            let typed = self.name(name.text, name.span, NameScope::unnamed());
+            let format = self.export_format(format);
+            let path = self.export_path(path, &mut paths);
+            let (Some(typed), Some(format)) = (typed, format) else {
                 continue;
             };
-            let (Some(stage), Some(path)) = (self.exportable(&value, &found, known, name), to)
-            else {
+            let stage = self.exported_stage(&typed, format, name);
+            let (Some(stage), Some(path)) = (stage, path) else {
                 continue;
             };
-            self.exported.push(stage);
-            let export = Export {
+            self.exports.push(Export {
                 name: name.text.to_owned(),
                 stage,
-                format: known.name,
+                format: format.name,
                 path,
                 span: statement.span,
-            };
-            self.exports.push(export);
+            });
         }
     }
 
@@ -49,90 +49,92 @@ impl<'a> Checker<'a> {
         let signatures = self.signatures;
         let known = signatures.format(format.text);
         if known.is_none() {
-            let help = match self
-                .nearest(format.text, signatures.formats().map(|format| format.name))
-            {
+            let names: Vec<&str> = signatures.formats().map(|format| format.name).collect();
+            let help = match self.nearest(format.text, names.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => {
-                    let names: Vec<&str> = signatures.formats().map(|format| format.name).collect();
-                    format!("the formats are {}", names.join(", "))
-                }
+                None => format!("the formats are {}", names.join(", ")),
             };
-            let message = format!("there is no export format `{}`", format.text);
+            let message = format!("unknown export format `{}`", format.text);
             let diagnostic = Diagnostic::error(codes::UNKNOWN_FORMAT, message);
-            self.report(diagnostic.at(format.span, "named here").help(help));
+            self.report(diagnostic.at(format.span, "used here").help(help));
         }
         known
     }
 
-    /// The path of an export, unless it is empty or another one's.
+    /// Evaluates the path of an export and reports an empty one and one that is in `paths` already.
     fn export_path(&mut self, path: &Expr, paths: &mut BTreeMap<String, Span>) -> Option<String> {
-        let typed = self.expr(path, Place::value_of("").inside())?;
-        let Some(Value::Path(text)) = self.fit(&typed, Type::Path, path, &"an export") else {
+        let typed = self.expr(path, NameScope::unnamed())?;
+        let Some(Value::Path(text)) = self.coerce(&typed, Type::Path, path, &"an export") else {
             return None;
         };
-        let fault = |message: &str| Diagnostic::error(codes::EXPORT_PATH, message);
         if text.is_empty() {
-            let diagnostic = fault("the path of an export is empty").at(path.span, "this path");
-            self.report(
-                diagnostic.help(
-                    "say where it goes, relative to the workflow's folder: \"out/result.json\"",
-                ),
-            );
+            let diagnostic = Diagnostic::error(codes::EXPORT_PATH, "the export path is empty")
+                .at(path.span, "empty path")
+                .help(
+                    "write a path relative to the workflow's folder, such as \"out/result.json\"",
+                );
+            self.report(diagnostic);
             return None;
         }
-        if let Some(first) = paths.insert(normal(&text), path.span) {
-            let diagnostic = fault(&format!("two exports go to {}", Value::Path(text)))
-                .at(path.span, "the second one");
-            self.report(
-                diagnostic
-                    .note(first, "the first one")
-                    .help("give each export a path of its own"),
-            );
+        if let Some(first) = paths.insert(normalize(&text), path.span) {
+            let message = format!("two exports have the path {}", Value::Path(text));
+            let diagnostic = Diagnostic::error(codes::EXPORT_PATH, message)
+                .at(path.span, "used again here")
+                .note(first, "first used here")
+                .help("give each export its own path");
+            self.report(diagnostic);
             return None;
         }
         Some(text)
     }
 
-    fn exportable(
+    /// The stage whose result is exported, if it is one that `format` accepts.
+    fn exported_stage(
         &mut self,
-        value: &Value,
-        found: &Found,
+        typed: &TypedValue,
         format: &ExportFormat,
         name: &Name,
     ) -> Option<StageId> {
-        let accepted = |ty: Type| format.accepts.iter().any(|accepted| fits(ty, *accepted));
-        match (value, found) {
-            (Value::Stage(stage), Found::One(ty)) if accepted(*ty) => return Some(*stage),
-            _ => {}
+        let TypedValue { value, ty } = typed;
+        if let Value::Stage(stage) = value
+            && accepts(format, ty)
+        {
+            return Some(*stage);
         }
-        let message = format!("{found} cannot be exported as {}", format.name);
-        let what = alternatives(format.accepts.iter().map(|ty| article(*ty))).unwrap_or_default();
-        let signatures = self.signatures;
-        let fitting = signatures.formats().filter(|format| match found {
-            Found::One(ty) => format.accepts.iter().any(|accepted| fits(*ty, *accepted)),
-            Found::List(_) => false,
-        });
-        let help = match alternatives(fitting.map(|format| format!("`{}`", format.name))) {
+        let accepted = format.accepts.iter().map(|ty| with_article(*ty));
+        let accepted = alternatives(accepted).unwrap_or_default();
+        let formats = self.signatures.formats();
+        let suitable = formats.filter(|format| accepts(format, ty));
+        let suitable = alternatives(suitable.map(|format| format!("`{}`", format.name)));
+        let help = match suitable {
             Some(formats) if matches!(value, Value::Stage(_)) => {
-                format!("{} takes {what}; {found} can go as {formats}", format.name)
+                format!("{} takes {accepted}; use {formats} for {ty}", format.name)
             }
-            _ => format!("{} takes {what}", format.name),
+            _ => format!("{} takes {accepted}", format.name),
         };
+        let message = format!("{ty} cannot be exported as {}", format.name);
         let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message)
-            .at(name.span, format!("this is {found}"));
-        self.report(diagnostic.help(help));
+            .at(name.span, format!("this is {ty}"))
+            .help(help);
+        self.report(diagnostic);
         None
     }
 }
 
-/// A path without what says nothing, so that `out/x`, `./out//x` and `out/x/` are found to be the
-/// same.
-fn normal(path: &str) -> String {
-    let parts: Vec<&str> = path
-        .split('/')
-        .filter(|part| !matches!(*part, "" | "."))
-        .collect();
+fn accepts(format: &ExportFormat, ty: &InferredType) -> bool {
+    let InferredType::One(ty) = ty else {
+        return false;
+    };
+    format
+        .accepts
+        .iter()
+        .any(|accepted| is_of_type(*ty, *accepted))
+}
+
+/// A path without empty and `.` components, so that `out/x`, `./out//x` and `out/x/` are the same.
+fn normalize(path: &str) -> String {
+    let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+    let parts: Vec<&str> = parts.collect();
     let root = if path.starts_with('/') { "/" } else { "" };
     format!("{root}{}", parts.join("/"))
 }

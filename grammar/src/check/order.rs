@@ -1,60 +1,61 @@
-//! The order in which statements are worked out: what a statement needs comes before it, whatever
-//! the file's order.
+//! The order in which statements are evaluated: each after those it depends on, whatever their
+//! order in the file.
 
-use super::{Checker, Target};
+use super::Checker;
+use super::names::{Target, bound_name};
 use crate::ast::{Expr, ExprKind, Statement, StatementKind};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::span::Span;
 
-/// A name that a statement uses: the statement it means, and where it stands.
+/// The use of a name in a statement: the index of the statement that binds it, and the name's span.
 type Use = (usize, Span);
 
-/// How far a statement is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Progress {
-    Open,
-    InHand,
-    Done,
+    NotVisited,
+    /// On the path of the walk.
+    Visiting,
+    Visited,
 }
 
-/// A statement in hand, with the use that led to it and the uses of its own that are still to be
-/// followed.
+/// A statement on the path of the walk.
 struct Step {
     at: usize,
+    /// The use that led to it.
     from: Span,
+    /// Its own uses that are still to be followed.
     uses: std::vec::IntoIter<Use>,
 }
 
 impl Checker<'_> {
-    /// All statements, each after those it needs, else in file order. Reports cycles. The walk
-    /// keeps its own stack: a chain of bindings may be as long as the file.
-    pub(super) fn order(&mut self) -> Vec<usize> {
+    /// The indices of all statements, each after those it depends on, else in file order. Reports
+    /// cycles.
+    ///
+    /// A depth-first walk with its own stack, since a chain of bindings may be as long as the file.
+    pub(super) fn evaluation_order(&mut self) -> Vec<usize> {
         let count = self.file.statements.len();
-        let mut progress = vec![Progress::Open; count];
+        let mut progress = vec![Progress::NotVisited; count];
         let mut order = Vec::with_capacity(count);
         let mut path: Vec<Step> = Vec::new();
         for root in 0..count {
             let mut next = Some((root, Span::new(0, 0)));
             loop {
-                if let Some((at, from)) = next.take() {
+                if let Some((at, from)) = next {
                     match progress.get(at) {
-                        Some(Progress::Open) => {
-                            set(&mut progress, at, Progress::InHand);
-                            path.push(Step {
-                                at,
-                                from,
-                                uses: self.uses(at).into_iter(),
-                            });
+                        Some(Progress::NotVisited) => {
+                            set(&mut progress, at, Progress::Visiting);
+                            let uses = self.uses(at).into_iter();
+                            path.push(Step { at, from, uses });
                         }
-                        Some(Progress::InHand) => self.cycle(&path, at, from),
-                        _ => {}
+                        Some(Progress::Visiting) => self.report_cycle(&path, at, from),
+                        Some(Progress::Visited) | None => {}
                     }
                 }
                 let Some(step) = path.last_mut() else { break };
                 next = step.uses.next();
                 if next.is_none() {
-                    set(&mut progress, step.at, Progress::Done);
+                    set(&mut progress, step.at, Progress::Visited);
                     order.push(step.at);
                     path.pop();
                 }
@@ -63,82 +64,92 @@ impl Checker<'_> {
         order
     }
 
-    /// The statements that a statement uses, in the order of their names in it.
+    /// The uses of names in the statement `at`, in the order in which they are written.
     fn uses(&self, at: usize) -> Vec<Use> {
         let mut uses = Vec::new();
         if let Some(statement) = self.file.statements.get(at) {
-            expressions(statement, &mut |expr| self.collect(expr, &mut uses));
+            each_expression(statement, &mut |expr| self.collect_uses(expr, &mut uses));
         }
         uses
     }
 
-    fn collect(&self, expr: &Expr, into: &mut Vec<Use>) {
+    fn collect_uses(&self, expr: &Expr, into: &mut Vec<Use>) {
         match &expr.kind {
             ExprKind::Name(name) => {
                 if let Some(Target::Statement(at)) = self.names.get(name) {
                     into.push((*at, expr.span));
                 }
             }
-            ExprKind::List(values) => values.iter().for_each(|value| self.collect(value, into)),
-            ExprKind::Call { args, .. } => args
-                .iter()
-                .for_each(|argument| self.collect(&argument.value, into)),
+            ExprKind::List(values) => {
+                for value in values {
+                    self.collect_uses(value, into);
+                }
+            }
+            ExprKind::Call { args, .. } => {
+                for argument in args {
+                    self.collect_uses(&argument.value, into);
+                }
+            }
             _ => {}
         }
     }
 
-    /// Reports that the statement `at`, which is in hand, is used at `span` by the last one on the
-    /// path.
-    fn cycle(&mut self, path: &[Step], at: usize, span: Span) {
-        /// Longer cycles are shown by their beginning and end.
-        const SHOWN: usize = 12;
-        let name = |at: usize| {
-            self.file
-                .statements
-                .get(at)
-                .and_then(super::bound_name)
-                .map_or_else(String::new, |name| name.text.to_owned())
-        };
+    /// Reports that the last statement on the path uses, at `span`, the statement `at`, which is on
+    /// the path too.
+    fn report_cycle(&mut self, path: &[Step], at: usize, span: Span) {
+        /// Of a longer cycle the beginning and the end are shown.
+        const SHOWN_MAX: usize = 12;
         let from = path.iter().position(|step| step.at == at).unwrap_or(0);
         let steps = path.get(from..).unwrap_or(&[]);
-        let mut names: Vec<String> = steps.iter().take(SHOWN).map(|step| name(step.at)).collect();
-        if steps.len() > SHOWN {
-            names.push(format!("… {} more …", steps.len() - SHOWN));
+        let shown = steps.iter().take(SHOWN_MAX);
+        let mut names: Vec<String> = shown.clone().map(|step| self.name_of(step.at)).collect();
+        if steps.len() > SHOWN_MAX {
+            names.push(format!("… {} more …", steps.len() - SHOWN_MAX));
         }
-        names.push(name(at));
-        let text = names.join(" -> ");
-        let mut diagnostic =
-            Diagnostic::error(codes::CYCLE, format!("`{}` needs itself: {text}", name(at)));
-        for step in steps.iter().skip(1).take(SHOWN) {
-            diagnostic = diagnostic.note(step.from, format!("`{}` is needed here", name(step.at)));
-        }
+        let name = self.name_of(at);
+        names.push(name.clone());
+        let message = format!("`{name}` depends on itself: {}", names.join(" -> "));
         let label = if steps.len() == 1 {
-            "here, in its own value"
+            "used in its own value"
         } else {
-            "needed here, which closes the cycle"
+            "this use closes the cycle"
         };
-        let help = "a stage can only take results of stages that do not need its own: take another name here";
-        self.report(diagnostic.at(span, label).help(help));
+        let mut diagnostic = Diagnostic::error(codes::CYCLE, message)
+            .at(span, label)
+            .help("use another name here: a stage cannot depend on its own result");
+        for step in steps.iter().skip(1).take(SHOWN_MAX) {
+            let note = format!("`{}` is used here", self.name_of(step.at));
+            diagnostic = diagnostic.note(step.from, note);
+        }
+        self.report(diagnostic);
+    }
+
+    /// The name that the statement `at` binds.
+    fn name_of(&self, at: usize) -> String {
+        let name = self.file.statements.get(at).and_then(bound_name);
+        name.map_or_else(String::new, |name| name.text.to_owned())
     }
 }
 
-/// Hands over the expressions of a statement in which names are values of the file.
-fn expressions<'s>(statement: &'s Statement, each: &mut dyn FnMut(&'s Expr)) {
-    statement
-        .attributes
-        .iter()
-        .filter_map(|attribute| attribute.argument.as_ref())
-        .for_each(|argument| each(&argument.value));
+/// Calls `each` for the expressions of a statement.
+fn each_expression<'s>(statement: &'s Statement, each: &mut dyn FnMut(&'s Expr)) {
+    for attribute in &statement.attributes {
+        if let Some(argument) = &attribute.argument {
+            each(&argument.value);
+        }
+    }
     match &statement.kind {
         StatementKind::Param { default, range, .. } => {
-            default.iter().for_each(&mut *each);
+            if let Some(default) = default {
+                each(default);
+            }
             if let Some((low, high)) = range.as_deref() {
                 each(low);
                 each(high);
             }
         }
         StatementKind::Binding { value, .. } => each(value),
-        // Exports are looked at when everything else is known.
+        // Exports are checked when all other statements are evaluated.
         StatementKind::Export { .. } => {}
     }
 }

@@ -1,21 +1,21 @@
-//! Params and the overrides that give them values from outside.
+//! Params: their types, defaults and ranges.
 
 use std::cmp::Ordering;
 
-use super::stages::Place;
-use super::values::{Found, Typed, article, coerce, compare, literal, outside, sample};
-use super::{Checker, ParamOverride, is_ordered};
+use super::ranges::{compare, first_outside, is_ordered};
+use super::stages::NameScope;
+use super::typed::{InferredType, TypedValue};
+use super::wording::with_article;
+use super::{Checker, overrides};
 use crate::ast::{Expr, Name, Statement, StatementKind, TypeName};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
-use crate::parser::parse_value;
 use crate::program::{ParamInfo, Value};
 use crate::span::Span;
-use crate::tokens::is_hidden;
 use crate::types::{DECLARABLE, Type};
 
-/// What types are called in other languages.
-const ELSEWHERE: [(&str, &str); 13] = [
+/// What types are called in other languages, and here.
+const FOREIGN_TYPES: [(&str, &str); 13] = [
     ("integer", "int"),
     ("long", "int"),
     ("number", "float"),
@@ -31,7 +31,7 @@ const ELSEWHERE: [(&str, &str); 13] = [
     ("memory", "size"),
 ];
 
-/// What the statement of a param says.
+/// The declaration of a param, without errors.
 struct Declared<'s> {
     name: &'s Name<'s>,
     ty: Type,
@@ -40,54 +40,22 @@ struct Declared<'s> {
 }
 
 impl Checker<'_> {
-    /// Takes the overrides in.
-    pub(super) fn overrides(&mut self, overrides: &[ParamOverride]) {
-        let file = self.file;
-        let params: Vec<&str> = file
-            .statements
-            .iter()
-            .filter_map(param_name)
-            .map(|name| name.text)
-            .collect();
-        for setting in overrides {
-            let known = params.contains(&setting.name.as_str());
-            if !known && file.lost.iter().any(|name| name.text == setting.name) {
-                continue;
-            }
-            if !known {
-                let message = format!("the workflow has no param `{}`", shown(&setting.name));
-                let help = match self.nearest(&setting.name, params.iter().copied()) {
-                    Some(name) => format!("did you mean `{name}`?"),
-                    None if params.is_empty() => "it has no params at all".to_owned(),
-                    None => format!("its params are {}", params.join(", ")),
-                };
-                self.report(Diagnostic::error(codes::UNKNOWN_PARAM, message).help(help));
-            } else if self
-                .overrides
-                .insert(setting.name.clone(), setting.value.clone())
-                .is_some()
-            {
-                let message = format!("the param `{}` is set twice", setting.name);
-                self.report(Diagnostic::error(codes::BOUND_TWICE, message).help("set it once"));
-            }
-        }
-    }
-
-    /// The value of a param: the setting's if there is one, else the default.
-    pub(super) fn param(&mut self, at: usize, statement: &Statement) -> Option<Typed> {
+    /// Evaluates a param: its override, or else its default.
+    pub(super) fn param(&mut self, at: usize, statement: &Statement) -> Option<TypedValue> {
         let Declared {
             name,
             ty,
             default,
             range,
-        } = self.declared(statement)?;
-        let set = self.overrides.get(name.text).cloned();
-        let value = match &set {
-            Some(text) => self.setting(name, text, ty, range.as_ref())?,
-            None => default.clone().or_else(|| {
+        } = self.declaration(statement)?;
+        let text = self.overrides.get(name.text).cloned();
+        let value = match (&text, &default) {
+            (Some(text), _) => self.override_value(name, text, ty, range.as_ref())?,
+            (None, Some(default)) => default.clone(),
+            (None, None) => {
                 self.not_set(name, ty, range.as_ref());
-                None
-            })?,
+                return None;
+            }
         };
         let info = ParamInfo {
             name: name.text.to_owned(),
@@ -95,17 +63,15 @@ impl Checker<'_> {
             value: value.clone(),
             default,
             range,
-            set: set.is_some(),
+            set: text.is_some(),
             doc: self.doc_of(statement),
             span: statement.span,
         };
         self.params.insert(at, info);
-        let found = found_as(&value, ty);
-        Some((value, found))
+        Some(TypedValue::of_type(value, ty))
     }
 
-    /// What a param's statement says, if it says nothing wrong.
-    fn declared<'s>(&mut self, statement: &'s Statement) -> Option<Declared<'s>> {
+    fn declaration<'s>(&mut self, statement: &'s Statement) -> Option<Declared<'s>> {
         let StatementKind::Param {
             name,
             ty,
@@ -115,25 +81,28 @@ impl Checker<'_> {
         else {
             return None;
         };
-        let what = format!("the param `{}`", name.text);
-        // Every part is looked at before one with a fault ends it.
+        // All parts are evaluated before the first failed one ends it, to report all errors.
         let declared = ty.as_ref().map(|ty| self.declared_type(ty));
-        let typed = default.as_ref().map(|expr| self.plain(expr, name.text));
-        let ends = range
-            .as_deref()
-            .map(|(low, high)| (self.plain(low, name.text), self.plain(high, name.text)));
-        let ends = ends.map(|(low, high)| low.zip(high));
+        let typed = default
+            .as_ref()
+            .map(|expr| self.param_value(expr, name.text));
+        let ends = range.as_deref().map(|(low, high)| {
+            let low = self.param_value(low, name.text);
+            let high = self.param_value(high, name.text);
+            low.zip(high)
+        });
         if declared == Some(None) || typed == Some(None) || ends == Some(None) {
             return None;
         }
         let (typed, ends) = (typed.flatten(), ends.flatten());
         let ty = self.param_type(name, declared.flatten(), typed.as_ref(), ends.as_ref())?;
+        let param = format!("the param `{}`", name.text);
         let range = match ends.zip(range.as_ref()) {
-            Some((ends, exprs)) => Some(self.range(ty, &ends, exprs, &what)?),
+            Some((ends, exprs)) => Some(self.range(ty, &ends, exprs, &param)?),
             None => None,
         };
         let default = match typed.zip(default.as_ref()) {
-            Some((typed, expr)) => Some(self.default(&typed, ty, range.as_ref(), expr, &what)?),
+            Some((typed, expr)) => Some(self.default(&typed, ty, range.as_ref(), expr, &param)?),
             None => None,
         };
         Some(Declared {
@@ -146,124 +115,126 @@ impl Checker<'_> {
 
     fn default(
         &mut self,
-        typed: &Typed,
+        typed: &TypedValue,
         ty: Type,
         range: Option<&(Value, Value)>,
         expr: &Expr,
-        what: &str,
+        param: &str,
     ) -> Option<Value> {
-        let value = self.fit(typed, ty, expr, &what)?;
+        let value = self.coerce(typed, ty, expr, &param)?;
         if let Some((low, high)) = range
-            && let Some(found) = outside(&value, (low, high))
+            && let Some(found) = first_outside(&value, (low, high))
         {
-            let message = format!("the default {found} of {what} is out of its range");
+            let message = format!("the default {found} of {param} is out of range");
             let diagnostic = Diagnostic::error(codes::OUT_OF_RANGE, message)
-                .at(expr.span, format!("allowed is {low}..{high}"));
-            self.report(
-                diagnostic
-                    .help("change the default or the range; both ends of a range are included"),
-            );
+                .at(expr.span, format!("the allowed range is {low}..{high}"))
+                .help("change the default or the range; both ends of a range are included");
+            self.report(diagnostic);
             return None;
         }
         Some(value)
     }
 
-    /// A value that is no stage and no config value, as that of a param has to be.
-    fn plain(&mut self, expr: &Expr, param: &str) -> Option<Typed> {
-        let typed = self.expr(expr, Place::value_of(param).inside())?;
-        if is_plain(&typed.0) {
+    /// Evaluates a default or an end of a range, which can be neither a stage nor a config value.
+    fn param_value(&mut self, expr: &Expr, param: &str) -> Option<TypedValue> {
+        let typed = self.expr(expr, NameScope::value_of(param).inside())?;
+        if is_plain(&typed.value) {
             return Some(typed);
         }
-        let message = format!(
-            "the param `{param}` is given {}, which cannot be set from outside",
-            typed.1
+        let ty = &typed.ty;
+        let message = format!("the param `{param}` cannot be {ty}");
+        let help = format!(
+            "a param is a number, a string, true or false, a duration, a size, or a list of one of \
+             these; use a binding instead: `{param} = …`"
         );
         let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message)
-            .at(expr.span, format!("this is {}", typed.1));
-        self.report(diagnostic.help(format!("a param is a number, a text, true or false, a duration, a size, or a list of one of these; bind it instead: `{param} = …`")));
+            .at(expr.span, format!("this is {ty}"))
+            .help(help);
+        self.report(diagnostic);
         None
     }
 
+    /// The declared type of a param, or the one that follows from its default and its range.
     fn param_type(
         &mut self,
         name: &Name,
         declared: Option<Type>,
-        default: Option<&Typed>,
-        ends: Option<&(Typed, Typed)>,
+        default: Option<&TypedValue>,
+        ends: Option<&(TypedValue, TypedValue)>,
     ) -> Option<Type> {
         if declared.is_some() {
             return declared;
         }
-        let Some((_, found)) = default else {
-            let message = format!("the param `{}` has neither a type nor a default", name.text);
-            let help = format!(
-                "write `param {} = value` or `param {}: type`",
-                name.text, name.text
-            );
-            self.report(
-                Diagnostic::error(codes::SYNTAX, message)
-                    .at(name.span, "declared here")
-                    .help(help),
-            );
+        let Some(default) = default else {
+            self.no_type(name);
             return None;
         };
-        let Some(ty) = found.declarable() else {
-            let message = format!(
-                "the type of the param `{}` does not follow from its default",
-                name.text
-            );
-            let help = format!(
-                "declare it, as in `param {}: [string] = []`; a list holds values of one type",
-                name.text
-            );
-            let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message)
-                .at(name.span, format!("the default is {found}"));
-            self.report(diagnostic.help(help));
+        let Some(ty) = default.ty.declarable() else {
+            self.type_not_inferred(name, &default.ty);
             return None;
         };
-        // `param lr = 1 in 0.0..1.0` is a float, as its range says.
-        let float =
-            ends.is_some_and(|(low, high)| [&low.1, &high.1].contains(&&Found::One(Type::Float)));
+        // `param lr = 1 in 0.0..1.0` is a float, as its range is.
+        let float = InferredType::One(Type::Float);
+        let float_range = ends.is_some_and(|(low, high)| low.ty == float || high.ty == float);
         Some(match ty {
-            Type::Int if float => Type::Float,
-            Type::List(Type::Int) if float => Type::List(&Type::Float),
+            Type::Int if float_range => Type::Float,
+            Type::List(Type::Int) if float_range => Type::List(&Type::Float),
             ty => ty,
         })
+    }
+
+    fn no_type(&mut self, name: &Name) {
+        let Name { text, span } = *name;
+        let message = format!("the param `{text}` has neither a type nor a default");
+        let diagnostic = Diagnostic::error(codes::SYNTAX, message)
+            .at(span, "declared here")
+            .help(format!(
+                "write `param {text} = value` or `param {text}: type`"
+            ));
+        self.report(diagnostic);
+    }
+
+    fn type_not_inferred(&mut self, name: &Name, default: &InferredType) {
+        let Name { text, span } = *name;
+        let message = format!("the type of the param `{text}` cannot be inferred from its default");
+        let help = format!(
+            "declare it, as in `param {text}: [string] = []`; a list has values of one type"
+        );
+        let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message)
+            .at(span, format!("the default is {default}"))
+            .help(help);
+        self.report(diagnostic);
     }
 
     fn range(
         &mut self,
         ty: Type,
-        ends: &(Typed, Typed),
-        exprs: &(Expr, Expr),
-        what: &str,
+        (low, high): &(TypedValue, TypedValue),
+        (low_expr, high_expr): &(Expr, Expr),
+        param: &str,
     ) -> Option<(Value, Value)> {
-        let (low, high) = exprs;
-        let whole = low.span.to(high.span);
+        let span = low_expr.span.to(high_expr.span);
         if !is_ordered(ty) {
-            let message = format!("{what} is {}, which has no range", article(ty));
-            let diagnostic =
-                Diagnostic::error(codes::TYPE_MISMATCH, message).at(whole, "this range");
-            self.report(
-                diagnostic.help("remove the range; only numbers, durations and sizes have one"),
-            );
+            let message = format!("{param} is {}, which has no range", with_article(ty));
+            let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, message)
+                .at(span, "this range")
+                .help("remove the range; only numbers, durations and sizes have one");
+            self.report(diagnostic);
             return None;
         }
+        // The range of a list holds for each of its values.
         let element = match ty {
             Type::List(element) => *element,
             ty => ty,
         };
-        let place = format!("the range of {what}");
-        let ends = (
-            self.fit(&ends.0, element, low, &place),
-            self.fit(&ends.1, element, high, &place),
-        );
-        let (low, high) = ends.0.zip(ends.1)?;
+        let range = format!("the range of {param}");
+        let low = self.coerce(low, element, low_expr, &range);
+        let high = self.coerce(high, element, high_expr, &range);
+        let (low, high) = low.zip(high)?;
         if compare(&low, &high) == Some(Ordering::Greater) {
-            let diagnostic =
-                Diagnostic::error(codes::OUT_OF_RANGE, format!("the range of {what} is empty"))
-                    .at(whole, format!("{low} is more than {high}"))
-                    .help(format!("write the lower end first: {high}..{low}"));
+            let diagnostic = Diagnostic::error(codes::OUT_OF_RANGE, format!("{range} is empty"))
+                .at(span, format!("{low} is greater than {high}"))
+                .help(format!("write the lower end first: {high}..{low}"));
             self.report(diagnostic);
             return None;
         }
@@ -271,136 +242,88 @@ impl Checker<'_> {
     }
 
     fn not_set(&mut self, name: &Name, ty: Type, range: Option<&(Value, Value)>) {
-        let message = format!("the param `{}` has no value", name.text);
+        let Name { text, span } = *name;
         let range = range.map_or_else(String::new, |(low, high)| format!(" in {low}..{high}"));
-        let help = format!(
-            "set it with --set {}={}, or give it a default",
-            name.text,
-            shell_sample(ty)
-        );
-        let diagnostic = Diagnostic::error(codes::PARAM_NOT_SET, message);
-        self.report(
-            diagnostic
-                .at(
-                    name.span,
-                    format!("{}{range} without a default", article(ty)),
-                )
-                .help(help),
-        );
-    }
-
-    /// The value that a setting gives. Its faults are not in the file: they name the setting.
-    fn setting(
-        &mut self,
-        name: &Name,
-        text: &str,
-        ty: Type,
-        range: Option<&(Value, Value)>,
-    ) -> Option<Value> {
-        let parsed = parse_value(text).and_then(|expr| literal(&expr));
-        let bare = matches!(ty, Type::Str | Type::Path);
-        let typed = match parsed {
-            Some((value @ Value::Str(_), found)) => Some((value, found)),
-            _ if bare => Some((Value::Str(text.to_owned()), Found::One(Type::Str))),
-            other => other,
-        };
-        let setting = format!("the setting `{}={}`", name.text, shown(text));
-        let Some(value) = typed.and_then(|(value, found)| coerce(&value, &found, ty)) else {
-            let message = format!("{setting} is not {}", article(ty));
-            let help = format!(
-                "write its value as in a workflow: --set {}={}",
-                name.text,
-                shell_sample(ty)
-            );
-            self.report(Diagnostic::error(codes::TYPE_MISMATCH, message).help(help));
-            return None;
-        };
-        if let Some((low, high)) = range
-            && outside(&value, (low, high)).is_some()
-        {
-            let message = format!("{setting} is out of range");
-            let help = format!(
-                "`{}` takes a value in {low}..{high}, both ends included",
-                name.text
-            );
-            self.report(Diagnostic::error(codes::OUT_OF_RANGE, message).help(help));
-            return None;
-        }
-        Some(value)
+        let example = overrides::example(text, ty);
+        let diagnostic = Diagnostic::error(
+            codes::PARAM_NOT_SET,
+            format!("the param `{text}` has no value"),
+        )
+        .at(
+            span,
+            format!("{}{range} without a default", with_article(ty)),
+        )
+        .help(format!("set it with {example}, or give it a default"));
+        self.report(diagnostic);
     }
 
     fn declared_type(&mut self, ty: &TypeName) -> Option<Type> {
         let TypeName { word, list, span } = *ty;
-        let found = DECLARABLE
-            .iter()
-            .find(|(known, ..)| *known == word)
-            .map(|(_, one, many)| if list { *many } else { *one });
-        if found.is_none() {
-            let known: Vec<&str> = DECLARABLE.iter().map(|(word, ..)| *word).collect();
-            let elsewhere = ELSEWHERE
-                .iter()
-                .find(|(theirs, _)| *theirs == word.to_ascii_lowercase())
-                .map(|(_, ours)| *ours);
-            let help = match elsewhere.or_else(|| self.nearest(word, known.iter().copied())) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!(
-                    "the types of params are {}; in brackets, a list of them: [int]",
-                    known.join(", ")
-                ),
-            };
-            let diagnostic = Diagnostic::error(
-                codes::UNKNOWN_TYPE,
-                format!("there is no type `{word}` for params"),
-            );
-            self.report(diagnostic.at(span, "named here").help(help));
+        let known = DECLARABLE.iter().find(|(known, ..)| *known == word);
+        if let Some((_, one, list_of)) = known {
+            return Some(if list { *list_of } else { *one });
         }
-        found
+        let words = DECLARABLE.map(|(word, ..)| word);
+        let lowercase = word.to_ascii_lowercase();
+        let foreign = FOREIGN_TYPES.iter().find(|(name, _)| *name == lowercase);
+        let near = match foreign {
+            Some((_, near)) => Some(*near),
+            None => self.nearest(word, words.into_iter()),
+        };
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!(
+                "the types of params are {}; in brackets, a list of them: [int]",
+                words.join(", ")
+            ),
+        };
+        let message = format!("unknown param type `{word}`");
+        let diagnostic = Diagnostic::error(codes::UNKNOWN_TYPE, message);
+        self.report(diagnostic.at(span, "used here").help(help));
+        None
     }
 
-    /// The comment behind a statement, or the comment lines right above it. Lines from the first of
-    /// the file on are about the file.
+    /// The documentation of a param: see [`ParamInfo::doc`].
     fn doc_of(&self, statement: &Statement) -> String {
         let comments = &self.file.comments;
-        let line = |offset| self.source.position(offset).line;
-        let text = |span: &Span| {
-            self.source
-                .slice(*span)
-                .trim_start_matches('#')
-                .trim()
-                .to_owned()
-        };
-        let above = comments.partition_point(|span| span.start() < statement.span.start());
         let behind = comments.partition_point(|span| span.start() < statement.span.end());
-        if let Some(behind) = comments
-            .get(behind)
-            .filter(|span| line(span.start()) == line(statement.span.end()))
+        if let Some(behind) = comments.get(behind)
+            && self.line(behind.start()) == self.line(statement.span.end())
         {
-            return text(behind);
+            return self.comment_text(*behind);
         }
+        let above = comments.partition_point(|span| span.start() < statement.span.start());
         let mut lines = Vec::new();
-        let mut next = line(statement.span.start());
+        let mut next_line = self.line(statement.span.start());
         for span in comments.get(..above).unwrap_or(&[]).iter().rev() {
-            let before = self.source.text().get(..span.start()).unwrap_or("");
-            let alone = before.trim_end_matches([' ', '\t']).ends_with('\n')
-                || before.trim_matches([' ', '\t']).is_empty();
-            if line(span.start()) + 1 != next || !alone {
+            let directly_above = self.line(span.start()) + 1 == next_line;
+            if !directly_above || !self.is_alone_on_line(*span) {
                 break;
             }
-            next -= 1;
-            lines.push(text(span));
+            next_line -= 1;
+            lines.push(self.comment_text(*span));
         }
-        if next == 1 {
+        // The comment at the top of a file is about the file, even right above a param.
+        if next_line == 1 {
             return String::new();
         }
         lines.reverse();
         lines.join("\n")
     }
-}
 
-fn param_name<'s>(statement: &'s Statement<'s>) -> Option<&'s Name<'s>> {
-    match &statement.kind {
-        StatementKind::Param { name, .. } => Some(name),
-        _ => None,
+    fn line(&self, offset: usize) -> usize {
+        self.source.position(offset).line
+    }
+
+    fn comment_text(&self, comment: Span) -> String {
+        let text = self.source.slice(comment);
+        text.trim_start_matches('#').trim().to_owned()
+    }
+
+    fn is_alone_on_line(&self, comment: Span) -> bool {
+        let before = self.source.text().get(..comment.start()).unwrap_or("");
+        let before = before.trim_end_matches([' ', '\t']);
+        before.is_empty() || before.ends_with('\n')
     }
 }
 
@@ -409,47 +332,5 @@ fn is_plain(value: &Value) -> bool {
         Value::List(values) => values.iter().all(is_plain),
         Value::Stage(_) | Value::Config { .. } | Value::Absent => false,
         _ => true,
-    }
-}
-
-/// The type of a value that was made to fit `ty`.
-fn found_as(value: &Value, ty: Type) -> Found {
-    match (value, ty) {
-        (Value::List(values), Type::List(element)) => Found::List(
-            values
-                .iter()
-                .map(|value| found_as(value, *element))
-                .collect(),
-        ),
-        (_, ty) => Found::One(ty),
-    }
-}
-
-/// A value of this type as one would write it for a shell.
-fn shell_sample(ty: Type) -> String {
-    match ty {
-        Type::List(_) => format!("'{}'", sample(ty)),
-        ty => sample(ty).to_owned(),
-    }
-}
-
-/// A text from outside as a message can hold it: on one line, and not long.
-fn shown(text: &str) -> String {
-    /// Enough to know it again.
-    const SHOWN: usize = 60;
-    let cut = text
-        .char_indices()
-        .nth(SHOWN)
-        .map_or(text.len(), |(at, _)| at);
-    let shown: String = text
-        .get(..cut)
-        .unwrap_or("")
-        .chars()
-        .map(|c| if is_hidden(c) || c == '\n' { ' ' } else { c })
-        .collect();
-    if cut < text.len() {
-        format!("{shown}…")
-    } else {
-        shown
     }
 }

@@ -1,26 +1,28 @@
-//! The name that was probably meant.
+//! Finds the known name that was probably meant by a misspelt one.
 
-/// The known name nearest to `name`, if one is near enough: about a third of its characters may
-/// differ, swaps counting once.
+/// Of longer names only so many characters are compared: time is quadratic in their length.
+const COMPARED_MAX: usize = 64;
+
+/// The known name nearest to `name`, if one is near enough: at most a third of the characters, and
+/// at most four, may differ. The first in alphabetical order of those equally near.
 pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let name: Vec<char> = name.chars().take(64).collect();
+    let name: Vec<char> = name.chars().take(COMPARED_MAX).collect();
     let limit = ((name.len() + 1) / 3).min(4);
-    let near = known.filter(|other| other.chars().count().abs_diff(name.len()) <= limit);
-    let ranked = near.map(|other| (distance(&name, other), other));
-    ranked
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, other)| other)
+    let similar_length = known.filter(|other| other.chars().count().abs_diff(name.len()) <= limit);
+    let ranked = similar_length.map(|other| (distance(&name, other), other));
+    let near = ranked.filter(|(distance, _)| *distance <= limit);
+    let (_, nearest) = near.min()?;
+    Some(nearest)
 }
 
-/// Edits that turn one text into the other: insert, remove, replace, swap neighbours.
+/// The Damerau-Levenshtein distance (optimal string alignment): how many insertions, deletions,
+/// substitutions and swaps of neighbours turn one text into the other.
 fn distance(left: &[char], right: &str) -> usize {
-    let right: Vec<char> = right.chars().take(64).collect();
-    // By length of the right side: the costs for what is left of the current character, of the one
-    // before, and so on.
+    let right: Vec<char> = right.chars().take(COMPARED_MAX).collect();
+    // Rows of the table of costs: column `j` is for the first `j` characters of `right`; `row` is
+    // for the characters of `left` before the current one, `before` for one less, as swaps need.
     let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=right.len()).collect();
-    let cost = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX / 2);
     for (i, l) in left.iter().enumerate() {
         let mut next = vec![i + 1];
         for (j, r) in right.iter().enumerate() {
@@ -34,6 +36,11 @@ fn distance(left: &[char], right: &str) -> usize {
         before = std::mem::replace(&mut row, next);
     }
     cost(&row, right.len())
+}
+
+/// An entry of a row; far more than any other cost outside of it.
+fn cost(row: &[usize], at: usize) -> usize {
+    row.get(at).copied().unwrap_or(usize::MAX / 2)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Trees and programs as text that a person can read and compare.
+//! Trees and programs as text that is easy to read and compare.
 
 use blip_grammar::ast::{Argument, Expr, ExprKind, File, StatementKind};
 use blip_grammar::{Attributes, Program, Source};
 
-/// The tree without places: what was said, and nothing of how it was laid out.
+/// The tree without spans: what is written, regardless of its layout.
 pub(crate) fn tree(file: &File, source: &Source) -> String {
     let mut lines = Vec::new();
     for statement in &file.statements {
@@ -20,7 +20,11 @@ pub(crate) fn tree(file: &File, source: &Source) -> String {
         }
         lines.push(kind(&statement.kind));
     }
-    lines.extend(file.lost.iter().map(|name| format!("lost {}", name.text)));
+    lines.extend(
+        file.unparsed
+            .iter()
+            .map(|name| format!("unparsed {}", name.text)),
+    );
     lines.extend(
         file.comments
             .iter()
@@ -60,11 +64,11 @@ fn kind(kind: &StatementKind) -> String {
 
 fn expr(expr: &Expr) -> String {
     match &expr.kind {
-        ExprKind::Fault => "fault".to_owned(),
+        ExprKind::Error => "error".to_owned(),
         ExprKind::Int(number) => format!("int {number}"),
         ExprKind::Float(number) => format!("float {number:?}"),
         ExprKind::Str(text) => format!("string {text:?}"),
-        ExprKind::Bool(truth) => format!("bool {truth}"),
+        ExprKind::Bool(value) => format!("bool {value}"),
         ExprKind::Duration(ms) => format!("duration {ms}ms"),
         ExprKind::Size(bytes) => format!("size {bytes}B"),
         ExprKind::Name(name) => format!("name {name}"),
@@ -89,7 +93,7 @@ fn argument(argument: &Argument) -> String {
     }
 }
 
-/// Everything a program says, places aside.
+/// A whole program, without spans.
 pub(crate) fn program(program: &Program) -> String {
     let mut lines = Vec::new();
     for param in &program.params {
@@ -140,7 +144,7 @@ pub(crate) fn program(program: &Program) -> String {
     text(&lines)
 }
 
-/// The attributes that are set, from their own `Debug`, so that a new one shows by itself.
+/// The attributes that are set, by their `Debug`, so that a new attribute needs no change here.
 pub(crate) fn attributes(attributes: &Attributes) -> String {
     let all = format!("{attributes:?}");
     let inner = all

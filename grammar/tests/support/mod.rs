@@ -1,6 +1,5 @@
-//! What the tests of the language share: ops to check against, trees and programs as text, and what
-//! holds for every text.
+//! What the tests share: toy ops, trees and programs as text, and invariants of every text.
 
 pub(crate) mod dump;
-pub(crate) mod sound;
+pub(crate) mod invariants;
 pub(crate) mod toy;

@@ -1,5 +1,5 @@
-//! Ops with every kind of argument there is, under the names that workflows use. They do nothing:
-//! the language only needs their signatures.
+//! Signatures of ops with every kind of argument, under the names that workflows use. They have no
+//! implementation: the language needs none.
 
 use blip_grammar::{Arg, ExportFormat, Signature, Signatures, Type};
 
@@ -15,7 +15,6 @@ const DECODE: Type = Type::Named("Decode");
 const METRICS: Type = Type::Named("Metrics");
 const OBJECTIVE: Type = Type::Choice(&["itc", "itm", "lm"]);
 
-/// All of them.
 pub(crate) fn signatures() -> Signatures {
     let formats = vec![
         format("webdataset", &[PAIRS]),
@@ -23,7 +22,7 @@ pub(crate) fn signatures() -> Signatures {
         format("huggingface", &[MODEL, CAPTIONER, FILTER]),
     ];
     let ops = [data(), networks(), training(), applying()].concat();
-    Signatures::new(ops, formats, vec!["Metrics"]).expect("the toy ops are declared well")
+    Signatures::new(ops, formats, vec!["Metrics"]).expect("the toy ops are valid")
 }
 
 fn data() -> Vec<Signature> {
@@ -44,7 +43,7 @@ fn data() -> Vec<Signature> {
             PAIRS,
             &[
                 need("list", Type::Path, "the list of captions"),
-                is("images", Type::Path, "\".\"", "where the pictures lie"),
+                is("images", Type::Path, "\".\"", "the folder of the images"),
             ],
         ),
         op(
@@ -56,7 +55,7 @@ fn data() -> Vec<Signature> {
             "merge",
             PAIRS,
             &[
-                need("pairs", PAIRS, "what is merged").variadic(),
+                need("pairs", PAIRS, "the pairs to merge").variadic(),
                 is(
                     "dedupe",
                     Type::Bool,
@@ -69,7 +68,7 @@ fn data() -> Vec<Signature> {
 }
 
 fn networks() -> Vec<Signature> {
-    let image = is("image", Type::Int, "224", "width and height of pictures").within(32.0, 1024.0);
+    let image = is("image", Type::Int, "224", "width and height of images").within(32.0, 1024.0);
     vec![
         config(
             "vit.base",
@@ -115,7 +114,7 @@ fn networks() -> Vec<Signature> {
 }
 
 fn training() -> Vec<Signature> {
-    let overrides = [
+    let hyperparameters = [
         is("epochs", Type::Int, "20", "passes over the pairs").within(1.0, 1000.0),
         is("batch", Type::Int, "256", "pairs in a step").within(1.0, f64::INFINITY),
         is("lr", Type::Float, "3e-4", "the learning rate").within(0.0, 1.0),
@@ -123,14 +122,14 @@ fn training() -> Vec<Signature> {
             "betas",
             Type::List(&Type::Float),
             "[0.9, 0.999]",
-            "how long moments last",
+            "decay rates of the moments",
         )
         .within(0.0, 1.0),
         is(
             "precision",
             Type::Choice(&["fp32", "bf16"]),
             "\"fp32\"",
-            "the type of numbers",
+            "the number format",
         ),
         is(
             "objectives",
@@ -138,16 +137,16 @@ fn training() -> Vec<Signature> {
             "[\"itc\", \"itm\", \"lm\"]",
             "the losses",
         ),
-        is("seed", Type::Int, "0", "where randomness begins"),
+        is("seed", Type::Int, "0", "the seed of the random generator"),
     ];
     let training = |name, first, output, rest: &[Arg]| {
         op(
             name,
             output,
             &[
-                &[first, need("pairs", PAIRS, "what it learns from")],
+                &[first, need("pairs", PAIRS, "the training data")],
                 rest,
-                &overrides,
+                &hyperparameters,
             ]
             .concat(),
         )
@@ -177,19 +176,19 @@ fn applying() -> Vec<Signature> {
             "caption",
             PAIRS,
             &[
-                need("captioner", CAPTIONER, "who writes"),
-                need("pairs", PAIRS, "the pictures"),
+                need("captioner", CAPTIONER, "the captioner"),
+                need("pairs", PAIRS, "the images"),
                 is("decode", DECODE, "nucleus()", "how words are chosen"),
-                is("per_image", Type::Int, "1", "captions for each picture").within(1.0, 100.0),
-                is("seed", Type::Int, "0", "where randomness begins"),
+                is("per_image", Type::Int, "1", "captions for each image").within(1.0, 100.0),
+                is("seed", Type::Int, "0", "the seed of the random generator"),
             ],
         ),
         op(
             "filter",
             PAIRS,
             &[
-                need("filter", FILTER, "who judges"),
-                need("pairs", PAIRS, "what is judged"),
+                need("filter", FILTER, "the filter"),
+                need("pairs", PAIRS, "the pairs to score"),
                 is(
                     "threshold",
                     Type::Float,
@@ -206,9 +205,9 @@ fn applying() -> Vec<Signature> {
                 need(
                     "model",
                     Type::OneOf(&[MODEL, CAPTIONER, FILTER]),
-                    "what is measured",
+                    "the model to evaluate",
                 ),
-                need("pairs", PAIRS, "with which pairs"),
+                need("pairs", PAIRS, "the pairs to evaluate on"),
                 is("within", Type::Duration, "10min", "how long it may take").within(1e3, 86_400e3),
                 is("buffer", Type::Size, "64MiB", "how much memory it may take"),
                 optional("title", Type::Str, "the heading"),
@@ -217,7 +216,7 @@ fn applying() -> Vec<Signature> {
         op(
             "report",
             METRICS,
-            &[optional("metrics", METRICS, "what is put together").variadic()],
+            &[optional("metrics", METRICS, "the metrics to report").variadic()],
         ),
     ]
 }

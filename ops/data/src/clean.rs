@@ -1,42 +1,39 @@
 //! Caption cleaning as BLIP does it (salesforce/BLIP data/utils.py `pre_caption`).
 
-/// Words kept of a caption, as in the official code.
+/// The number of words that the official code keeps.
 pub const WORDS_MAX: usize = 30;
 
-/// Lower case; each of `. ! " ( ) * # : ; ~` becomes a space; runs of two and more white spaces
-/// become one space; spaces and line ends go at the edges; the first `words_max` words are kept.
+/// Cleans a caption: to lower case; each of `. ! " ( ) * # : ; ~` to a space; runs of two or more
+/// white spaces to one space; trimmed; at most `words_max` words.
 ///
-/// A single tab or other white space inside the text stays and does not divide words, as in the
-/// official code. The tokenizer takes it for a space.
+/// As in the official code, a single tab or other white space inside the text is kept and does not
+/// separate words. The tokenizer treats it as a space.
 pub fn caption(text: &str, words_max: usize) -> String {
-    let spaced = text
-        .to_lowercase()
+    let lower_case = text.to_lowercase();
+    let spaced: String = lower_case
         .chars()
         .map(|c| if ".!\"()*#:;~".contains(c) { ' ' } else { c })
-        .collect::<String>();
-    let joined = join_spaces(&spaced);
-    let trimmed = joined.trim_end_matches('\n').trim_matches(' ');
-    trimmed
-        .split(' ')
-        .take(words_max)
-        .collect::<Vec<_>>()
-        .join(" ")
+        .collect();
+    let collapsed = collapse_spaces(&spaced);
+    let trimmed = collapsed.trim_end_matches('\n').trim_matches(' ');
+    let words: Vec<&str> = trimmed.split(' ').take(words_max).collect();
+    words.join(" ")
 }
 
-fn join_spaces(text: &str) -> String {
-    let mut joined = String::with_capacity(text.len());
+fn collapse_spaces(text: &str) -> String {
+    let mut collapsed = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
         let mut run = 1;
         while is_space(character) && characters.next_if(|next| is_space(*next)).is_some() {
             run += 1;
         }
-        joined.push(if run > 1 { ' ' } else { character });
+        collapsed.push(if run > 1 { ' ' } else { character });
     }
-    joined
+    collapsed
 }
 
-/// White space as Python's regular expressions know it: the separators 0x1c to 0x1f are among it.
+/// `\s` of Python's regular expressions, which includes the separators 0x1c to 0x1f.
 fn is_space(character: char) -> bool {
     character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
 }
@@ -46,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cleans_as_the_official_code() {
+    fn captions_are_cleaned_like_in_the_official_code() {
         assert_eq!(
             caption("  A Dog;  (running)\n on the \"beach\"!! ", WORDS_MAX),
             "a dog running on the beach"

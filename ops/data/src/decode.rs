@@ -1,8 +1,8 @@
-//! Bytes to pixels, with limits: RGB8 as PIL's `convert("RGB")` gives it.
+//! Decoding of images, with limits: RGB8 as PIL's `convert("RGB")` gives it.
 //!
-//! The content decides the format, not the name. JPEG goes through zune-jpeg, everything else
-//! through `image`. A header that promises too much is refused before anything is allocated for it.
-//! EXIF orientation is not applied, as in BLIP.
+//! The format is recognised by the content, not by the name. JPEG is decoded by zune-jpeg, all
+//! other formats by `image`. Sizes beyond the limits are refused before any memory is allocated for
+//! them. EXIF orientation is not applied, as in BLIP.
 
 use std::io::Cursor;
 use std::panic::catch_unwind;
@@ -13,69 +13,56 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-/// Longest side accepted.
+/// The longest accepted side.
 const SIDE_MAX: u32 = 16_384;
-/// Most pixels accepted: 192 MB as RGB8.
+/// The most accepted pixels: 192 MB as RGB8.
 const PIXELS_MAX: u64 = 64 << 20;
-/// What a decoder may allocate besides the pixels (colour profiles, tables).
+/// The memory that a decoder may allocate besides the pixels (colour profiles, tables).
 const EXTRA_BYTES: u64 = 16 << 20;
 
-/// An RGB picture, rows from the top, three bytes a pixel.
+/// A decoded image.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Picture {
-    /// Pixels in a row.
     pub width: u32,
-    /// Rows.
     pub height: u32,
-    /// The bytes.
+    /// Rows from the top, three bytes a pixel.
     pub rgb: Vec<u8>,
 }
 
-/// Why bytes are no picture that can be used.
+/// Why an image cannot be used. The texts are stored as reasons of rejected items.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// There are no bytes.
     #[error("empty: the image has no bytes")]
     Empty,
-    /// The format is none that is read here.
     #[error("unsupported: neither JPEG, PNG, WebP, GIF, BMP nor TIFF")]
     Unsupported,
-    /// The picture is larger than the limits.
     #[error(
         "too large: {width} x {height} pixels; at most {SIDE_MAX} a side and {PIXELS_MAX} in all"
     )]
-    TooLarge {
-        /// Its width.
-        width: u64,
-        /// Its height.
-        height: u64,
-    },
-    /// The file ends before the picture does.
+    TooLarge { width: u64, height: u64 },
     #[error("truncated: the file ends before the picture does")]
     Truncated,
-    /// Something else is wrong with the bytes.
     #[error("corrupt: {0}")]
     Corrupt(String),
 }
 
-/// Decodes a picture.
-///
 /// # Errors
 /// [`DecodeError`].
 pub fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
-    // Decoders are long and their inputs hostile: a panic in one is a corrupt picture, not the end
-    // of the run.
-    catch_unwind(|| {
-        if bytes.starts_with(&[0xff, 0xd8]) {
-            jpeg(bytes)
+    // Decoders are complex and their input is untrusted: a panic in one makes the image corrupt, it
+    // does not end the run.
+    let decoded = catch_unwind(|| {
+        if bytes.starts_with(&JPEG_START) {
+            decode_jpeg(bytes)
         } else {
-            other(bytes)
+            decode_other(bytes)
         }
-    })
-    .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder gave up".to_owned())))
+    });
+    decoded.unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder gave up".to_owned())))
 }
 
-/// The suffix of a picture's format, by its first bytes; none when it is none that is read here.
+/// The file name suffix of an image's format, by its first bytes; `None` if the format is not
+/// supported.
 pub fn suffix(head: &[u8]) -> Option<&'static str> {
     match image::guess_format(head).ok()? {
         ImageFormat::Jpeg => Some("jpg"),
@@ -99,35 +86,22 @@ fn check_size(width: u64, height: u64) -> Result<(), DecodeError> {
     Ok(())
 }
 
-fn jpeg(bytes: &[u8]) -> Result<Picture, DecodeError> {
-    let corrupt = |error: zune_jpeg::errors::DecodeErrors| {
-        let text = error.to_string();
-        let ends = [
-            "remaining",
-            "exhausted",
-            "EOF",
-            "Not enough bytes",
-            "Premature End",
-        ];
-        if ends.iter().any(|words| text.contains(words)) {
-            DecodeError::Truncated
-        } else {
-            corrupt_as(&text)
-        }
-    };
-    // Decoders fill what is missing of a truncated file with grey: the end marker says whether it
-    // is all there.
-    let ends = bytes
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .is_some_and(|at| at > 0 && bytes.get(at - 1..=at) == Some(&[0xff, 0xd9]));
-    if !ends
-        && !bytes
-            .windows(2)
-            .rev()
-            .take(4096)
-            .any(|pair| pair == [0xff, 0xd9])
-    {
+/// The markers at the start and at the end of a JPEG.
+const JPEG_START: [u8; 2] = [0xff, 0xd8];
+const JPEG_END: [u8; 2] = [0xff, 0xd9];
+/// What zune-jpeg's errors about missing data contain.
+const TRUNCATED_WORDS: [&str; 5] = [
+    "remaining",
+    "exhausted",
+    "EOF",
+    "Not enough bytes",
+    "Premature End",
+];
+
+fn decode_jpeg(bytes: &[u8]) -> Result<Picture, DecodeError> {
+    // Decoders replace the missing part of a truncated file by grey without an error, so whether
+    // the file is complete has to be seen from its end marker.
+    if !has_end_marker(bytes) {
         return Err(DecodeError::Truncated);
     }
     let side = SIDE_MAX as usize;
@@ -137,22 +111,44 @@ fn jpeg(bytes: &[u8]) -> Result<Picture, DecodeError> {
         .set_max_height(side)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder
-        .decode_headers()
-        .map_err(|error| match size_in(&error.to_string()) {
+    decoder.decode_headers().map_err(|error| {
+        let text = error.to_string();
+        match refused_size(&text) {
             Some((width, height)) => DecodeError::TooLarge { width, height },
-            None => corrupt(error),
-        })?;
+            None => jpeg_error(&text),
+        }
+    })?;
     let (width, height) = decoder
         .dimensions()
         .ok_or_else(|| DecodeError::Corrupt("no dimensions".to_owned()))?;
     check_size(width as u64, height as u64)?;
-    let rgb = decoder.decode().map_err(corrupt)?;
-    picture(width as u64, height as u64, rgb)
+    let rgb = decoder
+        .decode()
+        .map_err(|error| jpeg_error(&error.to_string()))?;
+    new_picture(width as u64, height as u64, rgb)
 }
 
-/// What a decoder said, in one line without control characters: it may quote the file.
-fn corrupt_as(text: &str) -> DecodeError {
+/// At the end of the file, where padding with zeros may follow, or near it, where cameras append
+/// data of their own.
+fn has_end_marker(bytes: &[u8]) -> bool {
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    let is_at_end =
+        last.is_some_and(|last| last > 0 && bytes.get(last - 1..=last) == Some(&JPEG_END));
+    let mut near_end = bytes.windows(2).rev().take(4096);
+    is_at_end || near_end.any(|pair| pair == JPEG_END)
+}
+
+fn jpeg_error(text: &str) -> DecodeError {
+    if TRUNCATED_WORDS.iter().any(|words| text.contains(words)) {
+        DecodeError::Truncated
+    } else {
+        corrupt(text)
+    }
+}
+
+/// The message of a decoder, in one line and without control characters, since it may quote the
+/// file.
+fn corrupt(text: &str) -> DecodeError {
     let plain = text
         .trim()
         .trim_matches('"')
@@ -161,50 +157,50 @@ fn corrupt_as(text: &str) -> DecodeError {
     DecodeError::Corrupt(plain.take(200).collect())
 }
 
-/// zune-jpeg refuses a large side with a text only.
-fn size_in(text: &str) -> Option<(u64, u64)> {
-    let large = text.contains("width") && text.contains("larger")
-        || text.contains("height") && text.contains("larger");
+/// The side in zune-jpeg's error about a size beyond the limits, which has no fields for it.
+fn refused_size(text: &str) -> Option<(u64, u64)> {
+    let names_side = text.contains("width") || text.contains("height");
+    if !names_side || !text.contains("larger") {
+        return None;
+    }
     let mut numbers = text
         .split(|c: char| !c.is_ascii_digit())
         .filter_map(|number| number.parse().ok());
-    if large {
-        numbers.next().map(|number: u64| (number, number))
-    } else {
-        None
-    }
+    let side: u64 = numbers.next()?;
+    Some((side, side))
 }
 
-fn picture(width: u64, height: u64, rgb: Vec<u8>) -> Result<Picture, DecodeError> {
+fn new_picture(width: u64, height: u64, rgb: Vec<u8>) -> Result<Picture, DecodeError> {
     if rgb.len() as u64 != width * height * 3 {
         return Err(DecodeError::Corrupt(
             "the decoder gave the wrong number of pixels".to_owned(),
         ));
     }
-    let side = |side| u32::try_from(side).map_err(|_| DecodeError::TooLarge { width, height });
+    let to_u32 = |side| u32::try_from(side).map_err(|_| DecodeError::TooLarge { width, height });
     Ok(Picture {
-        width: side(width)?,
-        height: side(height)?,
+        width: to_u32(width)?,
+        height: to_u32(height)?,
         rgb,
     })
 }
 
-fn other(bytes: &[u8]) -> Result<Picture, DecodeError> {
+fn decode_other(bytes: &[u8]) -> Result<Picture, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
     let format = image::guess_format(bytes).map_err(|_| DecodeError::Unsupported)?;
-    let known = [
+    let supported = [
         ImageFormat::Png,
         ImageFormat::WebP,
         ImageFormat::Gif,
         ImageFormat::Bmp,
         ImageFormat::Tiff,
     ];
-    if !known.contains(&format) {
+    if !supported.contains(&format) {
         return Err(DecodeError::Unsupported);
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    // Two limits: one for reading the header, then one that depends on the size in it.
     let mut limits = Limits::default();
     limits.max_alloc = Some(EXTRA_BYTES);
     reader.limits(limits);
@@ -218,7 +214,7 @@ fn other(bytes: &[u8]) -> Result<Picture, DecodeError> {
         .map_err(|error| image_error(&error))?;
     let decoded = DynamicImage::from_decoder(decoder).map_err(|error| image_error(&error))?;
     // Alpha is dropped, not blended, as PIL's convert("RGB") does.
-    picture(width.into(), height.into(), decoded.into_rgb8().into_raw())
+    new_picture(width.into(), height.into(), decoded.into_rgb8().into_raw())
 }
 
 fn image_error(error: &image::ImageError) -> DecodeError {
@@ -232,11 +228,11 @@ fn image_error(error: &image::ImageError) -> DecodeError {
         image::ImageError::Unsupported(_) => DecodeError::Unsupported,
         other => {
             let text = other.to_string();
-            let cut = text.contains("unexpected end") || text.contains("EOF");
-            if cut {
+            let is_truncated = text.contains("unexpected end") || text.contains("EOF");
+            if is_truncated {
                 DecodeError::Truncated
             } else {
-                corrupt_as(&text)
+                corrupt(&text)
             }
         }
     }
@@ -268,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_picture_say_so() {
+    fn bytes_that_are_not_an_image_are_refused() {
         assert_eq!(
             decode(b"").unwrap_err().to_string(),
             "empty: the image has no bytes"
@@ -281,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_picture_is_refused_by_its_header() {
+    fn an_oversized_image_is_refused_by_its_header() {
         let mut png = Vec::new();
         let gray = image::GrayImage::new(20_000, 2);
         gray.write_to(&mut Cursor::new(&mut png), ImageFormat::Png)
@@ -295,12 +291,16 @@ mod tests {
         );
     }
 
+    /// First bytes of JPEG, PNG and of no format.
+    const SIGNATURES: [&[u8]; 3] = [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b""];
+
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_decoded_or_refused(mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300), kind in 0..3) {
-            let head: &[u8] = match kind { 0 => &[0xff, 0xd8, 0xff, 0xe0], 1 => b"\x89PNG\r\n\x1a\n", _ => b"" };
-            bytes.splice(0..0, head.iter().copied());
-            let _ = decode(&bytes);
+        fn any_bytes_are_decoded_or_refused(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300),
+            signature in proptest::sample::select(SIGNATURES.to_vec()),
+        ) {
+            let _ = decode(&[signature, &bytes].concat());
         }
     }
 }

@@ -1,13 +1,14 @@
-//! Images, texts and their files: everything about data that needs neither tensors nor the engine.
+//! Images, captions and their files: everything about data that needs neither tensors nor the
+//! engine.
 
 pub mod augment;
 pub mod captions;
 pub mod clean;
 pub mod decode;
-pub mod picture;
+pub mod plot;
 pub mod randaugment;
-pub mod random;
 pub mod resize;
+pub mod rng;
 mod sample;
 pub mod scenes;
 pub mod shard;

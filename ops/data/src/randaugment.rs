@@ -1,21 +1,21 @@
-//! RandAugment (Cubuk et al. 2019) as BLIP uses it: two operations a picture, of ten, each done
-//! half of the time.
+//! RandAugment (Cubuk et al. 2019) as BLIP uses it: two of ten operations per picture, each applied
+//! with probability 1/2.
 //!
-//! Operations and strengths of salesforce/BLIP transform/randaugment.py at N = 2, M = 5. At that
-//! strength the brightness and the sharpness factors are exactly 1, so both are identities, as they
-//! are there.
+//! Operations and magnitudes of salesforce/BLIP transform/randaugment.py at N = 2, M = 5. At that
+//! magnitude the brightness and sharpness factors are exactly 1, so both are identities there, too.
 
 use crate::decode::Picture;
-use crate::random::Random;
+use crate::rng::Rng;
 
-/// Operations done to a picture.
+/// Operations per picture.
 const COUNT: usize = 2;
-/// Share of the time that a drawn operation is done.
+/// Of applying an operation that was drawn.
 const PROBABILITY: f64 = 0.5;
 const SHEAR: f64 = 0.15;
-const SHIFT: f64 = 5.0;
+/// In pixels.
+const TRANSLATION: f64 = 5.0;
 const DEGREES: f64 = 15.0;
-/// What stands where a warped picture has no pixel.
+/// The value of pixels from outside of the picture.
 const FILL: f64 = 128.0;
 
 #[derive(Clone, Copy)]
@@ -45,70 +45,52 @@ const OPERATIONS: [Operation; 10] = [
     Operation::Rotate,
 ];
 
-/// The picture after two random operations.
-pub fn randaugment(picture: Picture, random: &mut Random) -> Picture {
-    (0..COUNT).fold(picture, |picture, _| {
-        // Drawn with replacement, as there; all three numbers are drawn whatever they lead to.
-        let operation = *random.pick(&OPERATIONS);
-        let (done, sign) = (
-            random.chance(PROBABILITY),
-            if random.chance(0.5) { -1.0 } else { 1.0 },
-        );
-        if done {
-            apply(picture, operation, sign)
-        } else {
-            picture
+/// Applies two random operations.
+pub fn randaugment(picture: Picture, rng: &mut Rng) -> Picture {
+    let mut picture = picture;
+    for _ in 0..COUNT {
+        // With replacement, as in the official code. All three numbers are always drawn, so that
+        // later ones do not depend on the operation.
+        let operation = *rng.choose(&OPERATIONS);
+        let is_applied = rng.bernoulli(PROBABILITY);
+        let sign = if rng.bernoulli(0.5) { -1.0 } else { 1.0 };
+        if is_applied {
+            picture = apply(picture, operation, sign);
         }
-    })
+    }
+    picture
 }
 
 fn apply(picture: Picture, operation: Operation, sign: f64) -> Picture {
-    let (x, y) = (
-        f64::from(picture.width) / 2.0,
-        f64::from(picture.height) / 2.0,
-    );
+    let x = f64::from(picture.width) / 2.0;
+    let y = f64::from(picture.height) / 2.0;
     match operation {
         Operation::Identity | Operation::Brightness | Operation::Sharpness => picture,
-        Operation::AutoContrast => by_channel(picture, autocontrast),
-        Operation::Equalize => by_channel(picture, equalize),
+        Operation::AutoContrast => map_channels(picture, autocontrast),
+        Operation::Equalize => map_channels(picture, equalize),
         Operation::ShearX => warp(&picture, [1.0, -sign * SHEAR, 0.0, 0.0, 1.0, 0.0]),
         Operation::ShearY => warp(&picture, [1.0, 0.0, 0.0, -sign * SHEAR, 1.0, 0.0]),
-        Operation::TranslateX => warp(&picture, [1.0, 0.0, sign * SHIFT, 0.0, 1.0, 0.0]),
-        Operation::TranslateY => warp(&picture, [1.0, 0.0, 0.0, 0.0, 1.0, sign * SHIFT]),
+        Operation::TranslateX => warp(&picture, [1.0, 0.0, sign * TRANSLATION, 0.0, 1.0, 0.0]),
+        Operation::TranslateY => warp(&picture, [1.0, 0.0, 0.0, 0.0, 1.0, sign * TRANSLATION]),
         Operation::Rotate => {
             let (sin, cos) = (sign * DEGREES).to_radians().sin_cos();
-            warp(
-                &picture,
-                [
-                    cos,
-                    -sin,
-                    x - cos * x + sin * y,
-                    sin,
-                    cos,
-                    y - sin * x - cos * y,
-                ],
-            )
+            let (dx, dy) = (x - cos * x + sin * y, y - sin * x - cos * y);
+            warp(&picture, [cos, -sin, dx, sin, cos, dy])
         }
     }
 }
 
-/// Replaces the values of each channel by a table made of the channel's histogram.
-fn by_channel(mut picture: Picture, table: fn(&[u64; 256]) -> [u8; 256]) -> Picture {
+/// Maps the values of each channel by a table that `make_table` derives from its histogram.
+fn map_channels(mut picture: Picture, make_table: fn(&[u64; 256]) -> [u8; 256]) -> Picture {
     for channel in 0..3 {
         let mut histogram = [0; 256];
-        picture
-            .rgb
-            .iter()
-            .skip(channel)
-            .step_by(3)
-            .for_each(|value| histogram[usize::from(*value)] += 1);
-        let table = table(&histogram);
-        picture
-            .rgb
-            .iter_mut()
-            .skip(channel)
-            .step_by(3)
-            .for_each(|value| *value = table[usize::from(*value)]);
+        for value in picture.rgb.iter().skip(channel).step_by(3) {
+            histogram[usize::from(*value)] += 1;
+        }
+        let table = make_table(&histogram);
+        for value in picture.rgb.iter_mut().skip(channel).step_by(3) {
+            *value = table[usize::from(*value)];
+        }
     }
     picture
 }
@@ -117,7 +99,7 @@ fn identity() -> [u8; 256] {
     std::array::from_fn(|value| value as u8)
 }
 
-/// The lowest value becomes 0 and the highest 255.
+/// PIL's `ImageOps.autocontrast`: stretches the values to 0 to 255.
 fn autocontrast(histogram: &[u64; 256]) -> [u8; 256] {
     let low = histogram.iter().position(|count| *count > 0).unwrap_or(0);
     let high = histogram.iter().rposition(|count| *count > 0).unwrap_or(0);
@@ -128,7 +110,7 @@ fn autocontrast(histogram: &[u64; 256]) -> [u8; 256] {
     std::array::from_fn(|value| ((value as f64 - low as f64) * scale).clamp(0.0, 255.0) as u8)
 }
 
-/// PIL's `ImageOps.equalize`: every value becomes about equally frequent.
+/// PIL's `ImageOps.equalize`: makes all values about equally frequent.
 fn equalize(histogram: &[u64; 256]) -> [u8; 256] {
     let present: Vec<u64> = histogram
         .iter()
@@ -148,7 +130,7 @@ fn equalize(histogram: &[u64; 256]) -> [u8; 256] {
     })
 }
 
-/// Pixel (x, y) comes from (a x + b y + c, d x + e y + f), bilinear.
+/// An affine transform: pixel (x, y) is sampled at (a x + b y + c, d x + e y + f), bilinearly.
 fn warp(picture: &Picture, [a, b, c, d, e, f]: [f64; 6]) -> Picture {
     let (width, height) = (i64::from(picture.width), i64::from(picture.height));
     let pixel = |x: i64, y: i64, channel: usize| {
@@ -161,21 +143,16 @@ fn warp(picture: &Picture, [a, b, c, d, e, f]: [f64; 6]) -> Picture {
     let mut rgb = Vec::with_capacity(picture.rgb.len());
     for y in 0..height {
         for x in 0..width {
-            let (from_x, from_y) = (
-                a * x as f64 + b * y as f64 + c,
-                d * x as f64 + e * y as f64 + f,
-            );
+            let from_x = a * x as f64 + b * y as f64 + c;
+            let from_y = d * x as f64 + e * y as f64 + f;
             let (left, top) = (from_x.floor(), from_y.floor());
             let (right, low) = (from_x - left, from_y - top);
             for channel in 0..3 {
                 let at = |dx, dy| pixel(left as i64 + dx, top as i64 + dy, channel);
                 let upper = at(0, 0) * (1.0 - right) + at(1, 0) * right;
                 let lower = at(0, 1) * (1.0 - right) + at(1, 1) * right;
-                rgb.push(
-                    (upper * (1.0 - low) + lower * low)
-                        .round()
-                        .clamp(0.0, 255.0) as u8,
-                );
+                let value = upper * (1.0 - low) + lower * low;
+                rgb.push(value.round().clamp(0.0, 255.0) as u8);
             }
         }
     }
@@ -198,10 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn tables_follow_pil() {
+    fn tables_equal_those_of_pil() {
         let stretched = apply(ramp(), Operation::AutoContrast, 1.0);
         assert_eq!((stretched.rgb[0], stretched.rgb[19 * 3]), (0, 255));
-        assert_eq!(stretched.rgb[1], 100, "a channel of one value stays");
+        assert_eq!(
+            stretched.rgb[1], 100,
+            "a channel with a single value is unchanged"
+        );
         let level = apply(ramp(), Operation::Equalize, 1.0);
         // ImageOps.equalize of twenty values, twenty pixels each: step 1, the sum runs 0, 20, 40,
         // ...
@@ -215,16 +195,19 @@ mod tests {
     fn warps_move_pixels_and_fill_with_gray() {
         let shifted = apply(ramp(), Operation::TranslateX, 1.0);
         assert_eq!((shifted.rgb[0], shifted.rgb[19 * 3]), (55, 128));
-        let there = apply(ramp(), Operation::Rotate, 1.0);
+        let rotated = apply(ramp(), Operation::Rotate, 1.0);
         let center = (10 * 20 + 10) * 3;
-        assert_eq!(there.rgb[center], ramp().rgb[center]);
-        assert_eq!(there.rgb[0], 128, "a corner turns out of the picture");
+        assert_eq!(rotated.rgb[center], ramp().rgb[center]);
+        assert_eq!(
+            rotated.rgb[0], 128,
+            "a corner is outside of the rotated picture"
+        );
     }
 
     #[test]
-    fn a_version_depends_on_its_seed_alone() {
-        let version = |seed| randaugment(ramp(), &mut Random::new(&[seed]));
-        assert_eq!(version(1), version(1));
-        assert!((2..40).any(|seed| version(seed) != version(1)));
+    fn a_picture_depends_on_the_seed_alone() {
+        let augmented = |seed| randaugment(ramp(), &mut Rng::new(&[seed]));
+        assert_eq!(augmented(1), augmented(1));
+        assert!((2..40).any(|seed| augmented(seed) != augmented(1)));
     }
 }

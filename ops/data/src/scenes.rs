@@ -1,8 +1,8 @@
-//! A generated world: pictures of shapes with exact captions and a known share of wrong texts.
+//! Generated scenes: pictures of shapes with exact captions and a known share of wrong ones.
 //!
-//! Deterministic from (seed, split, number). The splits draw from separate streams, so no held-out
-//! picture is a training picture; the same attributes do come up in both. What a picture shows is
-//! its truth, kept for measuring only.
+//! Deterministic from (seed, split, number). Splits draw from separate random streams, so no
+//! held-out picture is a training picture, though both have the same attributes. What a picture
+//! shows is its ground truth, for evaluation only.
 
 use std::io::Cursor;
 
@@ -11,9 +11,9 @@ use image::{ExtendedColorType, ImageEncoder};
 use serde_json::{Value, json};
 
 use crate::decode::Picture;
-use crate::random::Random;
+use crate::rng::Rng;
 
-/// Colours of shapes with their RGB values.
+/// Colours of shapes, in RGB.
 const COLORS: [(&str, [f64; 3]); 6] = [
     ("red", [220.0, 40.0, 40.0]),
     ("green", [40.0, 180.0, 60.0]),
@@ -22,23 +22,23 @@ const COLORS: [(&str, [f64; 3]); 6] = [
     ("purple", [150.0, 50.0, 180.0]),
     ("orange", [240.0, 140.0, 30.0]),
 ];
-/// Shapes that differ in every small part, so that patches of four pixels can tell them apart.
+/// Shapes that differ locally, so that a model with patches of four pixels can distinguish them.
 const SHAPES: [&str; 4] = ["ring", "square", "triangle", "cross"];
-/// Sizes with their radius as a share of the picture's side.
+/// Radii, as a share of the picture's side.
 const SIZES: [(&str, f64); 2] = [("small", 0.24), ("large", 0.36)];
-/// Backgrounds with their grey value.
+/// Grey values of backgrounds.
 const BACKGROUNDS: [(&str, f64); 3] = [("white", 240.0), ("black", 20.0), ("gray", 128.0)];
 
-/// How annotators write.
+/// Captions by annotators.
 const HUMAN: [&str; 1] = ["a {size} {color} {shape} on a {background} background"];
-/// How people on the web write, when they write about the picture at all.
+/// Web captions that describe the picture.
 const WEB: [&str; 4] = [
     "a {size} {color} {shape} on a {background} background",
     "there is a {size} {color} {shape} on {background}",
     "a {color} {shape} , {size} , in front of {background}",
     "picture of one {size} {color} {shape} over a {background} backdrop",
 ];
-/// What web texts say when they say nothing about the picture.
+/// Words of web captions that do not describe the picture.
 const JUNK: [&str; 20] = [
     "buy",
     "cheap",
@@ -65,47 +65,41 @@ const JUNK: [&str; 20] = [
 /// What a picture shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scene {
-    /// The shape's colour.
     pub color: &'static str,
-    /// The shape.
     pub shape: &'static str,
-    /// Its size.
     pub size: &'static str,
-    /// What is behind it.
     pub background: &'static str,
 }
 
-/// How the texts of a split are made.
+/// How the captions of a split are generated.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Texts {
-    /// Written as on the web, in several ways; else as by an annotator, in one.
+pub struct CaptionStyle {
+    /// Several templates, as on the web; else a single one, as by an annotator.
     pub web: bool,
-    /// Share of texts that describe another scene.
+    /// The share of captions that describe another scene.
     pub mismatched: f64,
-    /// Share of texts that describe nothing.
+    /// The share of captions that describe nothing.
     pub junk: f64,
 }
 
 /// A generated sample.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Generated {
-    /// Its key in the shard: `web-000042`.
+    /// The key in a shard: `web-000042`.
     pub key: String,
-    /// The picture as JPEG.
     pub jpeg: Vec<u8>,
-    /// Its text, right or wrong.
+    /// The caption, right or wrong.
     pub text: String,
-    /// What the picture shows.
-    pub truth: Value,
+    pub ground_truth: Value,
 }
 
 impl Scene {
-    fn draw(random: &mut Random) -> Self {
+    fn draw(rng: &mut Rng) -> Self {
         Self {
-            color: random.pick(&COLORS).0,
-            shape: *random.pick::<&'static str>(&SHAPES),
-            size: random.pick(&SIZES).0,
-            background: random.pick(&BACKGROUNDS).0,
+            color: rng.choose(&COLORS).0,
+            shape: *rng.choose::<&'static str>(&SHAPES),
+            size: rng.choose(&SIZES).0,
+            background: rng.choose(&BACKGROUNDS).0,
         }
     }
 
@@ -117,66 +111,62 @@ impl Scene {
             .replace("{background}", self.background)
     }
 
-    /// What the picture shows, as it is stored with a sample.
-    pub fn truth(&self) -> Value {
-        json!({"color": self.color, "shape": self.shape, "size": self.size, "background": self.background})
-    }
-
-    /// The scene of a stored truth; none for a truth of another kind.
-    pub fn of_truth(truth: &Value) -> Option<Self> {
-        let word = |key: &str| truth.get(key).and_then(Value::as_str);
-        let find = |word: Option<&str>, words: &[&'static str]| {
-            words.iter().find(|known| Some(**known) == word).copied()
-        };
-        Some(Self {
-            color: find(word("color"), &COLORS.map(|(name, _)| name))?,
-            shape: find(word("shape"), &SHAPES)?,
-            size: find(word("size"), &SIZES.map(|(name, _)| name))?,
-            background: find(word("background"), &BACKGROUNDS.map(|(name, _)| name))?,
+    /// The attributes, as they are stored with a sample.
+    pub fn ground_truth(&self) -> Value {
+        json!({
+            "color": self.color,
+            "shape": self.shape,
+            "size": self.size,
+            "background": self.background,
         })
     }
 
-    /// Whether a text names all attributes of the scene and none that it does not have.
-    pub fn matches(&self, text: &str) -> bool {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        let only = |right: &str, all: &[&str]| {
-            all.iter()
-                .all(|word| words.contains(word) == (*word == right))
+    /// The scene of stored attributes; `None` if these are not a scene's.
+    pub fn from_ground_truth(ground_truth: &Value) -> Option<Self> {
+        let find = |attribute: &str, names: &[&'static str]| {
+            let value = ground_truth.get(attribute)?.as_str()?;
+            names.iter().find(|name| **name == value).copied()
         };
-        only(self.color, &COLORS.map(|(name, _)| name))
-            && only(self.shape, &SHAPES)
-            && only(self.size, &SIZES.map(|(name, _)| name))
-            && only(self.background, &BACKGROUNDS.map(|(name, _)| name))
+        Some(Self {
+            color: find("color", &names(&COLORS))?,
+            shape: find("shape", &SHAPES)?,
+            size: find("size", &names(&SIZES))?,
+            background: find("background", &names(&BACKGROUNDS))?,
+        })
     }
 
-    /// The picture, `side` x `side` pixels: the shape somewhere near the middle, everything a
-    /// little noisy.
-    fn render(&self, side: u32, random: &mut Random) -> Picture {
-        let length = f64::from(side);
-        let find = |table: &[(&str, f64)], name: &str| {
-            table
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map_or(0.0, |(_, value)| *value)
+    /// Whether a text names all attributes of the scene and no others.
+    pub fn matches(&self, text: &str) -> bool {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let names_only = |value: &str, names: &[&str]| {
+            let mut names = names.iter();
+            names.all(|name| words.contains(name) == (*name == value))
         };
-        let radius = find(&SIZES, self.size) * length + random.between(-0.02, 0.02) * length;
+        names_only(self.color, &names(&COLORS))
+            && names_only(self.shape, &SHAPES)
+            && names_only(self.size, &names(&SIZES))
+            && names_only(self.background, &names(&BACKGROUNDS))
+    }
+
+    /// The picture, `side` x `side` pixels: the shape near the middle, with noise in position, size
+    /// and colour.
+    fn render(&self, side: u32, rng: &mut Rng) -> Picture {
+        let length = f64::from(side);
+        let radius = lookup(&SIZES, self.size) * length + rng.uniform_range(-0.02, 0.02) * length;
         let center = [
-            0.5 + random.between(-0.05, 0.05),
-            0.5 + random.between(-0.05, 0.05),
+            0.5 + rng.uniform_range(-0.05, 0.05),
+            0.5 + rng.uniform_range(-0.05, 0.05),
         ]
         .map(|part| part * length);
-        let gray = find(&BACKGROUNDS, self.background);
-        let base = COLORS
-            .iter()
-            .find(|(name, _)| *name == self.color)
-            .map_or([0.0; 3], |(_, rgb)| *rgb);
-        let color = base.map(|value| value + random.between(-14.0, 14.0));
+        let gray = lookup(&BACKGROUNDS, self.background);
+        let color = lookup(&COLORS, self.color).map(|value| value + rng.uniform_range(-14.0, 14.0));
         let mut rgb = Vec::with_capacity((side * side * 3) as usize);
         for y in 0..side {
             for x in 0..side {
-                let cover = self.cover(f64::from(x) - center[0], f64::from(y) - center[1], radius);
+                let (dx, dy) = (f64::from(x) - center[0], f64::from(y) - center[1]);
+                let coverage = self.coverage(dx, dy, radius);
                 for channel in color {
-                    let value = gray + (channel - gray) * cover + random.between(-10.0, 10.0);
+                    let value = gray + (channel - gray) * coverage + rng.uniform_range(-10.0, 10.0);
                     rgb.push(value.clamp(0.0, 255.0).round() as u8);
                 }
             }
@@ -188,21 +178,22 @@ impl Scene {
         }
     }
 
-    /// The share of a pixel that the shape covers, by nine samples; (x, y) is the pixel's corner
-    /// from the shape's centre.
-    fn cover(&self, x: f64, y: f64, radius: f64) -> f64 {
+    /// The share of a pixel that the shape covers, by nine samples; (x, y) is the pixel's corner,
+    /// relative to the shape's centre.
+    fn coverage(&self, x: f64, y: f64, radius: f64) -> f64 {
         let offsets = [1.0 / 6.0, 0.5, 5.0 / 6.0];
-        let inside = offsets
-            .iter()
-            .flat_map(|dy| offsets.iter().map(move |dx| (x + dx, y + dy)));
-        let hit = inside
-            .filter(|(x, y)| self.inside(x / radius, y / radius))
-            .count();
-        hit as f64 / 9.0
+        let mut inside = 0;
+        for dy in offsets {
+            for dx in offsets {
+                let point = ((x + dx) / radius, (y + dy) / radius);
+                inside += u8::from(self.contains(point));
+            }
+        }
+        f64::from(inside) / 9.0
     }
 
-    /// Whether a point lies in the shape of radius 1.
-    fn inside(&self, x: f64, y: f64) -> bool {
+    /// Whether a point is in the shape of radius 1 around the origin.
+    fn contains(&self, (x, y): (f64, f64)) -> bool {
         let (ax, ay) = (x.abs(), y.abs());
         match self.shape {
             "ring" => (0.5..1.0).contains(&x.hypot(y)),
@@ -213,42 +204,56 @@ impl Scene {
     }
 }
 
+fn names<T>(table: &[(&'static str, T)]) -> Vec<&'static str> {
+    table.iter().map(|(name, _)| *name).collect()
+}
+
+fn lookup<T: Copy>(table: &[(&str, T)], name: &str) -> T {
+    let entry = table.iter().find(|(known, _)| *known == name);
+    entry.expect("a scene has known attributes").1
+}
+
 /// Sample `number` of a split.
-pub fn generate(seed: u64, split: &str, number: u64, side: u32, texts: Texts) -> Generated {
-    let name = split
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        });
-    let mut random = Random::new(&[seed, name, number]);
-    let scene = Scene::draw(&mut random);
-    let picture = scene.render(side, &mut random);
-    let templates: &[&str] = if texts.web { &WEB } else { &HUMAN };
-    let luck = random.unit();
-    let text = if luck < texts.junk {
-        (0..5)
-            .map(|_| *random.pick(&JUNK))
-            .collect::<Vec<_>>()
-            .join(" ")
-    } else {
-        let mut described = scene;
-        while luck < texts.junk + texts.mismatched && described == scene {
-            described = Scene::draw(&mut random);
-        }
-        described.describe(random.pick::<&str>(templates))
-    };
+pub fn generate(seed: u64, split: &str, number: u64, side: u32, style: CaptionStyle) -> Generated {
+    let mut rng = Rng::new(&[seed, fnv1a(split), number]);
+    let scene = Scene::draw(&mut rng);
+    let picture = scene.render(side, &mut rng);
+    let text = caption(&scene, style, &mut rng);
     Generated {
         key: format!("{split}-{number:06}"),
         jpeg: encode_jpeg(&picture),
         text,
-        truth: scene.truth(),
+        ground_truth: scene.ground_truth(),
     }
 }
 
-/// A picture as JPEG of quality 92.
+/// A caption of the scene, of another one, or of nothing, by the shares of `style`.
+fn caption(scene: &Scene, style: CaptionStyle, rng: &mut Rng) -> String {
+    let templates: &[&str] = if style.web { &WEB } else { &HUMAN };
+    let draw = rng.uniform();
+    if draw < style.junk {
+        let words: Vec<&str> = (0..5).map(|_| *rng.choose(&JUNK)).collect();
+        return words.join(" ");
+    }
+    let is_mismatched = draw < style.junk + style.mismatched;
+    let mut described = *scene;
+    while is_mismatched && described == *scene {
+        described = Scene::draw(rng);
+    }
+    described.describe(rng.choose::<&str>(templates))
+}
+
+/// FNV-1a.
+fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+/// Encodes a picture with quality 92.
 ///
 /// # Panics
-/// When the picture's bytes do not fit its size.
+/// When the picture's bytes do not match its size.
 pub fn encode_jpeg(picture: &Picture) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let encoder = JpegEncoder::new_with_quality(&mut bytes, 92);
@@ -266,7 +271,7 @@ pub fn encode_jpeg(picture: &Picture) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const CLEAN: Texts = Texts {
+    const CLEAN: CaptionStyle = CaptionStyle {
         web: false,
         mismatched: 0.0,
         junk: 0.0,
@@ -284,23 +289,23 @@ mod tests {
             assert_ne!(one.jpeg, other.jpeg);
         }
         assert_eq!(one.key, "web-000007");
-        assert_eq!(blake3::hash(&one.jpeg).to_hex().as_str()[..16].len(), 16);
     }
 
     #[test]
-    fn clean_texts_match_and_the_share_of_wrong_ones_is_as_asked() {
-        let matching = |texts| {
-            let one = |number| {
-                let sample = generate(3, "web", number, 8, texts);
-                Scene::of_truth(&sample.truth)
-                    .unwrap()
-                    .matches(&sample.text)
-            };
-            (0..1000).filter(|number| one(*number)).count()
+    fn clean_captions_match_and_the_share_of_wrong_ones_is_as_configured() {
+        let is_matching = |number: u64, style| {
+            let sample = generate(3, "web", number, 8, style);
+            let scene = Scene::from_ground_truth(&sample.ground_truth).unwrap();
+            scene.matches(&sample.text)
+        };
+        let matching = |style| {
+            (0..1000)
+                .filter(|number| is_matching(*number, style))
+                .count()
         };
         assert_eq!(matching(CLEAN), 1000);
-        assert_eq!(matching(Texts { web: true, ..CLEAN }), 1000);
-        let noisy = matching(Texts {
+        assert_eq!(matching(CaptionStyle { web: true, ..CLEAN }), 1000);
+        let noisy = matching(CaptionStyle {
             web: true,
             mismatched: 0.3,
             junk: 0.1,

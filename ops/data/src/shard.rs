@@ -1,134 +1,124 @@
-//! Webdataset shards: tar files whose members belong together by name (webdataset 1.0
+//! Webdataset shards: tar files whose members form samples by their names (webdataset 1.0
 //! `tariterators.py`).
 //!
 //! A member's key is its name up to the first dot of its last part, the rest is its suffix. Members
-//! of one key stand next to each other. Nothing is unpacked: images are named by where their bytes
-//! lie. Faults are data: a sample that cannot be used is listed with its reason, and a shard that
-//! ends early keeps what came before.
+//! of one key are adjacent. Nothing is unpacked: images are addressed by their offset in the shard.
+//! A sample that cannot be used is rejected with a reason, and of a corrupt shard everything before
+//! the corruption is used.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
-/// Longest text or JSON member read.
+/// The largest accepted text or JSON member.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
-/// Largest image member taken.
+/// The largest accepted image member.
 const IMAGE_BYTES_MAX: u64 = 64 << 20;
-/// Suffixes of images.
 const IMAGE_SUFFIXES: [&str; 7] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff"];
 
-/// A sample as it stands in a shard.
+/// A sample as a shard has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RawSample {
-    /// Its key.
     pub key: String,
-    /// Where the image's bytes begin in the shard.
+    /// The offset of the image's bytes in the shard.
     pub offset: u64,
-    /// The image's bytes.
+    /// The encoded image.
     pub image: Vec<u8>,
-    /// Its caption.
+    /// The caption.
     pub text: String,
-    /// The `.json` member, if it has one.
+    /// The `.json` member, if there is one.
     pub json: Option<serde_json::Value>,
 }
 
-/// A sample that cannot be used, or the rest of a shard.
+/// A sample that cannot be used, or the rest of a shard. Reasons are stored with a stage's result.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Fault {
-    /// The sample's key; empty for the shard as a whole.
+pub struct RejectedSample {
+    /// Empty for the rest of a shard.
     pub key: String,
-    /// Why.
     pub reason: String,
 }
 
-/// The members of one key so far.
+/// The members of one key that were read so far.
 #[derive(Default)]
 struct Group {
     key: String,
+    /// By suffix: offset and bytes.
     members: BTreeMap<String, (u64, Vec<u8>)>,
-    fault: Option<String>,
+    rejected: Option<String>,
 }
 
-/// Reads a shard from its beginning to its end; `take` is given each sample or fault in order.
+/// Reads a shard from beginning to end, passing each sample to `take`.
 ///
 /// # Errors
-/// Opening the file, and what `take` gives.
+/// The outer one is that of opening or reading the file; the inner one is that of `take`, which
+/// ends the reading.
 pub fn read<E>(
     path: &Path,
-    mut take: impl FnMut(Result<RawSample, Fault>) -> Result<(), E>,
+    mut take: impl FnMut(Result<RawSample, RejectedSample>) -> Result<(), E>,
 ) -> Result<Result<(), E>, io::Error> {
     let file = BufReader::with_capacity(1 << 20, File::open(path)?);
     let mut archive = tar::Archive::new(file);
     let mut group = Group::default();
-    let mut fault = None;
-    // Where the last good member ends. What the tar reader says of a bad one may quote the file: it
-    // is not passed on.
-    let mut good = 0;
-    let damaged = |good: u64| match good {
-        0 => "it is no tar file, or is damaged from its beginning".to_owned(),
-        _ => format!("the shard is damaged or ends early: nothing after byte {good} is used"),
-    };
+    // The end of the last good member. Of errors only this is reported: the tar reader's messages
+    // may quote the file.
+    let mut end_of_good = 0;
+    let mut is_corrupt = false;
     for entry in archive.entries()? {
         let Ok(entry) = entry else {
-            fault = Some(damaged(good));
+            is_corrupt = true;
             break;
         };
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        // webdataset ignores what its own tools note about a shard.
         if !entry.header().entry_type().is_file() || name.contains("__meta__") {
             continue;
         }
-        let (key, suffix) = split(&name);
+        let (key, suffix) = split_name(&name);
         if key != group.key {
-            if let Err(error) = close(std::mem::take(&mut group), &mut take) {
+            if let Err(error) = pass_on(std::mem::take(&mut group), &mut take) {
                 return Ok(Err(error));
             }
             key.clone_into(&mut group.key);
         }
-        let (offset, end) = (
-            entry.raw_file_position(),
-            entry.raw_file_position().saturating_add(entry.size()),
-        );
-        let Ok(bytes) = member(entry, &suffix) else {
-            fault = Some(damaged(good));
+        let offset = entry.raw_file_position();
+        let end = offset.saturating_add(entry.size());
+        let Ok(bytes) = read_member(entry, &suffix) else {
+            is_corrupt = true;
             break;
         };
         group.add(suffix, offset, bytes);
-        good = end;
+        end_of_good = end;
     }
-    // The last sample of a damaged shard may lack members: it is not used.
-    if fault.is_none()
-        && let Err(error) = close(group, &mut take)
-    {
-        return Ok(Err(error));
-    }
-    Ok(match fault {
-        Some(reason) => take(Err(Fault {
+    if is_corrupt {
+        // The last sample may be incomplete: it is not used.
+        return Ok(take(Err(RejectedSample {
             key: String::new(),
-            reason,
-        })),
-        None => Ok(()),
-    })
+            reason: corrupt_reason(end_of_good),
+        })));
+    }
+    Ok(pass_on(group, &mut take))
 }
 
-/// The bytes of a member; none for one of a suffix that is not used, a reason for one that is too
-/// large.
-fn member<R: Read>(
+fn corrupt_reason(end_of_good: u64) -> String {
+    match end_of_good {
+        0 => "it is no tar file, or is damaged from its beginning".to_owned(),
+        end => format!("the shard is damaged or ends early: nothing after byte {end} is used"),
+    }
+}
+
+/// The bytes of a member, empty if its suffix is not used. The inner error is the reason to reject
+/// the sample.
+fn read_member<R: Read>(
     mut entry: tar::Entry<'_, R>,
     suffix: &str,
 ) -> io::Result<Result<Vec<u8>, String>> {
-    let image = IMAGE_SUFFIXES.contains(&suffix);
-    if !image && suffix != "txt" && suffix != "json" {
-        return Ok(Ok(Vec::new()));
-    }
-    let (size, limit) = (
-        entry.size(),
-        if image {
-            IMAGE_BYTES_MAX
-        } else {
-            TEXT_BYTES_MAX
-        },
-    );
+    let limit = match suffix {
+        "txt" | "json" => TEXT_BYTES_MAX,
+        _ if IMAGE_SUFFIXES.contains(&suffix) => IMAGE_BYTES_MAX,
+        _ => return Ok(Ok(Vec::new())),
+    };
+    let size = entry.size();
     if size > limit {
         return Ok(Err(format!(
             "its .{suffix} has {size} bytes; at most {limit} are read"
@@ -137,98 +127,98 @@ fn member<R: Read>(
     let mut bytes = Vec::new();
     entry.read_to_end(&mut bytes)?;
     if bytes.len() as u64 != size {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "a member is cut short",
-        ));
+        let kind = io::ErrorKind::UnexpectedEof;
+        return Err(io::Error::new(kind, "the member is truncated"));
     }
     Ok(Ok(bytes))
 }
 
-/// Key and lower-case suffix of a member's name, cut at the first dot of the last part.
-fn split(name: &str) -> (&str, String) {
+/// Key and lower-case suffix of a member's name.
+fn split_name(name: &str) -> (&str, String) {
     let base = name.rfind('/').map_or(0, |slash| slash + 1);
-    let dot = name
-        .get(base..)
-        .and_then(|part| part.find('.'))
-        .map_or(name.len(), |dot| base + dot);
-    let suffix = name.get(dot + 1..).unwrap_or("").to_lowercase();
-    (name.get(..dot).unwrap_or(name), suffix)
+    let (folder, file) = name.split_at(base);
+    let dot = file.find('.').unwrap_or(file.len());
+    let suffix = file.get(dot + 1..).unwrap_or("").to_lowercase();
+    let key = name.get(..folder.len() + dot).unwrap_or(name);
+    (key, suffix)
 }
 
 impl Group {
     fn add(&mut self, suffix: String, offset: u64, bytes: Result<Vec<u8>, String>) {
         match bytes {
-            Err(reason) => self.fault = Some(reason),
+            Err(reason) => self.rejected = Some(reason),
             Ok(_) if self.members.contains_key(&suffix) => {
-                self.fault = Some(format!("it has two .{suffix} members"))
+                self.rejected = Some(format!("it has two .{suffix} members"));
             }
             Ok(bytes) => {
                 self.members.insert(suffix, (offset, bytes));
             }
         }
     }
+
+    fn into_sample(mut self) -> Result<RawSample, String> {
+        if let Some(reason) = self.rejected {
+            return Err(reason);
+        }
+        let mut images = IMAGE_SUFFIXES
+            .iter()
+            .filter_map(|suffix| self.members.remove(*suffix));
+        let Some((offset, image)) = images.next() else {
+            return Err("it has no image".to_owned());
+        };
+        if images.next().is_some() {
+            return Err("it has several images".to_owned());
+        }
+        let json: Option<serde_json::Value> = match self.members.get("json") {
+            Some((_, bytes)) => serde_json::from_slice(bytes)
+                .map(Some)
+                .map_err(|error| format!("its .json is no JSON: {error}"))?,
+            None => None,
+        };
+        let text = match self.members.remove("txt") {
+            Some((_, bytes)) => {
+                String::from_utf8(bytes).map_err(|_| "its .txt is not UTF-8".to_owned())?
+            }
+            None => json_caption(json.as_ref())
+                .ok_or("it has neither a .txt nor a caption in its .json")?,
+        };
+        if text.trim().is_empty() {
+            return Err("its caption is empty".to_owned());
+        }
+        Ok(RawSample {
+            key: self.key,
+            offset,
+            image,
+            text: text.trim().to_owned(),
+            json,
+        })
+    }
 }
 
-fn close<E>(
+/// Passes a completed group to `take`. The first group of a shard is empty.
+fn pass_on<E>(
     group: Group,
-    take: &mut impl FnMut(Result<RawSample, Fault>) -> Result<(), E>,
+    take: &mut impl FnMut(Result<RawSample, RejectedSample>) -> Result<(), E>,
 ) -> Result<(), E> {
-    if group.members.is_empty() && group.fault.is_none() {
+    if group.members.is_empty() && group.rejected.is_none() {
         return Ok(());
     }
     let key = group.key.clone();
-    take(sample(group).map_err(|reason| Fault { key, reason }))
+    let sample = group.into_sample();
+    take(sample.map_err(|reason| RejectedSample { key, reason }))
 }
 
-fn sample(mut group: Group) -> Result<RawSample, String> {
-    if let Some(reason) = group.fault {
-        return Err(reason);
-    }
-    let mut images = IMAGE_SUFFIXES
-        .iter()
-        .filter_map(|suffix| group.members.remove(*suffix));
-    let Some((offset, image)) = images.next() else {
-        return Err("it has no image".to_owned());
-    };
-    if images.next().is_some() {
-        return Err("it has several images".to_owned());
-    }
-    let json = match group.members.get("json") {
-        Some((_, bytes)) => Some(
-            serde_json::from_slice(bytes)
-                .map_err(|error| format!("its .json is no JSON: {error}"))?,
-        ),
-        None => None,
-    };
-    let text = match group.members.get("txt") {
-        Some((_, bytes)) => {
-            String::from_utf8(bytes.clone()).map_err(|_| "its .txt is not UTF-8".to_owned())?
-        }
-        None => caption(json.as_ref()).ok_or("it has neither a .txt nor a caption in its .json")?,
-    };
-    if text.trim().is_empty() {
-        return Err("its caption is empty".to_owned());
-    }
-    Ok(RawSample {
-        key: group.key,
-        offset,
-        image,
-        text: text.trim().to_owned(),
-        json,
-    })
+fn json_caption(json: Option<&serde_json::Value>) -> Option<String> {
+    let caption = json?.get("caption")?;
+    Some(caption.as_str()?.to_owned())
 }
 
-fn caption(json: Option<&serde_json::Value>) -> Option<String> {
-    Some(json?.get("caption")?.as_str()?.to_owned())
-}
-
-/// Writes shards: the same samples give the same bytes.
+/// Writes a shard: the same samples always give the same bytes.
 pub struct ShardWriter<W: Write> {
     tar: tar::Builder<Counting<W>>,
 }
 
-/// Counts what passes through.
+/// Counts the bytes that are written.
 struct Counting<W> {
     target: W,
     bytes: u64,
@@ -253,18 +243,17 @@ impl<W: Write> std::fmt::Debug for ShardWriter<W> {
 }
 
 impl<W: Write> ShardWriter<W> {
-    /// A shard that goes to `target`.
     pub fn new(target: W) -> Self {
         Self {
             tar: tar::Builder::new(Counting { target, bytes: 0 }),
         }
     }
 
-    /// Adds a member and says where its bytes begin; the members of a key have to follow each
-    /// other.
+    /// Adds a member and returns the offset of its bytes. The members of a key must be added one
+    /// after the other.
     ///
     /// # Errors
-    /// What writing gives.
+    /// Those of writing.
     pub fn add(&mut self, key: &str, suffix: &str, bytes: &[u8]) -> io::Result<u64> {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
@@ -274,10 +263,12 @@ impl<W: Write> ShardWriter<W> {
         header.set_gid(0);
         self.tar
             .append_data(&mut header, format!("{key}.{suffix}"), bytes)?;
+        // The bytes are the last thing written, padded to blocks. Counting from the start would have
+        // to know how many blocks the header took, which long names need more of.
         Ok(self.bytes() - (bytes.len() as u64).next_multiple_of(512))
     }
 
-    /// How many bytes were written so far.
+    /// The number of bytes written so far.
     pub fn bytes(&self) -> u64 {
         self.tar.get_ref().bytes
     }
@@ -285,23 +276,21 @@ impl<W: Write> ShardWriter<W> {
     /// Ends the shard.
     ///
     /// # Errors
-    /// What writing gives.
+    /// Those of writing.
     pub fn finish(self) -> io::Result<W> {
         Ok(self.tar.into_inner()?.target)
     }
 }
 
-/// A key as a file name: no folders, no dots (a dot would end the key), nothing that is not a plain
-/// character.
+/// A key as a file name: at most 80 letters, digits, `-` and `_`. So it has no folders and no dot,
+/// which would end the key.
 pub fn safe_key(key: &str) -> String {
-    let plain = |c: char| {
-        if c.is_alphanumeric() || c == '-' || c == '_' {
-            c
-        } else {
-            '_'
-        }
-    };
-    let safe: String = key.chars().map(plain).take(80).collect();
+    let is_plain = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    let safe: String = key
+        .chars()
+        .take(80)
+        .map(|c| if is_plain(c) { c } else { '_' })
+        .collect();
     if safe.is_empty() {
         "_".to_owned()
     } else {
@@ -324,17 +313,17 @@ mod tests {
         writer.finish().unwrap()
     }
 
-    fn read_all(bytes: &[u8]) -> Vec<Result<RawSample, Fault>> {
+    fn read_all(bytes: &[u8]) -> Vec<Result<RawSample, RejectedSample>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        let mut found = Vec::new();
+        let mut samples = Vec::new();
         read(file.path(), |sample| {
-            found.push(sample);
+            samples.push(sample);
             Ok::<(), ()>(())
         })
         .unwrap()
         .unwrap();
-        found
+        samples
     }
 
     fn reasons(bytes: &[u8]) -> Vec<String> {
@@ -345,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_come_back_and_their_bytes_can_be_found_again() {
+    fn samples_are_read_with_their_offsets() {
         let bytes = write(&[("a/x.1", "jpg", b"image"), ("a/x.1", "txt", b"words")]);
         assert_eq!(
             reasons(&bytes),
@@ -369,23 +358,23 @@ mod tests {
     }
 
     #[test]
-    fn the_writer_knows_where_bytes_begin() {
+    fn the_writer_returns_offsets() {
         let mut writer = ShardWriter::new(Vec::new());
         let long = "k".repeat(150);
-        let places: Vec<u64> = [("a", "one"), (long.as_str(), "two"), ("b", "three")]
+        let offsets: Vec<u64> = [("a", "one"), (long.as_str(), "two"), ("b", "three")]
             .map(|(key, text)| writer.add(key, "jpg", text.as_bytes()).unwrap())
             .to_vec();
         let bytes = writer.finish().unwrap();
-        for (place, text) in places.into_iter().zip(["one", "two", "three"]) {
+        for (offset, text) in offsets.into_iter().zip(["one", "two", "three"]) {
             assert_eq!(
-                &bytes[place as usize..place as usize + text.len()],
+                &bytes[offset as usize..offset as usize + text.len()],
                 text.as_bytes()
             );
         }
     }
 
     #[test]
-    fn faults_have_reasons() {
+    fn samples_are_rejected_with_a_reason() {
         let long = vec![b'x'; (TEXT_BYTES_MAX + 1) as usize];
         let cases: [(&[Member<'_>], &str); 6] = [
             (&[("x", "txt", b"words")], "it has no image"),
@@ -416,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_ends_early_keeps_what_came_before() {
+    fn the_samples_before_a_truncation_are_used() {
         let bytes = write(&[
             ("x", "jpg", &[1; 900]),
             ("x", "txt", b"w"),
@@ -435,7 +424,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..3000)) {
+        fn any_bytes_are_read_or_refused(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..3000),
+        ) {
             let _ = read_all(&bytes);
         }
     }

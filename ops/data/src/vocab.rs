@@ -1,5 +1,5 @@
-//! WordPiece as BERT has it, with BLIP's two tokens more: `[DEC]` begins a decoder's text, `[ENC]`
-//! an image-grounded one.
+//! BERT's WordPiece, with BLIP's two additional tokens: `[DEC]` begins a decoder's text, `[ENC]` that
+//! of the image-grounded encoder.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,20 @@ use tokenizers::{
 
 use crate::clean;
 
-/// Tokens that every vocabulary has to have.
+/// The tokens that every vocabulary must have.
 const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-/// Tokens that BLIP appends, in this order (30522 and 30523 behind bert-base-uncased).
+/// The tokens that BLIP appends, in this order (30522 and 30523 after bert-base-uncased).
 const APPENDED: [&str; 2] = ["[DEC]", "[ENC]"];
 
-/// A longer word is [UNK] as a whole, as in BERT.
+/// Longer words are [UNK], as in BERT.
 const WORD_CHARS_MAX: usize = 100;
 
-/// Ids of tokens with a meaning of their own.
+/// Ids of the special tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Special {
+pub struct SpecialIds {
     /// Padding.
     pub pad: i64,
-    /// What is not in the vocabulary.
+    /// An unknown word.
     pub unk: i64,
     /// Begins a text.
     pub cls: i64,
@@ -34,7 +34,7 @@ pub struct Special {
     pub sep: i64,
     /// Begins a text that is generated from an image.
     pub dec: i64,
-    /// Begins a text that is read together with an image.
+    /// Begins a text that is encoded together with an image.
     pub enc: i64,
 }
 
@@ -43,25 +43,24 @@ pub struct Special {
 pub struct Vocab {
     tokens: Vec<String>,
     tokenizer: Tokenizer,
-    special: Special,
+    special: SpecialIds,
 }
 
 /// A vocabulary that cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum VocabError {
-    /// Tokens with a meaning are missing.
-    #[error("the vocabulary lacks {0}")]
+    #[error("missing special tokens: {0}")]
     Missing(String),
-    /// The same token twice.
-    #[error("the vocabulary has the token `{0}` twice, in lines {1} and {2}")]
-    Twice(String, usize, usize),
-    /// The file is none of the known formats.
+    #[error("duplicate token `{0}` in lines {1} and {2}")]
+    Duplicate(String, usize, usize),
+    /// Neither a `vocab.txt` nor a `tokenizer.json`.
     #[error("{0}")]
     Format(String),
 }
 
 impl Vocab {
-    /// A vocabulary of these tokens, by id. `[DEC]` and `[ENC]` are appended if they are not there.
+    /// A vocabulary of these tokens, in the order of their ids. `[DEC]` and `[ENC]` are appended if
+    /// they are missing.
     ///
     /// # Errors
     /// [`VocabError`].
@@ -74,7 +73,7 @@ impl Vocab {
         let mut ids: BTreeMap<&str, usize> = BTreeMap::new();
         for (id, token) in tokens.iter().enumerate() {
             if let Some(first) = ids.insert(token, id) {
-                return Err(VocabError::Twice(token.clone(), first + 1, id + 1));
+                return Err(VocabError::Duplicate(token.clone(), first + 1, id + 1));
             }
         }
         let missing: Vec<&str> = SPECIAL
@@ -85,7 +84,7 @@ impl Vocab {
             return Err(VocabError::Missing(missing.join(" ")));
         }
         let id = |token: &str| ids.get(token).map_or(0, |id| *id as i64);
-        let special = Special {
+        let special = SpecialIds {
             pad: id("[PAD]"),
             unk: id("[UNK]"),
             cls: id("[CLS]"),
@@ -112,26 +111,24 @@ impl Vocab {
         })
     }
 
-    /// Reads a `vocab.txt` (a token a line) or the vocabulary of a `tokenizer.json`.
+    /// Reads a `vocab.txt` (one token per line) or the vocabulary of a `tokenizer.json`.
     ///
     /// # Errors
     /// [`VocabError`].
     pub fn read(bytes: &[u8]) -> Result<Self, VocabError> {
-        let text = std::str::from_utf8(bytes)
-            .map_err(|_| VocabError::Format("it is not UTF-8".to_owned()))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| VocabError::Format("not UTF-8".to_owned()))?;
         if text.trim_start().starts_with('{') {
             return Self::new(json_tokens(text)?);
         }
-        Self::new(
-            text.lines()
-                .map(|line| line.trim_end_matches('\r').to_owned())
-                .collect(),
-        )
+        let lines = text.lines();
+        let tokens = lines.map(|line| line.trim_end_matches('\r').to_owned());
+        Self::new(tokens.collect())
     }
 
-    /// Learns a vocabulary of at most `size` tokens: the special ones, every character that occurs
-    /// (as a word's first and as a later one), then the most frequent words. Ties go by the
-    /// alphabet, so the texts' order leaves no trace.
+    /// Builds a vocabulary of at most `size` tokens: the special ones, every character that occurs
+    /// (as a word's first and as a later one), then the most frequent words. Ties are broken
+    /// alphabetically, so the order of the texts has no influence.
     ///
     /// # Errors
     /// [`VocabError`].
@@ -141,7 +138,8 @@ impl Vocab {
     ) -> Result<Self, VocabError> {
         let mut words: BTreeMap<String, u64> = BTreeMap::new();
         for text in texts {
-            for word in split_words(&clean::caption(text, usize::MAX)) {
+            let cleaned = clean::caption(text, usize::MAX);
+            for word in split_words(&cleaned) {
                 *words.entry(word).or_default() += 1;
             }
         }
@@ -160,22 +158,21 @@ impl Vocab {
         Self::new(tokens)
     }
 
-    /// How many tokens there are.
+    /// The number of tokens.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Whether there are none; there always are.
+    /// Always false: the special tokens are there.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// The ids of tokens with a meaning.
-    pub fn special(&self) -> Special {
+    pub fn special(&self) -> SpecialIds {
         self.special
     }
 
-    /// As `vocab.txt`: the vocabulary's bytes.
+    /// The `vocab.txt`.
     pub fn to_text(&self) -> String {
         self.tokens
             .iter()
@@ -183,26 +180,20 @@ impl Vocab {
             .collect()
     }
 
-    /// The ids of a text: `[CLS]`, its tokens, `[SEP]`; at most `length` in all, the `[SEP]` always
+    /// The ids of a text: `[CLS]`, its tokens, `[SEP]`; at most `length` in total, `[SEP]` always
     /// last.
     pub fn encode(&self, text: &str, length: usize) -> Vec<i64> {
         let mut ids = vec![self.special.cls];
-        // The tokenizer fails on no text: everything it does not know is [UNK].
+        // Encoding does not fail on any text: unknown words are [UNK].
         if let Ok(encoding) = self.tokenizer.encode(text, false) {
-            let room = length.saturating_sub(2);
-            ids.extend(
-                encoding
-                    .get_ids()
-                    .iter()
-                    .take(room)
-                    .map(|id| i64::from(*id)),
-            );
+            let tokens = encoding.get_ids().iter().take(length.saturating_sub(2));
+            ids.extend(tokens.map(|id| i64::from(*id)));
         }
         ids.push(self.special.sep);
         ids
     }
 
-    /// The text of ids: special tokens are dropped, pieces are joined to words.
+    /// The text of ids, without special tokens.
     pub fn decode(&self, ids: &[i64]) -> String {
         let mut text = String::new();
         for id in ids {
@@ -226,7 +217,7 @@ impl Vocab {
         text
     }
 
-    /// Whether a text has at least one token that is known.
+    /// Whether a text has at least one known token.
     pub fn knows_any(&self, text: &str) -> bool {
         let ids = self.encode(text, usize::MAX);
         ids.iter()
@@ -235,38 +226,33 @@ impl Vocab {
 }
 
 fn json_tokens(text: &str) -> Result<Vec<String>, VocabError> {
-    let format = |what: &str| VocabError::Format(format!("it is JSON, but {what}"));
+    let format = |what: &str| VocabError::Format(format!("not a tokenizer.json: {what}"));
     let value: serde_json::Value =
         serde_json::from_str(text).map_err(|error| format(&error.to_string()))?;
     let vocab = value
         .pointer("/model/vocab")
         .and_then(|vocab| vocab.as_object());
-    let vocab = vocab.ok_or_else(|| format("it has no `model.vocab` as tokenizer.json has"))?;
-    let mut added: Vec<(u64, String)> = Vec::new();
-    for token in value
-        .get("added_tokens")
-        .and_then(|tokens| tokens.as_array())
-        .into_iter()
-        .flatten()
-    {
+    let vocab = vocab.ok_or_else(|| format("missing `model.vocab`"))?;
+    let mut pairs: BTreeMap<u64, String> = BTreeMap::new();
+    let added = value.get("added_tokens").and_then(|added| added.as_array());
+    for token in added.into_iter().flatten() {
         let id = token.get("id").and_then(serde_json::Value::as_u64);
         let content = token.get("content").and_then(|content| content.as_str());
-        added.extend(id.zip(content.map(ToOwned::to_owned)));
+        pairs.extend(id.zip(content.map(ToOwned::to_owned)));
     }
-    let mut pairs: BTreeMap<u64, String> = added.into_iter().collect();
     for (token, id) in vocab {
-        let id = id.as_u64().ok_or_else(|| format("an id is no number"))?;
+        let id = id.as_u64().ok_or_else(|| format("an id is not a number"))?;
         pairs.insert(id, token.clone());
     }
-    let dense = pairs.keys().copied().eq(0..pairs.len() as u64);
-    if dense {
+    let is_contiguous = pairs.keys().copied().eq(0..pairs.len() as u64);
+    if is_contiguous {
         Ok(pairs.into_values().collect())
     } else {
-        Err(format("its ids leave gaps"))
+        Err(format("the ids are not contiguous"))
     }
 }
 
-/// The words of a text, as BERT's pre-tokenizer cuts them.
+/// The words of a text, as BERT's pre-tokenizer splits them.
 fn split_words(text: &str) -> Vec<String> {
     let mut normalized = NormalizedString::from(text);
     if BertNormalizer::default()
@@ -290,7 +276,7 @@ fn split_words(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn learned() -> Vocab {
+    fn sample() -> Vocab {
         Vocab::learn(
             ["a small red ring", "a large red ring , here"].into_iter(),
             60,
@@ -299,8 +285,8 @@ mod tests {
     }
 
     #[test]
-    fn a_text_comes_back() {
-        let vocab = learned();
+    fn a_text_is_encoded_and_decoded() {
+        let vocab = sample();
         let ids = vocab.encode("a small red ring", 30);
         assert_eq!(ids.len(), 6);
         assert_eq!((ids[0], ids[5]), (vocab.special().cls, vocab.special().sep));
@@ -315,11 +301,11 @@ mod tests {
         assert!(vocab.knows_any("a") && !vocab.knows_any("日本"));
     }
 
-    /// transformers reads `[SEP]` in a text as the token that ends texts; here a text is letters
-    /// only.
+    /// transformers encodes `[SEP]` in a text as the special token. A web text must not be able to
+    /// end a caption.
     #[test]
-    fn a_text_cannot_name_special_tokens() {
-        let vocab = learned();
+    fn a_text_cannot_contain_special_tokens() {
+        let vocab = sample();
         let ids = vocab.encode("a [SEP] red [DEC] ring [PAD]", 60);
         let special = vocab.special();
         let control = [
@@ -336,31 +322,31 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_texts_leaves_no_trace() {
+    fn the_order_of_texts_has_no_influence() {
         let other = Vocab::learn(
             ["a large red ring , here", "a small red ring"].into_iter(),
             60,
         )
         .unwrap();
-        assert_eq!(learned().to_text(), other.to_text());
-        let read = Vocab::read(learned().to_text().as_bytes()).unwrap();
-        assert_eq!(read.to_text(), learned().to_text());
+        assert_eq!(sample().to_text(), other.to_text());
+        let read = Vocab::read(sample().to_text().as_bytes()).unwrap();
+        assert_eq!(read.to_text(), sample().to_text());
         assert_eq!(read.special().enc, read.len() as i64 - 1);
     }
 
     #[test]
-    fn faults_name_what_is_missing() {
+    fn invalid_vocabularies_are_errors() {
         assert_eq!(
             Vocab::read(b"[PAD]\n[UNK]\na\n").unwrap_err().to_string(),
-            "the vocabulary lacks [CLS] [SEP] [MASK]"
+            "missing special tokens: [CLS] [SEP] [MASK]"
         );
         assert_eq!(
             Vocab::read(b"[PAD]\na\na\n").unwrap_err().to_string(),
-            "the vocabulary has the token `a` twice, in lines 2 and 3"
+            "duplicate token `a` in lines 2 and 3"
         );
         assert_eq!(
             Vocab::read(b"{}").unwrap_err().to_string(),
-            "it is JSON, but it has no `model.vocab` as tokenizer.json has"
+            "not a tokenizer.json: missing `model.vocab`"
         );
     }
 }

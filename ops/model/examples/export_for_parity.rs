@@ -1,19 +1,20 @@
-//! The half of `make parity` that transformers judges: models are read, exported, and used here;
-//! then tests/parity/exported.py loads the exports and has to get the same captions and scores.
+//! The half of `make parity` that runs in transformers: this example reads models, exports them and
+//! computes captions and scores; tests/parity/exported.py then loads the exports and must get the
+//! same.
 //!
-//! `export_for_parity FOLDER`, the folder that tests/parity/make.py wrote. Writes
-//! FOLDER/exported/<model>/ with the export and ours.safetensors: the images, the captions (greedy,
-//! then [PAD]) or the scores.
+//! Usage: `export_for_parity FOLDER`, the folder that tests/parity/make.py wrote. Writes
+//! FOLDER/exported/<model>/ with the export and ours.safetensors: the images, and the captions
+//! (greedy, padded with [PAD]) or the scores.
 
 use std::error::Error;
 use std::path::Path;
 
-use blip_model::generate::{Decoding, Limits, generate};
+use blip_model::generate::{Decoding, GenerationConfig, generate};
 use blip_model::huggingface::export::{Export, write};
 use blip_model::huggingface::{Checkpoint, Config, TokenIds};
 use blip_model::med::finetuning_tensors;
-use blip_model::pretrain::beginning_with;
-use blip_model::{Med, MedConfig, Pass, Role, TextConfig, VisionConfig, device, store};
+use blip_model::pretrain::with_first_token;
+use blip_model::{ForwardMode, Med, MedConfig, Role, TextConfig, VisionConfig, device, store};
 use tch::{Device, Kind, Tensor, no_grad};
 
 const LENGTH: usize = 16;
@@ -21,9 +22,9 @@ const LENGTH: usize = 16;
 fn main() -> Result<(), Box<dyn Error>> {
     let root = std::env::args()
         .nth(1)
-        .ok_or("name the folder that tests/parity/make.py wrote")?;
+        .ok_or("usage: export_for_parity FOLDER, written by tests/parity/make.py")?;
     let root = Path::new(&root);
-    let _turn = device::exclusive()?;
+    let _device_lock = device::lock()?;
     let exported = root.join("exported");
     if exported.exists() {
         std::fs::remove_dir_all(&exported)?;
@@ -48,8 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     export(&exported.join("pretrained"), &med, &config, &pixels)
 }
 
-/// A new model of all parts, with what is learnt as one number made large enough to tell models
-/// apart.
+/// A new pretrained model, with weights large enough for different outputs.
 fn pretrained() -> (Med, Config) {
     let vision = VisionConfig::Vit(blip_model::config::VitConfig::tiny(32));
     let med = MedConfig {
@@ -130,26 +130,26 @@ fn export(
     Ok(store::write(&folder.join("ours.safetensors"), all, None)?)
 }
 
-/// Greedy captions without a prompt, filled up with [PAD]: (B, LENGTH)
+/// Greedy captions without a prompt, padded with [PAD]: (B, LENGTH)
 fn captions(med: &Med, config: &Config, pixels: &Tensor) -> Tensor {
     let TokenIds { dec, sep, pad } = config.tokens;
-    let limits = Limits {
+    let config = GenerationConfig {
         prompt: vec![dec],
         min_length: 5,
         max_length: LENGTH,
         repetition_penalty: 1.0,
-        end: sep,
+        eos: sep,
     };
-    let images = med.vision.forward(pixels, Pass::EVAL);
-    let memory = med.decoder().text.memory(&images, Pass::EVAL);
+    let images = med.vision.forward(pixels, ForwardMode::EVAL);
+    let cross_kv = med.decoder().text.cross_kv(&images, ForwardMode::EVAL);
     let count = pixels.size()[0];
     let texts = generate(
         med.decoder(),
-        &memory,
+        &cross_kv,
         (count as usize, 1),
-        &limits,
+        &config,
         Decoding::Greedy,
-        Pass::EVAL,
+        ForwardMode::EVAL,
         &|_, _| 0.0,
     );
     let ids: Vec<i64> = texts
@@ -159,29 +159,29 @@ fn captions(med: &Med, config: &Config, pixels: &Tensor) -> Tensor {
     Tensor::from_slice(&ids).view([count, LENGTH as i64])
 }
 
-/// Matching logits of each image with a text that begins with [ENC], and all similarities.
+/// ITM logits of each image with a text that begins with [ENC], and all similarities.
 fn scores(med: &Med, config: &Config, pixels: &Tensor) -> Vec<(&'static str, Tensor)> {
     let count = pixels.size()[0];
     let ids = Tensor::arange_start(5, 5 + count * 6, (Kind::Int64, Device::Cpu)).view([count, 6]);
     let (cls, enc) = (
-        beginning_with(2, &ids),
-        beginning_with(config.med.vocab - 1, &ids),
+        with_first_token(2, &ids),
+        with_first_token(config.med.vocab - 1, &ids),
     );
     let mask = ids.ones_like().to_kind(Kind::Bool);
     let encoder = med.encoder();
-    let images = med.vision.forward(pixels, Pass::EVAL);
-    let memory = encoder.features.text.memory(&images, Pass::EVAL);
-    let texts = encoder.features.texts(&cls, &mask, Pass::EVAL);
+    let images = med.vision.forward(pixels, ForwardMode::EVAL);
+    let cross_kv = encoder.features.text.cross_kv(&images, ForwardMode::EVAL);
+    let texts = encoder.features.texts(&cls, &mask, ForwardMode::EVAL);
     vec![
         (
             "itm",
-            encoder.match_logits(&enc, &mask, &memory, Pass::EVAL),
+            encoder.match_logits(&enc, &mask, &cross_kv, ForwardMode::EVAL),
         ),
         (
             "itc",
             encoder
                 .features
-                .images(&images, Pass::EVAL)
+                .images(&images, ForwardMode::EVAL)
                 .matmul(&texts.tr()),
         ),
         ("ids", ids),

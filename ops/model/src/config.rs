@@ -1,31 +1,32 @@
-//! The sizes of a model, every field written out: paper section 3.1 and the official configs.
+//! The sizes of a model (paper section 3.1 and the official configs). There are no defaults: a
+//! forgotten field would be silently wrong.
 
 use serde::{Deserialize, Serialize};
 
 /// Stride of a ResNet's last feature map.
 const RESNET_STRIDE: i64 = 32;
+/// Features of a ResNet's last feature map for each channel of its first stage: three stages double
+/// them, a bottleneck block has four times as many.
+const RESNET_WIDTH_FACTOR: i64 = 32;
 
-/// A model: an image encoder, a text transformer, and what joins them.
+/// A model: an image encoder, a text transformer and their common embedding space.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MedConfig {
-    /// The image encoder.
     pub vision: VisionConfig,
-    /// The text encoder and decoder.
+    /// Of the text encoder and of the text decoder.
     pub text: TextConfig,
-    /// Tokens of the vocabulary.
+    /// The number of tokens in the vocabulary.
     pub vocab: i64,
-    /// Width of the space in which images and texts are compared (ITC): 256 in BLIP.
+    /// Dimensions of the embedding space in which ITC compares images and texts: 256 in BLIP.
     pub embed: i64,
 }
 
-/// The image encoder.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum VisionConfig {
-    /// A vision transformer, as in the paper.
+    /// As in the paper.
     Vit(VitConfig),
-    /// A ResNet, the alternative.
     ResNet(ResNetConfig),
 }
 
@@ -37,18 +38,18 @@ pub struct VitConfig {
     pub image: i64,
     /// Side of a patch in pixels; divides `image`.
     pub patch: i64,
-    /// Features of a token.
+    /// Hidden size.
     pub width: i64,
-    /// Blocks.
+    /// Number of blocks.
     pub depth: i64,
     /// Attention heads; divides `width`.
     pub heads: i64,
-    /// Features inside a block's MLP.
+    /// Hidden size of a block's MLP.
     pub mlp: i64,
-    /// Epsilon of the layer norms: 1e-6 in the official code, 1e-5 in some converted checkpoints.
+    /// Of the layer norms: 1e-6 in the official code, 1e-5 in some converted checkpoints.
     pub eps: f64,
-    /// Share of residual branches dropped in the last block while training, less in those before
-    /// it.
+    /// Stochastic depth: the share of residual branches dropped in the last block while training,
+    /// linearly less in the blocks before it.
     pub drop_path: f64,
 }
 
@@ -60,7 +61,7 @@ pub struct ResNetConfig {
     pub image: i64,
     /// Blocks of the four stages: 3, 4, 6, 3 for ResNet-50.
     pub blocks: [i64; 4],
-    /// Channels of the first stage: 64 for ResNet-50; a token has 32 times as many features.
+    /// Channels of the first stage: 64 for ResNet-50. The hidden size is 32 times that.
     pub channels: i64,
 }
 
@@ -68,23 +69,23 @@ pub struct ResNetConfig {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextConfig {
-    /// Features of a token.
+    /// Hidden size.
     pub width: i64,
-    /// Layers.
+    /// Number of layers.
     pub depth: i64,
     /// Attention heads; divides `width`.
     pub heads: i64,
-    /// Features inside a layer's feed-forward part.
+    /// Hidden size of a layer's feed-forward part.
     pub mlp: i64,
     /// Longest text in tokens.
     pub positions: i64,
-    /// Epsilon of the layer norms: 1e-12.
+    /// Of the layer norms: 1e-12.
     pub eps: f64,
-    /// Share of hidden values and of attention probabilities dropped while training: 0.1.
+    /// Of hidden states and of attention probabilities: 0.1.
     pub dropout: f64,
 }
 
-/// Sizes that do not fit together.
+/// Sizes that are inconsistent.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
@@ -118,7 +119,7 @@ impl VitConfig {
         }
     }
 
-    /// For CPUs and tests: small pictures, patches of four pixels.
+    /// For CPUs and tests: small images, patches of four pixels.
     pub fn tiny(image: i64) -> Self {
         Self {
             image,
@@ -134,7 +135,6 @@ impl VitConfig {
 }
 
 impl ResNetConfig {
-    /// ResNet-50.
     pub fn resnet50(image: i64) -> Self {
         Self {
             image,
@@ -181,15 +181,15 @@ impl VisionConfig {
         }
     }
 
-    /// Features of an image token.
+    /// Hidden size of an image token.
     pub fn width(&self) -> i64 {
         match self {
             VisionConfig::Vit(vit) => vit.width,
-            VisionConfig::ResNet(resnet) => resnet.channels * 32,
+            VisionConfig::ResNet(resnet) => resnet.channels * RESNET_WIDTH_FACTOR,
         }
     }
 
-    /// Tokens of an image, the one for the whole image first.
+    /// Tokens of an image, including the one for the whole image.
     pub fn tokens(&self) -> i64 {
         let side = match self {
             VisionConfig::Vit(vit) => vit.image / vit.patch,
@@ -199,58 +199,54 @@ impl VisionConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let fault = |text: String| Err(ConfigError(text));
         match self {
-            VisionConfig::Vit(VitConfig {
-                image,
-                patch,
-                width,
-                depth,
-                heads,
-                mlp,
-                ..
-            }) => {
-                if [image, patch, width, depth, heads, mlp]
-                    .iter()
-                    .any(|size| **size < 1)
-                {
-                    return fault("a size of the image encoder is not positive".to_owned());
-                }
-                if image % patch != 0 {
-                    return fault(format!(
-                        "an image of {image} pixels cannot be cut into patches of {patch}"
-                    ));
-                }
-                if width % heads != 0 {
-                    return fault(format!(
-                        "the image encoder's width {width} cannot be shared by {heads} heads"
-                    ));
-                }
-            }
-            VisionConfig::ResNet(ResNetConfig {
-                image,
-                blocks,
-                channels,
-            }) => {
-                if *image < RESNET_STRIDE || image % RESNET_STRIDE != 0 {
-                    return fault(format!(
-                        "a ResNet takes images of a multiple of {RESNET_STRIDE} pixels, not {image}"
-                    ));
-                }
-                if blocks.iter().chain([channels]).any(|size| *size < 1) {
-                    return fault("a size of the image encoder is not positive".to_owned());
-                }
-            }
+            VisionConfig::Vit(vit) => vit.check(),
+            VisionConfig::ResNet(resnet) => resnet.check(),
         }
-        Ok(())
+    }
+}
+
+impl VitConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let Self {
+            image,
+            patch,
+            width,
+            depth,
+            heads,
+            mlp,
+            ..
+        } = *self;
+        check_positive("image encoder", &[image, patch, width, depth, heads, mlp])?;
+        if image % patch != 0 {
+            let what = format!("image size {image} is not divisible by the patch size {patch}");
+            return Err(ConfigError(what));
+        }
+        check_heads("image encoder", width, heads)
+    }
+}
+
+impl ResNetConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let Self {
+            image,
+            blocks: [first, second, third, fourth],
+            channels,
+        } = *self;
+        if image < RESNET_STRIDE || image % RESNET_STRIDE != 0 {
+            return Err(ConfigError(format!(
+                "image size {image} is not a multiple of {RESNET_STRIDE}, as a ResNet needs"
+            )));
+        }
+        check_positive("image encoder", &[first, second, third, fourth, channels])
     }
 }
 
 impl MedConfig {
-    /// Whether the sizes fit together.
+    /// Checks that the sizes are consistent.
     ///
     /// # Errors
-    /// [`ConfigError`] names the sizes that do not.
+    /// [`ConfigError`] names the first ones that are not.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.vision.check()?;
         let TextConfig {
@@ -260,27 +256,33 @@ impl MedConfig {
             mlp,
             positions,
             ..
-        } = &self.text;
-        if [width, depth, heads, mlp, &self.vocab, &self.embed]
-            .iter()
-            .any(|size| **size < 1)
-        {
-            return Err(ConfigError(
-                "a size of the text transformer is not positive".to_owned(),
-            ));
-        }
-        if width % heads != 0 {
+        } = self.text;
+        let sizes = [width, depth, heads, mlp, self.vocab, self.embed];
+        check_positive("text transformer", &sizes)?;
+        check_heads("text transformer", width, heads)?;
+        if positions < 4 {
             return Err(ConfigError(format!(
-                "the text transformer's width {width} cannot be shared by {heads} heads"
-            )));
-        }
-        if *positions < 4 {
-            return Err(ConfigError(format!(
-                "texts of {positions} tokens have no room for words"
+                "`positions` is {positions}; texts need at least 4"
             )));
         }
         Ok(())
     }
+}
+
+fn check_positive(part: &str, sizes: &[i64]) -> Result<(), ConfigError> {
+    if sizes.iter().any(|size| *size < 1) {
+        return Err(ConfigError(format!("a size of the {part} is not positive")));
+    }
+    Ok(())
+}
+
+fn check_heads(part: &str, width: i64, heads: i64) -> Result<(), ConfigError> {
+    if width % heads != 0 {
+        return Err(ConfigError(format!(
+            "the {part}'s width {width} is not divisible by its {heads} heads"
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -288,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_that_do_not_fit_are_named() {
+    fn inconsistent_sizes_are_named() {
         let good = MedConfig {
             vision: VisionConfig::Vit(VitConfig::tiny(32)),
             text: TextConfig::tiny(),
@@ -308,11 +310,11 @@ mod tests {
         };
         assert_eq!(
             vision(VisionConfig::Vit(VitConfig::tiny(30))),
-            "an image of 30 pixels cannot be cut into patches of 4"
+            "image size 30 is not divisible by the patch size 4"
         );
         assert_eq!(
             vision(VisionConfig::ResNet(ResNetConfig::resnet50(100))),
-            "a ResNet takes images of a multiple of 32 pixels, not 100"
+            "image size 100 is not a multiple of 32, as a ResNet needs"
         );
         let text = TextConfig {
             heads: 5,
@@ -323,7 +325,7 @@ mod tests {
                 text,
                 ..good.clone()
             }),
-            "the text transformer's width 64 cannot be shared by 5 heads"
+            "the text transformer's width 64 is not divisible by its 5 heads"
         );
     }
 }

@@ -1,28 +1,29 @@
-//! What both transformers are made of: linear layers, layer norms, attention over heads.
+//! Building blocks of both transformers: linear layers, layer norm, multi-head attention
+//! (Vaswani et al. 2017).
 
 use tch::{Kind, Tensor};
 
 use crate::weights::Weights;
 
-/// How a forward pass is done.
+/// How a forward pass is computed.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Pass {
-    /// With dropout and stochastic depth.
+pub struct ForwardMode {
+    /// With dropout and stochastic depth, and batch norm from the batch's statistics.
     pub train: bool,
-    /// Multiply matrices in bfloat16: weights and inputs are rounded, sums, norms and losses stay
-    /// in 32 bits (autocast).
+    /// Mixed precision as autocast does it: matrix products in bfloat16, norms, sums and losses in
+    /// float32.
     pub bf16: bool,
 }
 
-impl Pass {
-    /// Neither dropout nor rounding.
-    pub const EVAL: Pass = Pass {
+impl ForwardMode {
+    /// Evaluation in float32.
+    pub const EVAL: ForwardMode = ForwardMode {
         train: false,
         bf16: false,
     };
 
-    /// The kind in which matrices are multiplied.
-    fn kind(self) -> Kind {
+    /// The dtype of matrix products.
+    pub(crate) fn dtype(self) -> Kind {
         if self.bf16 {
             Kind::BFloat16
         } else {
@@ -31,7 +32,7 @@ impl Pass {
     }
 }
 
-/// `y = x W^T + b`
+/// `torch.nn.Linear`: `y = x W^T + b`.
 #[derive(Debug)]
 pub struct Linear {
     weight: Tensor,
@@ -39,7 +40,6 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// The layer of this name.
     pub fn new(weights: &Weights, name: &str) -> Self {
         Self {
             weight: weights.get(&format!("{name}.weight")),
@@ -47,20 +47,21 @@ impl Linear {
         }
     }
 
-    /// (.., from) -> (.., to), in the kind of the pass
-    pub fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
-        linear(x, &self.weight, Some(&self.bias), pass)
+    /// (.., in) -> (.., out), in the mode's dtype
+    pub fn forward(&self, x: &Tensor, mode: ForwardMode) -> Tensor {
+        linear(x, &self.weight, Some(&self.bias), mode)
     }
 }
 
-/// `x W^T + b` in the kind of the pass.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, pass: Pass) -> Tensor {
-    let kind = pass.kind();
-    x.to_kind(kind)
-        .linear(&weight.to_kind(kind), bias.map(|bias| bias.to_kind(kind)))
+/// `x W^T + b` in the mode's dtype.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, mode: ForwardMode) -> Tensor {
+    let dtype = mode.dtype();
+    let weight = weight.to_kind(dtype);
+    let bias = bias.map(|bias| bias.to_kind(dtype));
+    x.to_kind(dtype).linear(&weight, bias)
 }
 
-/// Normalisation over the last dimension, always in 32 bits.
+/// `torch.nn.LayerNorm` over the last dimension, always in float32.
 #[derive(Debug)]
 pub struct LayerNorm {
     weight: Tensor,
@@ -69,7 +70,6 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// The layer of this name.
     pub fn new(weights: &Weights, name: &str, eps: f64) -> Self {
         Self {
             weight: weights.get(&format!("{name}.weight")),
@@ -78,7 +78,7 @@ impl LayerNorm {
         }
     }
 
-    /// (.., width) -> (.., width)
+    /// (.., C) -> (.., C)
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.to_kind(Kind::Float).layer_norm(
             self.weight.size(),
@@ -90,44 +90,51 @@ impl LayerNorm {
     }
 }
 
-/// (B, L, width) -> (B, heads, L, width / heads)
+/// (B, T, C) -> (B, heads, T, C / heads)
 pub fn split_heads(x: &Tensor, heads: i64) -> Tensor {
     let (batch, length, width) = x.size3().expect("a batch of sequences of vectors");
-    x.view([batch, length, heads, width / heads])
+    x.view([batch, length, heads, width / heads]) // (B, T, heads, C / heads)
         .transpose(1, 2)
 }
 
-/// (B, heads, L, size) -> (B, L, heads * size)
+/// (B, heads, T, size) -> (B, T, heads * size)
 pub fn join_heads(x: &Tensor) -> Tensor {
     let (batch, heads, length, size) = x.size4().expect("a batch of heads of sequences of vectors");
-    x.transpose(1, 2).reshape([batch, length, heads * size])
+    x.transpose(1, 2) // (B, T, heads, size)
+        .reshape([batch, length, heads * size])
 }
 
-/// Where a query may look.
+/// Which keys a query attends to.
 #[derive(Clone, Copy, Debug)]
-pub enum Looks<'m> {
-    /// At every key.
-    Everywhere,
-    /// Where this is true; spread over the heads: (B or 1, 1, queries or 1, keys).
-    Where(&'m Tensor),
-    /// At itself and what comes before.
-    Back,
+pub enum AttentionMask<'m> {
+    /// All of them.
+    None,
+    /// Those where this is true: (B, 1, 1, keys), broadcast over heads and queries.
+    Padding(&'m Tensor),
+    /// Itself and the ones before it.
+    Causal,
 }
 
-/// softmax(q k^T / sqrt(size)) v over (B, heads, L, size).
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, looks: Looks<'_>, dropout: f64) -> Tensor {
-    let (mask, causal) = match looks {
-        Looks::Everywhere => (None, false),
-        Looks::Where(mask) => (Some(mask), false),
-        Looks::Back => (None, true),
+/// softmax(q k^T / sqrt(size)) v, over (B, heads, T, size).
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: AttentionMask<'_>,
+    dropout: f64,
+) -> Tensor {
+    let (mask, causal) = match mask {
+        AttentionMask::None => (None, false),
+        AttentionMask::Padding(mask) => (Some(mask), false),
+        AttentionMask::Causal => (None, true),
     };
     Tensor::scaled_dot_product_attention(q, k, v, mask, dropout, causal, None::<f64>, false)
 }
 
-/// Drops a share of the values while training.
-pub fn dropout(x: &Tensor, share: f64, pass: Pass) -> Tensor {
-    if pass.train && share > 0.0 {
-        x.dropout(share, true)
+/// `torch.nn.Dropout`: active only while training.
+pub fn dropout(x: &Tensor, p: f64, mode: ForwardMode) -> Tensor {
+    if mode.train && p > 0.0 {
+        x.dropout(p, true)
     } else {
         x.shallow_clone()
     }

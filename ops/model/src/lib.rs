@@ -1,10 +1,10 @@
 //! BLIP on libtorch: the multimodal mixture of encoder-decoder (MED, paper section 3.1), its
-//! losses, its decoding.
+//! losses and its decoding.
 //!
-//! The reading order: [`config`] says what sizes there are, [`tensors`] lists every tensor of a
-//! model by its Hugging Face name, [`weights`] holds them, [`vision`] and [`text`] compute with
-//! them, [`med`] puts them together, [`loss`] and [`pretrain`] train them, [`generate`] writes
-//! captions. Nothing here knows datasets, files of users, or the engine.
+//! Reading order: [`config`] has the sizes, [`tensors`] lists every tensor of a model under its
+//! Hugging Face name, [`weights`] stores them, [`vision`] and [`text`] compute with them, [`med`]
+//! joins the two, [`loss`] and [`pretrain`] train the result, [`generate`] decodes captions.
+//! Nothing here knows datasets, user files or the engine.
 
 pub mod config;
 pub mod device;
@@ -26,7 +26,7 @@ mod vit;
 pub mod weights;
 
 pub use self::config::{MedConfig, TextConfig, VisionConfig};
-pub use self::layers::Pass;
+pub use self::layers::ForwardMode;
 pub use self::med::Med;
 pub use self::tensors::Role;
 pub use self::weights::Weights;

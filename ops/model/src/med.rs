@@ -1,88 +1,75 @@
-//! The multimodal mixture of encoder-decoder: image encoder, text encoder, text decoder,
-//! projections and heads.
+//! The multimodal mixture of encoder-decoder (paper section 3.1): image encoder, text encoder, text
+//! decoder, projections and heads.
 
 use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
 use crate::config::MedConfig;
-use crate::layers::{Linear, Pass};
+use crate::layers::{ForwardMode, Linear};
 use crate::tensors::{Role, shared_with_encoder, tensors};
-use crate::text::{Head, Memory, TextEncoder};
+use crate::text::{CrossKv, LmHead, TextEncoder};
 use crate::vision::Vision;
 use crate::weights::{Mismatch, Weights};
 
-/// A model of one of the three roles.
+/// A model in one of the three roles.
 #[derive(Debug)]
 pub struct Med {
-    /// Its sizes.
     pub config: MedConfig,
-    /// What it is for.
     pub role: Role,
-    /// Its tensors; the parts below share their values.
+    /// All tensors; the modules below are views of them.
     pub weights: Weights,
-    /// The image encoder.
     pub vision: Vision,
     encoder: Option<Encoder>,
     decoder: Option<Decoder>,
 }
 
-/// What compares and matches.
+/// The part that compares (ITC) and matches (ITM) images and texts.
 #[derive(Debug)]
 pub struct Encoder {
-    /// What compares.
     pub features: Features,
     itm_head: Linear,
-    /// The temperature by which similarities are divided, a scalar.
+    /// The temperature of ITC, a scalar.
     pub temp: Tensor,
 }
 
-/// The text encoder and the projections into the space in which images and texts are compared.
+/// The text encoder, and the projections of images and texts into the common embedding space.
 #[derive(Debug)]
 pub struct Features {
-    /// The text encoder.
     pub text: TextEncoder,
     vision_proj: Linear,
     text_proj: Linear,
 }
 
-/// What writes.
+/// The part that generates captions.
 #[derive(Debug)]
 pub struct Decoder {
-    /// The text decoder.
     pub text: TextEncoder,
-    head: Head,
+    head: LmHead,
 }
 
 impl Med {
-    /// A new model.
+    /// A randomly initialised model.
     pub fn fresh(config: &MedConfig, role: Role, seed: u64, device: Device) -> Self {
-        Self::of(
-            config,
-            role,
-            Weights::fresh(&tensors(config, role), seed, device),
-        )
+        let weights = Weights::fresh(&tensors(config, role), seed, device);
+        Self::from_weights(config, role, weights)
     }
 
     /// A model with these tensors.
     ///
     /// # Errors
-    /// [`Mismatch`] names everything that does not fit.
+    /// [`Mismatch`] lists every tensor that does not fit.
     pub fn load(
         config: &MedConfig,
         role: Role,
         found: &BTreeMap<String, Tensor>,
         device: Device,
     ) -> Result<Self, Mismatch> {
-        Ok(Self::of(
-            config,
-            role,
-            Weights::load(&tensors(config, role), found, device)?,
-        ))
+        let weights = Weights::load(&tensors(config, role), found, device)?;
+        Ok(Self::from_weights(config, role, weights))
     }
 
-    /// A model on these weights.
-    pub fn of(config: &MedConfig, role: Role, weights: Weights) -> Self {
+    fn from_weights(config: &MedConfig, role: Role, weights: Weights) -> Self {
         let encoder = (role != Role::Captioner).then(|| Encoder {
             features: Features::new(&weights, config),
             itm_head: Linear::new(&weights, "itm_head"),
@@ -90,7 +77,7 @@ impl Med {
         });
         let decoder = (role != Role::Filter).then(|| Decoder {
             text: TextEncoder::new(&weights, "text_decoder.bert", &config.text),
-            head: Head::new(&weights, "text_decoder.cls.predictions", &config.text),
+            head: LmHead::new(&weights, "text_decoder.cls.predictions", &config.text),
         });
         let vision = Vision::new(&weights, "vision_model", &config.vision);
         Self {
@@ -103,7 +90,8 @@ impl Med {
         }
     }
 
-    /// The same model ready to be trained.
+    /// The same model, ready to be trained. The modules hold shallow copies of the tensors, made
+    /// before these required gradients, so they are built again.
     #[must_use]
     pub fn with_gradients(self) -> Self {
         let Self {
@@ -112,56 +100,47 @@ impl Med {
             weights,
             ..
         } = self;
-        Self::of(&config, role, weights.with_gradients())
+        Self::from_weights(&config, role, weights.with_gradients())
     }
 
-    /// What compares and matches.
-    ///
     /// # Panics
-    /// For a captioner, which has no such part.
+    /// For a captioner, which has no encoder.
     pub fn encoder(&self) -> &Encoder {
-        self.encoder
-            .as_ref()
-            .expect("a captioner is not asked to compare or match")
+        let encoder = self.encoder.as_ref();
+        encoder.expect("a captioner has no text encoder")
     }
 
-    /// What writes.
-    ///
     /// # Panics
-    /// For a filter, which has no such part.
+    /// For a filter, which has no decoder.
     pub fn decoder(&self) -> &Decoder {
-        self.decoder
-            .as_ref()
-            .expect("a filter is not asked to write")
+        let decoder = self.decoder.as_ref();
+        decoder.expect("a filter has no text decoder")
     }
 
-    /// The device it is on.
     pub fn device(&self) -> Device {
         self.weights.flat().device()
     }
 }
 
-/// The tensors of a captioner or a filter, out of those of a pretrained model: what the decoder
-/// shared becomes its own.
+/// The tensors of a captioner or a filter, taken from those of a pretrained model: tensors that the
+/// decoder shared with the encoder become its own.
 pub fn finetuning_tensors(
     pretrained: &BTreeMap<String, Tensor>,
     config: &MedConfig,
     role: Role,
 ) -> BTreeMap<String, Tensor> {
-    let find = |name: &str| {
-        pretrained
-            .get(name)
-            .or_else(|| pretrained.get(&shared_with_encoder(name)?))
-    };
-    let specs = tensors(config, role);
-    specs
-        .iter()
-        .filter_map(|spec| Some((spec.name.clone(), find(&spec.name)?.shallow_clone())))
-        .collect()
+    let mut finetuned = BTreeMap::new();
+    for spec in tensors(config, role) {
+        let own = pretrained.get(&spec.name);
+        let found = own.or_else(|| pretrained.get(&shared_with_encoder(&spec.name)?));
+        if let Some(tensor) = found {
+            finetuned.insert(spec.name, tensor.shallow_clone());
+        }
+    }
+    finetuned
 }
 
 impl Features {
-    /// The parts that lie in these weights.
     pub fn new(weights: &Weights, config: &MedConfig) -> Self {
         Self {
             text: TextEncoder::new(weights, "text_encoder", &config.text),
@@ -170,47 +149,52 @@ impl Features {
         }
     }
 
-    /// Images in the common space: (B, tokens, vision width) -> (B, embed), of length 1
-    pub fn images(&self, images: &Tensor, pass: Pass) -> Tensor {
-        unit(&self.vision_proj.forward(&images.select(1, 0), pass))
+    /// Image tokens (B, T, vision width) -> unit vectors (B, embed)
+    pub fn images(&self, images: &Tensor, mode: ForwardMode) -> Tensor {
+        let class = images.select(1, 0); // (B, vision width)
+        normalize(&self.vision_proj.forward(&class, mode))
     }
 
-    /// Texts in the common space: ids that begin with `[CLS]` and their mask, (N, L) -> (N, embed),
-    /// of length 1
-    pub fn texts(&self, ids: &Tensor, mask: &Tensor, pass: Pass) -> Tensor {
-        let hidden = self.text.encode(ids, mask, None, pass);
-        unit(&self.text_proj.forward(&hidden.select(1, 0), pass))
+    /// Ids that begin with `[CLS]` and their mask, (N, T) each -> unit vectors (N, embed)
+    pub fn texts(&self, ids: &Tensor, mask: &Tensor, mode: ForwardMode) -> Tensor {
+        let hidden = self.text.encode(ids, mask, None, mode); // (N, T, C)
+        let class = hidden.select(1, 0); // (N, C)
+        normalize(&self.text_proj.forward(&class, mode))
     }
 }
 
 impl Encoder {
-    /// How pairs match: ids that begin with `[ENC]`, their mask and the images -> (N, 2); class 1
-    /// is "match"
-    pub fn match_logits(&self, ids: &Tensor, mask: &Tensor, memory: &Memory, pass: Pass) -> Tensor {
-        let hidden = self.features.text.encode(ids, mask, Some(memory), pass);
-        self.itm_head
-            .forward(&hidden.select(1, 0), pass)
-            .to_kind(Kind::Float)
+    /// Ids that begin with `[ENC]` and their mask, (N, T) each -> (N, 2); class 1 is "match"
+    pub fn match_logits(
+        &self,
+        ids: &Tensor,
+        mask: &Tensor,
+        cross_kv: &CrossKv,
+        mode: ForwardMode,
+    ) -> Tensor {
+        let text = &self.features.text;
+        let hidden = text.encode(ids, mask, Some(cross_kv), mode); // (N, T, C)
+        let first = hidden.select(1, 0); // (N, C)
+        self.itm_head.forward(&first, mode).to_kind(Kind::Float)
     }
 }
 
 impl Decoder {
-    /// What comes next after every token: ids that begin with `[DEC]` (N, L) -> (N, L, vocab)
-    pub fn logits(&self, ids: &Tensor, memory: &Memory, pass: Pass) -> Tensor {
-        self.head(&self.text.decode(ids, memory, pass), pass)
+    /// Logits of the next token at every position: ids that begin with `[DEC]` (N, T) ->
+    /// (N, T, vocab)
+    pub fn logits(&self, ids: &Tensor, cross_kv: &CrossKv, mode: ForwardMode) -> Tensor {
+        self.head(&self.text.decode(ids, cross_kv, mode), mode)
     }
 
-    /// Hidden states to logits: (.., width) -> (.., vocab)
-    pub fn head(&self, hidden: &Tensor, pass: Pass) -> Tensor {
-        self.head.forward(hidden, self.text.words(), pass)
+    /// (.., C) -> (.., vocab)
+    pub fn head(&self, hidden: &Tensor, mode: ForwardMode) -> Tensor {
+        self.head.forward(hidden, self.text.word_embeddings(), mode)
     }
 }
 
-/// Vectors scaled to length 1: torch's `normalize`, over the last dimension.
-fn unit(x: &Tensor) -> Tensor {
+/// `torch.nn.functional.normalize` over the last dimension: (.., C) -> (.., C)
+fn normalize(x: &Tensor) -> Tensor {
     let x = x.to_kind(Kind::Float);
-    let length = x
-        .norm_scalaropt_dim(2, [-1_i64].as_slice(), true)
-        .clamp_min(1e-12);
-    x / length
+    let norm = x.norm_scalaropt_dim(2, [-1_i64].as_slice(), true); // (.., 1)
+    x / norm.clamp_min(1e-12)
 }

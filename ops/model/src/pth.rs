@@ -1,9 +1,9 @@
-//! Checkpoints that `torch.save` wrote (`.pth`, `pytorch_model.bin`), read without running anything
-//! that is in them.
+//! Checkpoints written by `torch.save` (`.pth`, `pytorch_model.bin`), read without executing any of
+//! their code.
 //!
 //! Such a file is a zip archive with a pickle, which is a program, and the bytes of the tensors.
-//! `pickle` knows the few instructions and the few names that a checkpoint needs and refuses every
-//! other. What stands beside the model (optimizer, settings) is passed over.
+//! `pickle` supports the few opcodes and names that a checkpoint needs and refuses all others. What
+//! a training script saves beside the model (optimizer, settings) is ignored.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,7 +18,7 @@ mod pickle;
 pub use self::pickle::PickleError;
 use self::pickle::{Node, Pickle};
 
-/// Longest pickle that is read. Those of BLIP's checkpoints, optimizer included, have less than 1
+/// The largest accepted pickle. Those of BLIP's checkpoints, optimizer included, have less than 1
 /// MB.
 const PICKLE_BYTES_MAX: u64 = 64 << 20;
 /// The keys under which training scripts keep the model's tensors.
@@ -27,30 +27,16 @@ const MODEL_KEYS: [&str; 2] = ["model", "state_dict"];
 /// Why a file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PthError {
-    /// The operating system said no.
     #[error("could not read {}: {source}", path.display())]
     Io {
-        /// The file.
         path: PathBuf,
-        /// What it said.
         source: std::io::Error,
     },
-    /// It is no archive, or not one that `torch.save` writes.
-    #[error("{} is no checkpoint of torch.save: {what}", path.display())]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// The pickle does what no checkpoint needs. Nothing of it was executed.
+    #[error("{} is not a torch.save checkpoint: {what}", path.display())]
+    Format { path: PathBuf, what: String },
+    /// The pickle does something that no checkpoint needs. Nothing was executed.
     #[error("{} is refused: {source}", path.display())]
-    Pickle {
-        /// The file.
-        path: PathBuf,
-        /// What it does.
-        source: PickleError,
-    },
+    Pickle { path: PathBuf, source: PickleError },
 }
 
 /// Reads the tensors of a model, by name, on the CPU.
@@ -69,49 +55,50 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, PthError> {
     let file = File::open(path).map_err(io)?;
     let mut archive = ZipArchive::new(file).map_err(|error| {
         format(format!(
-            "{error} (files older than torch 1.6 are no zip archives: load and save them with a newer torch)"
+            "{error} (files of torch before 1.6 are not zip archives: load and save them with a \
+             newer torch)"
         ))
     })?;
     let mut archive = Archive {
-        folder: folder(&archive).map_err(format)?,
+        folder: find_folder(&archive).map_err(format)?,
         zip: &mut archive,
     };
     if archive.has("byteorder") && archive.read("byteorder", 16).map_err(format)? != b"little" {
-        return Err(format("its numbers are not little-endian".to_owned()));
+        return Err(format("its byte order is not little-endian".to_owned()));
     }
     let bytes = archive.read("data.pkl", PICKLE_BYTES_MAX).map_err(format)?;
     let pickle = Pickle::load(&bytes).map_err(|source| PthError::Pickle {
         path: path.to_path_buf(),
         source,
     })?;
-    let model = model(&pickle).map_err(format)?;
+    let nodes = model_tensors(&pickle).map_err(format)?;
     let mut tensors = BTreeMap::new();
     let mut storages = BTreeMap::new();
-    for (name, node) in model {
-        let tensor = tensor(&pickle, node, &mut archive, &mut storages)
+    for (name, node) in nodes {
+        let tensor = read_tensor(&pickle, node, &mut archive, &mut storages)
             .map_err(|what| format(format!("`{name}` {what}")))?;
         if tensors.insert(name.to_owned(), tensor).is_some() {
-            return Err(format(format!("`{name}` is there twice")));
+            return Err(format(format!("duplicate tensor `{name}`")));
         }
     }
     Ok(tensors)
 }
 
-/// The files of an archive, which lie in one folder.
+/// A zip archive whose files are all in one folder.
 struct Archive<'a, R> {
     folder: String,
     zip: &'a mut ZipArchive<R>,
 }
 
-fn folder<R: Read + Seek>(zip: &ZipArchive<R>) -> Result<String, String> {
+fn find_folder<R: Read + Seek>(zip: &ZipArchive<R>) -> Result<String, String> {
     let names: Vec<_> = zip.file_names().filter_map(Result::ok).collect();
     let mut pickles = names
         .iter()
         .filter_map(|name| name.strip_suffix("data.pkl"));
     match (pickles.next(), pickles.next()) {
         (Some(folder), None) => Ok(folder.to_owned()),
-        (None, _) => Err("it has no data.pkl".to_owned()),
-        (Some(_), Some(_)) => Err("it has more than one data.pkl".to_owned()),
+        (None, _) => Err("no data.pkl in the archive".to_owned()),
+        (Some(_), Some(_)) => Err("more than one data.pkl in the archive".to_owned()),
     }
 }
 
@@ -128,8 +115,8 @@ impl<R: Read + Seek> Archive<'_, R> {
             .zip
             .by_name(&format!("{}{name}", self.folder))
             .map_err(|error| format!("{name}: {error}"))?;
-        // torch stores without compression, so a file's length is bounded by the archive's: no zip
-        // bombs.
+        // torch stores without compression. Insisting on that rules out zip bombs: a file is never
+        // larger than the archive.
         if entry.compression() != CompressionMethod::Stored
             || entry.size() != entry.compressed_size()
         {
@@ -139,7 +126,7 @@ impl<R: Read + Seek> Archive<'_, R> {
         }
         if entry.size() > bytes_max {
             return Err(format!(
-                "{name} has {} bytes, {bytes_max} at most are read",
+                "{name} has {} bytes; at most {bytes_max} are read",
                 entry.size()
             ));
         }
@@ -152,32 +139,36 @@ impl<R: Read + Seek> Archive<'_, R> {
     }
 }
 
-/// Names and nodes of the model's tensors: the root's, or those under `model`.
-fn model(pickle: &Pickle) -> Result<Vec<(&str, &Node)>, String> {
-    let mut dict = pickle
-        .dict(pickle.root())
-        .ok_or("it holds no dictionary of tensors")?;
+/// The tensors of the state dict: the root, or the dictionary in it under one of [`MODEL_KEYS`].
+fn model_tensors(pickle: &Pickle) -> Result<Vec<(&str, &Node)>, String> {
+    let root = pickle.dict(pickle.root());
+    let root = root.ok_or("it is not a dictionary of tensors")?;
     let inner = MODEL_KEYS.iter().find_map(|key| {
-        let found = dict
+        let entry = root
             .iter()
             .find(|(name, _)| pickle.text(*name) == Some(key));
-        found.and_then(|(_, value)| pickle.dict(*value))
+        let (_, value) = entry?;
+        pickle.dict(*value)
     });
-    dict = inner.unwrap_or(dict);
-    let named = |(name, value): &(usize, usize)| Some((pickle.text(*name)?, pickle.node(*value)));
-    let tensors: Vec<(&str, &Node)> = dict
-        .iter()
-        .filter_map(named)
-        .filter(|(_, node)| matches!(node, Node::Tensor { .. }))
-        .collect();
+    let mut tensors = Vec::new();
+    for (name, value) in inner.unwrap_or(root) {
+        let node = pickle.node(*value);
+        if let Some(name) = pickle.text(*name)
+            && matches!(node, Node::Tensor { .. })
+        {
+            tensors.push((name, node));
+        }
+    }
     if tensors.is_empty() {
-        Err("it holds no tensors".to_owned())
+        Err("it has no tensors".to_owned())
     } else {
         Ok(tensors)
     }
 }
 
-fn tensor<R: Read + Seek>(
+/// Reads a tensor; storages that tensors share are read once. Errors continue a sentence that
+/// begins with the tensor's name.
+fn read_tensor<R: Read + Seek>(
     pickle: &Pickle,
     node: &Node,
     archive: &mut Archive<'_, R>,
@@ -190,7 +181,7 @@ fn tensor<R: Read + Seek>(
         stride,
     } = node
     else {
-        return Err("is no tensor".to_owned());
+        return Err("is not a tensor".to_owned());
     };
     let Node::Storage { kind, key, count } = pickle.node(*storage) else {
         return Err("has no storage".to_owned());
@@ -211,11 +202,14 @@ fn tensor<R: Read + Seek>(
     }
     let storage = &storages[key];
     if storage.kind() != *kind || storage.size() != [*count] {
-        return Err(format!("and another tensor disagree about data/{key}"));
-    }
-    if !fits(*offset, shape, stride, *count) {
         return Err(format!(
-            "reaches beyond its storage: shape {shape:?}, stride {stride:?}, offset {offset} in {count}"
+            "and another tensor disagree about the dtype or size of data/{key}"
+        ));
+    }
+    if !is_inside_storage(*offset, shape, stride, *count) {
+        return Err(format!(
+            "exceeds its storage of {count} values: shape {shape:?}, stride {stride:?}, offset \
+             {offset}"
         ));
     }
     Ok(storage
@@ -223,8 +217,9 @@ fn tensor<R: Read + Seek>(
         .contiguous())
 }
 
-/// Whether a view lies inside a storage of `count` values and has no more values than it.
-fn fits(offset: i64, shape: &[i64], stride: &[i64], count: i64) -> bool {
+/// Whether a view is inside a storage of `count` values and has no more values than that. The
+/// second is for strides of 0, by which a few bytes could become a tensor larger than memory.
+fn is_inside_storage(offset: i64, shape: &[i64], stride: &[i64], count: i64) -> bool {
     if shape.len() != stride.len()
         || offset < 0
         || shape.iter().chain(stride).any(|number| *number < 0)
@@ -247,7 +242,7 @@ fn fits(offset: i64, shape: &[i64], stride: &[i64], count: i64) -> bool {
     }
 }
 
-/// The kinds of storages a checkpoint may have, by torch's name.
+/// The dtype of a storage class of torch.
 fn storage_kind(name: &str) -> Option<Kind> {
     Some(match name {
         "FloatStorage" => Kind::Float,
@@ -269,17 +264,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_view_stays_inside_its_storage() {
+    fn a_view_is_checked_against_its_storage() {
+        let inside = is_inside_storage;
+        assert!(inside(0, &[2, 3], &[3, 1], 6));
+        assert!(inside(2, &[2, 2], &[1, 2], 6));
+        assert!(inside(6, &[0], &[1], 6), "an empty tensor");
+        assert!(!inside(1, &[2, 3], &[3, 1], 6), "one value too far");
+        assert!(!inside(0, &[1 << 40], &[0], 6), "one value a billion times");
         assert!(
-            fits(0, &[2, 3], &[3, 1], 6) && fits(2, &[2, 2], &[1, 2], 6) && fits(6, &[0], &[1], 6)
+            !inside(0, &[1 << 40, 1 << 40], &[1, 1], 6),
+            "overflow of the size"
         );
-        assert!(!fits(1, &[2, 3], &[3, 1], 6), "one too far");
-        assert!(!fits(0, &[1 << 40], &[0], 6), "one value a billion times");
-        assert!(
-            !fits(0, &[1 << 40, 1 << 40], &[1, 1], 6)
-                && !fits(-1, &[1], &[1], 6)
-                && !fits(0, &[2], &[-1], 6)
-        );
-        assert!(!fits(i64::MAX, &[2], &[2], 6) && !fits(0, &[1], &[], 6));
+        assert!(!inside(i64::MAX, &[2], &[2], 6), "overflow of the offset");
+        assert!(!inside(-1, &[1], &[1], 6));
+        assert!(!inside(0, &[2], &[-1], 6));
+        assert!(!inside(0, &[1], &[], 6), "a stride is missing");
     }
 }

@@ -1,5 +1,5 @@
-//! Named tensors in safetensors files: written so that the same tensors give the same bytes, read
-//! with every claim checked.
+//! Named tensors in safetensors files: the same tensors always give the same bytes, and reading
+//! trusts nothing that a file claims.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -13,32 +13,22 @@ use tch::{Device, Kind, Tensor};
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The operating system said no.
     #[error("could not {verb} {}: {source}", path.display())]
     Io {
         /// "read" or "write".
         verb: &'static str,
-        /// The file.
         path: PathBuf,
-        /// What it said.
         source: std::io::Error,
     },
-    /// The bytes are no safetensors file, or hold what is not read here.
-    #[error("{} is no safetensors file that can be used: {what}", path.display())]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
+    #[error("could not read {} as safetensors: {what}", path.display())]
+    Format { path: PathBuf, what: String },
 }
 
-/// What a file holds.
+/// The contents of a file.
 #[derive(Debug)]
-pub struct Stored {
-    /// The tensors, on the CPU, in the kind they are stored in.
+pub struct TensorFile {
+    /// On the CPU, in the dtype that they are stored in.
     pub tensors: BTreeMap<String, Tensor>,
-    /// The file's metadata.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -46,7 +36,7 @@ pub struct Stored {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn read(path: &Path) -> Result<Stored, StoreError> {
+pub fn read(path: &Path) -> Result<TensorFile, StoreError> {
     let bytes = fs::read(path).map_err(|source| StoreError::Io {
         verb: "read",
         path: path.to_path_buf(),
@@ -67,16 +57,17 @@ pub fn read(path: &Path) -> Result<Stored, StoreError> {
         .collect();
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
-        let kind = kind(view.dtype())
-            .ok_or_else(|| format(format!("`{name}` is of the kind {:?}", view.dtype())))?;
+        let dtype = view.dtype();
+        let kind = kind_of(dtype)
+            .ok_or_else(|| format(format!("`{name}` has the unsupported dtype {dtype:?}")))?;
         let shape: Vec<i64> = view.shape().iter().map(|side| *side as i64).collect();
         tensors.insert(name, Tensor::from_data_size(view.data(), &shape, kind));
     }
-    Ok(Stored { tensors, metadata })
+    Ok(TensorFile { tensors, metadata })
 }
 
-/// Writes a file, tensor by tensor. At most one `metadata` entry keeps the bytes the same each
-/// time: the library writes several in any order.
+/// Writes a file. `metadata` is a single entry: the library writes several in an unspecified order,
+/// and the bytes would not always be the same.
 ///
 /// # Errors
 /// [`StoreError::Io`].
@@ -85,11 +76,12 @@ pub fn write<'t>(
     tensors: impl Iterator<Item = (&'t str, &'t Tensor)>,
     metadata: Option<(&str, &str)>,
 ) -> Result<(), StoreError> {
-    let out: Vec<(&str, Out)> = tensors
-        .map(|(name, tensor)| (name, Out::new(tensor)))
+    let views: Vec<(&str, LazyView)> = tensors
+        .map(|(name, tensor)| (name, LazyView::new(tensor)))
         .collect();
+    let views = views.iter().map(|(name, view)| (*name, view));
     let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_owned(), value.to_owned())]));
-    serialize_to_file(out.iter().map(|(name, out)| (*name, out)), metadata, path).map_err(|error| {
+    serialize_to_file(views, metadata, path).map_err(|error| {
         let source = match error {
             SafeTensorError::IoError(source) => source,
             other => std::io::Error::other(other.to_string()),
@@ -102,14 +94,14 @@ pub fn write<'t>(
     })
 }
 
-/// A tensor on its way into a file; its bytes are copied when their turn comes, so that one at a
-/// time is held twice.
-struct Out {
+/// A tensor whose bytes are copied when they are written: only one tensor at a time is in memory
+/// twice.
+struct LazyView {
     tensor: Tensor,
     shape: Vec<usize>,
 }
 
-impl Out {
+impl LazyView {
     fn new(tensor: &Tensor) -> Self {
         Self {
             tensor: tensor.detach(),
@@ -122,9 +114,9 @@ impl Out {
     }
 }
 
-impl View for &Out {
+impl View for &LazyView {
     fn dtype(&self) -> Dtype {
-        dtype(self.tensor.kind())
+        dtype_of(self.tensor.kind())
     }
 
     fn shape(&self) -> &[usize] {
@@ -143,7 +135,7 @@ impl View for &Out {
     }
 }
 
-/// The kinds that models and training states have, here and there.
+/// The dtypes of models and training states, in safetensors and in tch.
 const KINDS: [(Dtype, Kind); 9] = [
     (Dtype::F32, Kind::Float),
     (Dtype::F64, Kind::Double),
@@ -156,18 +148,18 @@ const KINDS: [(Dtype, Kind); 9] = [
     (Dtype::BOOL, Kind::Bool),
 ];
 
-fn kind(dtype: Dtype) -> Option<Kind> {
+fn kind_of(dtype: Dtype) -> Option<Kind> {
     KINDS
         .iter()
         .find(|(known, _)| *known == dtype)
         .map(|(_, kind)| *kind)
 }
 
-fn dtype(kind: Kind) -> Dtype {
+fn dtype_of(kind: Kind) -> Dtype {
     let found = KINDS.iter().find(|(_, known)| *known == kind);
     found
         .map(|(dtype, _)| *dtype)
-        .expect("no tensor of another kind is ever made here")
+        .expect("all tensors that are written have one of these dtypes")
 }
 
 #[cfg(test)]
@@ -175,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tensors_come_back_and_the_bytes_are_always_the_same() {
+    fn tensors_are_read_again_and_the_bytes_are_always_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (folder.path().join("one"), folder.path().join("two"));
         let tensors = [
@@ -183,7 +175,7 @@ mod tests {
             ("a", Tensor::from_slice(&[3_i64])),
             ("scalar", Tensor::from(0.25_f32)),
             (
-                "turned",
+                "transposed",
                 Tensor::from_slice(&[1_f32, 2.0, 3.0, 4.0])
                     .view([2, 2])
                     .tr(),
@@ -200,7 +192,7 @@ mod tests {
         assert_eq!(
             fs::read(&one).unwrap(),
             fs::read(&two).unwrap(),
-            "the order leaves no trace"
+            "the order has no influence"
         );
         let stored = read(&one).unwrap();
         assert_eq!(stored.metadata["blip"], "{}");
@@ -210,9 +202,9 @@ mod tests {
     }
 
     #[test]
-    fn a_lying_file_is_an_error() {
+    fn a_malformed_file_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lies");
+        let path = folder.path().join("malformed");
         let good = Tensor::from_slice(&[1_f32; 8]);
         write(&path, [("x", &good)].into_iter(), None).unwrap();
         let bytes = fs::read(&path).unwrap();
@@ -224,10 +216,7 @@ mod tests {
         ] {
             fs::write(&path, bad).unwrap();
             let message = read(&path).unwrap_err().to_string();
-            assert!(
-                message.contains("is no safetensors file that can be used"),
-                "{message}"
-            );
+            assert!(message.contains(" as safetensors: "), "{message}");
         }
         assert!(
             read(&folder.path().join("none"))

@@ -1,51 +1,48 @@
-//! Every tensor of a model: name, shape and first value. The names are those of Hugging Face's
+//! Every tensor of a model: name, shape and initialisation. The names are those of Hugging Face's
 //! checkpoints.
 //!
-//! Loading, exporting and counting read this one list, so a model and its files cannot disagree.
+//! Loading, exporting and counting use this one list, so a model and its files cannot disagree.
 
 use crate::config::{MedConfig, ResNetConfig, TextConfig, VisionConfig, VitConfig};
 
-/// What a model is for; it says which parts there are.
+/// What a model is for, which determines its parts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// Everything, the decoder sharing all but its self-attention with the encoder (paper section
+    /// All parts, the decoder sharing all but its self-attention with the encoder (paper section
     /// 3.2).
     Pretrained,
-    /// Image encoder and text decoder: writes captions.
+    /// Image encoder and text decoder: generates captions.
     Captioner,
-    /// Image encoder, text encoder, projections and matching head: judges pairs.
+    /// Image encoder, text encoder, projections and matching head: scores pairs.
     Filter,
 }
 
-/// A tensor.
+/// A tensor that a model has.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TensorSpec {
-    /// Its name.
     pub name: String,
-    /// Its shape.
     pub shape: Vec<i64>,
-    /// Its first value when nothing is loaded.
     pub init: Init,
-    /// Whether training moves it; the others are statistics.
-    pub trained: bool,
+    /// A parameter, updated by the optimizer; else a buffer (statistics of batch norm).
+    pub trainable: bool,
 }
 
-/// The first value of a tensor.
+/// How a tensor is initialised when it is not loaded.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Init {
-    /// All the same.
+    /// One value everywhere.
     Fill(f64),
-    /// Normal, mean 0, with this standard deviation.
+    /// Mean 0, with this standard deviation.
     Normal(f64),
-    /// The same, redrawn outside two standard deviations (timm's `trunc_normal_`).
+    /// The same, truncated at two standard deviations (timm's `trunc_normal_`).
     TruncatedNormal(f64),
-    /// Uniform between minus and plus this bound.
+    /// Between minus and plus this bound.
     Uniform(f64),
 }
 
 /// All tensors of a model, in the order of their names.
 pub fn tensors(config: &MedConfig, role: Role) -> Vec<TensorSpec> {
-    let mut list = List(Vec::new());
+    let mut list = SpecList(Vec::new());
     match &config.vision {
         VisionConfig::Vit(vit) => list.vit("vision_model", vit),
         VisionConfig::ResNet(resnet) => list.resnet("vision_model", resnet),
@@ -80,37 +77,37 @@ pub fn tensors(config: &MedConfig, role: Role) -> Vec<TensorSpec> {
     list.0
 }
 
-/// First value of the temperature by which similarities are divided.
-const TEMPERATURE: f64 = 0.07;
-/// Standard deviation of weights at the start, in both transformers.
+/// The initial temperature of ITC.
+pub(crate) const TEMPERATURE: f64 = 0.07;
+/// The standard deviation of initial weights, in both transformers.
 const STD: f64 = 0.02;
 
-/// The encoder's name of a tensor that the pretrained decoder shares with it: everything but the
-/// self-attention.
+/// The encoder's name of a tensor that the pretrained decoder shares with it, `None` for the others:
+/// everything but self-attention is shared.
 pub fn shared_with_encoder(name: &str) -> Option<String> {
     let rest = name.strip_prefix("text_decoder.bert.")?;
     (!rest.contains(".attention.")).then(|| format!("text_encoder.{rest}"))
 }
 
-struct List(Vec<TensorSpec>);
+struct SpecList(Vec<TensorSpec>);
 
-impl List {
+impl SpecList {
     fn add(&mut self, name: &str, shape: &[i64], init: Init) {
         self.0.push(TensorSpec {
             name: name.to_owned(),
             shape: shape.to_vec(),
             init,
-            trained: true,
+            trainable: true,
         });
     }
 
-    fn statistic(&mut self, name: &str, shape: &[i64], value: f64) {
+    fn buffer(&mut self, name: &str, shape: &[i64], value: f64) {
         let init = Init::Fill(value);
         self.0.push(TensorSpec {
             name: name.to_owned(),
             shape: shape.to_vec(),
             init,
-            trained: false,
+            trainable: false,
         });
     }
 
@@ -123,7 +120,7 @@ impl List {
         self.weight_and_bias(name, from, to, Init::Normal(STD), Init::Fill(0.0));
     }
 
-    /// The official code leaves the projections as PyTorch's `nn.Linear` starts them.
+    /// The official code leaves the projections as PyTorch's `nn.Linear` initialises them.
     fn projection(&mut self, name: &str, from: i64, to: i64) {
         let bound = Init::Uniform(1.0 / (from as f64).sqrt());
         self.weight_and_bias(name, from, to, bound, bound);
@@ -144,7 +141,7 @@ impl List {
             ..
         } = *vit;
         let tokens = (image / patch) * (image / patch) + 1;
-        let wide = |list: &mut Self, name: &str, from, to| {
+        let linear = |list: &mut Self, name: &str, from, to| {
             list.weight_and_bias(name, from, to, Init::TruncatedNormal(STD), Init::Fill(0.0));
         };
         self.add(
@@ -157,7 +154,8 @@ impl List {
             &[1, tokens, width],
             Init::TruncatedNormal(STD),
         );
-        // The official code's init skips the convolution, which so keeps PyTorch's.
+        // The official code initialises linear layers only, so the convolution keeps PyTorch's
+        // initialisation.
         let bound = Init::Uniform(1.0 / ((3 * patch * patch) as f64).sqrt());
         self.add(
             &format!("{name}.embeddings.patch_embedding.weight"),
@@ -172,11 +170,11 @@ impl List {
         for layer in 0..depth {
             let name = format!("{name}.encoder.layers.{layer}");
             self.layer_norm(&format!("{name}.layer_norm1"), width);
-            wide(self, &format!("{name}.self_attn.qkv"), width, 3 * width);
-            wide(self, &format!("{name}.self_attn.projection"), width, width);
+            linear(self, &format!("{name}.self_attn.qkv"), width, 3 * width);
+            linear(self, &format!("{name}.self_attn.projection"), width, width);
             self.layer_norm(&format!("{name}.layer_norm2"), width);
-            wide(self, &format!("{name}.mlp.fc1"), width, mlp);
-            wide(self, &format!("{name}.mlp.fc2"), mlp, width);
+            linear(self, &format!("{name}.mlp.fc1"), width, mlp);
+            linear(self, &format!("{name}.mlp.fc2"), mlp, width);
         }
         self.layer_norm(&format!("{name}.post_layernorm"), width);
     }
@@ -216,19 +214,19 @@ impl List {
 
     fn batch_norm(&mut self, name: &str, channels: i64) {
         self.layer_norm(name, channels);
-        self.statistic(&format!("{name}.running_mean"), &[channels], 0.0);
-        self.statistic(&format!("{name}.running_var"), &[channels], 1.0);
+        self.buffer(&format!("{name}.running_mean"), &[channels], 0.0);
+        self.buffer(&format!("{name}.running_var"), &[channels], 1.0);
     }
 
-    fn attention(&mut self, name: &str, width: i64, memory: i64) {
+    fn attention(&mut self, name: &str, width: i64, image_width: i64) {
         self.linear(&format!("{name}.self.query"), width, width);
-        self.linear(&format!("{name}.self.key"), memory, width);
-        self.linear(&format!("{name}.self.value"), memory, width);
+        self.linear(&format!("{name}.self.key"), image_width, width);
+        self.linear(&format!("{name}.self.value"), image_width, width);
         self.linear(&format!("{name}.output.dense"), width, width);
         self.layer_norm(&format!("{name}.output.LayerNorm"), width);
     }
 
-    fn bert(&mut self, name: &str, text: &TextConfig, vocab: i64, memory: i64) {
+    fn bert(&mut self, name: &str, text: &TextConfig, vocab: i64, image_width: i64) {
         let TextConfig {
             width,
             depth,
@@ -250,7 +248,7 @@ impl List {
         for layer in 0..depth {
             let name = format!("{name}.encoder.layer.{layer}");
             self.attention(&format!("{name}.attention"), width, width);
-            self.attention(&format!("{name}.crossattention"), width, memory);
+            self.attention(&format!("{name}.crossattention"), width, image_width);
             self.linear(&format!("{name}.intermediate.dense"), width, mlp);
             self.linear(&format!("{name}.output.dense"), mlp, width);
             self.layer_norm(&format!("{name}.output.LayerNorm"), width);
@@ -276,10 +274,9 @@ mod tests {
             .sum()
     }
 
-    /// The counts of Hugging Face's classes, of the base and the large model (reference table of
-    /// the checkpoints).
+    /// The parameter counts of Hugging Face's classes, of the base and the large model.
     #[test]
-    fn parameters_are_as_many_as_in_the_published_models() {
+    fn parameter_counts_equal_those_of_the_published_models() {
         let base = MedConfig {
             vision: VisionConfig::Vit(VitConfig::base(384)),
             text: TextConfig::base(),
@@ -300,19 +297,18 @@ mod tests {
         assert_eq!(count(&large, Role::Filter), 446_128_642 + 1);
     }
 
-    /// torchvision's resnet50 without its classifier: 23,508,032 parameters, and the statistics
-    /// beside them.
+    /// torchvision's resnet50 without its classifier: 23,508,032 parameters, and the running
+    /// statistics.
     #[test]
     fn the_resnet_is_resnet50() {
-        let mut list = List(Vec::new());
+        let mut list = SpecList(Vec::new());
         list.resnet("r", &ResNetConfig::resnet50(224));
-        let sizes = |trained| {
-            let chosen = list.0.iter().filter(move |spec| spec.trained == trained);
-            chosen
-                .map(|spec| spec.shape.iter().product::<i64>())
-                .sum::<i64>()
+        let count = |trainable| {
+            let chosen = list.0.iter().filter(|spec| spec.trainable == trainable);
+            let sizes = chosen.map(|spec| spec.shape.iter().product::<i64>());
+            sizes.sum::<i64>()
         };
-        assert_eq!((sizes(true), sizes(false)), (23_508_032, 2 * 26_560));
+        assert_eq!((count(true), count(false)), (23_508_032, 2 * 26_560));
     }
 
     #[test]

@@ -1,17 +1,19 @@
-//! The vision transformer (Dosovitskiy et al. 2020) as BLIP has it: salesforce/BLIP models/vit.py,
-//! after timm.
+//! The vision transformer (Dosovitskiy et al. 2020) as BLIP has it (paper section 3.1):
+//! salesforce/BLIP models/vit.py, after timm.
 
 use tch::{Kind, Tensor};
 
 use crate::config::VitConfig;
-use crate::layers::{LayerNorm, Linear, Looks, Pass, attention, join_heads, linear, split_heads};
+use crate::layers::{
+    AttentionMask, ForwardMode, LayerNorm, Linear, attention, join_heads, linear, split_heads,
+};
 use crate::weights::Weights;
 
-/// Patches to tokens, pre-norm blocks, one layer norm over all tokens at the end.
+/// Patch embedding, pre-norm blocks, one layer norm over all tokens at the end.
 #[derive(Debug)]
 pub(crate) struct Vit {
-    class: Tensor,
-    positions: Tensor,
+    class_embedding: Tensor,
+    position_embedding: Tensor,
     patch_weight: Tensor,
     patch_bias: Tensor,
     patch: i64,
@@ -21,50 +23,49 @@ pub(crate) struct Vit {
 
 impl Vit {
     pub(crate) fn new(weights: &Weights, name: &str, config: &VitConfig) -> Self {
-        let block = |layer: i64| {
-            // Stochastic depth grows linearly over the blocks, from nothing in the first.
-            let share = config.drop_path * layer as f64 / (config.depth - 1).max(1) as f64;
-            Block::new(
-                weights,
-                &format!("{name}.encoder.layers.{layer}"),
-                config,
-                share,
-            )
-        };
+        let embedding = |rest: &str| weights.get(&format!("{name}.embeddings.{rest}"));
+        let mut blocks = Vec::new();
+        for layer in 0..config.depth {
+            // Stochastic depth grows linearly over the blocks, from 0 in the first.
+            let drop_path = config.drop_path * layer as f64 / (config.depth - 1).max(1) as f64;
+            let name = format!("{name}.encoder.layers.{layer}");
+            blocks.push(Block::new(weights, &name, config, drop_path));
+        }
         Self {
-            class: weights.get(&format!("{name}.embeddings.class_embedding")),
-            positions: weights.get(&format!("{name}.embeddings.position_embedding")),
-            patch_weight: weights.get(&format!("{name}.embeddings.patch_embedding.weight")),
-            patch_bias: weights.get(&format!("{name}.embeddings.patch_embedding.bias")),
+            class_embedding: embedding("class_embedding"),
+            position_embedding: embedding("position_embedding"),
+            patch_weight: embedding("patch_embedding.weight"),
+            patch_bias: embedding("patch_embedding.bias"),
             patch: config.patch,
-            blocks: (0..config.depth).map(block).collect(),
+            blocks,
             norm: LayerNorm::new(weights, &format!("{name}.post_layernorm"), config.eps),
         }
     }
 
-    /// (B, 3, S, S) -> (B, tokens, width); token 0 stands for the whole image
-    pub(crate) fn forward(&self, images: &Tensor, pass: Pass) -> Tensor {
+    /// (B, 3, S, S) -> (B, T, C); token 0 is the class token, which stands for the whole image
+    pub(crate) fn forward(&self, images: &Tensor, mode: ForwardMode) -> Tensor {
         let batch = images.size()[0];
-        let patches = self.patches(images, pass); // (B, tokens - 1, width)
-        let class = self.class.expand([batch, -1, -1], false);
-        let mut x = Tensor::cat(&[class, patches.to_kind(Kind::Float)], 1) + &self.positions; // (B, tokens, width)
+        let patches = self.embed_patches(images, mode).to_kind(Kind::Float); // (B, T - 1, C)
+        let class = self.class_embedding.expand([batch, -1, -1], false); // (B, 1, C)
+        let tokens = Tensor::cat(&[class, patches], 1); // (B, T, C)
+        let mut x = tokens + &self.position_embedding;
         for block in &self.blocks {
-            x = block.forward(&x, pass);
+            x = block.forward(&x, mode);
         }
         self.norm.forward(&x)
     }
 
-    /// The convolution whose stride is its side, as the matrix product that it is: (B, 3, S, S) ->
-    /// (B, patches, width)
-    fn patches(&self, images: &Tensor, pass: Pass) -> Tensor {
+    /// The convolution whose stride is its kernel size, computed as the matrix product that it is:
+    /// (B, 3, S, S) -> (B, patches, C)
+    fn embed_patches(&self, images: &Tensor, mode: ForwardMode) -> Tensor {
         let (batch, channels, height, width) = images.size4().expect("a batch of images");
         let (rows, columns, side) = (height / self.patch, width / self.patch, self.patch);
-        let cut = images
+        let patches = images
             .view([batch, channels, rows, side, columns, side])
-            .permute([0, 2, 4, 1, 3, 5]);
-        let flat = cut.reshape([batch, rows * columns, channels * side * side]);
-        let weight = self.patch_weight.view([-1, channels * side * side]);
-        linear(&flat, &weight, Some(&self.patch_bias), pass)
+            .permute([0, 2, 4, 1, 3, 5]) // (B, rows, columns, 3, side, side)
+            .reshape([batch, rows * columns, channels * side * side]);
+        let weight = self.patch_weight.view([-1, channels * side * side]); // (C, 3 * side * side)
+        linear(&patches, &weight, Some(&self.patch_bias), mode)
     }
 }
 
@@ -95,31 +96,37 @@ impl Block {
     }
 
     /// (B, T, C) -> (B, T, C)
-    fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
-        let qkv = self.qkv.forward(&self.norm1.forward(x), pass).chunk(3, -1); // 3 of (B, T, C)
-        let heads = |part: &Tensor| split_heads(part, self.heads); // (B, heads, T, C / heads)
-        let seen = attention(
-            &heads(&qkv[0]),
-            &heads(&qkv[1]),
-            &heads(&qkv[2]),
-            Looks::Everywhere,
-            0.0,
-        );
-        let x = x + self.keep(&self.projection.forward(&join_heads(&seen), pass), pass);
-        let inner = self.fc1.forward(&self.norm2.forward(&x), pass).gelu("none"); // (B, T, mlp)
-        &x + self.keep(&self.fc2.forward(&inner, pass), pass)
+    fn forward(&self, x: &Tensor, mode: ForwardMode) -> Tensor {
+        let x = x + self.drop_path(&self.self_attention(&self.norm1.forward(x), mode), mode);
+        &x + self.drop_path(&self.mlp(&self.norm2.forward(&x), mode), mode)
+    }
+
+    /// (B, T, C) -> (B, T, C)
+    fn self_attention(&self, x: &Tensor, mode: ForwardMode) -> Tensor {
+        let qkv = self.qkv.forward(x, mode).chunk(3, -1); // 3 of (B, T, C)
+        let q = split_heads(&qkv[0], self.heads); // (B, heads, T, C / heads)
+        let k = split_heads(&qkv[1], self.heads);
+        let v = split_heads(&qkv[2], self.heads);
+        let attended = attention(&q, &k, &v, AttentionMask::None, 0.0);
+        self.projection.forward(&join_heads(&attended), mode)
+    }
+
+    /// (B, T, C) -> (B, T, C)
+    fn mlp(&self, x: &Tensor, mode: ForwardMode) -> Tensor {
+        let hidden = self.fc1.forward(x, mode).gelu("none"); // (B, T, mlp)
+        self.fc2.forward(&hidden, mode)
     }
 
     /// Stochastic depth (Huang et al. 2016): while training, a share of the samples skips the
     /// branch.
-    fn keep(&self, branch: &Tensor, pass: Pass) -> Tensor {
+    fn drop_path(&self, branch: &Tensor, mode: ForwardMode) -> Tensor {
         let branch = branch.to_kind(Kind::Float);
-        if !pass.train || self.drop_path == 0.0 {
+        if !mode.train || self.drop_path == 0.0 {
             return branch;
         }
-        let kept = 1.0 - self.drop_path;
-        let mask = Tensor::empty([branch.size()[0], 1, 1], (Kind::Float, branch.device()))
-            .bernoulli_float_(kept);
-        branch * (mask / kept)
+        let keep = 1.0 - self.drop_path;
+        let options = (Kind::Float, branch.device());
+        let mask = Tensor::empty([branch.size()[0], 1, 1], options).bernoulli_float_(keep);
+        branch * (mask / keep)
     }
 }

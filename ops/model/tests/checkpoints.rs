@@ -1,13 +1,13 @@
-//! Checkpoints in every form they come in, and every fault they can have, with the exact text of
-//! the message.
+//! Checkpoints in every supported form, and every error that they can cause, with the exact
+//! message.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use blip_model::huggingface::{Checkpoint, Class, Holds};
+use blip_model::huggingface::{Checkpoint, CheckpointKind, Class};
 use blip_model::{Role, device, pth, store};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -17,7 +17,7 @@ const CAPTIONER: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../tests/parity/fixtures/forward/narrow_text/captioner"
 );
-/// What torch.save wrote: see make_pth.py beside it.
+/// Written by torch.save: see make_pth.py in this folder.
 const PTH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pth");
 
 const WORDS: &str = "text_decoder.bert.embeddings.word_embeddings.weight";
@@ -35,7 +35,7 @@ fn put(folder: &Path, name: &str, tensors: &Tensors) {
     store::write(&folder.join(name), tensors, Some(("format", "pt"))).unwrap();
 }
 
-/// A folder with the captioner's config and what `fill` puts there.
+/// A folder with the captioner's config and the files of `fill`.
 fn folder(fill: impl FnOnce(&Path)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(
@@ -53,9 +53,9 @@ fn with(change: impl FnOnce(&mut Tensors)) -> tempfile::TempDir {
     folder(|path| put(path, "model.safetensors", &tensors))
 }
 
-/// The message of reading and fitting, with the folder's name taken out.
-fn fault(path: &Path) -> String {
-    let _turn = device::exclusive().unwrap();
+/// The error of reading the checkpoint or using it as a captioner, without the folder's name.
+fn error_of(path: &Path) -> String {
+    let _device_lock = device::lock().unwrap();
     let error = match Checkpoint::read(path) {
         Err(error) => error,
         Ok(checkpoint) => checkpoint.tensors_of(Role::Captioner, &[]).unwrap_err(),
@@ -65,8 +65,8 @@ fn fault(path: &Path) -> String {
         .replace(&path.display().to_string(), "DIR")
 }
 
-fn same(folder: &Path) {
-    let _turn = device::exclusive().unwrap();
+fn assert_same_as_captioner(folder: &Path) {
+    let _device_lock = device::lock().unwrap();
     let read = |path: &Path| {
         Checkpoint::read(path)
             .unwrap()
@@ -81,7 +81,7 @@ fn same(folder: &Path) {
 }
 
 #[test]
-fn tied_copies_may_be_there_and_may_not() {
+fn tied_copies_are_optional() {
     let head = "text_decoder.cls.predictions";
     let copies = |tensors: &mut Tensors| {
         tensors.insert(format!("{head}.decoder.weight"), tensors[WORDS].copy());
@@ -94,9 +94,9 @@ fn tied_copies_may_be_there_and_may_not() {
             Tensor::arange(40, (Kind::Int64, tch::Device::Cpu)),
         );
     };
-    same(with(copies).path());
-    // A file may have the copy alone: that is how some programs save.
-    same(
+    assert_same_as_captioner(with(copies).path());
+    // Some programs save the copy alone.
+    assert_same_as_captioner(
         with(|tensors| {
             copies(tensors);
             tensors.remove(WORDS);
@@ -112,13 +112,14 @@ fn tied_copies_may_be_there_and_may_not() {
             .fill_(1.0);
     });
     assert_eq!(
-        fault(untied.path()),
-        "DIR: text_decoder.cls.predictions.decoder.weight differs from the tensor that it is a copy of"
+        error_of(untied.path()),
+        "DIR: tied tensors differ from their originals: \
+         text_decoder.cls.predictions.decoder.weight"
     );
 }
 
 #[test]
-fn weights_may_lie_in_several_files() {
+fn weights_may_be_in_several_files() {
     let tensors = captioner();
     let half = tensors.len() / 2;
     let part = |from: usize, to: usize| -> Tensors {
@@ -133,8 +134,12 @@ fn weights_may_lie_in_several_files() {
         "model-00001-of-00002.safetensors",
         "model-00002-of-00002.safetensors",
     ];
-    let map = |place: &dyn Fn(usize) -> Value| -> Value {
-        json!({ "weight_map": tensors.keys().enumerate().map(|(at, name)| (name.clone(), place(at))).collect::<serde_json::Map<_, _>>() })
+    let map = |file_of: &dyn Fn(usize) -> Value| -> Value {
+        let mut map = serde_json::Map::new();
+        for (at, name) in tensors.keys().enumerate() {
+            map.insert(name.clone(), file_of(at));
+        }
+        json!({ "weight_map": map })
     };
     let honest = |at: usize| json!(files[usize::from(at >= half)]);
     let written = |index: Value| {
@@ -144,24 +149,24 @@ fn weights_may_lie_in_several_files() {
             fs::write(path.join("model.safetensors.index.json"), index.to_string()).unwrap();
         })
     };
-    same(written(map(&honest)).path());
+    assert_same_as_captioner(written(map(&honest)).path());
     let index = "DIR/model.safetensors.index.json";
     let first = tensors.keys().next().unwrap();
     let boundary = tensors.keys().nth(half).unwrap();
     assert_eq!(
-        fault(written(map(&|_| json!(files[0]))).path()),
+        error_of(written(map(&|_| json!(files[0]))).path()),
         format!(
-            "{index}: `{boundary}` is said to lie in {}, and it does not",
+            "{index}: `{boundary}` is mapped to {}, which does not have it",
             files[0]
         )
     );
     assert_eq!(
-        fault(written(map(&|_| json!("../../secret.safetensors"))).path()),
-        format!("{index}: `{first}` lies in no file of this folder")
+        error_of(written(map(&|_| json!("../../secret.safetensors"))).path()),
+        format!("{index}: `{first}` is not mapped to a file of this folder")
     );
     assert_eq!(
-        fault(written(json!({})).path()),
-        format!("{index}: it has no `weight_map`")
+        error_of(written(json!({})).path()),
+        format!("{index}: missing `weight_map`")
     );
     let missing = folder(|path| {
         fs::write(
@@ -171,7 +176,7 @@ fn weights_may_lie_in_several_files() {
         .unwrap();
     });
     assert_eq!(
-        fault(missing.path()),
+        error_of(missing.path()),
         format!(
             "could not read DIR/{}: No such file or directory (os error 2)",
             files[0]
@@ -180,7 +185,7 @@ fn weights_may_lie_in_several_files() {
 }
 
 #[test]
-fn half_precision_is_widened_and_integers_are_no_weights() {
+fn half_precision_is_widened_and_integers_are_refused() {
     for (kind, name) in [
         (Kind::Half, "float16"),
         (Kind::BFloat16, "bfloat16"),
@@ -192,15 +197,15 @@ fn half_precision_is_widened_and_integers_are_no_weights() {
                 .for_each(|tensor| *tensor = tensor.to_kind(kind))
         });
         let checkpoint = Checkpoint::read(narrow.path()).unwrap();
-        assert_eq!(checkpoint.kinds.keys().collect::<Vec<_>>(), [name]);
+        assert_eq!(checkpoint.dtypes.keys().collect::<Vec<_>>(), [name]);
         let expected = captioner()[WORDS].to_kind(kind).to_kind(Kind::Float);
         assert_eq!(checkpoint.tensors[WORDS], expected);
     }
     let integers =
         with(|tensors| *tensors.get_mut(WORDS).unwrap() = tensors[WORDS].to_kind(Kind::Int64));
     assert_eq!(
-        fault(integers.path()),
-        format!("DIR: `{WORDS}` holds int64, and weights are floats")
+        error_of(integers.path()),
+        format!("DIR: `{WORDS}` has dtype int64; weights must be floating point")
     );
 }
 
@@ -217,12 +222,12 @@ fn tensors_that_do_not_fit_are_named_unless_they_are_waived() {
             .fill_(f64::NAN);
     });
     assert_eq!(
-        fault(bad.path()),
-        "DIR does not hold a whole captioner: missing: vision_model.post_layernorm.bias; unexpected: \
-         adapter.weight; of another shape: text_decoder.bert.embeddings.word_embeddings.weight (is [90, 32], due is \
-         [100, 32]); not finite: vision_model.post_layernorm.weight"
+        error_of(bad.path()),
+        "DIR is not a complete captioner: missing: vision_model.post_layernorm.bias; unexpected: \
+         adapter.weight; wrong shape: text_decoder.bert.embeddings.word_embeddings.weight (found \
+         [90, 32], expected [100, 32]); not finite: vision_model.post_layernorm.weight"
     );
-    let _turn = device::exclusive().unwrap();
+    let _device_lock = device::lock().unwrap();
     let waived: Vec<String> = [
         "vision_model.post_layernorm.bias",
         "adapter.weight",
@@ -234,7 +239,7 @@ fn tensors_that_do_not_fit_are_named_unless_they_are_waived() {
     let checkpoint = Checkpoint::read(bad.path()).unwrap();
     let tensors = checkpoint.tensors_of(Role::Captioner, &waived).unwrap();
     assert!(!tensors.contains_key("adapter.weight"));
-    assert_eq!(tensors[WORDS].size(), [100, 32], "it begins anew");
+    assert_eq!(tensors[WORDS].size(), [100, 32], "it is initialised");
     assert_eq!(
         tensors["vision_model.post_layernorm.weight"].double_value(&[3]),
         1.0
@@ -248,66 +253,70 @@ fn tensors_that_do_not_fit_are_named_unless_they_are_waived() {
     assert!(
         error
             .to_string()
-            .ends_with(": `no.such` is waived, and there is nothing wrong with it"),
+            .ends_with(": `no.such` is waived, but nothing is wrong with it"),
         "{error}"
     );
 }
 
 #[test]
-fn folders_and_files_that_are_no_checkpoints_say_why() {
+fn paths_that_are_not_checkpoints_are_refused() {
     assert_eq!(
-        fault(Path::new("/no/such")),
-        "DIR is no checkpoint: there is no such file or folder"
+        error_of(Path::new("/no/such")),
+        "DIR is not a checkpoint: no such file or folder"
     );
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(
-        fault(empty.path()),
-        "DIR is no checkpoint: the folder has no config.json"
+        error_of(empty.path()),
+        "DIR is not a checkpoint: the folder has no config.json"
     );
     let no_weights = folder(|_| {});
     assert_eq!(
-        fault(no_weights.path()),
-        "DIR is no checkpoint: the folder has neither model.safetensors nor model.safetensors.index.json nor \
-         pytorch_model.bin"
+        error_of(no_weights.path()),
+        "DIR is not a checkpoint: the folder has neither model.safetensors nor \
+         model.safetensors.index.json nor pytorch_model.bin"
     );
     let other =
         folder(|path| fs::write(path.join("config.json"), r#"{"model_type": "clip"}"#).unwrap());
     assert_eq!(
-        fault(other.path()),
-        "DIR/config.json: it is the config of a model of type `clip`, and only `blip` is read here"
+        error_of(other.path()),
+        "DIR/config.json: `model_type` is `clip`; only `blip` is supported"
     );
     let whole = fs::read(Path::new(CAPTIONER).join("model.safetensors")).unwrap();
-    let lies = |bytes: &[u8]| {
-        fault(folder(|path| fs::write(path.join("model.safetensors"), bytes).unwrap()).path())
+    let error_with = |bytes: &[u8]| {
+        error_of(folder(|path| fs::write(path.join("model.safetensors"), bytes).unwrap()).path())
     };
-    let refused = "DIR/model.safetensors is no safetensors file that can be used: ";
+    let refused = "could not read DIR/model.safetensors as safetensors: ";
     for cut in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
         assert!(
-            lies(&whole[..cut]).starts_with(refused),
+            error_with(&whole[..cut]).starts_with(refused),
             "{}",
-            lies(&whole[..cut])
+            error_with(&whole[..cut])
         );
     }
     let mut long = whole.clone();
     long[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-    assert_eq!(lies(&long), format!("{refused}header too large"));
+    assert_eq!(error_with(&long), format!("{refused}header too large"));
     // A header that gives a tensor another shape than its bytes have.
     let text = String::from_utf8_lossy(&whole[8..4000]).into_owned();
     assert!(text.contains("[100,32]"));
     let at = 8 + text.find("[100,32]").unwrap();
     let mut shape = whole.clone();
     shape[at..at + 8].copy_from_slice(b"[100,64]");
-    assert!(lies(&shape).starts_with(refused), "{}", lies(&shape));
+    assert!(
+        error_with(&shape).starts_with(refused),
+        "{}",
+        error_with(&shape)
+    );
 }
 
 #[test]
-fn official_checkpoints_are_read_without_running_anything() {
-    // `fault` takes its turn itself.
-    let untied = fault(&Path::new(PTH).join("untied.pth"));
-    let _turn = device::exclusive().unwrap();
+fn official_checkpoints_are_read() {
+    // Before the lock below: `error_of` takes it, too.
+    let untied = error_of(&Path::new(PTH).join("untied.pth"));
+    let _device_lock = device::lock().unwrap();
     let read = |name: &str| Checkpoint::read(&Path::new(PTH).join(name)).unwrap();
     let pretrained = read("pretrained.pth");
-    assert_eq!(pretrained.holds, Holds::Pretrained);
+    assert_eq!(pretrained.kind, CheckpointKind::Pretrained);
     assert_eq!(
         (
             pretrained.config.med.vocab,
@@ -318,8 +327,7 @@ fn official_checkpoints_are_read_without_running_anything() {
     );
     let all = pretrained.tensors_of(Role::Pretrained, &[]).unwrap();
     assert_eq!(all["temp"].double_value(&[]), 0.0625);
-    // Saved as views into one storage, offset and transposed; the script says which values they
-    // have.
+    // Saved as a transposed view with an offset into its storage; the script has the values.
     let weight = Vec::<f32>::try_from(all["itm_head.weight"].reshape([-1])).unwrap();
     assert_eq!(weight[..3], [0.0, 2.0, 4.0]);
     assert_eq!(weight[64..66], [1.0, 3.0]);
@@ -331,56 +339,56 @@ fn official_checkpoints_are_read_without_running_anything() {
     );
 
     assert_eq!(
-        read("captioner.pth").holds,
-        Holds::Class(Class::ConditionalGeneration)
+        read("captioner.pth").kind,
+        CheckpointKind::Class(Class::ConditionalGeneration)
     );
     assert_eq!(
-        read("answerer.pth").holds,
-        Holds::Class(Class::QuestionAnswering)
+        read("answerer.pth").kind,
+        CheckpointKind::Class(Class::QuestionAnswering)
     );
     assert!(!read("answerer.pth").serves(Role::Captioner));
     assert_eq!(
         untied,
-        "DIR: text_decoder.bert.encoder.layer.0.intermediate.dense.bias differs from the tensor that it is a copy of"
+        "DIR: tied tensors differ from their originals: \
+         text_decoder.bert.encoder.layer.0.intermediate.dense.bias"
     );
 }
 
 #[test]
-fn a_malicious_pickle_is_refused_and_does_nothing() {
+fn a_malicious_pickle_is_refused_and_not_executed() {
     let trace = Path::new("/tmp/blip-owned");
     let path = Path::new(PTH).join("malicious.pth");
-    // It is what it claims to be: Python's own pickle would run the command. (Nothing here does.)
+    // The file really is an attack: Python's own pickle would run the command.
     let bytes = fs::read(&path).unwrap();
     assert!(bytes.windows(12).any(|window| window == b"posix\nsystem"));
     assert_eq!(
-        fault(&path),
-        "DIR is refused: it wants to use `posix.system`; a checkpoint needs OrderedDict, _rebuild_tensor_v2 and torch's \
-         storages, and nothing else is let in"
+        error_of(&path),
+        "DIR is refused: its pickle uses `posix.system`; only OrderedDict, _rebuild_tensor_v2 and \
+         torch's storages are allowed"
     );
     assert!(!trace.exists());
     let text = tempfile::NamedTempFile::new().unwrap();
     fs::write(text.path(), "no archive").unwrap();
     let message = pth::read(text.path()).unwrap_err().to_string();
     assert!(
-        message.contains("is no checkpoint of torch.save: "),
+        message.contains("is not a torch.save checkpoint: "),
         "{message}"
     );
-    assert!(
-        message.ends_with("(files older than torch 1.6 are no zip archives: load and save them with a newer torch)"),
-        "{message}"
-    );
+    let older_torch = "(files of torch before 1.6 are not zip archives: load and save them with a \
+                       newer torch)";
+    assert!(message.ends_with(older_torch), "{message}");
 }
 
-/// Every byte of an archive changed, one at a time in a coarse grid: read or refused, never a
+/// An archive with single bytes changed, and cut off, at 300 places: read or refused, never a
 /// panic.
 #[test]
-fn damaged_archives_are_read_or_refused() {
+fn corrupt_archives_are_read_or_refused() {
     let bytes = fs::read(Path::new(PTH).join("captioner.pth")).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     for at in (0..bytes.len()).step_by(bytes.len() / 300) {
-        let mut damaged = bytes.clone();
-        damaged[at] ^= 0xff;
-        fs::write(file.path(), &damaged).unwrap();
+        let mut corrupt = bytes.clone();
+        corrupt[at] ^= 0xff;
+        fs::write(file.path(), &corrupt).unwrap();
         let _ = pth::read(file.path());
         fs::write(file.path(), &bytes[..at]).unwrap();
         assert!(pth::read(file.path()).is_err());

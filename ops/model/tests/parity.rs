@@ -1,7 +1,7 @@
-//! The model against transformers on the same weights: what tests/parity/*.py wrote (docs/parity.md
-//! has the bounds).
+//! The model against transformers on the same weights, by the fixtures of tests/parity/*.py
+//! (docs/parity.md has the bounds).
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +26,7 @@ use table::Table;
 
 type Tensors = BTreeMap<String, Tensor>;
 
-/// The folders of a part, one for each shape of model.
+/// The folders of a part, one for each size of model.
 fn shapes(part: &str) -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(table::folder(part)).expect("the script has run");
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -41,7 +41,7 @@ fn tensors(path: &Path) -> Tensors {
     store::read(path).unwrap().tensors
 }
 
-/// The model that transformers saved in this folder. The caller holds the turn.
+/// The model that transformers saved in this folder. The caller holds the device lock.
 fn model(folder: &Path, role: Role) -> (Checkpoint, Med) {
     let checkpoint = Checkpoint::read(folder).unwrap();
     let found = checkpoint.tensors_of(role, &[]).unwrap();
@@ -49,7 +49,7 @@ fn model(folder: &Path, role: Role) -> (Checkpoint, Med) {
     (checkpoint, med)
 }
 
-fn largest(tensor: &Tensor) -> f64 {
+fn max_abs(tensor: &Tensor) -> f64 {
     if tensor.numel() == 0 {
         0.0
     } else {
@@ -57,15 +57,15 @@ fn largest(tensor: &Tensor) -> f64 {
     }
 }
 
-/// Largest absolute difference, and what it is bounded by: a share of their largest value.
+/// Adds a row: the largest absolute difference, bounded by a share of the largest expected value.
 fn close(table: &mut Table, quantity: &str, ours: &Tensor, theirs: &Tensor, share: f64) {
     assert_eq!(ours.size(), theirs.size(), "{quantity}");
     let (ours, theirs) = (ours.to_kind(Kind::Double), theirs.to_kind(Kind::Double));
-    let difference = largest(&(&ours - &theirs));
+    let difference = max_abs(&(&ours - &theirs));
     table.number(
         quantity,
-        (largest(&ours), largest(&theirs)),
+        (max_abs(&ours), max_abs(&theirs)),
         difference,
-        share * largest(&theirs),
+        share * max_abs(&theirs),
     );
 }

@@ -1,6 +1,8 @@
 //! `export … as huggingface`: a folder that `from_pretrained` of transformers loads.
 
-use blip_engine::{Ancestor, Artifact, ExportOp, ExportSummary, ExportTarget, OpError, StageCtx};
+use blip_engine::{
+    Artifact, ExportOp, ExportSummary, ExportTarget, OpError, StageCtx, UpstreamStage,
+};
 use blip_grammar::ExportFormat;
 use blip_model::Role;
 use blip_model::huggingface::export::{self, Export, ExportError};
@@ -8,7 +10,7 @@ use blip_model::huggingface::{Config, TokenIds};
 use tch::Device;
 
 use crate::libtorch;
-use crate::model::Stored;
+use crate::model::StoredModel;
 use crate::types::{CAPTIONER, FILTER, MODEL};
 
 pub(crate) fn format() -> ExportOp {
@@ -16,9 +18,10 @@ pub(crate) fn format() -> ExportOp {
         format: ExportFormat {
             name: "huggingface",
             accepts: &[MODEL, CAPTIONER, FILTER],
-            doc: "A folder for `from_pretrained` of transformers: config, safetensors, tokenizer, image processor and a model \
-                  card with the lineage. A captioner is a `BlipForConditionalGeneration`, a filter a \
-                  `BlipForImageTextRetrieval`, a pretrained model the first with the second in its subfolder `retrieval`.",
+            doc: "A folder for `from_pretrained` of transformers: config, safetensors, tokenizer, \
+                  image processor and a model card with the lineage. A captioner is a \
+                  `BlipForConditionalGeneration`, a filter a `BlipForImageTextRetrieval`, a \
+                  pretrained model the former with the latter in its subfolder `retrieval`.",
         },
         version: 1,
         run: std::sync::Arc::new(run),
@@ -32,7 +35,7 @@ fn run(
 ) -> Result<ExportSummary, OpError> {
     let folder = target.folder.join(&target.name);
     std::fs::create_dir(&folder).map_err(|error| super::unwritable(&folder, &error))?;
-    let stored = Stored::read(ctx, artifact)?;
+    let stored = StoredModel::read(ctx, artifact)?;
     let role = match &artifact.ty {
         ty if *ty == CAPTIONER.to_string() => Role::Captioner,
         ty if *ty == FILTER.to_string() => Role::Filter,
@@ -56,7 +59,7 @@ fn run(
         vocab: &stored.header.vocab,
         lineage,
     };
-    let _turn = libtorch::turn()?;
+    let _device = libtorch::lock_device()?;
     let med = stored.load(role, Device::Cpu)?;
     export::write(&folder, &med, &export).map_err(|error| match error {
         ExportError::ResNet => OpError::failed(
@@ -70,8 +73,8 @@ fn run(
     Ok(ExportSummary { count: None })
 }
 
-fn ancestor(ancestor: &Ancestor) -> export::Ancestor {
-    let Ancestor {
+fn ancestor(ancestor: &UpstreamStage) -> export::Ancestor {
+    let UpstreamStage {
         stage,
         op,
         args,

@@ -1,11 +1,11 @@
-//! `export … as json`: pairs as a list of rows, metrics as they are.
+//! `export … as json`: pairs as a list of rows, metrics as an object.
 
 use blip_engine::{Artifact, ExportOp, ExportSummary, ExportTarget, OpError, StageCtx};
 use blip_grammar::ExportFormat;
 use serde_json::Value;
 
-use super::Target;
-use crate::pairs::samples;
+use super::OutputFile;
+use crate::pairs::for_each_sample;
 use crate::row::Row;
 use crate::types::{METRICS, PAIRS};
 
@@ -14,8 +14,9 @@ pub(crate) fn format() -> ExportOp {
         format: ExportFormat {
             name: "json",
             accepts: &[PAIRS, METRICS],
-            doc: "One JSON file. Pairs are a list as BLIP's, a row for each text: `image` (the digest of its bytes), \
-                  `caption`, and where it comes from, how it was judged and by whom. Metrics are an object.",
+            doc: "One JSON file. Pairs are a list in BLIP's format, a row for each text: `image` \
+                  (the digest of its bytes), `caption`, and its provenance and score. Metrics are \
+                  an object.",
         },
         version: 1,
         run: std::sync::Arc::new(run),
@@ -27,15 +28,15 @@ fn run(
     artifact: &Artifact,
     target: &ExportTarget,
 ) -> Result<ExportSummary, OpError> {
-    let mut file = Target::create(target.folder.join(&target.name))?;
+    let mut file = OutputFile::create(target.folder.join(&target.name))?;
     if artifact.ty == PAIRS.to_string() {
-        let count = pairs(ctx, artifact, &mut file)?;
+        let count = write_pairs(ctx, artifact, &mut file)?;
         file.finish()?;
         return Ok(ExportSummary { count: Some(count) });
     }
     let value: Value = serde_json::from_slice(&ctx.read(&artifact.digest)?).map_err(|error| {
         OpError::Bug(format!(
-            "the result of `{}` is no JSON: {error}",
+            "the result of `{}` is not JSON: {error}",
             artifact.stage
         ))
     })?;
@@ -46,12 +47,12 @@ fn run(
     Ok(ExportSummary { count: None })
 }
 
-/// A row a line, so that the file can be looked at and compared.
-fn pairs(ctx: &StageCtx, artifact: &Artifact, file: &mut Target) -> Result<u64, OpError> {
+/// One row per line, so that the file can be read and compared line by line.
+fn write_pairs(ctx: &StageCtx, artifact: &Artifact, file: &mut OutputFile) -> Result<u64, OpError> {
     let mut count = 0;
-    samples(ctx, artifact, |image, sample| {
+    for_each_sample(ctx, artifact, |image, sample| {
         for text in &sample.texts {
-            let row = Row::of(&image, text, sample.truth.as_ref());
+            let row = Row::new(&image, text, sample.ground_truth.as_ref());
             file.write(if count == 0 { b"[\n" } else { b",\n" })?;
             file.write(&serde_json::to_vec(&row).expect("a row is plain data"))?;
             count += 1;

@@ -3,7 +3,7 @@
 use blip_engine::{Artifact, ExportOp, ExportSummary, ExportTarget, OpError, StageCtx};
 use blip_grammar::ExportFormat;
 
-use super::Target;
+use super::OutputFile;
 use crate::types::VOCAB;
 
 pub(crate) fn format() -> ExportOp {
@@ -11,7 +11,8 @@ pub(crate) fn format() -> ExportOp {
         format: ExportFormat {
             name: "text",
             accepts: &[VOCAB],
-            doc: "A text file. A vocabulary is a `vocab.txt`, a token a line, as `read.wordpiece` and BERT tokenizers read it.",
+            doc: "A text file. A vocabulary is a `vocab.txt`, one token per line, as \
+                  `read.wordpiece` and BERT tokenizers read it.",
         },
         version: 1,
         run: std::sync::Arc::new(run),
@@ -23,7 +24,7 @@ fn run(
     artifact: &Artifact,
     target: &ExportTarget,
 ) -> Result<ExportSummary, OpError> {
-    let mut file = Target::create(target.folder.join(&target.name))?;
+    let mut file = OutputFile::create(target.folder.join(&target.name))?;
     file.write(&ctx.read(&artifact.digest)?)?;
     file.finish()?;
     Ok(ExportSummary {

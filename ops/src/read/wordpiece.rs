@@ -1,4 +1,4 @@
-//! `read.wordpiece`: a vocabulary as BERT's come, `vocab.txt` or `tokenizer.json`.
+//! `read.wordpiece`: a vocabulary in BERT's formats, `vocab.txt` or `tokenizer.json`.
 
 use blip_data::vocab::Vocab;
 use blip_engine::{Op, OpError, Output, StageCtx};
@@ -10,8 +10,8 @@ pub(crate) fn op() -> Op {
     let signature = Signature::stage(
         "read.wordpiece",
         VOCAB,
-        "A WordPiece vocabulary from a `vocab.txt` (a token a line) or a `tokenizer.json`. BLIP's `[DEC]` and `[ENC]` are \
-         appended where they are missing.",
+        "A WordPiece vocabulary from a `vocab.txt` (one token per line) or a `tokenizer.json`. \
+         BLIP's `[DEC]` and `[ENC]` are appended where they are missing.",
     )
     .example("read.wordpiece(\"vocab.txt\")")
     .arg(Arg::required("path", Type::Path, "The file."));
@@ -20,18 +20,20 @@ pub(crate) fn op() -> Op {
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let [file] = ctx.sources() else {
-        return Err(OpError::Bug("the vocabulary is no source".to_owned()));
+        return Err(OpError::Bug(
+            "the vocabulary is not among the sources".to_owned(),
+        ));
     };
     let bytes = std::fs::read(&file.path).map_err(|error| {
         OpError::failed(
             format!("could not read {}: {error}", file.path.display()),
-            "make it readable",
+            "check the file and its permissions",
         )
     })?;
     let vocab = Vocab::read(&bytes).map_err(|error| {
         OpError::failed(
             format!("{} cannot be used: {error}", file.path.display()),
-            "use the vocab.txt or tokenizer.json of a BERT, such as bert-base-uncased",
+            "use the vocab.txt or tokenizer.json of a BERT model such as bert-base-uncased",
         )
     })?;
     Ok(Output {

@@ -1,4 +1,4 @@
-//! What a user can get wrong around the data: what is said, and that nothing else is lost.
+//! What users get wrong around the data: the messages, and that nothing else is lost.
 
 use std::io;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn missing_files_are_named() {
 }
 
 #[test]
-fn a_folder_is_no_shard() {
+fn a_folder_is_not_a_shard() {
     let world = World::new();
     std::fs::create_dir(world.path("web.tar")).unwrap();
     assert_eq!(
@@ -48,33 +48,35 @@ fn a_folder_is_no_shard() {
 }
 
 #[test]
-fn a_shard_of_something_else_says_so() {
+fn a_shard_that_is_no_tar_file_is_reported() {
     let world = World::new();
     world.write(
         "web.tar",
-        "this is no tar file, it is a text that somebody saved under a wrong name\n".repeat(20),
+        "this is not a tar file but a text that was saved under the wrong name\n".repeat(20),
     );
     assert_eq!(
         world
             .failure("web = read.webdataset(\"web.tar\")\n", "web")
             .0,
-        "none of the 1 samples can be used: web.tar: it is no tar file, or is damaged from its beginning"
+        "none of the 1 samples can be used: web.tar: it is no tar file, or is damaged from its \
+         beginning"
     );
 }
 
 #[test]
-fn no_sample_at_all_says_so() {
+fn a_dataset_without_samples_is_reported() {
     let world = World::new();
     world.shard::<&[u8]>("web.tar", &[]);
-    let help = "a sample is an image and a text: see `blip ops` for what is read here".to_owned();
+    let help =
+        "a sample is an image with a text: `blip ops` describes what each op reads".to_owned();
     assert_eq!(
         world.failure("web = read.webdataset(\"web.tar\")\n", "web"),
-        ("there is no sample".to_owned(), help.clone())
+        ("no samples found".to_owned(), help.clone())
     );
     world.write("list.json", "[]");
     assert_eq!(
         world.failure("human = read.captions(\"list.json\")\n", "human"),
-        ("there is no sample".to_owned(), help)
+        ("no samples found".to_owned(), help)
     );
 }
 
@@ -89,11 +91,12 @@ fn one_pair_is_a_dataset() {
 }
 
 #[test]
-fn the_other_branches_go_on() {
+fn other_branches_continue_after_a_failure() {
     let world = World::new();
     world.write("bad.tar", "x".repeat(2000));
     world.shard_of("good.tar", &scenes("web", 3));
-    let text = "bad = read.webdataset(\"bad.tar\")\nall = merge(bad, good)\ngood = read.webdataset(\"good.tar\")\n\
+    let text = "bad = read.webdataset(\"bad.tar\")\nall = merge(bad, good)\ngood = \
+                read.webdataset(\"good.tar\")\n\
                 vocab = learn.wordpiece(good)\n";
     let summary = world.run_with(
         text,
@@ -114,7 +117,7 @@ fn the_other_branches_go_on() {
     );
 }
 
-/// A disk that is full from some moment on.
+/// A disk that is full once its flag is set.
 #[derive(Default)]
 struct Filling(AtomicBool);
 
@@ -124,14 +127,14 @@ impl Hook for Filling {
         if full {
             FaultAction::Fail(io::ErrorKind::StorageFull.into())
         } else {
-            FaultAction::Make
+            FaultAction::Proceed
         }
     }
 
     fn after(&self, _: Syscall, _: &Path) {}
 }
 
-/// Fills a disk when a run has begun.
+/// Fills a disk when a run starts.
 struct Fill(Arc<Filling>);
 
 impl Listener for Fill {
@@ -142,7 +145,7 @@ impl Listener for Fill {
     }
 }
 
-/// A disk that is mounted for reading only.
+/// A disk that is mounted read-only.
 struct ReadOnly;
 
 impl Hook for ReadOnly {
@@ -156,7 +159,7 @@ impl Hook for ReadOnly {
 const READ: &str = "web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web)\n";
 
 #[test]
-fn a_full_disk_fails_the_stage_and_what_was_done_is_kept() {
+fn a_full_disk_fails_the_stage_and_finished_stages_are_kept() {
     let world = World::new();
     world.shard_of("web.tar", &scenes("web", 3));
     world.run_with(
@@ -199,7 +202,7 @@ fn a_full_disk_fails_the_stage_and_what_was_done_is_kept() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_says_so() {
+fn a_read_only_cache_is_reported() {
     let world = World::new();
     world.shard_of("web.tar", &scenes("web", 3));
     let engine = world
@@ -219,14 +222,15 @@ fn a_cache_that_cannot_be_written_says_so() {
 }
 
 #[test]
-fn a_caption_of_unknown_words_is_put_aside_by_who_trains_on_it() {
+fn a_caption_of_unknown_words_is_rejected_by_the_training() {
     let world = World::new();
     let mut samples = scenes("web", 9);
     samples[3].text = "日本 語".to_owned();
     world.shard_of("web.tar", &samples);
     world.shard_of("human.tar", &scenes("human", 9));
     let summary = world.done(
-        "web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(read.webdataset(\"human.tar\"))\n\
+        "web = read.webdataset(\"web.tar\")\nvocab = \
+         learn.wordpiece(read.webdataset(\"human.tar\"))\n\
          net = med(vision = vit.tiny(image = 16), text = bert.tiny(), vocab, embed = 16)\n\
          base = pretrain(net, web, epochs = 1, batch = 4, warmup = 1, queue = 8, seed = 1)\n",
     );
@@ -235,7 +239,7 @@ fn a_caption_of_unknown_words_is_put_aside_by_who_trains_on_it() {
         list,
         [(
             "web-000003".to_owned(),
-            "its text has no word of the vocabulary".to_owned()
+            "no word of the text is in the vocabulary".to_owned()
         )]
     );
 }

@@ -19,7 +19,7 @@ fn world() -> World {
 const READ: &str = "human = read.captions(\"list.json\", images = \"images\")\n";
 
 #[test]
-fn both_kinds_of_lists_give_the_same() {
+fn both_list_formats_give_the_same_dataset() {
     let world = world();
     let summary = world.done(READ);
     assert_eq!(
@@ -40,7 +40,7 @@ fn both_kinds_of_lists_give_the_same() {
 }
 
 #[test]
-fn exchanged_files_are_noticed() {
+fn two_exchanged_files_are_another_dataset() {
     let world = world();
     let before = world.done(READ);
     let (one, two) = (
@@ -60,7 +60,7 @@ fn exchanged_files_are_noticed() {
 }
 
 #[test]
-fn what_cannot_be_used_is_put_aside_and_comes_back_when_it_can() {
+fn bad_samples_are_rejected_and_return_once_they_are_fixed() {
     let world = world();
     world.write("images/broken.jpg", b"\xff\xd8 no picture \xff\xd9");
     world.write(
@@ -81,7 +81,7 @@ fn what_cannot_be_used_is_put_aside_and_comes_back_when_it_can() {
                 "broken.jpg",
                 "the image is truncated: the file ends before the picture does"
             ),
-            ("missing.jpg", "there is no such file that can be read"),
+            ("missing.jpg", "the file is missing or cannot be read"),
         ])
     );
     std::fs::copy(
@@ -96,15 +96,17 @@ fn what_cannot_be_used_is_put_aside_and_comes_back_when_it_can() {
 }
 
 #[test]
-fn a_list_of_another_kind_says_what_is_due() {
+fn a_list_in_another_format_is_reported() {
     let world = World::new();
     world.write("list.json", "{\"captions\": []}");
     assert_eq!(
         world.failure(READ, "human"),
         (
-            "list.json is no list of captions: it is an object, but not COCO's captions: missing field `images`"
+            "list.json is not a captions list: it is an object, but not COCO's captions: missing \
+             field `images`"
                 .to_owned(),
-            "give BLIP's list, `[{\"image\": path, \"caption\": text}]`, or COCO's captions".to_owned()
+            "use BLIP's format, `[{\"image\": path, \"caption\": text}]`, or COCO's captions"
+                .to_owned()
         )
     );
 }

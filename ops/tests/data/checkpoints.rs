@@ -1,4 +1,5 @@
-//! Models of transformers and of the official code in workflows: loaded, exported, loaded again.
+//! Checkpoints of transformers and of the official code in workflows: loaded, exported, and loaded
+//! again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,10 +46,11 @@ fn vocab(embeddings: usize) -> String {
 }
 
 #[test]
-fn models_go_in_and_out_and_in_again() {
+fn an_exported_model_loads_as_the_same_model() {
     let world = world();
     let first = world.done(
-        "words = read.wordpiece(\"vocab.txt\")\nwriter = load.captioner(\"cap\", vocab = words, prompt = \"a photo of\")\n\
+        "words = read.wordpiece(\"vocab.txt\")\nwriter = load.captioner(\"cap\", vocab = words, \
+         prompt = \"a photo of\")\n\
          judge = load.filter(\"mat\", vocab = words)\nexport writer as huggingface \"out/writer\"\n\
          export judge as huggingface \"out/judge\"\n",
     );
@@ -87,7 +89,7 @@ fn models_go_in_and_out_and_in_again() {
 }
 
 #[test]
-fn what_cannot_be_loaded_says_why() {
+fn checkpoints_that_cannot_be_loaded_are_reported() {
     let world = world();
     let fails = |call: &str| {
         world.failure(
@@ -100,35 +102,37 @@ fn what_cannot_be_loaded_says_why() {
     };
     expect(
         "load.filter(\"cap\", vocab = words)",
-        "cap holds a captioner, and `load.filter` needs a filter or a pretrained model",
-        "load it by the op of its kind: `blip model inspect` shows what it holds",
+        "cap holds a captioner, but `load.filter` needs a filter or a pretrained model",
+        "use the op for what it holds: `blip model inspect` shows it",
     );
-    let give = "give the vocabulary: vocab = read.wordpiece(\"vocab.txt\")";
+    let pass_vocab = "pass a vocabulary: vocab = read.wordpiece(\"vocab.txt\")";
     expect(
         "load.captioner(\"cap\")",
-        "cap has no vocabulary beside it",
-        give,
+        "cap has no vocabulary",
+        pass_vocab,
     );
     expect(
         "load.captioner(\"cap\", vocab = read.wordpiece(\"short.txt\"))",
-        "cap: the vocabulary has 20 tokens, with [DEC] and [ENC], and the model has embeddings for 100",
+        "cap: the vocabulary has 20 tokens (including [DEC] and [ENC]), but the model has 100 \
+         token embeddings",
         "use the vocabulary that the model was trained with",
     );
     expect(
         "load.pretrained(\"pretrained.pth\", vocab = read.wordpiece(\"short.txt\"))",
-        "pretrained.pth: [SEP] is 3 in the vocabulary and 102 in the model",
+        "pretrained.pth: [SEP] has the id 3 in the vocabulary, but 102 in the model",
         "use the vocabulary that the model was trained with",
     );
     expect(
         "load.pretrained(\"malicious.pth\", vocab = words)",
-        "malicious.pth is refused: it wants to use `posix.system`; a checkpoint needs OrderedDict, _rebuild_tensor_v2 and \
-         torch's storages, and nothing else is let in",
-        "ask whoever made it for safetensors; do not open it in Python, which would run what it wants to run",
+        "malicious.pth is refused: it wants to use `posix.system`; a checkpoint needs OrderedDict, \
+         _rebuild_tensor_v2 and torch's storages, and nothing else is let in",
+        "ask its author for safetensors; do not load it in Python: unpickling would execute its \
+         code",
     );
     expect(
         "load.captioner(\"cap\", vocab = words, waive = [\"no.such\"])",
         "cap: `no.such` is waived, and there is nothing wrong with it",
-        "take the name out of `waive`",
+        "remove the name from `waive`",
     );
     let (what, _) = fails("load.captioner(\"nowhere\", vocab = words)");
     assert!(what.contains("nowhere"), "{what}");

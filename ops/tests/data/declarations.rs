@@ -1,11 +1,11 @@
-//! Walks the list of ops: what is true of every one of them.
+//! What is true of the declaration of every op.
 
 use std::path::{Path, PathBuf};
 
 use blip_engine::{Body, Workflow};
-use blip_grammar::{Kind, Source};
+use blip_grammar::{OpKind, Source};
 
-/// A sentence begins with a capital letter or a code word and ends with a full stop.
+/// Whether a text begins with a capital letter or a code word and ends with a full stop.
 fn is_sentence(text: &str) -> bool {
     let begins = text
         .chars()
@@ -15,7 +15,7 @@ fn is_sentence(text: &str) -> bool {
 }
 
 #[test]
-fn the_declarations_fit_together() {
+fn the_declarations_are_consistent() {
     let signatures = blip_ops::all().signatures().unwrap();
     assert!(signatures.ops().count() >= 6);
 }
@@ -37,7 +37,7 @@ fn docs_are_sentences_and_examples_check() {
         );
         assert_eq!(
             matches!(op.body, Body::Config),
-            signature.kind == Kind::Config,
+            signature.kind == OpKind::Config,
             "{name}"
         );
     }
@@ -96,8 +96,8 @@ fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
     found
 }
 
-/// An op is declared in one file, which says at its beginning what it is; `read.scenes` is in
-/// `read/scenes.rs`.
+/// An op is declared in the file that bears its name: `read.scenes` in `read/scenes.rs`. Every file
+/// begins with its documentation.
 #[test]
 fn every_op_has_its_file() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -107,28 +107,28 @@ fn every_op_has_its_file() {
         .collect();
     for op in blip_ops::all().ops() {
         let name = op.signature.name;
-        let place = source.join(name.replace('.', "/")).with_extension("rs");
+        let expected = source.join(name.replace('.', "/")).with_extension("rs");
         let named = texts
             .iter()
             .filter(|(_, text)| text.contains(&format!("\"{name}\"")));
         let declared: Vec<&Path> = named.map(|(path, _)| path.as_path()).collect();
         assert!(!declared.is_empty(), "{name} is declared nowhere");
         assert!(
-            declared.contains(&place.as_path()) || !place.exists(),
+            declared.contains(&expected.as_path()) || !expected.exists(),
             "{name} is not declared in {}",
-            place.display()
+            expected.display()
         );
     }
     for (path, text) in &texts {
         assert!(
             text.starts_with("//! "),
-            "{} does not begin with what it is",
+            "{} does not begin with its documentation",
             path.display()
         );
     }
 }
 
-/// No op without a case: tests and workflows call every one.
+/// Tests or workflows call every op.
 #[test]
 fn every_op_is_called_in_a_test_or_a_workflow() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

@@ -1,4 +1,4 @@
-//! What leaves the cache, and that it comes back.
+//! Exports, and that they are read back.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -8,7 +8,8 @@ use blip_engine::{Event, Outcome, RunOptions, Summary};
 
 use crate::world::{World, scenes};
 
-/// Pairs of all kinds: generated ones with truth, one image with two texts, a PNG among JPEGs.
+/// Pairs of all kinds: generated ones with ground truth, one image with two texts, a PNG among
+/// JPEGs.
 const PAIRS: &str = "\
 made  = read.scenes(\"human\", count = 20, style = \"human\", side = 16, seed = 3)
 found = read.webdataset(\"web.tar\")
@@ -18,7 +19,7 @@ pairs = merge(made, found)
 fn world() -> World {
     let world = World::new();
     let samples = scenes("web", 2);
-    let png = picture::png();
+    let png = blip_data::plot::contact_sheet("a", &[]);
     world.shard(
         "web.tar",
         &[
@@ -33,36 +34,30 @@ fn world() -> World {
     world
 }
 
-mod picture {
-    pub(super) fn png() -> Vec<u8> {
-        blip_data::picture::contact_sheet("a", &[])
-    }
-}
-
 fn run(world: &World, text: &str) -> (Summary, Vec<Event>) {
-    let mut heard = Heard::default();
+    let mut recorder = Recorder::default();
     let summary = world
         .engine()
         .run(
             &world.workflow(text),
             &RunOptions::default(),
-            &mut [&mut heard],
+            &mut [&mut recorder],
         )
         .unwrap();
-    (summary, heard.0)
+    (summary, recorder.0)
 }
 
 #[derive(Default)]
-struct Heard(Vec<Event>);
+struct Recorder(Vec<Event>);
 
-impl blip_engine::Listener for Heard {
+impl blip_engine::Listener for Recorder {
     fn event(&mut self, _: u64, event: &Event) {
         self.0.push(event.clone());
     }
 }
 
 #[test]
-fn shards_come_back_as_the_same_pairs() {
+fn exported_shards_are_read_back_as_the_same_pairs() {
     let world = world();
     let (summary, events) = run(
         &world,
@@ -159,7 +154,7 @@ fn a_vocabulary_is_a_text_file() {
 }
 
 #[test]
-fn a_name_without_a_number_of_shards_says_how_it_is_written() {
+fn an_invalid_name_pattern_for_shards_is_reported() {
     let world = world();
     let (summary, events) = run(
         &world,
@@ -173,8 +168,8 @@ fn a_name_without_a_number_of_shards_says_how_it_is_written() {
     assert_eq!(
         error,
         Some((
-            "`{part}.tar` does not say how shards are called",
-            "write the number as `{shard:05}`, as in \"out/{shard:05}.tar\""
+            "`{part}.tar` is not a valid name pattern for shards",
+            "write the shard number as `{shard:05}`, as in \"out/{shard:05}.tar\""
         ))
     );
 }
@@ -185,8 +180,7 @@ fn a_file_that_changes_before_the_export_is_named() {
     world.done(PAIRS);
     let tar = std::fs::read(world.path("web.tar")).unwrap();
     let text = format!("{PAIRS}export pairs as webdataset \"out/{{shard:05}}.tar\"\n");
-    // The shard is what it was when its stage is looked up, and something else when the export
-    // reads it.
+    // The shard is unchanged when its stage is looked up, and changed when the export reads it.
     struct Change<'w>(&'w World, Vec<Event>);
     impl blip_engine::Listener for Change<'_> {
         fn event(&mut self, _: u64, event: &Event) {
@@ -217,7 +211,7 @@ fn a_file_that_changes_before_the_export_is_named() {
     assert!(failed.what.starts_with(&named), "{}", failed.what);
     assert_eq!(
         failed.help,
-        "run again when nothing writes to it any more: the file is then read anew"
+        "run again once nothing writes to the file: it is then read again"
     );
     world.write("web.tar", tar);
     assert_eq!(run(&world, &text).0.outcome, Outcome::Done);

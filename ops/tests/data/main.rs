@@ -1,5 +1,5 @@
-//! The data ops as a user meets them: workflows run on real files, with the exact texts of what
-//! goes wrong.
+//! The ops as a user meets them: workflows run on real files, with the exact messages of what goes
+//! wrong.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -5,7 +5,7 @@ use blip_data::TextSource;
 use crate::world::{World, end, scenes};
 
 #[test]
-fn datasets_are_united_by_image_and_repeated_texts_are_dropped() {
+fn datasets_are_merged_by_image_and_duplicate_texts_are_dropped() {
     let world = World::new();
     let samples = scenes("web", 3);
     let jpeg = |at: usize| samples[at].jpeg.as_slice();
@@ -28,7 +28,8 @@ fn datasets_are_united_by_image_and_repeated_texts_are_dropped() {
             ("d", "txt", ring),
         ],
     );
-    let text = "web = read.webdataset(\"web.tar\")\nhuman = read.webdataset(\"human.tar\", source = \"human\")\n";
+    let text = "web = read.webdataset(\"web.tar\")\nhuman = read.webdataset(\"human.tar\", source \
+                = \"human\")\n";
     let summary = world.done(&format!(
         "{text}both = merge(web, human)\nsame = merge(human, web)\n"
     ));
@@ -37,18 +38,18 @@ fn datasets_are_united_by_image_and_repeated_texts_are_dropped() {
         ["A ring!", "a cross", "a ring"]
     );
     assert_eq!(end(&summary, "both").count, Some(3));
-    assert_eq!(*end(&summary, "both").notes, ["1 repeated texts dropped"]);
+    assert_eq!(*end(&summary, "both").notes, ["1 duplicate texts dropped"]);
     assert_eq!(
         summary.results["both"].output,
         summary.results["same"].output
     );
     let both = world.samples(&summary, "both");
-    let united = both
+    let merged = both
         .iter()
         .find(|(image, _)| *image == blip_engine::Digest::of(jpeg(0)))
         .unwrap();
     assert_eq!(
-        united
+        merged
             .1
             .texts
             .iter()

@@ -1,9 +1,9 @@
-//! Every shape of a model and every way to write captions, as a workflow names them.
+//! Every model shape and every way of decoding captions, as a workflow names them.
 
 use crate::world::{World, scenes};
 
 #[test]
-fn every_shape_makes_a_net() {
+fn every_shape_gives_another_net() {
     let world = World::new();
     world.shard_of("web.tar", &scenes("web", 3));
     let vision = [
@@ -20,10 +20,10 @@ fn every_shape_makes_a_net() {
     ];
     let mut workflow =
         "web = read.webdataset(\"web.tar\")\nvocab = learn.wordpiece(web, size = 50)\n".to_owned();
-    for (at, vision) in vision.iter().enumerate() {
-        for (number, text) in text.iter().enumerate() {
+    for (row, vision) in vision.iter().enumerate() {
+        for (column, text) in text.iter().enumerate() {
             workflow +=
-                &format!("net_{at}_{number} = med(vision = {vision}, text = {text}, vocab)\n");
+                &format!("net_{row}_{column} = med(vision = {vision}, text = {text}, vocab)\n");
         }
     }
     let summary = world.done(&workflow);
@@ -39,12 +39,14 @@ fn every_shape_makes_a_net() {
 }
 
 #[test]
-fn every_way_to_write_is_accepted() {
+fn every_way_of_decoding_is_accepted() {
     let world = World::new();
     for decode in ["greedy()", "beam(beams = 5)", "nucleus(top_p = 0.9)"] {
         world.workflow(&format!(
-            "web = read.webdataset(\"web.tar\")\nnet = med(vit.tiny(), bert.tiny(), read.wordpiece(\"vocab.txt\"))\n\
-             captioner = finetune_captioner(pretrain(net, web, epochs = 1, seed = 1), web, epochs = 1, seed = 1)\n\
+            "web = read.webdataset(\"web.tar\")\nnet = med(vit.tiny(), bert.tiny(), \
+             read.wordpiece(\"vocab.txt\"))\n\
+             captioner = finetune_captioner(pretrain(net, web, epochs = 1, seed = 1), web, epochs \
+             = 1, seed = 1)\n\
              synthetic = caption(captioner, web, decode = {decode}, seed = 1)\n"
         ));
     }

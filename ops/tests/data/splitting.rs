@@ -39,25 +39,26 @@ fn parts_share_no_image_and_new_images_move_no_other() {
 }
 
 #[test]
-fn a_part_that_is_empty_says_so() {
+fn an_empty_part_is_reported() {
     let world = World::new();
     let text = |from: &str, to: &str| {
         format!(
-            "web = read.scenes(\"web\", count = 3, side = 8, seed = 7)\npart = split(web, from = {from}, to = {to}, seed = 1)\n"
+            "web = read.scenes(\"web\", count = 3, side = 8, seed = 7)\npart = split(web, from = \
+             {from}, to = {to}, seed = 1)\n"
         )
     };
     assert_eq!(
         world.failure(&text("0.5", "0.5"), "part"),
         (
-            "nothing lies between from = 0.5 and to = 0.5".to_owned(),
-            "a part begins before it ends: from = 0.0, to = 0.9".to_owned()
+            "the range from = 0.5, to = 0.5 is empty".to_owned(),
+            "`from` must be less than `to`, as in from = 0.0, to = 0.9".to_owned()
         )
     );
     assert_eq!(
         world.failure(&text("0.5", "0.5000001"), "part"),
         (
-            "none of the 3 images lies between from = 0.5 and to = 0.5000001".to_owned(),
-            "take a larger part, or give it more images".to_owned()
+            "none of the 3 images is in the range from = 0.5, to = 0.5000001".to_owned(),
+            "widen the range, or split a dataset with more images".to_owned()
         )
     );
 }

@@ -1,9 +1,9 @@
-//! Trainings and models on odd data: one pair, a diverging rate, sizes that do not fit, a ResNet,
-//! texts that nobody can read.
+//! Trainings and models on odd data: one pair, a diverging learning rate, mismatched sizes, a
+//! ResNet, texts of unknown words.
 
 use crate::world::{World, end, list, scenes};
 
-/// Nets, from the smallest world there is; `{}` holds arguments of `pretrain`.
+/// All stages on a few small images; `arguments` are those of `pretrain`.
 fn workflow(count: usize, vision: &str, arguments: &str) -> String {
     format!(
         "pairs = read.scenes(\"human\", count = {count}, style = \"human\", side = 16, seed = 1)\n\
@@ -31,7 +31,7 @@ fn one_pair_is_enough_to_go_through_all_stages() {
     assert_eq!(
         names,
         ["steps", "pairs", "itc", "lm", "loss"],
-        "without an unmatching pair there is no ITM"
+        "without a mismatched pair there is no ITM"
     );
 }
 
@@ -61,7 +61,7 @@ fn bfloat16_trains() {
 }
 
 #[test]
-fn a_divergence_names_step_and_losses() {
+fn a_divergence_is_reported_with_step_and_losses() {
     let world = World::new();
     let (what, help) = world.failure(
         &workflow(
@@ -80,7 +80,7 @@ fn a_divergence_names_step_and_losses() {
 }
 
 #[test]
-fn sizes_that_do_not_fit_say_so() {
+fn mismatched_sizes_are_reported() {
     let world = World::new();
     let failure = |vision: &str, arguments: &str, stage: &str| {
         world.failure(&workflow(4, vision, arguments), stage)
@@ -94,53 +94,53 @@ fn sizes_that_do_not_fit_say_so() {
         ),
         pair(
             "an image of 20 pixels cannot be cut into patches of 8",
-            "choose sizes that fit together in `vision` and `text`"
+            "choose matching sizes in `vision` and `text`"
         )
     );
     assert_eq!(
         failure(VIT, "epochs = 1, batch = 2, accumulate = 3", "base"),
         pair(
-            "a batch of 2 cannot be accumulated from 3 parts",
-            "make `accumulate` smaller or `batch` larger"
+            "cannot split a batch of 2 into 3 micro-batches",
+            "lower `accumulate` or raise `batch`"
         )
     );
     assert_eq!(
         failure(VIT, "epochs = 1, objectives = []", "base"),
         pair(
-            "`objectives` is empty: nothing would be learnt",
-            "name some of \"itc\", \"itm\", \"lm\""
+            "`objectives` is empty: there is nothing to train",
+            "list at least one of \"itc\", \"itm\", \"lm\""
         )
     );
-    let writing = |caption: &str| {
+    let decoding_failure = |caption: &str| {
         let text = workflow(4, VIT, "epochs = 1, batch = 4, queue = 4")
             .replace("decode = beam()", caption);
         world.failure(&text, "texts")
     };
     assert_eq!(
-        writing("decode = beam(max_length = 3)"),
+        decoding_failure("decode = beam(max_length = 3)"),
         pair(
-            "`max_length` is 3, and the captioner's prompt alone has 4 tokens",
-            "raise `max_length`: it counts the prompt"
+            "`max_length` is 3, but the captioner's prompt alone has 4 tokens",
+            "raise `max_length`: it includes the prompt"
         )
     );
     assert_eq!(
-        writing("decode = beam(max_length = 50)"),
+        decoding_failure("decode = beam(max_length = 50)"),
         pair(
-            "`max_length` is 50, and the captioner reads texts of at most 32 tokens",
+            "`max_length` is 50, but the captioner supports at most 32 tokens",
             "lower `max_length`"
         )
     );
     assert_eq!(
-        writing("decode = beam(min_length = 30, max_length = 20)"),
+        decoding_failure("decode = beam(min_length = 30, max_length = 20)"),
         pair(
-            "`min_length` is 30, which is more than `max_length`, 20",
+            "`min_length` (30) is greater than `max_length` (20)",
             "lower `min_length` or raise `max_length`"
         )
     );
 }
 
 #[test]
-fn texts_without_a_known_word_are_put_aside() {
+fn texts_without_a_known_word_are_rejected() {
     let world = World::new();
     let mut samples = scenes("web", 4);
     samples[2].text = "日本".to_owned();
@@ -152,7 +152,7 @@ fn texts_without_a_known_word_are_put_aside() {
         world.rejected(&summary, "base"),
         list([(
             samples[2].key.as_str(),
-            "its text has no word of the vocabulary"
+            "no word of the text is in the vocabulary"
         )])
     );
     let only = vocabulary.replace("net, web,", "net, none,");
@@ -167,8 +167,9 @@ fn texts_without_a_known_word_are_put_aside() {
     assert_eq!(
         failure,
         (
-            "`none` has no pair to train on".to_owned(),
-            "look at its items, and at the vocabulary that their texts should be of".to_owned()
+            "`none` has no pairs to train on".to_owned(),
+            "check why the dataset is empty, or whether the vocabulary is of another language"
+                .to_owned()
         )
     );
 }

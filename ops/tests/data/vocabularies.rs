@@ -36,20 +36,21 @@ fn a_small_vocabulary_keeps_all_characters() {
 }
 
 #[test]
-fn a_vocabulary_that_misses_tokens_names_them() {
+fn missing_special_tokens_are_reported() {
     let world = World::new();
     world.write("vocab.txt", "[PAD]\n[UNK]\na\n");
     assert_eq!(
         world.failure("vocab = read.wordpiece(\"vocab.txt\")\n", "vocab"),
         (
             "vocab.txt cannot be used: the vocabulary lacks [CLS] [SEP] [MASK]".to_owned(),
-            "use the vocab.txt or tokenizer.json of a BERT, such as bert-base-uncased".to_owned()
+            "use the vocab.txt or tokenizer.json of a BERT model such as bert-base-uncased"
+                .to_owned()
         )
     );
 }
 
 #[test]
-fn captions_without_a_word_teach_nothing() {
+fn captions_without_a_word_are_reported() {
     let world = World::new();
     let sample = scenes("web", 1).remove(0);
     world.shard(
@@ -65,8 +66,8 @@ fn captions_without_a_word_teach_nothing() {
             "vocab"
         ),
         (
-            "the 1 captions have no word to learn from".to_owned(),
-            "give it pairs with captions, or read a vocabulary with `read.wordpiece`".to_owned()
+            "no words found in the 1 captions".to_owned(),
+            "pass pairs with captions, or read a vocabulary with `read.wordpiece`".to_owned()
         )
     );
 }

@@ -8,7 +8,7 @@ use crate::world::{World, end, list, scenes};
 const READ: &str = "web = read.webdataset(\"*.tar\")\n";
 
 #[test]
-fn samples_are_read_whatever_their_shards() {
+fn samples_do_not_depend_on_their_shards() {
     let world = World::new();
     let samples = scenes("web", 30);
     world.shard_of("a.tar", &samples[..10]);
@@ -19,11 +19,11 @@ fn samples_are_read_whatever_their_shards() {
     texts.sort();
     assert_eq!(world.texts(&summary, "web"), texts);
 
-    // Re-packed: the reading stage runs, and gives the same.
+    // Repacked: the reading stage runs again and gives the same dataset.
     let other = World::new();
-    let turned: Vec<_> = samples.iter().rev().cloned().collect();
-    other.shard_of("x.tar", &turned[..23]);
-    other.shard_of("y.tar", &turned[23..]);
+    let reversed: Vec<_> = samples.iter().rev().cloned().collect();
+    other.shard_of("x.tar", &reversed[..23]);
+    other.shard_of("y.tar", &reversed[23..]);
     assert_eq!(
         other.done(READ).results["web"].output,
         summary.results["web"].output
@@ -31,7 +31,7 @@ fn samples_are_read_whatever_their_shards() {
 }
 
 #[test]
-fn one_changed_shard_is_read_alone() {
+fn only_a_changed_shard_is_read_again() {
     let world = World::new();
     let samples = scenes("web", 30);
     world.shard_of("a.tar", &samples[..10]);
@@ -46,7 +46,7 @@ fn one_changed_shard_is_read_alone() {
     assert_eq!(units(&world), 3, "one shard more was read");
 }
 
-/// How many units of work the cache knows.
+/// How many units of work are cached.
 fn units(world: &World) -> usize {
     let folders = std::fs::read_dir(world.config.cache.join("units")).unwrap();
     let groups = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
@@ -72,7 +72,12 @@ fn an_image_of_two_samples_has_two_texts() {
             ("y", "jpg", &samples[0].jpeg),
             ("y", "txt", b"two"),
             ("z", "jpg", &samples[1].jpeg),
-            ("z", "json", b"{\"caption\": \"three\", \"url\": \"http://example.org/z.jpg\", \"status\": \"success\"}"),
+            (
+                "z",
+                "json",
+                b"{\"caption\": \"three\", \"url\": \"http://example.org/z.jpg\", \
+                            \"status\": \"success\"}",
+            ),
         ],
     );
     std::fs::copy(world.path("a.tar"), world.path("b.tar")).unwrap();
@@ -82,14 +87,14 @@ fn an_image_of_two_samples_has_two_texts() {
     assert_eq!(
         *end(&summary, "web").notes,
         [
-            "1 shards have the same content as others and were read once",
-            "1 samples show an image that another one has: their texts are united"
+            "1 duplicate shards were read once",
+            "1 samples have the image of another sample: their texts were merged"
         ]
     );
 }
 
 #[test]
-fn bad_samples_are_put_aside_with_their_reasons() {
+fn bad_samples_are_rejected_with_their_reasons() {
     let world = World::new();
     let samples = scenes("web", 8);
     let jpeg = |at: usize| samples[at].jpeg.as_slice();
@@ -125,7 +130,8 @@ fn bad_samples_are_put_aside_with_their_reasons() {
         list([
             (
                 "a.tar: corrupt",
-                "its image is corrupt: Error decoding huffman values: Invalid DHT index 14, expected between 0 and 3"
+                "its image is corrupt: Error decoding huffman values: Invalid DHT index 14, \
+                 expected between 0 and 3"
             ),
             (
                 "a.tar: cut",
@@ -134,7 +140,8 @@ fn bad_samples_are_put_aside_with_their_reasons() {
             ("a.tar: empty", "its caption is empty"),
             (
                 "a.tar: huge",
-                "its image is too large: 20000 x 20000 pixels; at most 16384 a side and 67108864 in all"
+                "its image is too large: 20000 x 20000 pixels; at most 16384 a side and 67108864 \
+                 in all"
             ),
             ("a.tar: latin", "its .txt is not UTF-8"),
             (
@@ -144,11 +151,11 @@ fn bad_samples_are_put_aside_with_their_reasons() {
             ("a.tar: void", "its image is empty: the image has no bytes"),
         ])
     );
-    // A caption of 10,000 words is kept: it is cut when it becomes tokens, as in BLIP.
+    // A caption of 10,000 words is kept: it is truncated when it is tokenized, as in BLIP.
     assert_eq!(world.texts(&summary, "web"), ["a ring", long.trim()]);
 }
 
-/// The tables of a picture overwritten.
+/// Overwrites the Huffman tables of an image.
 fn corrupt_jpeg(jpeg: &[u8]) -> Vec<u8> {
     let mut bytes = jpeg.to_vec();
     let table = bytes
@@ -159,7 +166,7 @@ fn corrupt_jpeg(jpeg: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The header of a 20,000 x 20,000 picture, and little behind it.
+/// A PNG whose header declares 20,000 x 20,000 pixels, with next to no data.
 pub(crate) fn huge_png() -> Vec<u8> {
     let header = [
         b"IHDR".as_slice(),
@@ -210,27 +217,27 @@ fn too_many_bad_samples_fail_the_stage() {
     assert_eq!(
         world.failure(READ, "web"),
         (
-            "4 of 5 samples cannot be used, more than max_bad = 0.01 allows: a.tar: 5: its image is empty: the image has \
-             no bytes; a.tar: 2: it has neither a .txt nor a caption in its .json; a.tar: 3: it has neither a .txt nor a \
-             caption in its .json; …"
+            "4 of 5 samples cannot be used, more than max_bad = 0.01 allows: a.tar: 5: its image \
+             is empty: the image has no bytes; a.tar: 2: it has neither a .txt nor a caption in \
+             its .json; a.tar: 3: it has neither a .txt nor a caption in its .json; …"
                 .to_owned(),
-            "mend or remove them, or raise max_bad: what can be used is not read again".to_owned()
+            "fix or remove them, or raise max_bad: what was read already is cached".to_owned()
         )
     );
     let summary = world.done("web = read.webdataset(\"*.tar\", max_bad = 0.8)\n");
     assert_eq!(end(&summary, "web").rejected, 4);
-    // How much may be bad changes nothing of the result: the key is the same.
+    // `max_bad` is not in the key.
     assert_eq!(end(&world.done(READ), "web").status, Status::Reused);
 }
 
 #[test]
-fn a_damaged_shard_keeps_what_came_before() {
+fn a_truncated_shard_keeps_the_samples_before_the_cut() {
     let world = World::new();
     let samples = scenes("web", 6);
     world.shard_of("a.tar", &samples[..3]);
     world.shard_of("b.tar", &samples[3..]);
-    // Members begin at multiples of 512: the first sample's two, then the second sample's image,
-    // which is cut.
+    // Members begin at multiples of 512. The first sample has two; the cut is in the image of the
+    // second sample.
     let good = 512 + samples[3].jpeg.len().next_multiple_of(512) + 512 + samples[3].text.len();
     let bytes = std::fs::read(world.path("b.tar")).unwrap();
     world.write("b.tar", &bytes[..good.next_multiple_of(512) + 512 + 100]);

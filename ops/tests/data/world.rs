@@ -1,9 +1,9 @@
-//! A folder with a cache and files, and an engine with all ops on it.
+//! A folder with a cache and user files, and an engine with all ops.
 
 use std::fs;
 use std::path::PathBuf;
 
-use blip_data::scenes::{Generated, Texts, generate};
+use blip_data::scenes::{CaptionStyle, Generated, generate};
 use blip_data::shard::ShardWriter;
 use blip_data::{Caption, Sample};
 use blip_engine::dataset::{Chunk, Manifest};
@@ -13,7 +13,7 @@ use blip_engine::{
 };
 use blip_grammar::Source;
 
-/// Where a test works.
+/// The folder that a test works in; it is removed when the test ends.
 pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) config: Config,
@@ -40,7 +40,7 @@ impl World {
         self.folder.path().join(name)
     }
 
-    /// Writes a file of the user.
+    /// Writes a user's file.
     pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -96,7 +96,8 @@ impl World {
         summary
     }
 
-    /// What a stage that has to fail says, and what to do; paths of this test's folder are cut off.
+    /// Runs a workflow of which this stage has to fail. Returns the message and the help; the path
+    /// of the test's folder is removed from the message.
     pub(crate) fn failure(&self, text: &str, stage: &str) -> (String, String) {
         let summary = self.run(text);
         let end = end(&summary, stage);
@@ -131,7 +132,7 @@ impl World {
         texts
     }
 
-    /// What a stage put aside, and why.
+    /// The items that a stage rejected, with reasons.
     pub(crate) fn rejected(&self, summary: &Summary, stage: &str) -> Vec<(String, String)> {
         let record = self
             .engine()
@@ -151,7 +152,7 @@ impl World {
     }
 }
 
-/// How a stage ended.
+/// The end of a stage.
 pub(crate) fn end<'a>(summary: &'a Summary, stage: &str) -> &'a StageEnd {
     summary
         .stages
@@ -160,16 +161,16 @@ pub(crate) fn end<'a>(summary: &'a Summary, stage: &str) -> &'a StageEnd {
         .unwrap_or_else(|| panic!("{stage} did not end"))
 }
 
-/// A list of what was put aside, as a test writes it down.
+/// A list of rejected items, as a test writes it down.
 pub(crate) fn list<const N: usize>(list: [(&str, &str); N]) -> Vec<(String, String)> {
     list.into_iter()
         .map(|(item, reason)| (item.to_owned(), reason.to_owned()))
         .collect()
 }
 
-/// Generated samples, all with a right text.
+/// Generated samples, all with a matching text.
 pub(crate) fn scenes(split: &str, count: u64) -> Vec<Generated> {
-    let texts = Texts {
+    let texts = CaptionStyle {
         web: true,
         mismatched: 0.0,
         junk: 0.0,

@@ -1,44 +1,39 @@
-//! `config.json` of transformers' BLIP: sizes read from it and written into it.
+//! `config.json` of transformers' BLIP: read and written.
 //!
-//! A field that is left out means what transformers takes it for, with one exception: the text
-//! transformer's heads, which transformers would take for 8 and compute with, silently wrong for
-//! every BLIP model there is.
+//! A missing field has transformers' default, with one exception: the number of heads of the text
+//! transformer. transformers would take it for 8 and compute with it, silently wrong for every BLIP
+//! model that exists.
 
 use serde_json::{Map, Value, json};
 
 use super::Class;
 use crate::config::{MedConfig, TextConfig, VisionConfig, VitConfig};
 
-/// Largest size that a config may name, and most layers: a typing error ends here, not in the
-/// memory of the machine.
+/// The largest size and the most layers that a config may have: a typing error ends in a message,
+/// not in an allocation that the machine cannot serve.
 const SIZE_MAX: i64 = 1 << 20;
 const DEPTH_MAX: i64 = 1024;
-/// Name of the object in which blip keeps what transformers has no field for.
-const OURS: &str = "blip";
+/// The object that holds what transformers has no field for.
+const BLIP: &str = "blip";
 
-/// What a `config.json` says.
+/// The contents of a `config.json`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
-    /// The class it was saved from, if it says so.
+    /// The class that it was saved from, if it names one.
     pub class: Option<Class>,
-    /// The sizes.
     pub med: MedConfig,
-    /// Ids of tokens.
     pub tokens: TokenIds,
-    /// What captions begin with, if blip wrote it.
+    /// What captions begin with, if blip wrote the file.
     pub prompt: Option<String>,
-    /// The temperature of image-text contrast, if blip wrote it.
+    /// The temperature of ITC, if blip wrote the file.
     pub temp: Option<f64>,
 }
 
-/// Ids that a model is made for.
+/// The special tokens that transformers' BLIP has in its config.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TokenIds {
-    /// Begins a generated text: `[DEC]`.
     pub dec: i64,
-    /// Ends a text: `[SEP]`.
     pub sep: i64,
-    /// `[PAD]`
     pub pad: i64,
 }
 
@@ -46,67 +41,22 @@ impl Config {
     /// Reads a `config.json`.
     ///
     /// # Errors
-    /// A sentence that names the field at fault.
+    /// A message that names the field.
     pub fn read(text: &str) -> Result<Self, String> {
         let json: Value =
-            serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
+            serde_json::from_str(text).map_err(|error| format!("invalid JSON: {error}"))?;
         let root = Fields {
             name: "",
-            map: json.as_object().ok_or("it is no JSON object")?,
+            map: json.as_object().ok_or("not a JSON object")?,
         };
-        let kind = root
-            .map
-            .get("model_type")
-            .and_then(Value::as_str)
-            .unwrap_or("none");
-        if kind != "blip" {
-            return Err(format!(
-                "it is the config of a model of type `{kind}`, and only `blip` is read here"
-            ));
-        }
-        let class = match root
-            .map
-            .get("architectures")
-            .and_then(|list| list.get(0))
-            .and_then(Value::as_str)
-        {
-            None => None,
-            Some(name) => Some(Class::named(name).ok_or_else(|| {
-                let known = Class::ALL.map(Class::name).join(", ");
-                format!("it is the config of a `{name}`; what is read here is {known}")
-            })?),
-        };
+        let class = read_class(&root)?;
         let (text, vision) = (root.object("text_config")?, root.object("vision_config")?);
-        if !text.map.contains_key("num_attention_heads") {
-            return Err(
-                "it lacks `text_config.num_attention_heads`, which transformers takes for 8 and BLIP has as 12: \
-                        add the number that the model was trained with"
-                    .to_owned(),
-            );
-        }
-        let ours = root.object(OURS)?;
+        let blip = root.object(BLIP)?;
         let config = Self {
             class,
             med: MedConfig {
-                vision: VisionConfig::Vit(VitConfig {
-                    image: vision.size("image_size", 384)?,
-                    patch: vision.size("patch_size", 16)?,
-                    width: vision.size("hidden_size", 768)?,
-                    depth: vision.depth(12)?,
-                    heads: vision.size("num_attention_heads", 12)?,
-                    mlp: vision.size("intermediate_size", 3072)?,
-                    eps: vision.number("layer_norm_eps", 1e-5)?,
-                    drop_path: ours.number("drop_path", 0.0)?,
-                }),
-                text: TextConfig {
-                    width: text.size("hidden_size", 768)?,
-                    depth: text.depth(12)?,
-                    heads: text.size("num_attention_heads", 8)?,
-                    mlp: text.size("intermediate_size", 3072)?,
-                    positions: text.size("max_position_embeddings", 512)?,
-                    eps: text.number("layer_norm_eps", 1e-12)?,
-                    dropout: text.number("hidden_dropout_prob", 0.0)?,
-                },
+                vision: VisionConfig::Vit(read_vision(&vision, &blip)?),
+                text: read_text(&text)?,
                 vocab: text.size("vocab_size", 30_524)?,
                 embed: root.size("image_text_hidden_size", 256)?,
             },
@@ -115,31 +65,25 @@ impl Config {
                 sep: text.id("sep_token_id", 102)?,
                 pad: text.id("pad_token_id", 0)?,
             },
-            prompt: ours
-                .map
-                .get("prompt")
-                .and_then(Value::as_str)
-                .map(ToOwned::to_owned),
-            temp: if ours.map.contains_key("temp") {
-                Some(ours.number("temp", 0.0)?)
-            } else {
-                None
+            prompt: blip.text("prompt").map(ToOwned::to_owned),
+            temp: match blip.map.get("temp") {
+                Some(_) => Some(blip.fraction("temp", 0.0)?),
+                None => None,
             },
         };
-        for fields in [&text, &vision] {
-            fields.has_gelu()?;
-        }
+        text.require_gelu()?;
+        vision.require_gelu()?;
         if text.map.get("is_decoder") == Some(&Value::Bool(false)) {
-            return Err(
-                "`text_config.is_decoder` is false: such a model has no cross-attention and sees no image".to_owned()
-            );
+            let what = "`text_config.is_decoder` is false: a model without cross-attention \
+                        cannot see the image";
+            return Err(what.to_owned());
         }
         config.med.check().map_err(|error| error.to_string())?;
         Ok(config)
     }
 
-    /// As `config.json`, with every field that matters: those whose defaults in transformers are
-    /// not BLIP's above all. `None` for an image encoder that transformers' BLIP does not have.
+    /// The `config.json`, with every field that matters, above all those whose defaults in
+    /// transformers are not BLIP's. `None` for a ResNet, which transformers' BLIP does not have.
     pub fn write(&self) -> Option<String> {
         let MedConfig {
             vision: VisionConfig::Vit(vision),
@@ -150,12 +94,12 @@ impl Config {
         else {
             return None;
         };
-        let mut ours = json!({ "drop_path": vision.drop_path });
+        let mut blip = json!({ "drop_path": vision.drop_path });
         if let Some(prompt) = &self.prompt {
-            ours["prompt"] = json!(prompt);
+            blip["prompt"] = json!(prompt);
         }
         if let Some(temp) = self.temp {
-            ours["temp"] = json!(temp);
+            blip["temp"] = json!(temp);
         }
         let config = json!({
             "architectures": [self.class.map_or("BlipForConditionalGeneration", Class::name)],
@@ -206,13 +150,66 @@ impl Config {
                 "initializer_range": 0.02,
                 "projection_dim": 512,
             },
-            OURS: ours,
+            BLIP: blip,
         });
         Some(format!("{config:#}\n"))
     }
 }
 
-/// An object of a config and how it is called in messages.
+fn read_class(root: &Fields<'_>) -> Result<Option<Class>, String> {
+    let model_type = root.text("model_type").unwrap_or("none");
+    if model_type != "blip" {
+        return Err(format!(
+            "`model_type` is `{model_type}`; only `blip` is supported"
+        ));
+    }
+    let architectures = root.map.get("architectures");
+    let first = architectures.and_then(|list| list.get(0));
+    let Some(name) = first.and_then(Value::as_str) else {
+        return Ok(None);
+    };
+    match Class::from_name(name) {
+        Some(class) => Ok(Some(class)),
+        None => {
+            let supported = Class::ALL.map(Class::name).join(", ");
+            Err(format!(
+                "`architectures` has `{name}`; supported are {supported}"
+            ))
+        }
+    }
+}
+
+fn read_vision(vision: &Fields<'_>, blip: &Fields<'_>) -> Result<VitConfig, String> {
+    Ok(VitConfig {
+        image: vision.size("image_size", 384)?,
+        patch: vision.size("patch_size", 16)?,
+        width: vision.size("hidden_size", 768)?,
+        depth: vision.depth(12)?,
+        heads: vision.size("num_attention_heads", 12)?,
+        mlp: vision.size("intermediate_size", 3072)?,
+        eps: vision.fraction("layer_norm_eps", 1e-5)?,
+        drop_path: blip.fraction("drop_path", 0.0)?,
+    })
+}
+
+fn read_text(text: &Fields<'_>) -> Result<TextConfig, String> {
+    if !text.map.contains_key("num_attention_heads") {
+        let what = "missing `text_config.num_attention_heads`: transformers takes it for 8, BLIP \
+                    models have 12; add the number that the model was trained with";
+        return Err(what.to_owned());
+    }
+    Ok(TextConfig {
+        width: text.size("hidden_size", 768)?,
+        depth: text.depth(12)?,
+        heads: text.size("num_attention_heads", 8)?,
+        mlp: text.size("intermediate_size", 3072)?,
+        positions: text.size("max_position_embeddings", 512)?,
+        eps: text.fraction("layer_norm_eps", 1e-12)?,
+        dropout: text.fraction("hidden_dropout_prob", 0.0)?,
+    })
+}
+
+/// An object of a config, with its name for messages.
 struct Fields<'j> {
     name: &'static str,
     map: &'j Map<String, Value>,
@@ -225,8 +222,12 @@ impl<'j> Fields<'j> {
         match self.map.get(name) {
             None | Some(Value::Null) => Ok(Fields { name, map: &EMPTY }),
             Some(Value::Object(map)) => Ok(Fields { name, map }),
-            Some(other) => Err(format!("`{name}` is {other}, and an object is due")),
+            Some(other) => Err(format!("`{name}` is {other}; expected an object")),
         }
+    }
+
+    fn text(&self, field: &str) -> Option<&'j str> {
+        self.map.get(field).and_then(Value::as_str)
     }
 
     fn path(&self, field: &str) -> String {
@@ -237,56 +238,51 @@ impl<'j> Fields<'j> {
         }
     }
 
-    fn whole(&self, field: &str, default: i64, (least, most): (i64, i64)) -> Result<i64, String> {
+    fn integer(&self, field: &str, default: i64, (least, most): (i64, i64)) -> Result<i64, String> {
         let Some(value) = self.map.get(field) else {
             return Ok(default);
         };
-        value
-            .as_i64()
-            .filter(|number| (least..=most).contains(number))
-            .ok_or_else(|| {
-                format!(
-                    "`{}` is {value}, and a whole number from {least} to {most} is due",
-                    self.path(field)
-                )
-            })
+        let number = value.as_i64();
+        let number = number.filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| {
+            let path = self.path(field);
+            format!("`{path}` is {value}; expected an integer from {least} to {most}")
+        })
     }
 
     fn size(&self, field: &str, default: i64) -> Result<i64, String> {
-        self.whole(field, default, (1, SIZE_MAX))
+        self.integer(field, default, (1, SIZE_MAX))
     }
 
     fn depth(&self, default: i64) -> Result<i64, String> {
-        self.whole("num_hidden_layers", default, (1, DEPTH_MAX))
+        self.integer("num_hidden_layers", default, (1, DEPTH_MAX))
     }
 
     fn id(&self, field: &str, default: i64) -> Result<i64, String> {
-        self.whole(field, default, (0, SIZE_MAX))
+        self.integer(field, default, (0, SIZE_MAX))
     }
 
-    fn number(&self, field: &str, default: f64) -> Result<f64, String> {
+    /// A number in [0, 1).
+    fn fraction(&self, field: &str, default: f64) -> Result<f64, String> {
         let Some(value) = self.map.get(field) else {
             return Ok(default);
         };
-        value
-            .as_f64()
-            .filter(|number| (0.0..1.0).contains(number))
-            .ok_or_else(|| {
-                format!(
-                    "`{}` is {value}, and a number from 0 to below 1 is due",
-                    self.path(field)
-                )
-            })
+        let number = value.as_f64();
+        let number = number.filter(|number| (0.0..1.0).contains(number));
+        number.ok_or_else(|| {
+            let path = self.path(field);
+            format!("`{path}` is {value}; expected a number from 0 to less than 1")
+        })
     }
 
-    fn has_gelu(&self) -> Result<(), String> {
-        match self.map.get("hidden_act").map(|act| act.as_str()) {
-            None | Some(Some("gelu")) => Ok(()),
-            Some(_) => Err(format!(
-                "`{}` is {}, and BLIP has \"gelu\"",
-                self.path("hidden_act"),
-                self.map["hidden_act"]
-            )),
+    fn require_gelu(&self) -> Result<(), String> {
+        match self.map.get("hidden_act") {
+            None => Ok(()),
+            Some(value) if value.as_str() == Some("gelu") => Ok(()),
+            Some(value) => {
+                let path = self.path("hidden_act");
+                Err(format!("`{path}` is {value}; only \"gelu\" is supported"))
+            }
         }
     }
 }
@@ -315,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_comes_back() {
+    fn a_config_is_read_as_it_was_written() {
         let config = config();
         assert_eq!(Config::read(&config.write().unwrap()), Ok(config.clone()));
         let resnet = MedConfig {
@@ -333,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_what_transformers_takes_it_for() {
+    fn missing_fields_have_the_defaults_of_transformers() {
         let read =
             Config::read(r#"{"model_type": "blip", "text_config": {"num_attention_heads": 12}}"#)
                 .unwrap();
@@ -355,53 +351,53 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_the_field() {
-        let fault = |pointer: &str, value: Value| {
+    fn errors_name_the_field() {
+        let error_with = |pointer: &str, value: Value| {
             let mut json: Value = serde_json::from_str(&config().write().unwrap()).unwrap();
             *json.pointer_mut(pointer).unwrap() = value;
             Config::read(&json.to_string()).unwrap_err()
         };
         assert_eq!(
-            fault("/model_type", json!("bert")),
-            "it is the config of a model of type `bert`, and only `blip` is read here"
+            error_with("/model_type", json!("bert")),
+            "`model_type` is `bert`; only `blip` is supported"
         );
         assert_eq!(
-            fault("/architectures/0", json!("BlipModel")),
-            "it is the config of a `BlipModel`; what is read here is BlipForConditionalGeneration, \
+            error_with("/architectures/0", json!("BlipModel")),
+            "`architectures` has `BlipModel`; supported are BlipForConditionalGeneration, \
              BlipForImageTextRetrieval, BlipForQuestionAnswering"
         );
         assert_eq!(
-            fault("/text_config/num_hidden_layers", json!(1_000_000_000)),
-            "`text_config.num_hidden_layers` is 1000000000, and a whole number from 1 to 1024 is due"
+            error_with("/text_config/num_hidden_layers", json!(1_000_000_000)),
+            "`text_config.num_hidden_layers` is 1000000000; expected an integer from 1 to 1024"
         );
         assert_eq!(
-            fault("/vision_config/hidden_act", json!("quick_gelu")),
-            "`vision_config.hidden_act` is \"quick_gelu\", and BLIP has \"gelu\""
+            error_with("/vision_config/hidden_act", json!("quick_gelu")),
+            "`vision_config.hidden_act` is \"quick_gelu\"; only \"gelu\" is supported"
         );
         assert_eq!(
-            fault("/vision_config/layer_norm_eps", json!("small")),
-            "`vision_config.layer_norm_eps` is \"small\", and a number from 0 to below 1 is due"
+            error_with("/vision_config/layer_norm_eps", json!("small")),
+            "`vision_config.layer_norm_eps` is \"small\"; expected a number from 0 to less than 1"
         );
         assert_eq!(
-            fault("/text_config/is_decoder", json!(false)),
-            "`text_config.is_decoder` is false: such a model has no cross-attention and sees no image"
+            error_with("/text_config/is_decoder", json!(false)),
+            "`text_config.is_decoder` is false: a model without cross-attention cannot see the image"
         );
         assert_eq!(
-            fault("/text_config", json!(3)),
-            "`text_config` is 3, and an object is due"
+            error_with("/text_config", json!(3)),
+            "`text_config` is 3; expected an object"
         );
         assert_eq!(
-            fault("/vision_config/num_attention_heads", json!(7)),
-            "the image encoder's width 1024 cannot be shared by 7 heads"
+            error_with("/vision_config/num_attention_heads", json!(7)),
+            "the image encoder's width 1024 is not divisible by its 7 heads"
         );
         assert_eq!(
             Config::read("{").unwrap_err(),
-            "it is no JSON: EOF while parsing an object at line 1 column 1"
+            "invalid JSON: EOF while parsing an object at line 1 column 1"
         );
         let heads = Config::read(r#"{"model_type": "blip", "text_config": {"hidden_size": 768}}"#)
             .unwrap_err();
         assert!(
-            heads.starts_with("it lacks `text_config.num_attention_heads`"),
+            heads.starts_with("missing `text_config.num_attention_heads`"),
             "{heads}"
         );
     }

@@ -1,5 +1,5 @@
-//! Writing a folder that `from_pretrained` loads with no missing and no unexpected key, and that
-//! computes at once: config, weights, tokenizer, image processor, model card.
+//! Writing a folder that `from_pretrained` loads without missing or unexpected keys: config,
+//! weights, tokenizer, image processor, model card.
 
 use std::fs;
 use std::path::Path;
@@ -13,66 +13,62 @@ use crate::med::{Med, finetuning_tensors};
 use crate::store;
 use crate::tensors::Role;
 
-/// Where a pretrained model's other half goes: `from_pretrained(folder, subfolder = "retrieval")`.
+mod card;
+
+use self::card::model_card;
+
+/// The folder of a pretrained model's second half: `from_pretrained(folder, subfolder =
+/// "retrieval")`.
 pub const RETRIEVAL: &str = "retrieval";
-/// The tokens behind BERT's vocabulary: transformers' BLIP has them in the embeddings, not in the
-/// tokenizer.
+/// The tokens at the end of the vocabulary that transformers' BLIP has in the embeddings, but not
+/// in the tokenizer.
 const APPENDED: [&str; 2] = ["[DEC]", "[ENC]"];
 
 /// What goes into a folder besides the tensors.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Export<'e> {
-    /// Sizes, tokens, prompt.
     pub config: Config,
     /// The vocabulary as `vocab.txt`.
     pub vocab: &'e str,
-    /// What the model card tells of how the model came about.
+    /// The provenance of the model, for the model card.
     pub lineage: Vec<Ancestor>,
 }
 
-/// A stage that a model comes from.
+/// A stage upstream of a model, or the model's own.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Ancestor {
-    /// Its name in the workflow.
+    /// The name of the stage in the workflow.
     pub stage: String,
-    /// What it ran.
     pub op: String,
-    /// Names and values of what it was told.
     pub args: Vec<(String, String)>,
-    /// Its key in the cache.
+    /// The key in the cache.
     pub key: String,
-    /// The digest of what it made.
+    /// The digest of the result.
     pub digest: String,
-    /// How many items that has.
+    /// The number of items in the result.
     pub count: Option<u64>,
-    /// Numbers about it.
     pub metrics: Vec<(String, f64)>,
 }
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// transformers' BLIP has a vision transformer only.
     #[error(
-        "transformers' BLIP has no ResNet as its image encoder, so this model cannot be written for it"
+        "transformers' BLIP has no ResNet image encoder, so this model cannot be exported to it"
     )]
     ResNet,
-    /// The operating system said no.
     #[error("could not write {path}: {source}")]
     Io {
-        /// The file.
         path: String,
-        /// What it said.
         source: std::io::Error,
     },
-    /// The weights could not be written.
     #[error(transparent)]
     Store(#[from] store::StoreError),
 }
 
-/// Writes a model into an existing folder. A captioner is a `BlipForConditionalGeneration`, a
-/// filter a `BlipForImageTextRetrieval`, a pretrained model both: the first in the folder, the
-/// second in its subfolder `retrieval`.
+/// Writes a model into an existing folder: a captioner as `BlipForConditionalGeneration`, a filter
+/// as `BlipForImageTextRetrieval`, a pretrained model as both, the second in the subfolder
+/// [`RETRIEVAL`].
 ///
 /// # Errors
 /// [`ExportError`].
@@ -81,35 +77,29 @@ pub fn write(folder: &Path, med: &Med, export: &Export<'_>) -> Result<(), Export
         Role::Captioner => write_class(folder, Class::ConditionalGeneration, med, export),
         Role::Filter => write_class(folder, Class::ImageTextRetrieval, med, export),
         Role::Pretrained => {
-            let half = |role| {
-                let all = med
-                    .weights
-                    .iter()
-                    .map(|(name, tensor)| (name.to_owned(), tensor.detach()))
-                    .collect();
-                let tensors = finetuning_tensors(&all, &med.config, role);
-                Med::load(&med.config, role, &tensors, med.device())
-                    .expect("a pretrained model has all that both halves need")
-            };
-            write_class(
-                folder,
-                Class::ConditionalGeneration,
-                &half(Role::Captioner),
-                export,
-            )?;
-            let inner = folder.join(RETRIEVAL);
-            fs::create_dir_all(&inner).map_err(|source| io(&inner, source))?;
-            write_class(
-                &inner,
-                Class::ImageTextRetrieval,
-                &half(Role::Filter),
-                export,
-            )
+            let captioner = half(med, Role::Captioner);
+            write_class(folder, Class::ConditionalGeneration, &captioner, export)?;
+            let subfolder = folder.join(RETRIEVAL);
+            fs::create_dir_all(&subfolder).map_err(|source| io_error(&subfolder, source))?;
+            let filter = half(med, Role::Filter);
+            write_class(&subfolder, Class::ImageTextRetrieval, &filter, export)
         }
     }
 }
 
-fn io(path: &Path, source: std::io::Error) -> ExportError {
+/// The captioner or the filter in a pretrained model.
+fn half(med: &Med, role: Role) -> Med {
+    let all = med
+        .weights
+        .iter()
+        .map(|(name, tensor)| (name.to_owned(), tensor.detach()))
+        .collect();
+    let tensors = finetuning_tensors(&all, &med.config, role);
+    Med::load(&med.config, role, &tensors, med.device())
+        .expect("a pretrained model has all tensors that both halves need")
+}
+
+fn io_error(path: &Path, source: std::io::Error) -> ExportError {
     ExportError::Io {
         path: path.display().to_string(),
         source,
@@ -134,56 +124,71 @@ fn write_class(
         temp,
         ..export.config.clone()
     };
-    let put = |name: &str, text: String| {
+    let write = |name: &str, text: String| {
         let path = folder.join(name);
-        fs::write(&path, text).map_err(|source| io(&path, source))
+        fs::write(&path, text).map_err(|source| io_error(&path, source))
     };
-    put(CONFIG, config.write().ok_or(ExportError::ResNet)?)?;
-    let owned: Vec<(String, Tensor)> = names::specs(class, &med.config)
-        .into_iter()
-        .map(|spec| (spec.name.clone(), med.weights.get(&spec.name)))
-        .collect();
-    let tensors = owned.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    store::write(&folder.join(SINGLE), tensors, Some(("format", "pt")))?;
-    let tokenizer = tokenizer_vocab(export.vocab);
-    put(
-        "vocab.txt",
-        tokenizer.lines().flat_map(|token| [token, "\n"]).collect(),
-    )?;
-    put(
-        "tokenizer_config.json",
-        pretty(&tokenizer_config(med.config.text.positions)),
-    )?;
-    put("special_tokens_map.json", pretty(&special_tokens()))?;
-    put(
+    write(CONFIG, config.write().ok_or(ExportError::ResNet)?)?;
+    write_weights(folder, class, med)?;
+    write("vocab.txt", tokenizer_vocab(export.vocab))?;
+    let tokenizer = tokenizer_config(med.config.text.positions);
+    write("tokenizer_config.json", pretty(&tokenizer))?;
+    write("special_tokens_map.json", pretty(&special_tokens()))?;
+    write(
         "preprocessor_config.json",
         pretty(&preprocessor(vision.image)),
     )?;
     if class == Class::ConditionalGeneration {
-        let tokens = config.tokens;
-        let generation = json!({ "bos_token_id": tokens.dec, "eos_token_id": tokens.sep, "pad_token_id": tokens.pad });
-        put("generation_config.json", pretty(&generation))?;
+        write(
+            "generation_config.json",
+            pretty(&generation_config(&config)),
+        )?;
     }
-    put("README.md", card(class, &config, export))
+    write("README.md", model_card(class, &config, &export.lineage))
+}
+
+fn write_weights(folder: &Path, class: Class, med: &Med) -> Result<(), ExportError> {
+    let mut owned: Vec<(String, Tensor)> = Vec::new();
+    for spec in names::specs(class, &med.config) {
+        let tensor = med.weights.get(&spec.name);
+        owned.push((spec.name, tensor));
+    }
+    let tensors = owned.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    // transformers refuses safetensors files whose metadata does not name the framework.
+    store::write(&folder.join(SINGLE), tensors, Some(("format", "pt")))?;
+    Ok(())
 }
 
 fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-/// The vocabulary without `[DEC]` and `[ENC]` where they are its end: so it is with all published
+/// The `vocab.txt` without `[DEC]` and `[ENC]` if it ends in them, like those of all published
 /// models.
 fn tokenizer_vocab(vocab: &str) -> String {
     let mut tokens: Vec<&str> = vocab.lines().collect();
     if tokens.ends_with(&APPENDED) {
         tokens.truncate(tokens.len() - APPENDED.len());
     }
-    tokens.join("\n")
+    let text = tokens.join("\n");
+    text.lines().flat_map(|token| [token, "\n"]).collect()
+}
+
+fn generation_config(config: &Config) -> Value {
+    json!({
+        "bos_token_id": config.tokens.dec,
+        "eos_token_id": config.tokens.sep,
+        "pad_token_id": config.tokens.pad,
+    })
 }
 
 fn special_tokens() -> Value {
     json!({
-        "cls_token": "[CLS]", "mask_token": "[MASK]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+        "pad_token": "[PAD]",
+        "sep_token": "[SEP]",
+        "unk_token": "[UNK]",
     })
 }
 
@@ -221,91 +226,16 @@ fn preprocessor(image: i64) -> Value {
     })
 }
 
-/// The model card: how to use it, what differs from what transformers does by itself, where it
-/// comes from.
-fn card(class: Class, config: &Config, export: &Export<'_>) -> String {
-    let task = match class {
-        Class::ConditionalGeneration => "image-to-text",
-        Class::ImageTextRetrieval | Class::QuestionAnswering => "zero-shot-image-classification",
-    };
-    let mut card = format!(
-        "---\nlibrary_name: transformers\npipeline_tag: {task}\ntags: [blip]\n---\n\n# A BLIP model: `{}`\n\n\
-         A {} of a `blip` workflow, after [BLIP](https://arxiv.org/abs/2201.12086). It {}.\n\n## Use\n\n```python\n{}```\n",
-        class.name(),
-        super::Holds::Class(class).noun(),
-        super::Holds::Class(class).describe(),
-        usage(class, config)
-    );
-    card.push_str("\n## Where it comes from\n\n");
-    if export.lineage.is_empty() {
-        card.push_str("Nothing is known of its making.\n");
-    }
-    for ancestor in &export.lineage {
-        let Ancestor {
-            stage,
-            op,
-            args,
-            key,
-            digest,
-            count,
-            metrics,
-        } = ancestor;
-        let args: Vec<String> = args
-            .iter()
-            .map(|(name, value)| format!("{name} = {value}"))
-            .collect();
-        card.push_str(&format!(
-            "- `{stage}` = `{op}({})`\n  - key `{key}`, result `{digest}`",
-            args.join(", ")
-        ));
-        if let Some(count) = count {
-            card.push_str(&format!(", {count} items"));
-        }
-        card.push('\n');
-        for (name, value) in metrics {
-            card.push_str(&format!("  - {name}: {value}\n"));
-        }
-    }
-    card
-}
-
-fn usage(class: Class, config: &Config) -> String {
-    let name = class.name();
-    let load = format!(
-        "from transformers import {name}, BlipProcessor\n\nmodel = {name}.from_pretrained(folder).eval()\n\
-         processor = BlipProcessor.from_pretrained(folder)\n"
-    );
-    match class {
-        Class::ConditionalGeneration => {
-            let text = config.prompt.as_deref().map_or(String::new(), |prompt| {
-                format!(", text=\"{}\"", prompt.trim_end())
-            });
-            format!(
-                "{load}inputs = processor(images=image{text}, return_tensors=\"pt\")\n\
-                 ids = model.generate(**inputs, num_beams=3, max_length=20, min_length=5)\n\
-                 print(processor.decode(ids[0], skip_special_tokens=True))\n"
-            )
-        }
-        Class::ImageTextRetrieval | Class::QuestionAnswering => format!(
-            "{load}inputs = processor(images=image, text=caption, return_tensors=\"pt\")\n\
-             # It was trained with [ENC] at the beginning of the text, where transformers leaves [CLS].\n\
-             inputs[\"input_ids\"][:, 0] = {}\n\
-             match = model(**inputs).itm_score.softmax(-1)[0, 1]\n",
-            config.med.vocab - 1
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{MedConfig, TextConfig, VitConfig};
-    use crate::huggingface::{Checkpoint, Holds, TokenIds};
+    use crate::huggingface::{Checkpoint, CheckpointKind, TokenIds};
     use tch::Device;
 
     const VOCAB: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\ndog\n[DEC]\n[ENC]\n";
 
-    fn written(role: Role) -> (tempfile::TempDir, Med) {
+    fn export(role: Role) -> (tempfile::TempDir, Med) {
         let med = MedConfig {
             vision: VisionConfig::Vit(VitConfig {
                 drop_path: 0.1,
@@ -329,7 +259,7 @@ mod tests {
             temp: None,
         };
         let folder = tempfile::tempdir().unwrap();
-        let _turn = crate::device::exclusive().unwrap();
+        let _device_lock = crate::device::lock().unwrap();
         let med = Med::fresh(&med, role, 1, Device::Cpu);
         tch::no_grad(|| {
             if med.weights.has("temp") {
@@ -358,15 +288,15 @@ mod tests {
         (folder, med)
     }
 
-    fn comes_back(folder: &Path, med: &Med, holds: Holds, role: Role) {
+    fn assert_reads_as(folder: &Path, med: &Med, kind: CheckpointKind, role: Role) {
         let checkpoint = Checkpoint::read(folder).unwrap();
-        assert_eq!(checkpoint.holds, holds);
+        assert_eq!(checkpoint.kind, kind);
         assert_eq!(
             (&checkpoint.config.med, checkpoint.config.tokens.dec),
             (&med.config, 7)
         );
         assert!(checkpoint.serves(role));
-        let _turn = crate::device::exclusive().unwrap();
+        let _device_lock = crate::device::lock().unwrap();
         for (name, tensor) in checkpoint.tensors_of(role, &[]).unwrap() {
             let origin = Some(name.clone()).filter(|name| med.weights.has(name));
             let origin = origin
@@ -377,32 +307,32 @@ mod tests {
     }
 
     #[test]
-    fn models_come_back_through_the_folder() {
-        let (folder, med) = written(Role::Captioner);
-        comes_back(
+    fn exported_models_are_read_again() {
+        let (folder, med) = export(Role::Captioner);
+        assert_reads_as(
             folder.path(),
             &med,
-            Holds::Class(Class::ConditionalGeneration),
+            CheckpointKind::Class(Class::ConditionalGeneration),
             Role::Captioner,
         );
-        let (folder, med) = written(Role::Filter);
-        comes_back(
+        let (folder, med) = export(Role::Filter);
+        assert_reads_as(
             folder.path(),
             &med,
-            Holds::Class(Class::ImageTextRetrieval),
+            CheckpointKind::Class(Class::ImageTextRetrieval),
             Role::Filter,
         );
-        let (folder, med) = written(Role::Pretrained);
-        comes_back(
+        let (folder, med) = export(Role::Pretrained);
+        assert_reads_as(
             &folder.path().join(RETRIEVAL),
             &med,
-            Holds::Class(Class::ImageTextRetrieval),
+            CheckpointKind::Class(Class::ImageTextRetrieval),
             Role::Filter,
         );
         for role in [Role::Pretrained, Role::Captioner, Role::Filter] {
-            comes_back(folder.path(), &med, Holds::Pretrained, role);
+            assert_reads_as(folder.path(), &med, CheckpointKind::Pretrained, role);
         }
-        // A half that was trained on makes two models of one.
+        // If one half is trained further, they are two models.
         let path = folder.path().join(SINGLE);
         let mut tensors = store::read(&path).unwrap().tensors;
         let _ = tensors
@@ -416,14 +346,14 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            Checkpoint::read(folder.path()).unwrap().holds,
-            Holds::Class(Class::ConditionalGeneration)
+            Checkpoint::read(folder.path()).unwrap().kind,
+            CheckpointKind::Class(Class::ConditionalGeneration)
         );
     }
 
     #[test]
-    fn the_files_are_those_that_transformers_reads() {
-        let (folder, _) = written(Role::Captioner);
+    fn all_files_that_transformers_reads_are_written() {
+        let (folder, _) = export(Role::Captioner);
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(
             read("vocab.txt"),

@@ -1,15 +1,15 @@
-//! Which tensors a checkpoint holds, and how the official code calls those that transformers
-//! renamed.
+//! Which tensors a class of transformers has, and what the official code calls those that
+//! transformers renamed.
 
 use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::Class;
+use super::{Class, Tensors};
 use crate::config::{MedConfig, TextConfig, VisionConfig, VitConfig};
 use crate::tensors::{Role, TensorSpec, shared_with_encoder, tensors};
 
-/// Copies that transformers ties: name, original. A file may have them or not.
+/// Copies that transformers ties: name, original. A file may contain them or not.
 const TIED: [(&str, &str); 2] = [
     (
         "text_decoder.cls.predictions.decoder.weight",
@@ -21,8 +21,8 @@ const TIED: [(&str, &str); 2] = [
     ),
 ];
 
-/// The tensors of a class, without copies. The temperature is ours: transformers has no place for
-/// it.
+/// The tensors of a class, without tied copies and without the temperature, which transformers does
+/// not have.
 pub(super) fn specs(class: Class, config: &MedConfig) -> Vec<TensorSpec> {
     match class {
         Class::ConditionalGeneration => tensors(config, Role::Captioner),
@@ -34,19 +34,17 @@ pub(super) fn specs(class: Class, config: &MedConfig) -> Vec<TensorSpec> {
             let encoder = tensors(config, Role::Filter)
                 .into_iter()
                 .filter(|spec| spec.name.starts_with("text_encoder."));
-            let mut specs: Vec<TensorSpec> = tensors(config, Role::Captioner)
-                .into_iter()
-                .chain(encoder)
-                .collect();
+            let mut specs = tensors(config, Role::Captioner);
+            specs.extend(encoder);
             specs.sort_by(|one, other| one.name.cmp(&other.name));
             specs
         }
     }
 }
 
-/// Takes out the tied copies and the numbers of positions, which older files have. Copies that
-/// differ from their originals are returned by name.
-pub(super) fn untie(found: &mut BTreeMap<String, Tensor>) -> Vec<String> {
+/// Removes the tied copies, and the position ids that older files have. Returns the names of copies
+/// that differ from their originals.
+pub(super) fn untie(found: &mut Tensors) -> Vec<String> {
     found.retain(|name, _| !name.ends_with("embeddings.position_ids"));
     let mut different = Vec::new();
     for (copy, original) in TIED {
@@ -54,6 +52,7 @@ pub(super) fn untie(found: &mut BTreeMap<String, Tensor>) -> Vec<String> {
             continue;
         };
         match found.get(original) {
+            // Some programs save the copy alone.
             None => drop(found.insert(original.to_owned(), tensor)),
             Some(original) if original.size() == tensor.size() && *original == tensor => {}
             Some(_) => different.push(copy.to_owned()),
@@ -62,40 +61,41 @@ pub(super) fn untie(found: &mut BTreeMap<String, Tensor>) -> Vec<String> {
     different
 }
 
-/// The tensors of an official checkpoint under transformers' names. Momentum encoders and queues
-/// are left behind; what the pretrained decoder shares with the encoder is there once. Shared
-/// tensors that differ are returned by name.
-pub(super) fn from_official(
-    found: BTreeMap<String, Tensor>,
-) -> (BTreeMap<String, Tensor>, Vec<String>) {
-    let training = |name: &str| {
-        let part = name.split('.').next().unwrap_or(name);
-        part.ends_with("_m")
-            || part.ends_with("_queue")
-            || ["queue_ptr", "ptr_queue"].contains(&part)
-    };
-    let mut tensors: BTreeMap<String, Tensor> = found
-        .into_iter()
-        .filter(|(name, _)| !training(name))
-        .map(|(name, tensor)| (renamed(&name), tensor))
-        .collect();
+/// The tensors of an official checkpoint under transformers' names, without momentum encoders and
+/// queues, and with one copy of what the pretrained decoder shares with the encoder. Also returns
+/// the names of shared tensors that differ.
+pub(super) fn from_official(found: Tensors) -> (Tensors, Vec<String>) {
+    let mut tensors = BTreeMap::new();
+    for (name, tensor) in found {
+        if !is_training_state(&name) {
+            tensors.insert(to_transformers(&name), tensor);
+        }
+    }
     let mut different = untie(&mut tensors);
-    // Only the pretraining class has one set of tensors for both: its matching head tells it from
-    // question answering.
+    // Only the pretraining class shares tensors. Question answering has an encoder and a decoder,
+    // too, with tensors of their own; the matching head distinguishes the two.
     if tensors.contains_key("itm_head.weight") {
         different.extend(share(&mut tensors));
     }
     (tensors, different)
 }
 
-/// Takes out the decoder's copies of what it shares with the encoder. Those that differ are
-/// returned by name.
-pub(super) fn share(tensors: &mut BTreeMap<String, Tensor>) -> Vec<String> {
+/// Momentum encoders and queues.
+fn is_training_state(name: &str) -> bool {
+    let part = name.split('.').next().unwrap_or(name);
+    part.ends_with("_m") || part.ends_with("_queue") || ["queue_ptr", "ptr_queue"].contains(&part)
+}
+
+/// Removes the decoder's copies of tensors that it shares with the encoder. Returns the names of
+/// those that differ.
+pub(super) fn share(tensors: &mut Tensors) -> Vec<String> {
+    let mut shared: Vec<(String, String)> = Vec::new();
+    for name in tensors.keys() {
+        if let Some(original) = shared_with_encoder(name) {
+            shared.push((name.clone(), original));
+        }
+    }
     let mut different = Vec::new();
-    let shared: Vec<(String, String)> = tensors
-        .keys()
-        .filter_map(|name| Some((name.clone(), shared_with_encoder(name)?)))
-        .collect();
     for (copy, original) in shared {
         let (Some(tensor), Some(original)) = (tensors.get(&copy), tensors.get(&original)) else {
             continue;
@@ -109,7 +109,8 @@ pub(super) fn share(tensors: &mut BTreeMap<String, Tensor>) -> Vec<String> {
     different
 }
 
-fn renamed(name: &str) -> String {
+/// transformers' name of a tensor of the official code.
+fn to_transformers(name: &str) -> String {
     let Some(rest) = name.strip_prefix("visual_encoder.") else {
         return name.to_owned();
     };
@@ -124,19 +125,18 @@ fn renamed(name: &str) -> String {
             .replacen(".norm1.", ".layer_norm1.", 1)
             .replacen(".norm2.", ".layer_norm2.", 1),
     };
-    let rest = rest
-        .strip_prefix("norm.")
-        .map(|rest| format!("post_layernorm.{rest}"))
-        .unwrap_or(rest);
-    format!("vision_model.{rest}")
+    match rest.strip_prefix("norm.") {
+        Some(rest) => format!("vision_model.post_layernorm.{rest}"),
+        None => format!("vision_model.{rest}"),
+    }
 }
 
-/// Features of a head in all official models.
-const HEAD: i64 = 64;
+/// Features of an attention head in all official models.
+const HEAD_SIZE: i64 = 64;
 
-/// The sizes of an official model, which come with no config: from the shapes of its tensors. Heads
-/// have 64 features and the norms' epsilons are those of the official code.
-pub(super) fn sizes(tensors: &BTreeMap<String, Tensor>) -> Result<MedConfig, String> {
+/// The config of an official checkpoint, which has none: sizes from the shapes of its tensors, heads
+/// of 64 features, the epsilons of the official code.
+pub(super) fn infer_config(tensors: &Tensors) -> Result<MedConfig, String> {
     let text = if tensors.contains_key("text_encoder.embeddings.LayerNorm.bias") {
         "text_encoder"
     } else {
@@ -146,47 +146,51 @@ pub(super) fn sizes(tensors: &BTreeMap<String, Tensor>) -> Result<MedConfig, Str
         let found = tensors
             .get(name)
             .map(Tensor::size)
-            .ok_or_else(|| format!("it has no tensor `{name}`"))?;
+            .ok_or_else(|| format!("missing tensor `{name}`"))?;
         if found.len() == rank {
             Ok(found)
         } else {
-            Err(format!("`{name}` has the shape {found:?}"))
+            Err(format!(
+                "`{name}` has shape {found:?}; expected {rank} dimensions"
+            ))
         }
     };
-    let layers = |prefix: &str, suffix: &str| {
+    let count_layers = |prefix: &str, suffix: &str| {
         (0..)
             .take_while(|layer| tensors.contains_key(&format!("{prefix}.{layer}.{suffix}")))
             .count() as i64
     };
-    let patch = shape("vision_model.embeddings.patch_embedding.weight", 4)?;
-    let positions = shape("vision_model.embeddings.position_embedding", 3)?[1];
+    let patch_weight = shape("vision_model.embeddings.patch_embedding.weight", 4)?;
+    let (vision_width, patch) = (patch_weight[0], patch_weight[3]);
+    let image_tokens = shape("vision_model.embeddings.position_embedding", 3)?[1];
     let words = shape(&format!("{text}.embeddings.word_embeddings.weight"), 2)?;
+    let (vocab, text_width) = (words[0], words[1]);
     let projection = shape("vision_proj.weight", 2);
-    let large = patch[0] == 1024;
+    let fc1 = shape("vision_model.encoder.layers.0.mlp.fc1.weight", 2)?;
+    let intermediate = format!("{text}.encoder.layer.0.intermediate.dense.weight");
+    let positions = format!("{text}.embeddings.position_embeddings.weight");
+    let is_large = vision_width == 1024;
     Ok(MedConfig {
         vision: VisionConfig::Vit(VitConfig {
-            image: (positions - 1).max(0).isqrt() * patch[3],
-            patch: patch[3],
-            width: patch[0],
-            depth: layers("vision_model.encoder.layers", "layer_norm1.bias"),
-            heads: (patch[0] / HEAD).max(1),
-            mlp: shape("vision_model.encoder.layers.0.mlp.fc1.weight", 2)?[0],
+            image: (image_tokens - 1).max(0).isqrt() * patch,
+            patch,
+            width: vision_width,
+            depth: count_layers("vision_model.encoder.layers", "layer_norm1.bias"),
+            heads: (vision_width / HEAD_SIZE).max(1),
+            mlp: fc1[0],
             eps: 1e-6,
-            drop_path: if large { 0.1 } else { 0.0 },
+            drop_path: if is_large { 0.1 } else { 0.0 },
         }),
         text: TextConfig {
-            width: words[1],
-            depth: layers(&format!("{text}.encoder.layer"), "output.LayerNorm.bias"),
-            heads: (words[1] / HEAD).max(1),
-            mlp: shape(
-                &format!("{text}.encoder.layer.0.intermediate.dense.weight"),
-                2,
-            )?[0],
-            positions: shape(&format!("{text}.embeddings.position_embeddings.weight"), 2)?[0],
+            width: text_width,
+            depth: count_layers(&format!("{text}.encoder.layer"), "output.LayerNorm.bias"),
+            heads: (text_width / HEAD_SIZE).max(1),
+            mlp: shape(&intermediate, 2)?[0],
+            positions: shape(&positions, 2)?[0],
             eps: 1e-12,
             dropout: 0.1,
         },
-        vocab: words[0],
+        vocab,
         embed: projection.map_or(256, |shape| shape[0]),
     })
 }
@@ -196,8 +200,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn official_names_become_those_of_transformers() {
-        for (official, due) in [
+    fn official_names_are_translated() {
+        for (official, expected) in [
             (
                 "visual_encoder.cls_token",
                 "vision_model.embeddings.class_embedding",
@@ -235,7 +239,7 @@ mod tests {
                 "text_encoder.encoder.layer.0.output.dense.bias",
             ),
         ] {
-            assert_eq!(renamed(official), due);
+            assert_eq!(to_transformers(official), expected);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! A pickle as data: an interpreter that builds values and can call nothing.
+//! A pickle as data: an interpreter that builds values and cannot call anything.
 //!
-//! Pickle is a stack machine. Of its instructions those are known that `torch.save` writes for
-//! dictionaries of tensors; of the names it may call those of dictionaries, tensors and storages,
-//! and calling one only makes a [`Node`]. Values lie in one list and refer to each other by place,
-//! so neither nesting nor repetition costs more than the pickle's own length.
+//! Pickle is a stack machine. Supported are the opcodes that `torch.save` writes for dictionaries
+//! of tensors, and the names of dictionaries, tensors and storages; calling one of these only makes
+//! a [`Node`]. Values are in one list and refer to each other by index, so neither nesting nor
+//! repetition needs more memory than the pickle's own length.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use tch::Kind;
 
 use super::storage_kind;
 
-/// A value.
+/// A value. A `usize` is the index of another one.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Node {
-    /// `None`, a truth value, a float: nothing that a tensor is made of.
+    /// `None`, a boolean, a float: never a part of a tensor.
     Other,
     Int(i64),
     Text(String),
-    /// A tuple or a list.
-    Many(Vec<usize>),
+    /// A list or a tuple.
+    List(Vec<usize>),
     Dict(Vec<(usize, usize)>),
     Callable(Callable),
-    /// Where the values of tensors lie: `data/KEY` in the archive, `count` of them.
+    /// The file `data/KEY` in the archive, with `count` values.
     Storage {
         kind: Kind,
         key: String,
@@ -37,7 +37,7 @@ pub(super) enum Node {
     },
 }
 
-/// What a checkpoint may name.
+/// The names that a checkpoint may use.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Callable {
     OrderedDict,
@@ -45,24 +45,21 @@ pub(super) enum Callable {
     Storage(Kind),
 }
 
-/// Why a pickle is not read.
+/// Why a pickle is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PickleError {
-    /// It names something that could do harm, or that no checkpoint needs.
     #[error(
-        "it wants to use `{0}`; a checkpoint needs OrderedDict, _rebuild_tensor_v2 and torch's storages, and nothing \
-         else is let in"
+        "its pickle uses `{0}`; only OrderedDict, _rebuild_tensor_v2 and torch's storages are \
+         allowed"
     )]
     Global(String),
-    /// An instruction that `torch.save` does not write for a checkpoint.
-    #[error("its pickle has the instruction 0x{0:02x}, which no checkpoint needs")]
-    Instruction(u8),
-    /// Its instructions make no sense.
-    #[error("its pickle is broken: {0}")]
-    Broken(&'static str),
+    #[error("its pickle uses the opcode 0x{0:02x}, which is not allowed")]
+    Opcode(u8),
+    #[error("its pickle is malformed: {0}")]
+    Malformed(&'static str),
 }
 
-/// Everything that a pickle built.
+/// All values that a pickle built.
 #[derive(Debug)]
 pub(super) struct Pickle {
     nodes: Vec<Node>,
@@ -76,17 +73,17 @@ impl Pickle {
             input: bytes,
             ..Machine::default()
         };
-        while let Some(instruction) = machine.byte() {
-            if instruction == b'.' {
+        while let Some(opcode) = machine.byte() {
+            if opcode == b'.' {
                 let root = machine.pop()?;
                 return Ok(Self {
                     nodes: machine.nodes,
                     root,
                 });
             }
-            machine.execute(instruction)?;
+            machine.execute(opcode)?;
         }
-        Err(PickleError::Broken("it does not end"))
+        Err(PickleError::Malformed("it has no end"))
     }
 
     pub(super) fn root(&self) -> usize {
@@ -114,22 +111,22 @@ impl Pickle {
     }
 }
 
-/// The stack machine. The stack holds places of nodes.
+/// The stack machine. Stack and memo hold indices of nodes.
 #[derive(Debug, Default)]
 struct Machine<'b> {
     input: &'b [u8],
     nodes: Vec<Node>,
     stack: Vec<usize>,
-    /// Heights of the stack where a group of values begins.
+    /// Heights of the stack at which a MARK was set.
     marks: Vec<usize>,
     memo: BTreeMap<u32, usize>,
 }
 
-const SHORT: PickleError = PickleError::Broken("it ends within an instruction");
+const SHORT: PickleError = PickleError::Malformed("it ends within an opcode");
 
 impl<'b> Machine<'b> {
-    fn execute(&mut self, instruction: u8) -> Result<(), PickleError> {
-        match instruction {
+    fn execute(&mut self, opcode: u8) -> Result<(), PickleError> {
+        match opcode {
             0x80 => drop(self.take(1)?), // protocol
             b'(' => self.marks.push(self.stack.len()),
             b'N' | 0x88 | 0x89 => self.push(Node::Other),
@@ -138,50 +135,50 @@ impl<'b> Machine<'b> {
                 self.push(Node::Other);
             }
             b'K' | b'M' | b'J' | 0x8a => {
-                let number = self.integer(instruction)?;
+                let number = self.integer(opcode)?;
                 self.push(Node::Int(number));
             }
             b'X' => {
                 let length = self.length()?;
                 let bytes = self.take(length)?;
                 let text = std::str::from_utf8(bytes)
-                    .map_err(|_| PickleError::Broken("a text is not UTF-8"))?;
+                    .map_err(|_| PickleError::Malformed("a string is not UTF-8"))?;
                 self.push(Node::Text(text.to_owned()));
             }
             b'}' => self.push(Node::Dict(Vec::new())),
-            b']' | b')' => self.push(Node::Many(Vec::new())),
+            b']' | b')' => self.push(Node::List(Vec::new())),
             b't' => {
-                let group = self.group()?;
-                self.push(Node::Many(group));
+                let group = self.pop_mark()?;
+                self.push(Node::List(group));
             }
             0x85..=0x87 => {
-                let start = self.below(usize::from(instruction - 0x84))?;
+                let start = self.height_below(usize::from(opcode - 0x84))?;
                 let group = self.stack.split_off(start);
-                self.push(Node::Many(group));
+                self.push(Node::List(group));
             }
             b'a' => {
                 let value = self.pop()?;
                 self.append(vec![value])?;
             }
             b'e' => {
-                let group = self.group()?;
+                let group = self.pop_mark()?;
                 self.append(group)?;
             }
             b's' => {
-                let start = self.below(2)?;
+                let start = self.height_below(2)?;
                 let pair = self.stack.split_off(start);
                 self.set_items(&pair)?;
             }
             b'u' => {
-                let group = self.group()?;
+                let group = self.pop_mark()?;
                 self.set_items(&group)?;
             }
-            b'q' | b'r' | b'h' | b'j' => self.remember(instruction)?,
-            b'c' => self.global()?,
+            b'q' | b'r' | b'h' | b'j' => self.access_memo(opcode)?,
+            b'c' => self.resolve_global()?,
             b'R' => self.call()?,
-            b'Q' => self.storage()?,
-            b'b' => self.state()?,
-            other => return Err(PickleError::Instruction(other)),
+            b'Q' => self.load_storage()?,
+            b'b' => self.discard_state()?,
+            other => return Err(PickleError::Opcode(other)),
         }
         Ok(())
     }
@@ -204,8 +201,8 @@ impl<'b> Machine<'b> {
         usize::try_from(u32::from_le_bytes(bytes)).map_err(|_| SHORT)
     }
 
-    fn integer(&mut self, instruction: u8) -> Result<i64, PickleError> {
-        let (count, signed) = match instruction {
+    fn integer(&mut self, opcode: u8) -> Result<i64, PickleError> {
+        let (count, signed) = match opcode {
             b'K' => (1, false),
             b'M' => (2, false),
             b'J' => (4, true),
@@ -213,7 +210,7 @@ impl<'b> Machine<'b> {
         };
         let bytes = self.take(count)?;
         if count > 8 {
-            return Err(PickleError::Broken("a number is too large"));
+            return Err(PickleError::Malformed("an integer is too large"));
         }
         let negative = signed && bytes.last().is_some_and(|last| last & 0x80 != 0);
         let mut filled = [if negative { 0xff } else { 0 }; 8];
@@ -226,40 +223,44 @@ impl<'b> Machine<'b> {
         self.nodes.push(node);
     }
 
-    /// The height of the stack without its upper `count` values, which all lie above the last mark.
-    fn below(&self, count: usize) -> Result<usize, PickleError> {
+    /// The height of the stack below its top `count` values, all of which must be above the last mark.
+    fn height_below(&self, count: usize) -> Result<usize, PickleError> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let start = self
             .stack
             .len()
             .checked_sub(count)
             .filter(|start| *start >= floor);
-        start.ok_or(PickleError::Broken("it takes more than it has"))
+        start.ok_or(PickleError::Malformed("it pops more than is on the stack"))
     }
 
     fn pop(&mut self) -> Result<usize, PickleError> {
-        let start = self.below(1)?;
+        let start = self.height_below(1)?;
         Ok(self.stack.split_off(start)[0])
     }
 
-    /// What lies above the last mark.
-    fn group(&mut self) -> Result<Vec<usize>, PickleError> {
+    /// Pops the values above the last mark.
+    fn pop_mark(&mut self) -> Result<Vec<usize>, PickleError> {
         let mark = self
             .marks
             .pop()
-            .ok_or(PickleError::Broken("a group ends that did not begin"))?;
+            .ok_or(PickleError::Malformed("it pops a mark that it did not set"))?;
         Ok(self.stack.split_off(mark))
     }
 
     fn top(&mut self) -> Result<&mut Node, PickleError> {
-        let at = self.below(1)?;
+        let at = self.height_below(1)?;
         Ok(&mut self.nodes[self.stack[at]])
     }
 
     fn append(&mut self, values: Vec<usize>) -> Result<(), PickleError> {
         match self.top()? {
-            Node::Many(list) => list.extend(values),
-            _ => return Err(PickleError::Broken("it appends to what is no list")),
+            Node::List(list) => list.extend(values),
+            _ => {
+                return Err(PickleError::Malformed(
+                    "it appends to something that is not a list",
+                ));
+            }
         }
         Ok(())
     }
@@ -270,26 +271,28 @@ impl<'b> Machine<'b> {
                 entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])))
             }
             _ => {
-                return Err(PickleError::Broken(
-                    "it sets items of what is no dictionary",
+                return Err(PickleError::Malformed(
+                    "it sets items of something that is not a dictionary",
                 ));
             }
         }
         Ok(())
     }
 
-    fn remember(&mut self, instruction: u8) -> Result<(), PickleError> {
-        let key = match instruction {
+    fn access_memo(&mut self, opcode: u8) -> Result<(), PickleError> {
+        let key = match opcode {
             b'q' | b'h' => u32::from(self.byte().ok_or(SHORT)?),
             _ => self.length()? as u32,
         };
-        if matches!(instruction, b'q' | b'r') {
-            let at = self.below(1)?;
+        let is_put = matches!(opcode, b'q' | b'r');
+        if is_put {
+            let at = self.height_below(1)?;
             self.memo.insert(key, self.stack[at]);
         } else {
             let known = self.memo.get(&key).copied();
-            self.stack
-                .push(known.ok_or(PickleError::Broken("it recalls what it did not remember"))?);
+            self.stack.push(known.ok_or(PickleError::Malformed(
+                "it gets a memo entry that it did not put",
+            ))?);
         }
         Ok(())
     }
@@ -302,11 +305,11 @@ impl<'b> Machine<'b> {
             .ok_or(SHORT)?;
         let line = self.take(end)?;
         self.take(1)?;
-        std::str::from_utf8(line).map_err(|_| PickleError::Broken("a name is not UTF-8"))
+        std::str::from_utf8(line).map_err(|_| PickleError::Malformed("a name is not UTF-8"))
     }
 
-    /// The gate: a name is let in only if it is one of these.
-    fn global(&mut self) -> Result<(), PickleError> {
+    /// The security boundary: only these names are allowed, and naming one executes nothing.
+    fn resolve_global(&mut self) -> Result<(), PickleError> {
         let (module, name) = (self.line()?, self.line()?);
         let callable = match (module, name) {
             ("collections", "OrderedDict") => Some(Callable::OrderedDict),
@@ -320,11 +323,11 @@ impl<'b> Machine<'b> {
         Ok(())
     }
 
-    fn many(&self, at: usize) -> Result<&[usize], PickleError> {
-        if let Node::Many(values) = &self.nodes[at] {
+    fn list(&self, at: usize) -> Result<&[usize], PickleError> {
+        if let Node::List(values) = &self.nodes[at] {
             Ok(values)
         } else {
-            Err(PickleError::Broken("a tuple is missing"))
+            Err(PickleError::Malformed("a tuple is expected"))
         }
     }
 
@@ -332,22 +335,22 @@ impl<'b> Machine<'b> {
         if let Node::Int(number) = self.nodes[at] {
             Ok(number)
         } else {
-            Err(PickleError::Broken("a number is missing"))
+            Err(PickleError::Malformed("an integer is expected"))
         }
     }
 
     fn ints(&self, at: usize) -> Result<Vec<i64>, PickleError> {
-        self.many(at)?.iter().map(|at| self.int(*at)).collect()
+        self.list(at)?.iter().map(|at| self.int(*at)).collect()
     }
 
     fn call(&mut self) -> Result<(), PickleError> {
         let arguments = self.pop()?;
         let callable = self.pop()?;
         let node = match self.nodes[callable] {
-            Node::Callable(Callable::OrderedDict) if self.many(arguments)?.is_empty() => {
+            Node::Callable(Callable::OrderedDict) if self.list(arguments)?.is_empty() => {
                 Node::Dict(Vec::new())
             }
-            Node::Callable(Callable::RebuildTensor) => match *self.many(arguments)? {
+            Node::Callable(Callable::RebuildTensor) => match *self.list(arguments)? {
                 [storage, offset, shape, stride, ..] => {
                     let (offset, shape, stride) =
                         (self.int(offset)?, self.ints(shape)?, self.ints(stride)?);
@@ -358,39 +361,45 @@ impl<'b> Machine<'b> {
                         stride,
                     }
                 }
-                _ => return Err(PickleError::Broken("a tensor lacks its shape")),
+                _ => return Err(PickleError::Malformed("a tensor has too few arguments")),
             },
-            _ => return Err(PickleError::Broken("it calls what cannot be called")),
+            _ => {
+                return Err(PickleError::Malformed(
+                    "it calls something that is not callable",
+                ));
+            }
         };
         self.push(node);
         Ok(())
     }
 
-    /// `('storage', torch.FloatStorage, '0', 'cpu', 12)`
-    fn storage(&mut self) -> Result<(), PickleError> {
+    /// A persistent id: `('storage', torch.FloatStorage, '0', 'cpu', 12)`.
+    fn load_storage(&mut self) -> Result<(), PickleError> {
         let parts = self.pop()?;
-        let node = match *self.many(parts)? {
+        let node = match *self.list(parts)? {
             [_, class, key, _, count] => match (&self.nodes[class], &self.nodes[key]) {
                 (Node::Callable(Callable::Storage(kind)), Node::Text(key)) => Node::Storage {
                     kind: *kind,
                     key: key.clone(),
                     count: self.int(count)?,
                 },
-                _ => return Err(PickleError::Broken("a storage lacks its kind or its key")),
+                _ => return Err(PickleError::Malformed("a storage has no class or no key")),
             },
-            _ => return Err(PickleError::Broken("a storage has not five parts")),
+            _ => return Err(PickleError::Malformed("a storage does not have five parts")),
         };
         self.push(node);
         Ok(())
     }
 
-    /// State set on an object: only a state dictionary has some (its versions), which says nothing
-    /// about tensors.
-    fn state(&mut self) -> Result<(), PickleError> {
+    /// Sets the state of an object. Only a state dict has any, its `_metadata` of module versions,
+    /// which is not needed.
+    fn discard_state(&mut self) -> Result<(), PickleError> {
         self.pop()?;
         match self.top()? {
             Node::Dict(_) => Ok(()),
-            _ => Err(PickleError::Broken("it sets the state of what has none")),
+            _ => Err(PickleError::Malformed(
+                "it sets the state of something that is not a dictionary",
+            )),
         }
     }
 }
@@ -406,12 +415,12 @@ mod tests {
     #[test]
     fn nothing_can_be_called() {
         // pickle.dumps of an object whose __reduce__ is (os.system, ("touch /tmp/owned",))
-        let system =
-            b"\x80\x02cposix\nsystem\nq\x00X\x10\x00\x00\x00touch /tmp/ownedq\x01\x85q\x02Rq\x03.";
+        let system = b"\x80\x02cposix\nsystem\nq\x00X\x10\x00\x00\x00touch /tmp/owned\
+                       q\x01\x85q\x02Rq\x03.";
         assert_eq!(
             error(system),
-            "it wants to use `posix.system`; a checkpoint needs OrderedDict, _rebuild_tensor_v2 and torch's storages, \
-             and nothing else is let in"
+            "its pickle uses `posix.system`; only OrderedDict, _rebuild_tensor_v2 and torch's \
+             storages are allowed"
         );
         for name in [
             "builtins\neval",
@@ -422,27 +431,25 @@ mod tests {
             let refused = error(format!("c{name}\n.").as_bytes());
             assert!(refused.contains(&name.replace('\n', ".")), "{refused}");
         }
-        // INST, OBJ, NEWOBJ, STACK_GLOBAL, EXT1, REDUCE of what is no name: the other ways to call
-        // something
-        for instruction in [b'i', b'o', 0x81, 0x92, 0x93, 0x82, 0x83, 0x84, b'P'] {
+        // INST, OBJ, NEWOBJ, NEWOBJ_EX, STACK_GLOBAL, EXT1, EXT2, EXT4, PERSID: the other ways to
+        // call something
+        for opcode in [b'i', b'o', 0x81, 0x92, 0x93, 0x82, 0x83, 0x84, b'P'] {
             assert_eq!(
-                error(&[instruction, b'.']),
-                format!(
-                    "its pickle has the instruction 0x{instruction:02x}, which no checkpoint needs"
-                )
+                error(&[opcode, b'.']),
+                format!("its pickle uses the opcode 0x{opcode:02x}, which is not allowed")
             );
         }
         assert_eq!(
             error(b"K\x01)R."),
-            "its pickle is broken: it calls what cannot be called"
+            "its pickle is malformed: it calls something that is not callable"
         );
     }
 
     #[test]
-    fn a_dictionary_comes_out() {
-        // {"a": [1, 300, -2, 2**40], "b": {}} with a memo that is used
-        let bytes =
-            b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01M,\x01J\xfe\xff\xff\xff\x8a\x06\0\0\0\0\0\x01eX\x01\x00\x00\x00b}u.";
+    fn a_dictionary_is_read() {
+        // {"a": [1, 300, -2, 2**40], "b": {}} with memo entries
+        let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01M,\x01J\xfe\xff\xff\xff\
+                      \x8a\x06\0\0\0\0\0\x01eX\x01\x00\x00\x00b}u.";
         let pickle = Pickle::load(bytes).unwrap();
         let entries = pickle.dict(pickle.root()).unwrap();
         let names: Vec<_> = entries
@@ -450,18 +457,23 @@ mod tests {
             .map(|(name, _)| pickle.text(*name).unwrap())
             .collect();
         assert_eq!(names, ["a", "b"]);
-        let Node::Many(values) = pickle.node(entries[0].1) else {
-            panic!("a list")
+        let Node::List(values) = pickle.node(entries[0].1) else {
+            panic!("`a` is a list")
         };
         let numbers: Vec<_> = values.iter().map(|at| pickle.node(*at).clone()).collect();
         assert_eq!(numbers, [1, 300, -2, 1 << 40].map(Node::Int));
     }
 
+    /// Random bytes with many opcodes among them.
+    fn programs() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+        let opcodes = proptest::sample::select(b"(})]tqhRQbuseaXKJc\n.".to_vec());
+        let byte = proptest::prop_oneof![proptest::num::u8::ANY, opcodes];
+        proptest::collection::vec(byte, 0..200)
+    }
+
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(
-            proptest::prop_oneof![proptest::num::u8::ANY, proptest::sample::select(b"(})]tqhRQbuseaXKJc\n.".to_vec())], 0..200
-        )) {
+        fn any_bytes_are_read_or_refused(bytes in programs()) {
             let _ = Pickle::load(&bytes);
         }
     }

@@ -1,19 +1,19 @@
-//! Features, similarities, logits and losses.
+//! Features, similarities, logits and losses of forward passes.
 
 use std::path::Path;
 
-use blip_model::loss::language;
-use blip_model::text::{Head, TextEncoder};
+use blip_model::loss::lm_loss;
+use blip_model::text::{LmHead, TextEncoder};
 use blip_model::vision::{Vision, resize};
-use blip_model::{Med, Pass, Role, Weights, device};
+use blip_model::{ForwardMode, Med, Role, Weights, device};
 use tch::{Device, Kind, Tensor};
 
-use blip_model::huggingface::{Checkpoint, Class, Holds};
+use blip_model::huggingface::{Checkpoint, CheckpointKind, Class};
 
 use super::table::Table;
 use super::{Tensors, close, model, shapes, tensors};
 
-/// Largest difference relative to the largest value.
+/// Of the largest difference, relative to the largest value.
 const BOUND: f64 = 1e-5;
 
 fn inputs(folder: &Path) -> Tensors {
@@ -26,7 +26,7 @@ fn mask(tensor: &Tensor) -> Tensor {
 
 #[test]
 fn captioners_compute_what_transformers_does() {
-    let _turn = device::exclusive().unwrap();
+    let _device_lock = device::lock().unwrap();
     let _still = tch::no_grad_guard();
     let mut table = Table::default();
     for (shape, folder) in shapes("forward") {
@@ -42,12 +42,14 @@ fn captioners_compute_what_transformers_does() {
                 BOUND,
             );
         };
-        let images = med.vision.forward(&given["pixels"], Pass::EVAL);
+        let images = med.vision.forward(&given["pixels"], ForwardMode::EVAL);
         row("image states", &images, "image_states");
-        let memory = med.decoder().text.memory(&images, Pass::EVAL);
-        let logits = med.decoder().logits(&given["ids"], &memory, Pass::EVAL);
-        // A padding token's own outcome is nobody's business: they let it see no other padding, we
-        // all before it.
+        let cross_kv = med.decoder().text.cross_kv(&images, ForwardMode::EVAL);
+        let logits = med
+            .decoder()
+            .logits(&given["ids"], &cross_kv, ForwardMode::EVAL);
+        // Logits at padding are not compared: transformers masks padding, here a token attends to
+        // everything before it. No loss uses them.
         let real = mask(&given["mask"]).unsqueeze(-1);
         let theirs = given["logits"].masked_fill(&real.logical_not(), 0.0);
         close(
@@ -66,10 +68,10 @@ fn captioners_compute_what_transformers_does() {
                 BOUND,
             );
         };
-        row("LM loss", &language(&logits, &given["labels"], 0.0), "loss");
+        row("LM loss", &lm_loss(&logits, &given["labels"], 0.0), "loss");
         row(
             "LM loss, smoothed by 0.1",
-            &language(&logits, &given["labels"], 0.1),
+            &lm_loss(&logits, &given["labels"], 0.1),
             "loss_smooth",
         );
 
@@ -79,7 +81,7 @@ fn captioners_compute_what_transformers_does() {
         let larger = Med::load(&config, Role::Captioner, &found, Device::Cpu).unwrap();
         row(
             "image states, positions resampled",
-            &larger.vision.forward(&given["larger"], Pass::EVAL),
+            &larger.vision.forward(&given["larger"], ForwardMode::EVAL),
             "larger_states",
         );
     }
@@ -88,7 +90,7 @@ fn captioners_compute_what_transformers_does() {
 
 #[test]
 fn filters_compute_what_transformers_does() {
-    let _turn = device::exclusive().unwrap();
+    let _device_lock = device::lock().unwrap();
     let _still = tch::no_grad_guard();
     let mut table = Table::default();
     for (shape, folder) in shapes("forward") {
@@ -105,20 +107,21 @@ fn filters_compute_what_transformers_does() {
             );
         };
         let (ids, mask) = (&given["ids"], mask(&given["mask"]));
-        let images = med.vision.forward(&given["pixels"], Pass::EVAL);
+        let images = med.vision.forward(&given["pixels"], ForwardMode::EVAL);
         row("image states", &images, "image_states");
         let features = &med.encoder().features;
         let (image, text) = (
-            features.images(&images, Pass::EVAL),
-            features.texts(ids, &mask, Pass::EVAL),
+            features.images(&images, ForwardMode::EVAL),
+            features.texts(ids, &mask, ForwardMode::EVAL),
         );
         row("image features", &image, "image_features");
         row("text features", &text, "text_features");
         row("ITC similarities", &image.matmul(&text.tr()), "itc");
-        let memory = features.text.memory(&images, Pass::EVAL);
+        let cross_kv = features.text.cross_kv(&images, ForwardMode::EVAL);
         let matched = |first: i64| {
-            let ids = blip_model::pretrain::beginning_with(first, ids);
-            med.encoder().match_logits(&ids, &mask, &memory, Pass::EVAL)
+            let ids = blip_model::pretrain::with_first_token(first, ids);
+            med.encoder()
+                .match_logits(&ids, &mask, &cross_kv, ForwardMode::EVAL)
         };
         row(
             "ITM logits with [CLS]",
@@ -136,7 +139,7 @@ fn filters_compute_what_transformers_does() {
 
 #[test]
 fn question_answering_computes_what_transformers_does() {
-    let _turn = device::exclusive().unwrap();
+    let _device_lock = device::lock().unwrap();
     let _still = tch::no_grad_guard();
     let mut table = Table::default();
     for (shape, folder) in shapes("forward") {
@@ -147,17 +150,17 @@ fn question_answering_computes_what_transformers_does() {
         let given = inputs(&folder);
         let checkpoint = Checkpoint::read(&folder).unwrap();
         let config = &checkpoint.config.med;
-        let specs = Holds::Class(Class::QuestionAnswering).specs(config);
+        let specs = CheckpointKind::Class(Class::QuestionAnswering).specs(config);
         let weights = Weights::load(&specs, &checkpoint.tensors, Device::Cpu).unwrap();
         let images = Vision::new(&weights, "vision_model", &config.vision)
-            .forward(&given["pixels"], Pass::EVAL);
+            .forward(&given["pixels"], ForwardMode::EVAL);
         let question = TextEncoder::new(&weights, "text_encoder", &config.text);
-        let memory = question.memory(&images, Pass::EVAL);
+        let cross_kv = question.cross_kv(&images, ForwardMode::EVAL);
         let states = question.encode(
             &given["ids"],
             &mask(&given["mask"]),
-            Some(&memory),
-            Pass::EVAL,
+            Some(&cross_kv),
+            ForwardMode::EVAL,
         );
         close(
             &mut table,
@@ -166,7 +169,8 @@ fn question_answering_computes_what_transformers_does() {
             &given["question_states"],
             BOUND,
         );
-        // Answers see the whole question: the rows whose questions are not padded are compared.
+        // Here answers attend to all question tokens, padding included, so only rows whose questions
+        // have no padding are compared.
         let full = given["mask"]
             .to_kind(Kind::Int64)
             .prod_dim_int(1, false, Kind::Int64)
@@ -174,14 +178,14 @@ fn question_answering_computes_what_transformers_does() {
         let rows = full.nonzero().reshape([-1]);
         let pick = |tensor: &Tensor| tensor.index_select(0, &rows);
         let decoder = TextEncoder::new(&weights, "text_decoder.bert", &config.text);
-        let head = Head::new(&weights, "text_decoder.cls.predictions", &config.text);
-        let memory = decoder.memory(&pick(&states), Pass::EVAL);
-        let hidden = decoder.decode(&pick(&given["answers"]), &memory, Pass::EVAL);
+        let head = LmHead::new(&weights, "text_decoder.cls.predictions", &config.text);
+        let cross_kv = decoder.cross_kv(&pick(&states), ForwardMode::EVAL);
+        let hidden = decoder.decode(&pick(&given["answers"]), &cross_kv, ForwardMode::EVAL);
         let real = mask(&pick(&given["answer_mask"]))
             .unsqueeze(-1)
             .logical_not();
         let logits = head
-            .forward(&hidden, decoder.words(), Pass::EVAL)
+            .forward(&hidden, decoder.word_embeddings(), ForwardMode::EVAL)
             .masked_fill(&real, 0.0);
         let theirs = pick(&given["logits"]).masked_fill(&real, 0.0);
         close(

@@ -1,5 +1,5 @@
-//! What decoding and resizing otherwise than PIL does to a score: ITM probabilities of the same
-//! model on both pixels.
+//! The effect on scores of decoding and resizing differently from PIL: ITM probabilities of the
+//! same model on the pixels of either.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,24 +7,24 @@ use std::path::PathBuf;
 
 use blip_data::decode::{Picture, decode};
 use blip_data::resize;
-use blip_model::pretrain::beginning_with;
-use blip_model::{Med, Pass, Role, device};
+use blip_model::pretrain::with_first_token;
+use blip_model::{ForwardMode, Med, Role, device};
 use tch::{Kind, Tensor};
 
 use super::table::{Table, folder};
 use super::{model, shapes, tensors};
 
-/// A trained model's scores move by less: these models are drawn at random, and wide.
+/// Scores of trained models differ by less: these models are random, with large weights.
 const BOUND: f64 = 0.05;
 
-/// Pictures of one size, each as our pixels and as PIL's.
+/// Images of one size, each with blip's pixels and with PIL's.
 #[derive(Default)]
 struct Pictures {
     ours: Vec<f32>,
     theirs: Vec<f32>,
 }
 
-/// By side, what tests/parity/pixels.py made.
+/// The images that tests/parity/pixels.py made, by side.
 fn pictures() -> BTreeMap<u32, Pictures> {
     let mut names: Vec<PathBuf> = fs::read_dir(folder("pixels"))
         .unwrap()
@@ -49,7 +49,7 @@ fn pictures() -> BTreeMap<u32, Pictures> {
         let rgb = image::open(path).unwrap().into_rgb8().into_raw();
         let pictures = all.entry(size).or_default();
         resize::normalize(
-            &resize::square(&picture, resize::whole(&picture), size),
+            &resize::resize_square(&picture, resize::full_region(&picture), size),
             &mut pictures.ours,
         );
         resize::normalize(
@@ -69,21 +69,21 @@ fn probabilities(med: &Med, pixels: &[f32], ids: &Tensor) -> Tensor {
     let side = med.config.vision.image();
     let images = med.vision.forward(
         &Tensor::from_slice(pixels).view([-1, 3, side, side]),
-        Pass::EVAL,
+        ForwardMode::EVAL,
     );
     let ids = ids.narrow(0, 0, 1).repeat([images.size()[0], 1]);
     let encoder = med.encoder();
-    let memory = encoder.features.text.memory(&images, Pass::EVAL);
+    let cross_kv = encoder.features.text.cross_kv(&images, ForwardMode::EVAL);
     let mask = ids.ones_like().to_kind(Kind::Bool);
     encoder
-        .match_logits(&ids, &mask, &memory, Pass::EVAL)
+        .match_logits(&ids, &mask, &cross_kv, ForwardMode::EVAL)
         .softmax(-1, Kind::Double)
         .select(1, 1)
 }
 
 #[test]
-fn scores_hardly_depend_on_whose_pixels_they_are_of() {
-    let _turn = device::exclusive().unwrap();
+fn scores_agree_on_pixels_of_blip_and_of_pil() {
+    let _device_lock = device::lock().unwrap();
     let _still = tch::no_grad_guard();
     let (mut table, pictures) = (Table::default(), pictures());
     for (shape, folder) in shapes("forward") {
@@ -94,7 +94,7 @@ fn scores_hardly_depend_on_whose_pixels_they_are_of() {
             continue;
         };
         let ids = &tensors(&folder.join("forward.safetensors"))["ids"];
-        let ids = beginning_with(checkpoint.config.med.vocab - 1, ids);
+        let ids = with_first_token(checkpoint.config.med.vocab - 1, ids);
         let (ours, theirs) = (
             probabilities(&med, ours, &ids),
             probabilities(&med, theirs, &ids),

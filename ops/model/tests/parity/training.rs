@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use blip_model::huggingface::Config;
-use blip_model::loss::language;
+use blip_model::loss::{IGNORE_INDEX, lm_loss};
 use blip_model::optimizer::AdamW;
-use blip_model::pretrain::{Batch, Losses, Objectives, Settings, Teacher, Tokens, beginning_with};
-use blip_model::{Med, Pass, Role, device};
+use blip_model::pretrain::{
+    Batch, LossConfig, Losses, MomentumEncoder, Objectives, Tokens, with_first_token,
+};
+use blip_model::{ForwardMode, Med, Role, device};
 use tch::{Device, Kind, Tensor};
 
 use super::table::Table;
-use super::{Tensors, largest, shapes, tensors};
+use super::{Tensors, max_abs, shapes, tensors};
 
 const STEPS: usize = 5;
 const QUEUE: i64 = 12;
 const PROMPT: i64 = 4;
-const RATE: f64 = 1e-4;
+const LR: f64 = 1e-4;
 
 struct Case {
     given: Tensors,
@@ -24,8 +26,8 @@ struct Case {
     tokens: Tokens,
 }
 
-/// The tensors whose names begin so, without that.
-fn under(given: &Tensors, prefix: &str) -> Tensors {
+/// The tensors whose names begin with `prefix`, without it.
+fn with_prefix(given: &Tensors, prefix: &str) -> Tensors {
     given
         .iter()
         .filter_map(|(name, tensor)| {
@@ -45,7 +47,7 @@ fn case(folder: &Path, name: &str, role: Role) -> Case {
     if let Some(weight) = given.get("start.vision_proj.weight") {
         sizes.embed = weight.size()[0];
     }
-    let med = Med::load(&sizes, role, &under(&given, "start."), Device::Cpu)
+    let med = Med::load(&sizes, role, &with_prefix(&given, "start."), Device::Cpu)
         .unwrap()
         .with_gradients();
     let tokens = Tokens {
@@ -72,7 +74,7 @@ impl Case {
         }
     }
 
-    /// Five steps of AdamW on the losses that `compute` gives.
+    /// Five steps of AdamW on the losses of `compute`.
     fn train(
         &self,
         table: &mut Table,
@@ -93,17 +95,17 @@ impl Case {
                     1e-5 * theirs.abs().max(1.0),
                 );
             }
-            let inputs: Vec<&Tensor> = med.weights.trained().collect();
+            let inputs: Vec<&Tensor> = med.weights.parameters().collect();
             let gradients =
                 Tensor::run_backward(&[&losses.total().unwrap()], &inputs, false, false);
-            let gradient = med.weights.lay_out(&gradients);
+            let gradient = med.weights.flatten(&gradients);
             if step == 0 {
                 self.gradients(table, what, &gradient);
             }
-            adam.step(&mut weights, &gradient, RATE);
+            adam.step(&mut weights, &gradient, LR);
         }
         let part = |flat: &Tensor| {
-            let names = under(&self.given, "start.").into_keys();
+            let names = with_prefix(&self.given, "start.").into_keys();
             names
                 .map(|name| (name.clone(), med.weights.part(flat, &name)))
                 .collect::<Tensors>()
@@ -118,30 +120,30 @@ impl Case {
             table,
             &format!("AdamW's first moments ({what})"),
             "moment1.",
-            &part(&adam.mean),
+            &part(&adam.exp_avg),
         );
         self.compare(
             table,
             &format!("AdamW's second moments ({what})"),
             "moment2.",
-            &part(&adam.square),
+            &part(&adam.exp_avg_sq),
         );
     }
 
     /// Every tensor's largest difference relative to its largest value.
     fn gradients(&self, table: &mut Table, what: &str, flat: &Tensor) {
-        let theirs = under(&self.given, "grad.");
-        let overall = theirs.values().map(largest).fold(0.0, f64::max);
+        let theirs = with_prefix(&self.given, "grad.");
+        let overall = theirs.values().map(max_abs).fold(0.0, f64::max);
         let apart = theirs.iter().map(|(name, theirs)| {
             let ours = self.med.weights.part(flat, name);
-            // What is nothing but rounding is measured against the largest gradient of all.
-            let scale = if mathematically_zero(name) {
+            // Pure rounding noise is measured against the largest gradient of all.
+            let scale = if is_mathematically_zero(name) {
                 overall
             } else {
-                largest(theirs)
+                max_abs(theirs)
             };
             (
-                largest(&(ours - theirs)) / scale.max(f64::MIN_POSITIVE),
+                max_abs(&(ours - theirs)) / scale.max(f64::MIN_POSITIVE),
                 name,
             )
         });
@@ -168,7 +170,7 @@ impl Case {
     /// The largest difference of all tensors, relative to a tensor's largest value where that is
     /// above 1.
     fn compare(&self, table: &mut Table, quantity: &str, prefix: &str, ours: &Tensors) {
-        let theirs = under(&self.given, prefix);
+        let theirs = with_prefix(&self.given, prefix);
         assert!(
             !theirs.is_empty() && ours.keys().eq(theirs.keys()),
             "{quantity}"
@@ -177,8 +179,8 @@ impl Case {
         for (name, theirs) in &theirs {
             let skip = key_bias(name);
             let (ours, theirs) = (without(&ours[name], &skip), without(theirs, &skip));
-            sizes = (sizes.0.max(largest(&ours)), sizes.1.max(largest(&theirs)));
-            let apart = largest(&(ours - &theirs)) / largest(&theirs).max(1.0);
+            sizes = (sizes.0.max(max_abs(&ours)), sizes.1.max(max_abs(&theirs)));
+            let apart = max_abs(&(ours - &theirs)) / max_abs(&theirs).max(1.0);
             worst = if apart.is_nan() || apart > worst {
                 apart
             } else {
@@ -189,10 +191,10 @@ impl Case {
     }
 }
 
-/// The bias of attention's keys adds the same to every score of a query, which softmax takes out
-/// again: its gradient is zero but for rounding, and AdamW makes steps of full length out of
-/// rounding. Such values are random on both sides.
-fn mathematically_zero(name: &str) -> bool {
+/// The bias of attention's keys adds the same value to every score of a query, which softmax
+/// cancels: its gradient is zero up to rounding, and AdamW makes full steps from rounding noise.
+/// Such values are random on both sides.
+fn is_mathematically_zero(name: &str) -> bool {
     name.ends_with(".self.key.bias")
 }
 
@@ -204,7 +206,7 @@ enum KeyBias {
 }
 
 fn key_bias(name: &str) -> KeyBias {
-    if mathematically_zero(name) {
+    if is_mathematically_zero(name) {
         KeyBias::All
     } else if name.ends_with(".qkv.bias") {
         KeyBias::Middle
@@ -224,24 +226,24 @@ fn without(tensor: &Tensor, part: &KeyBias) -> Tensor {
     }
 }
 
-/// Pretraining and the filter's finetuning, which have a teacher and a queue.
-fn taught(name: &str, role: Role, aware: bool) {
-    let _turn = device::exclusive().unwrap();
+/// Pretraining and the filter's finetuning, which have momentum encoders and a queue.
+fn compare_momentum_training(name: &str, role: Role, same_image_is_positive: bool) {
+    let _device_lock = device::lock().unwrap();
     let mut table = Table::default();
     for (shape, folder) in shapes("training") {
         let case = case(&folder, name, role);
-        let settings = Settings {
+        let config = LossConfig {
             objectives: Objectives {
                 itc: true,
                 itm: true,
                 lm: role == Role::Pretrained,
             },
             queue: QUEUE,
-            aware,
+            same_image_is_positive,
             smoothing: 0.1,
         };
-        let mut teacher = Teacher::new(&case.med, settings, case.tokens);
-        let mut state = teacher.state();
+        let mut momentum = MomentumEncoder::new(&case.med, config, case.tokens);
+        let mut state = momentum.state();
         state.insert(
             "queue.images".to_owned(),
             case.given["start_queue.image"].tr().contiguous(),
@@ -250,28 +252,28 @@ fn taught(name: &str, role: Role, aware: bool) {
             "queue.texts".to_owned(),
             case.given["start_queue.text"].tr().contiguous(),
         );
-        teacher.restore(&state).unwrap();
+        momentum.restore(&state).unwrap();
         case.train(&mut table, &format!("{name}, {shape}"), |case, step| {
             let luck = Vec::<f32>::try_from(case.of(step, "luck").reshape([-1])).unwrap();
-            let mut luck = luck.into_iter().map(f64::from);
+            let mut numbers = luck.into_iter().map(f64::from);
             let alpha = case.of(step, "alpha").double_value(&[]);
-            let mut unit = || luck.next().expect("a number for every negative");
-            teacher.losses(
+            let mut uniform = || numbers.next().expect("a number for every negative");
+            momentum.losses(
                 &case.med,
                 &case.batch(step),
                 alpha,
                 true,
-                Pass::EVAL,
-                &mut unit,
+                ForwardMode::EVAL,
+                &mut uniform,
             )
         });
-        let state = teacher.state();
-        let slow = under(&state, "momentum.");
+        let state = momentum.state();
+        let encoders = with_prefix(&state, "momentum.");
         case.compare(
             &mut table,
             &format!("momentum encoders ({name}, {shape})"),
             "end_momentum.",
-            &slow,
+            &encoders,
         );
         let queue = BTreeMap::from([
             ("ids".to_owned(), state["queue.ids"].to_kind(Kind::Float)),
@@ -290,31 +292,34 @@ fn taught(name: &str, role: Role, aware: bool) {
 
 #[test]
 fn pretraining_steps_are_those_of_the_reference() {
-    taught("pretrain", Role::Pretrained, false);
+    compare_momentum_training("pretrain", Role::Pretrained, false);
 }
 
 #[test]
 fn filter_steps_are_those_of_the_reference() {
-    taught("filter", Role::Filter, true);
+    compare_momentum_training("filter", Role::Filter, true);
 }
 
 #[test]
 fn captioner_steps_are_those_of_the_reference() {
-    let _turn = device::exclusive().unwrap();
+    let _device_lock = device::lock().unwrap();
     let mut table = Table::default();
     for (shape, folder) in shapes("training") {
         let case = case(&folder, "captioner", Role::Captioner);
         case.train(&mut table, &format!("captioner, {shape}"), |case, step| {
             let batch = case.batch(step);
-            let images = case.med.vision.forward(&batch.images, Pass::EVAL);
-            let ids = beginning_with(case.tokens.dec, &batch.ids);
-            let labels = ids.masked_fill(&batch.mask.logical_not(), blip_model::loss::IGNORED);
-            let _ = labels.narrow(1, 0, PROMPT).fill_(blip_model::loss::IGNORED);
+            let images = case.med.vision.forward(&batch.images, ForwardMode::EVAL);
+            let ids = with_first_token(case.tokens.dec, &batch.ids);
+            let labels = ids.masked_fill(&batch.mask.logical_not(), IGNORE_INDEX);
+            let _ = labels.narrow(1, 0, PROMPT).fill_(IGNORE_INDEX);
             let decoder = case.med.decoder();
-            let logits =
-                decoder.logits(&ids, &decoder.text.memory(&images, Pass::EVAL), Pass::EVAL);
+            let logits = decoder.logits(
+                &ids,
+                &decoder.text.cross_kv(&images, ForwardMode::EVAL),
+                ForwardMode::EVAL,
+            );
             Losses {
-                lm: Some(language(&logits, &labels, 0.1)),
+                lm: Some(lm_loss(&logits, &labels, 0.1)),
                 ..Losses::default()
             }
         });
@@ -322,12 +327,12 @@ fn captioner_steps_are_those_of_the_reference() {
     table.check();
 }
 
-/// What theory says of a model that has learnt nothing: it knows neither which of the queue belongs
-/// to an image, nor whether a pair matches, nor which word comes next.
+/// An untrained model predicts uniform distributions: over queue and batch (ITC), over the two
+/// classes with their shares (ITM), over the vocabulary (LM).
 #[test]
-fn a_fresh_model_loses_what_theory_says() {
+fn an_untrained_model_has_the_losses_of_chance() {
     use blip_model::config::{TextConfig, VisionConfig, VitConfig};
-    let _turn = device::exclusive().unwrap();
+    let _device_lock = device::lock().unwrap();
     let (queue, count, vocab) = (1000_i64, 6_i64, 500_i64);
     let config = blip_model::MedConfig {
         vision: VisionConfig::Vit(VitConfig::tiny(16)),
@@ -337,14 +342,14 @@ fn a_fresh_model_loses_what_theory_says() {
     };
     let med = Med::fresh(&config, Role::Pretrained, 3, Device::Cpu).with_gradients();
     tch::manual_seed(3);
-    let settings = Settings {
+    let config = LossConfig {
         objectives: Objectives {
             itc: true,
             itm: true,
             lm: true,
         },
         queue,
-        aware: false,
+        same_image_is_positive: false,
         smoothing: 0.1,
     };
     let tokens = Tokens {
@@ -352,7 +357,7 @@ fn a_fresh_model_loses_what_theory_says() {
         dec: vocab - 2,
         pad: 0,
     };
-    let mut teacher = Teacher::new(&med, settings, tokens);
+    let mut momentum = MomentumEncoder::new(&med, config, tokens);
     let batch = Batch {
         images: Tensor::randn([count, 3, 16, 16], (Kind::Float, Device::Cpu)),
         ids: Tensor::randint_low(5, vocab - 2, [count, 8], (Kind::Int64, Device::Cpu)),
@@ -360,18 +365,18 @@ fn a_fresh_model_loses_what_theory_says() {
         same_image: (0..count).collect(),
         same_text: (0..count).collect(),
     };
-    let losses = teacher
-        .losses(&med, &batch, 0.0, true, Pass::EVAL, &mut || 0.5)
+    let losses = momentum
+        .losses(&med, &batch, 0.0, true, ForwardMode::EVAL, &mut || 0.5)
         .values();
-    let due = [
+    let expected = [
         ("itc", ((queue + count) as f64).ln(), 1.0),
         ("itm", 0.6666, 0.03),
         ("lm", (vocab as f64).ln(), 0.3),
     ];
-    for ((name, loss), (due_name, due, within)) in losses.into_iter().zip(due) {
+    for ((name, loss), (expected_name, expected, tolerance)) in losses.into_iter().zip(expected) {
         assert!(
-            name == due_name && (loss - due).abs() < within,
-            "{name} is {loss}, due is about {due}"
+            name == expected_name && (loss - expected).abs() < tolerance,
+            "{name} is {loss}, expected about {expected}"
         );
     }
 }

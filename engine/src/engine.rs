@@ -1,0 +1,430 @@
+//! The engine: what it is made with, and what it does with a workflow.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use indexmap::IndexMap;
+
+use crate::cache::disk::{Disk, DiskError};
+use crate::cache::index::IndexKind;
+use crate::cache::lock::Holder;
+use crate::cache::stage_result::StageResult;
+use crate::cache::{Access, Cache, CacheError, Opened};
+use crate::ctx::{self, StopSignal};
+use crate::event::{Event, EventBus, Listener, LogWriter, Outcome, StageEnd, StageError};
+use crate::export::ExportJob;
+use crate::graph::NodeId;
+use crate::history::CacheReader;
+use crate::isolate::Isolation;
+use crate::key::NumericEnv;
+use crate::lockfile::LockedWorkflow;
+use crate::op::{Artifact, OpError};
+use crate::plan::{Planned, Planner};
+use crate::prefetch::Prefetch;
+use crate::run::{self, Resources, RunConfig, RunOutcome};
+use crate::workflow::{UnknownTarget, Workflow};
+
+/// What an engine works with. There are no defaults: a forgotten field would be a surprise.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cache folder; the first run creates it.
+    pub cache: PathBuf,
+    /// What paths of workflows are relative to.
+    pub base: PathBuf,
+    pub index: IndexKind,
+    /// What all stages that run at a time may take together.
+    pub resources: Resources,
+    /// The properties of the machine that the bits of numeric results depend on.
+    pub env: NumericEnv,
+}
+
+/// Plans and runs workflows. It holds nothing open between runs; several can live in one process.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) disk: Disk,
+    isolation: Option<Arc<Isolation>>,
+}
+
+/// How a workflow is run.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// The stages to run, by name; none means the workflow's default targets.
+    pub targets: Vec<String>,
+    /// After a failure, go on with everything that is not downstream of it.
+    pub keep_going: bool,
+    /// Fail instead of waiting for another process: with [`CacheError::Busy`] if it has the whole
+    /// cache, else only those stages whose results it computes.
+    pub no_wait: bool,
+    /// Try rejected items again. Without, their reasons are remembered.
+    pub retry_bad: bool,
+    /// The key and result that every stage must have; one that would have others fails and says in
+    /// what they differ.
+    pub locked: Option<LockedWorkflow>,
+    /// A scan begun by [`Engine::prefetch`]; without, the run scans the cache by itself.
+    pub prefetch: Option<Prefetch>,
+    /// Asks the run to stop.
+    pub stop: StopSignal,
+}
+
+/// How a run ended, and the results of its stages.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Summary {
+    /// The run's id.
+    pub run: String,
+    pub outcome: Outcome,
+    /// The results of all stages that have one, by name; inputs before their consumers.
+    pub results: IndexMap<Arc<str>, Arc<StageResult>>,
+    /// How every stage ended, in the order in which they did.
+    pub stages: Vec<Arc<StageEnd>>,
+    pub took_ms: u64,
+}
+
+/// Why a run or a plan could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Target(#[from] UnknownTarget),
+    #[error("could not create the event log: {0}")]
+    Log(#[source] DiskError),
+}
+
+impl EngineError {
+    /// What the user can do about it.
+    pub fn help(&self) -> String {
+        match self {
+            EngineError::Cache(error) => error.help(),
+            EngineError::Target(error) => format!("the workflow has {}", error.known.join(", ")),
+            EngineError::Log(error) => error.help().to_owned(),
+        }
+    }
+}
+
+impl Engine {
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            disk: Disk::default(),
+            isolation: None,
+        }
+    }
+
+    /// The same engine on another disk: tests use one with injected faults.
+    #[must_use]
+    pub fn with_disk(self, disk: Disk) -> Self {
+        Self { disk, ..self }
+    }
+
+    /// The same engine with a way to run stages marked `@isolate` in processes of their own.
+    #[must_use]
+    pub fn with_isolation(self, isolation: Isolation) -> Self {
+        Self {
+            isolation: Some(Arc::new(isolation)),
+            ..self
+        }
+    }
+
+    /// Reads what earlier runs left, also during a run.
+    pub fn reader(&self) -> CacheReader {
+        CacheReader::new(&self.config.cache)
+    }
+
+    /// Begins to look up, in a thread of its own, which results of earlier runs of the workflow
+    /// with this name are still in the cache. Called before the workflow is parsed, and passed on
+    /// in [`RunOptions`].
+    pub fn prefetch(&self, workflow: &str) -> Prefetch {
+        let (folder, disk) = (self.config.cache.clone(), self.disk.clone());
+        let open = move || {
+            // Without waiting: the run waits, and scans by itself then.
+            let opened = Cache::open(&folder, IndexKind::Memory, disk, Access::Read, |_| false);
+            Some(opened.ok()?.cache)
+        };
+        Prefetch::begin(&self.config.cache, workflow, open)
+    }
+
+    /// What a run would do and why.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn plan(
+        &self,
+        workflow: &Workflow,
+        targets: &[String],
+    ) -> Result<Vec<Planned>, EngineError> {
+        let mut targets = workflow.targets(targets)?;
+        targets.extend(export_stages(workflow, &targets));
+        let opened = Cache::open(
+            &self.config.cache,
+            self.config.index,
+            self.disk.clone(),
+            Access::Read,
+            |_| true,
+        )?;
+        let planner = Planner {
+            graph: &workflow.graph,
+            workflow: &workflow.name,
+            base: self.config.base.clone(),
+            cache: Arc::new(opened.cache),
+            env: Arc::new(self.config.env.clone()),
+        };
+        Ok(planner.plan(&targets))
+    }
+
+    /// Runs a workflow. What has a result in the cache does not run.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the run cannot begin; stages that fail are in the [`Summary`].
+    pub fn run(
+        &self,
+        workflow: &Workflow,
+        options: &RunOptions,
+        listeners: &mut [&mut dyn Listener],
+    ) -> Result<Summary, EngineError> {
+        let started = Instant::now();
+        let targets = workflow.targets(&options.targets)?;
+        let opened = self.open_cache(options, listeners)?;
+        let cache = Arc::new(opened.cache);
+        let (run, mut log) = create_log(cache.disk(), &self.config.cache)?;
+        let mut event_bus = EventBus {
+            started,
+            listeners: vec![&mut log],
+        };
+        for listener in listeners.iter_mut() {
+            event_bus.listeners.push(&mut **listener);
+        }
+        let wanted = workflow.graph.closure(&targets);
+        event_bus.emit(&started_event(workflow, &wanted, &run));
+        for text in opened.notes {
+            event_bus.emit(&Event::Warning { stage: None, text });
+        }
+        let prefetched = options
+            .prefetch
+            .as_ref()
+            .and_then(|prefetch| prefetch.take(&self.config.cache, &workflow.name));
+        let config = self.run_config(workflow, options, &cache);
+        let run_outcome = run::run(&workflow.graph, wanted, config, prefetched, &mut event_bus);
+        let mut outcome = run_outcome.outcome;
+        if !self.write_exports(workflow, &targets, &run_outcome, &cache, &mut event_bus) {
+            outcome = Outcome::Failed;
+        }
+        cache.flush();
+        let took_ms = event_bus.elapsed_ms();
+        event_bus.emit(&Event::RunFinished { outcome, took_ms });
+        // Waits until the event log is written.
+        drop(event_bus);
+        drop(log);
+        Ok(Summary {
+            run,
+            outcome,
+            results: results_by_name(workflow, &run_outcome),
+            stages: run_outcome.ends,
+            took_ms,
+        })
+    }
+
+    fn run_config(
+        &self,
+        workflow: &Workflow,
+        options: &RunOptions,
+        cache: &Arc<Cache>,
+    ) -> RunConfig {
+        RunConfig {
+            base: self.config.base.clone(),
+            cache: Arc::clone(cache),
+            env: Arc::new(self.config.env.clone()),
+            resources: self.config.resources,
+            workflow: workflow.name.clone(),
+            keep_going: options.keep_going,
+            no_wait: options.no_wait,
+            retry_bad: options.retry_bad,
+            locked: options.locked.clone(),
+            isolation: self.isolation.clone(),
+            stop: options.stop.clone(),
+        }
+    }
+
+    /// Opens the cache to run in it. Listeners are notified once if this waits for another process;
+    /// the run's own log is in the cache and does not exist yet.
+    fn open_cache(
+        &self,
+        options: &RunOptions,
+        listeners: &mut [&mut dyn Listener],
+    ) -> Result<Opened, EngineError> {
+        let mut is_announced = false;
+        let keep_waiting = |holder: &Holder| {
+            if !is_announced {
+                let Holder { pid, host, since } = holder.clone();
+                let event = Event::Waiting {
+                    stage: None,
+                    pid,
+                    host,
+                    since,
+                };
+                for listener in listeners.iter_mut() {
+                    listener.event(0, &event);
+                }
+                is_announced = true;
+            }
+            !options.no_wait && !options.stop.is_requested()
+        };
+        Ok(Cache::open(
+            &self.config.cache,
+            self.config.index,
+            self.disk.clone(),
+            Access::Run,
+            keep_waiting,
+        )?)
+    }
+
+    /// Writes the exports of the targets that have results; false if one failed.
+    fn write_exports(
+        &self,
+        workflow: &Workflow,
+        targets: &[NodeId],
+        outcome: &RunOutcome,
+        cache: &Arc<Cache>,
+        event_bus: &mut EventBus<'_>,
+    ) -> bool {
+        let mut all_written = true;
+        for (export, id) in workflow.graph.exports() {
+            if !targets.contains(&id) {
+                continue;
+            }
+            let Some(result) = outcome.result(id) else {
+                continue;
+            };
+            let Some(op) = workflow.ops.export(export.format) else {
+                continue;
+            };
+            let job = ExportJob {
+                export,
+                op,
+                base: &self.config.base,
+                cache,
+            };
+            let ctx = run::export_ctx(&workflow.graph, id, outcome, cache, &self.config);
+            // An export may take long: what happened so far is shown before.
+            event_bus.idle();
+            let node = workflow.graph.node(id);
+            let written = job.write(&ctx, &Artifact::of(&node.name, node.output, result));
+            all_written &= written.is_ok();
+            event_bus.emit(&export_event(export, written));
+        }
+        all_written
+    }
+
+    /// The bytes of a stage's result.
+    ///
+    /// # Errors
+    /// [`OpError`] when the run has none, or it is corrupt.
+    pub fn read_output(&self, summary: &Summary, stage: &str) -> Result<Vec<u8>, OpError> {
+        let Some(result) = summary.results.get(stage) else {
+            return Err(OpError::failed(
+                format!("the run has no result for `{stage}`"),
+                "name a stage that it ran or reused",
+            ));
+        };
+        let object = self.reader().object(&result.output);
+        object.map_err(ctx::object_error)
+    }
+
+    /// The results of a run, for a lock file.
+    pub fn locked(&self, summary: &Summary) -> LockedWorkflow {
+        let results = summary
+            .results
+            .iter()
+            .map(|(name, result)| (name.as_ref(), result.as_ref()));
+        LockedWorkflow::of(&self.config.env, results)
+    }
+
+    pub fn cache_folder(&self) -> &Path {
+        &self.config.cache
+    }
+}
+
+/// The stages among `targets` that are exported.
+fn export_stages(workflow: &Workflow, targets: &[NodeId]) -> Vec<NodeId> {
+    workflow
+        .graph
+        .exports()
+        .map(|(_, stage)| stage)
+        .filter(|stage| targets.contains(stage))
+        .collect()
+}
+
+fn export_event(export: &blip_grammar::Export, written: Result<bool, OpError>) -> Event {
+    let stage = Arc::from(export.name.as_str());
+    let (format, path) = (export.format.to_owned(), export.path.clone());
+    match written {
+        Ok(written) => Event::Exported {
+            stage,
+            format,
+            path,
+            written,
+        },
+        Err(error) => Event::ExportFailed {
+            stage,
+            format,
+            path,
+            error: StageError {
+                what: error.to_string(),
+                help: error.help(),
+            },
+        },
+    }
+}
+
+fn results_by_name(
+    workflow: &Workflow,
+    outcome: &RunOutcome,
+) -> IndexMap<Arc<str>, Arc<StageResult>> {
+    let graph = &workflow.graph;
+    let mut results = IndexMap::with_capacity(graph.len());
+    for id in graph.ids() {
+        if let Some(result) = outcome.result(id) {
+            results.insert(Arc::clone(&graph.node(id).name), Arc::clone(result));
+        }
+    }
+    results
+}
+
+fn started_event(workflow: &Workflow, wanted: &[NodeId], run: &str) -> Event {
+    let mut stages = Vec::with_capacity(wanted.len());
+    for id in wanted {
+        stages.push(Arc::clone(&workflow.graph.node(*id).name));
+    }
+    let mut params = Vec::new();
+    for param in &workflow.program.params {
+        params.push((param.name.clone(), param.value.to_string()));
+    }
+    Event::RunStarted {
+        run: run.to_owned(),
+        workflow: workflow.name.clone(),
+        stages,
+        params,
+        pid: std::process::id(),
+    }
+}
+
+/// Gives a run its id, which sorts by time, and creates its log. The process id keeps runs of
+/// different processes apart that begin in the same millisecond.
+fn create_log(disk: &Disk, cache: &Path) -> Result<(String, LogWriter), EngineError> {
+    let mut now_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_millis());
+    loop {
+        let run = format!("{now_ms:014}-{}", std::process::id());
+        let folder = cache.join("runs").join(&run);
+        // Two engines of one process may work in one cache.
+        if folder.exists() {
+            now_ms += 1;
+            continue;
+        }
+        disk.create_folder(&folder).map_err(EngineError::Log)?;
+        let log = LogWriter::create(disk, &folder).map_err(EngineError::Log)?;
+        return Ok((run, log));
+    }
+}

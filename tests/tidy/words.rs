@@ -1,0 +1,48 @@
+//! Words that are not used in comments, messages and documentation, with the standard term.
+
+/// A regular expression, matched within words in lower case, and what to write instead.
+pub(crate) const BANNED: &[(&str, &str)] = &[
+    (r"mend(s|ed|ing)?", "fix"),
+    (r"anew", "again, or recomputed"),
+    (r"(made|make|makes|making) again", "recomputed"),
+    (r"nobody", "no process, no one, free"),
+    (r"perhaps", "may"),
+    (
+        r"(put|puts|set|sets) aside",
+        "rejected, or moved to `corrupt/`",
+    ),
+    (r"quarantin\w*", "rejected"),
+    (r"by-products?", "side output"),
+    (r"damaged?", "corrupt"),
+    (r"pre-?images?", "key inputs"),
+    (r"(comes|came|come) to", "results in, is"),
+    (r"came out the same", "did not change"),
+    (r"those (above|below)", "upstream or downstream stages"),
+    (r"stages? (above|below)", "upstream or downstream stage"),
+    (
+        r"(everything|what is|what ran|all) (above|below)",
+        "upstream or downstream",
+    ),
+    (r"cuts? off", "up to date (early cutoff)"),
+    (r"in hand", "in flight, current"),
+    (r"(is|are|was|were|be|being) told", "is notified, is known"),
+    (r"its turn", "next"),
+    (r"in company|its company", "the rest of the batch"),
+    (r"judg(e|es|ed|ing)", "scored"),
+    (r"(story|stories)", "provenance"),
+    (r"in vain", "on failure"),
+    (r"(condemn|condemns|condemned)", "invalidate"),
+    (r"caught lying", "invalidated"),
+    (r"sealed", "checksummed"),
+    (r"grown", "warm start"),
+    (r"look(s|ed|ing)? ahead", "prefetch"),
+    (r"went on from", "resumed from"),
+    (r"nothing is called", "unknown name"),
+    (r"never ran", "no earlier result, not cached"),
+    (
+        r"not whole|is whole|are whole",
+        "incomplete, complete, valid",
+    ),
+    (r"misshapen", "wrong shape"),
+    (r"adrift", "in recovery"),
+];
