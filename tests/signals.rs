@@ -7,6 +7,8 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// A run long enough to receive a signal: five million scenes take minutes.
 const LONG_RUN: &str =
@@ -41,6 +43,20 @@ fn wait_for(output: &mut BufReader<ChildStdout>, text: &str) {
         line.clear();
         let read = output.read_line(&mut line).unwrap();
         assert!(read > 0, "the output ended before {text}");
+    }
+}
+
+/// Repeats `blip status` until it shows `text`: the event log is buffered for some milliseconds, so
+/// that `status` can be behind the events on standard output.
+fn wait_for_status(folder: &Path, text: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let status = stdout(blip(folder, &["status"]));
+        if status.contains(text) {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "{status}");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -98,9 +114,8 @@ fn a_second_signal_exits_immediately() {
 fn status_and_log_show_an_active_run_and_an_aborted_one() {
     let folder = tempfile::tempdir().unwrap();
     let (mut child, _events) = start(folder.path());
-    let running = stdout(blip(folder.path(), &["status"]));
     let state = format!("running as process {}", child.id());
-    assert!(running.contains(&state), "{running}");
+    let running = wait_for_status(folder.path(), &state);
     assert!(running.contains("world"), "{running}");
     let log = stdout(blip(folder.path(), &["log"]));
     assert!(log.contains("world: read.scenes started:"), "{log}");

@@ -80,12 +80,7 @@ pub(crate) fn reasons(action: &PlannedAction) -> Vec<String> {
         PlannedAction::Run { why, .. } => why.clone(),
         PlannedAction::Unknown { after } => {
             let stages: Vec<String> = after.iter().map(|stage| format!("`{stage}`")).collect();
-            let verb = if stages.len() == 1 {
-                "changes"
-            } else {
-                "change"
-            };
-            vec![format!("runs if {} {verb}", stages.join(" or "))]
+            vec![format!("runs if {} changes", stages.join(" or "))]
         }
         PlannedAction::Error { what, help } => vec![what.clone(), format!("help: {help}")],
     }

@@ -1,15 +1,15 @@
-//! The cache folder: results of stages, named by content. Everything else in the engine may be lost;
-//! this may not.
+//! The cache folder: results of stages, named by content. Everything else in the engine may be
+//! lost; this may not.
 //!
 //! ```text
 //! .blip/version              the layout's version
 //! .blip/lock                 flock: shared by runs, exclusive for gc
 //! .blip/objects/aa/<digest>  immutable bytes
 //! .blip/results/aa/<key>     records; the rename of one is the commit of a stage
-//! .blip/units/aa/<digest>    groups of unit results of map stages; the rename of one is their commit
+//! .blip/units/aa/<digest>    groups of unit results; the rename of one commits them
 //! .blip/files/aa/<digest>    groups of digests of the user's files
 //! .blip/checkpoints/<key>/   training state, removed when the stage commits
-//! .blip/growth/<digest>/     warm starts: final training states that a longer training resumes from
+//! .blip/growth/<digest>/     warm starts: final states that a longer training resumes from
 //! .blip/leases/<key>         flock by the process that runs the stage of this key
 //! .blip/ledgers/<digest>     the last result of every stage of a workflow; disposable
 //! .blip/maps/<digest>        output chunks of a map stage by input chunk; disposable

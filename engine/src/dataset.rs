@@ -1,9 +1,9 @@
 //! Datasets: items sorted by id, divided into chunks by content, listed in a manifest. Equal items
 //! give equal bytes.
 //!
-//! Ids alone decide where an item is and where chunks end. So a dataset does not depend on the order
-//! and the shards in which its items were read, and a changed item changes two chunks at most: the
-//! one it was in and the one it is in now.
+//! Ids alone decide where an item is and where chunks end. So a dataset does not depend on the
+//! order and the shards in which its items were read, and a changed item changes two chunks at
+//! most: the one it was in and the one it is in now.
 //!
 //! The bytes, all numbers big-endian:
 //!
@@ -25,7 +25,8 @@ const MANIFEST_MAGIC: &[u8; 8] = b"BLIPSET1";
 const BOUNDARY_MASK: u8 = 0xff;
 /// Ids are digests and thus random, so chunks are rarely this long. The limit bounds their memory.
 const CHUNK_ITEMS_MAX: usize = 1024;
-/// Longest payload read back. A longer one is corrupt: it must not make the reader allocate gigabytes.
+/// Longest payload read back. A longer one is corrupt: it must not make the reader allocate
+/// gigabytes.
 const PAYLOAD_BYTES_MAX: u32 = 64 << 20;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -256,8 +257,8 @@ fn read_array<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
 #[error("two items with the id {0}")]
 pub struct DuplicateId(pub Digest);
 
-/// Builds a dataset from items in any order. They are held in memory: payloads are texts and numbers
-/// about an item, never its pixels.
+/// Builds a dataset from items in any order. They are held in memory: payloads are texts and
+/// numbers about an item, never its pixels.
 #[derive(Clone, Debug, Default)]
 pub struct DatasetBuilder {
     items: BTreeMap<Digest, Vec<u8>>,
@@ -358,23 +359,38 @@ mod tests {
         );
     }
 
+    fn distinct_numbers() -> impl Strategy<Value = Vec<u32>> {
+        proptest::collection::btree_set(0_u32..10_000, 0..600)
+            .prop_map(|numbers| numbers.into_iter().collect())
+    }
+
+    fn bytes(len_max: usize) -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(any::<u8>(), 0..len_max)
+    }
+
     proptest! {
         #[test]
-        fn the_order_of_items_does_not_matter(mut names in proptest::collection::btree_set(0_u32..10_000, 0..600).prop_map(|set| set.into_iter().collect::<Vec<_>>())) {
-            let sorted = chunks(&names);
-            names.reverse();
-            prop_assert_eq!(sorted, chunks(&names));
+        fn the_order_of_items_does_not_matter(mut numbers in distinct_numbers()) {
+            let sorted = chunks(&numbers);
+            numbers.reverse();
+            prop_assert_eq!(sorted, chunks(&numbers));
         }
 
         #[test]
-        fn random_bytes_are_errors(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn random_bytes_are_errors(bytes in bytes(200)) {
             prop_assert!(Chunk::decode(&bytes).is_err());
             prop_assert!(Manifest::decode(&bytes).is_err());
         }
 
         #[test]
-        fn chunks_round_trip(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..20), cut in 0_usize..500) {
-            let items = payloads.iter().map(|payload| Item { id: Digest::of(payload), payload: payload.clone() }).collect();
+        fn chunks_round_trip(
+            payloads in proptest::collection::vec(bytes(20), 0..20),
+            cut in 0_usize..500,
+        ) {
+            let items = payloads
+                .into_iter()
+                .map(|payload| Item { id: Digest::of(&payload), payload })
+                .collect();
             let chunk = Chunk { items };
             let bytes = chunk.encode();
             prop_assert_eq!(&Chunk::decode(&bytes).unwrap(), &chunk);

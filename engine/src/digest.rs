@@ -14,7 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
-/// Hashes the first eight bytes only: a digest is random already, and this takes a third of the time.
+/// Hashes the first eight bytes only: a digest is random already, and this takes a third of the
+/// time.
 impl Hash for Digest {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let (first, _) = self.0.split_first_chunk().expect("a digest has more bytes");
@@ -27,8 +28,8 @@ impl Digest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// The digest of a list of fields. `domain` separates lists of different meaning, and every field
-    /// is preceded by its length, so two different lists never hash the same bytes.
+    /// The digest of a list of fields. `domain` separates lists of different meaning, and every
+    /// field is preceded by its length, so two different lists never hash the same bytes.
     pub fn parts(domain: &str, fields: &[&[u8]]) -> Self {
         let mut parts = Parts::new(domain);
         for field in fields {

@@ -27,8 +27,8 @@ struct ExportState {
     /// The digest of the result and of how it is written.
     input: Digest,
     files: Vec<ExportedFile>,
-    /// Files and folders of an earlier export that this one does not write, and that may still exist
-    /// if it was interrupted.
+    /// Files and folders of an earlier export that this one does not write, and that may still
+    /// exist if it was interrupted.
     stale: Vec<PathBuf>,
 }
 
@@ -135,8 +135,8 @@ impl ExportJob<'_> {
         written.map(|()| true)
     }
 
-    /// Moves what was written into place, and removes what an earlier export wrote and this one does
-    /// not.
+    /// Moves what was written into place, and removes what an earlier export wrote and this one
+    /// does not.
     fn publish(
         &self,
         from: &Path,
@@ -179,8 +179,8 @@ impl ExportJob<'_> {
         Ok(())
     }
 
-    /// Fails if the export would replace something that it did not write. A file with the same bytes
-    /// may be replaced: nothing is lost, and a lost state file does not stop an export.
+    /// Fails if the export would replace something that it did not write. A file with the same
+    /// bytes may be replaced: nothing is lost, and a lost state file does not stop an export.
     fn refuse_foreign_files(
         &self,
         from: &Path,

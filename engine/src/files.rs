@@ -191,8 +191,8 @@ impl InputFile {
         }
     }
 
-    /// Whether the file still has the content that it was digested with. Reads it only if its `stat`
-    /// is not known.
+    /// Whether the file still has the content that it was digested with. Reads it only if its
+    /// `stat` is not known.
     pub(crate) fn unchanged(&self, digest_cache: &FileDigests) -> bool {
         let files = Files {
             base: PathBuf::new(),
@@ -204,8 +204,8 @@ impl InputFile {
     }
 }
 
-/// Identifies a file's content without reading it. The ctime is part of it since programs can set the
-/// mtime back, but not the ctime.
+/// Identifies a file's content without reading it. The ctime is part of it since programs can set
+/// the mtime back, but not the ctime.
 fn stat_digest(path: &Path, metadata: &Metadata) -> Digest {
     let fields = [
         metadata.len(),

@@ -1,5 +1,5 @@
-//! Verifies and repairs a cache. Corrupt files are moved to `corrupt/`, never deleted; the next run,
-//! or [`repair`], recomputes the results that need them, and nothing else.
+//! Verifies and repairs a cache. Corrupt files are moved to `corrupt/`, never deleted; the next
+//! run, or [`repair`], recomputes the results that need them, and nothing else.
 //!
 //! [`repair`]: crate::Engine::repair
 
@@ -20,8 +20,8 @@ use crate::{Engine, EngineError, RunOptions};
 pub use self::report::{AffectedResult, Corruption, CorruptionKind, RepairReport, VerifyReport};
 
 /// How much content is read. Every level reads all records and checks that what they refer to
-/// exists. Every level reads the content of files that were modified after their record was written,
-/// and of those whose length is not the one that they say themselves.
+/// exists. Every level reads the content of files that were modified after their record was
+/// written, and of those whose length is not the one that they say themselves.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum VerifyLevel {
     /// No other content of objects, groups and checkpoints.

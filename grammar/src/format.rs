@@ -96,7 +96,7 @@ impl Printer<'_> {
         }
     }
 
-    /// The comment behind what was just printed: on the same line, and before `next`, where
+    /// The comment after what was just printed: on the same line, and before `next`, where
     /// something else begins.
     fn trailing_comment(&mut self, end: &mut usize, next: usize) {
         let Some(comment) = self.comments.get(self.next_comment).copied() else {

@@ -9,9 +9,11 @@
 //! use blip_grammar::{Arg, Signature, Signatures, Source, Type, check, parse};
 //!
 //! let pairs = Type::Named("Pairs");
+//! let file = Arg::required("file", Type::Path, "The list of captions.");
+//! let inputs = Arg::required("pairs", pairs, "The pairs to merge.").variadic();
 //! let ops = vec![
-//!     Signature::stage("read", pairs, "Reads pairs.").arg(Arg::required("file", Type::Path, "A file.")),
-//!     Signature::stage("merge", pairs, "Merges pairs.").arg(Arg::required("pairs", pairs, "").variadic()),
+//!     Signature::stage("read", pairs, "Reads pairs.").arg(file),
+//!     Signature::stage("merge", pairs, "Merges pairs.").arg(inputs),
 //! ];
 //! let signatures = Signatures::new(ops, vec![], vec!["Pairs"])?;
 //!

@@ -247,8 +247,8 @@ pub(crate) fn is_ident(text: &str) -> bool {
     Syntax::parse(Rule::ident_only, text).is_ok()
 }
 
-/// Builds the tree from what pest matched. That a rule holds the parts it is made of is certain by
-/// the grammar, hence the `expect`s.
+/// Builds the tree from what pest matched. The `expect`s cannot fail: pest matched the rule, so its
+/// parts are there.
 struct Builder<'a> {
     /// Where the text that pest was given begins in the source.
     offset: usize,

@@ -1,7 +1,7 @@
 //! Splits a file into raw statements before any of them is parsed, so that an error in one does not
 //! hide those in the others.
 //!
-//! A statement ends at the end of its line, unless a bracket is open there or the line holds
+//! A statement ends at the end of its line, unless a bracket is open there or the line has
 //! attributes only. Where a bracket is never closed, the statement is reported and ends before the
 //! next line that looks like the start of a statement.
 
@@ -30,7 +30,7 @@ pub(crate) struct RawStatement {
     /// Whether its first line is indented.
     pub(crate) indented: bool,
     /// Whether an error was reported in it already. It is not parsed then: the parser would only
-    /// stumble over the same place.
+    /// stumble over the same error.
     pub(crate) broken: bool,
 }
 
@@ -343,7 +343,7 @@ impl Splitter<'_> {
         self.is_binding(at).then(|| self.span(at))
     }
 
-    /// The index of the first token behind the attributes that a statement begins with.
+    /// The index of the first token after the attributes that a statement begins with.
     fn skip_attributes(&self, first: usize, last: usize) -> usize {
         let mut at = first;
         while at < last && self.kind(at) == Some(TokenKind::At) {

@@ -117,7 +117,7 @@ fn string(rest: &str) -> (TokenKind, usize) {
     let mut escaped = false;
     for (at, c) in rest.char_indices().skip(1) {
         match c {
-            // Also behind a backslash: a line break is not escaped by one.
+            // Even after a backslash, which cannot escape a line break.
             '\n' => {
                 let line = rest.get(..at).unwrap_or("");
                 return (TokenKind::UnterminatedStr, line.trim_end().len());

@@ -22,8 +22,8 @@ fn codes_of(text: &str) -> Vec<String> {
 }
 
 /// A text of the maximum length.
-fn filled(piece: &str) -> String {
-    piece.repeat(SOURCE_BYTES_MAX / piece.len())
+fn filled(text: &str) -> String {
+    text.repeat(SOURCE_BYTES_MAX / text.len())
 }
 
 /// Short names: `aaaa`, `aaab`, …

@@ -147,7 +147,7 @@ fn a_longer_training_continues_a_shorter_one() {
         .iter()
         .find(|end| &*end.stage == "base")
         .unwrap();
-    assert_eq!(*end.notes, ["went on from epochs = 1"]);
+    assert_eq!(*end.notes, ["resumed from epochs = 1"]);
     let at_once = run(&straight, None);
     assert_eq!(
         longer.results["base"].output,

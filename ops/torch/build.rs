@@ -1,27 +1,27 @@
-//! Builds torch-sys's C++ half as a shared library and writes a Rust function for each of its
-//! functions.
+//! Builds torch-sys's C++ half as a shared library, and generates a Rust definition for each function
+//! that torch-sys declares.
 //!
-//! torch-sys itself would link every program against libtorch, whose loading takes 0.2 to 0.3 s
-//! before `main`. With its feature `doc-only` it declares the functions and links nothing.
-//! `src/lib.rs` defines them: each finds its body on its first call.
+//! torch-sys itself would link every program against libtorch, which takes 0.2 to 0.3 s to load
+//! before `main`. With its feature `doc-only` it declares the functions and links nothing;
+//! `src/functions.rs` defines them.
 
-#![expect(clippy::print_stderr, reason = "a build script speaks by printing")]
+#![expect(clippy::print_stderr, reason = "a build script reports errors by printing")]
 
 use std::env;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
-/// Where torch-sys declares what its C++ half defines.
+/// The files in which torch-sys declares the functions of its C++ half.
 const DECLARATIONS: [&str; 3] = ["lib.rs", "cuda.rs", "c_generated.rs"];
 const SOURCES: [&str; 2] = ["torch_api.cpp", "torch_api_generated.cpp"];
-/// What torch-sys has no function for.
-const OURS: &str = "src/settings.cpp";
+/// Functions that torch-sys does not have.
+const ADDITIONS: &str = "src/settings.cpp";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed={OURS}");
+    println!("cargo:rerun-if-changed={ADDITIONS}");
     let libtorch = libtorch();
     println!(
         "cargo:rerun-if-changed={}",
@@ -39,7 +39,8 @@ fn main() {
     build(&torch_sys.join("libtch"), &libtorch, &out);
 }
 
-/// The folder of libtorch, with links resolved, so that a program works when it is moved.
+/// The folder of libtorch, as an absolute path without links: the program must find it from any
+/// working directory.
 fn libtorch() -> PathBuf {
     let home = env::var_os("LIBTORCH")
         .map(PathBuf::from)
@@ -47,14 +48,14 @@ fn libtorch() -> PathBuf {
     let library = home.join("lib/libtorch_cpu.so");
     if !library.exists() {
         fail(
-            &format!("{} is missing", library.display()),
+            &format!("{} does not exist", library.display()),
             "run `make libtorch`, or set LIBTORCH to a libtorch 2.11.0",
         );
     }
     home.canonicalize().unwrap_or(home)
 }
 
-/// Where cargo put torch-sys's sources.
+/// The folder into which cargo unpacked torch-sys's sources.
 fn torch_sys() -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let target = env::var("TARGET").unwrap_or_default();
@@ -71,14 +72,14 @@ fn torch_sys() -> PathBuf {
         .output()
         .unwrap_or_else(|error| {
             fail(
-                &format!("cargo metadata does not start: {error}"),
+                &format!("could not run cargo metadata: {error}"),
                 "check the Rust installation",
             )
         });
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
         fail(
             &format!(
-                "cargo metadata fails: {}",
+                "cargo metadata failed: {}",
                 String::from_utf8_lossy(&output.stderr)
             ),
             "run it by hand to see why",
@@ -92,7 +93,7 @@ fn torch_sys() -> PathBuf {
         .find(|package| package["name"] == "torch-sys")
         .and_then(|p| p["manifest_path"].as_str());
     let manifest = manifest
-        .unwrap_or_else(|| fail("cargo metadata does not name torch-sys", "see Cargo.toml"));
+        .unwrap_or_else(|| fail("cargo metadata does not list torch-sys", "see Cargo.toml"));
     Path::new(manifest)
         .parent()
         .map(Path::to_owned)
@@ -125,8 +126,7 @@ fn forwards(sources: &Path) -> String {
     forwards
 }
 
-/// Compiles and links `libtch.so`. What it needs of libtorch is there before it is opened, so it
-/// needs no path of its own.
+/// Compiles and links `libtch.so`. It has no rpath: libtorch is already loaded when it is.
 fn build(sources: &Path, libtorch: &Path, out: &Path) {
     let mut build = cc::Build::new();
     build
@@ -135,14 +135,14 @@ fn build(sources: &Path, libtorch: &Path, out: &Path) {
         .pic(true)
         .warnings(false)
         .debug(false)
-        .opt_level(1) // it hands arguments on: nothing here is worth waiting for an optimizer
+        .opt_level(1) // it only passes arguments on; optimising would just make the build slower
         .cargo_metadata(false)
         .include(libtorch.join("include"))
         .include(libtorch.join("include/torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .define("GLOG_USE_GLOG_EXPORT", None)
         .files(SOURCES.map(|source| sources.join(source)))
-        .file(OURS);
+        .file(ADDITIONS);
     let objects = build.compile_intermediates();
     let mut link = build.get_compiler().to_command();
     link.args(["-shared", "-s", "-Wl,-z,lazy", "-o"])
@@ -154,11 +154,11 @@ fn build(sources: &Path, libtorch: &Path, out: &Path) {
     match link.status() {
         Ok(status) if status.success() => {}
         Ok(status) => fail(
-            &format!("linking torch-sys's C++ half failed: {status}"),
-            "the compiler says why above",
+            &format!("could not link torch-sys's C++ half: {status}"),
+            "see the compiler's output above",
         ),
         Err(error) => fail(
-            &format!("the C++ compiler does not start: {error}"),
+            &format!("could not run the C++ compiler: {error}"),
             "install g++ or set CXX",
         ),
     }

@@ -1,9 +1,10 @@
-//! What the parity tests compare, as a table: each test fills one, prints it, and fails when a row
-//! is out of bounds.
+//! The table of a parity test: one row per comparison. It is printed, and the test fails if a row is
+//! out of bounds.
 
 use std::path::PathBuf;
 
-/// Where the numbers to compare with lie: the stored fixtures, or what `make parity` has just made.
+/// The folder of the expected values: the stored fixtures, or those that `make parity` has just
+/// made.
 pub(crate) fn folder(part: &str) -> PathBuf {
     let stored = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/parity/fixtures");
     std::env::var_os("BLIP_PARITY")
@@ -11,7 +12,6 @@ pub(crate) fn folder(part: &str) -> PathBuf {
         .join(part)
 }
 
-/// Rows of quantities.
 #[derive(Default)]
 pub(crate) struct Table(Vec<Row>);
 
@@ -24,7 +24,7 @@ struct Row {
 }
 
 impl Table {
-    /// A number of each side, and how far apart they may be.
+    /// Adds a number of each side, their difference and its bound.
     pub(crate) fn number(
         &mut self,
         quantity: &str,
@@ -42,7 +42,7 @@ impl Table {
         });
     }
 
-    /// How many of things that have to be equal are.
+    /// Adds a count of equal cases; all must be equal.
     pub(crate) fn equal(&mut self, quantity: &str, equal: usize, all: usize) {
         let row = Row {
             quantity: quantity.to_owned(),
@@ -57,10 +57,10 @@ impl Table {
     /// Prints the rows.
     ///
     /// # Panics
-    /// When there are none, or some are out of bounds.
+    /// When there is no row, or one is out of bounds.
     #[expect(
         clippy::print_stdout,
-        reason = "the table is what `make parity` is run for"
+        reason = "the table is the output of `make parity`"
     )]
     pub(crate) fn check(self) {
         assert!(!self.0.is_empty(), "nothing was compared");
@@ -73,7 +73,7 @@ impl Table {
             bound,
         } in self.0
         {
-            // Not `difference > bound`: NaN is outside.
+            // Not `difference > bound`: NaN is out of bounds.
             let inside = difference <= bound;
             let mark = if inside { ' ' } else { '!' };
             println!(

@@ -53,8 +53,8 @@ fn open_folder(path: &Path) -> Option<OwnedFd> {
 
 /// The length of the file of a digest; `None` when there is none.
 fn file_len(folder: &OwnedFd, digest: &Digest) -> Option<i64> {
-    // `aa/aabbcc…` with a NUL at the end, without an allocation: this runs for every object of every
-    // stage.
+    // `aa/aabbcc…` with a NUL at the end, without an allocation: this runs for every object of
+    // every stage.
     let mut path = [0; 68];
     let [first, second, slash, name @ .., _] = &mut path;
     *name = *digest.hex().as_bytes();

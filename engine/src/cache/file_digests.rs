@@ -48,7 +48,7 @@ impl FileDigests {
     /// A failure costs time, not correctness: the files are then read again by a later run.
     pub(crate) fn commit_or_warn(&self) {
         if let Err(error) = self.commit() {
-            tracing::warn!(%error, "digests of files could not be stored; later runs may read the files again");
+            tracing::warn!(%error, "digests of files could not be stored; the files may be read again");
         }
     }
 

@@ -9,8 +9,9 @@
 //! The bytes, all numbers big-endian; the digest is of everything before it:
 //!
 //! ```text
-//! "BLIPLED1" entries:u32 (name:text key:32 output:32 count:u64 rejected:u64 took_ms:u64 lists:text)* digest:32
-//! text       len:u32 utf-8
+//! ledger  "BLIPLED1" entries:u32 entry* digest:32
+//! entry   name:text key:32 output:32 count:u64 rejected:u64 took_ms:u64 lists:text
+//! text    len:u32 utf-8
 //! ```
 //!
 //! `count` is all ones where there is none; `lists` is empty, or JSON of the fields that most

@@ -152,8 +152,9 @@ impl CacheLock {
     }
 }
 
-/// Tries to lock a file until it succeeds or `waiting` gives up; says whether it is locked. It polls
-/// instead of blocking in `flock`, so that it can be interrupted and can say who it waits for.
+/// Tries to lock a file until it succeeds or `waiting` gives up; says whether it is locked. It
+/// polls instead of blocking in `flock`, so that it can be interrupted and can say who it waits
+/// for.
 fn wait_for(
     file: &mut File,
     try_lock: impl Fn(&File) -> Result<(), TryLockError>,

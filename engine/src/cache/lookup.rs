@@ -2,8 +2,8 @@
 //!
 //! It is opened on first use, since opening sled takes longer than many a run that finds nothing to
 //! do. What it lacks it reads from the groups: those of other processes, and those whose entries
-//! were in sled's memory when a process was killed. An index that fails or gives a wrong location is
-//! marked corrupt, and one in memory replaces it until the end of the run.
+//! were in sled's memory when a process was killed. An index that fails or gives a wrong location
+//! is marked corrupt, and one in memory replaces it until the end of the run.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -154,8 +154,8 @@ impl Lookup {
 
     /// Adds the groups of units that the index has not seen.
     ///
-    /// The flag is set first: if the index fails meanwhile and is replaced, [`Self::replacement_for`]
-    /// clears it again, and a flag set afterwards would hide that.
+    /// The flag is set first: if the index fails meanwhile and is replaced,
+    /// [`Self::replacement_for`] clears it again, and a flag set afterwards would hide that.
     pub(crate) fn refresh_units(&self) {
         self.units_seen.store(true, Ordering::Release);
         self.query(|index| self.add_unseen_units(index));

@@ -1,9 +1,9 @@
 //! Map tables: the output chunk of a map stage for each input chunk, `maps/<digest>`. The digest is
 //! of everything that the stage depends on except its dataset. A table may be deleted at any time.
 //!
-//! Most chunks of a dataset are those of yesterday, and so are their results. With the table a chunk
-//! is one look-up instead of one for every item in it. Chunks with rejected items are not in it, so
-//! that those items are retried and listed again.
+//! Most chunks of a dataset are those of yesterday, and so are their results. With the table a
+//! chunk is one look-up instead of one for every item in it. Chunks with rejected items are not in
+//! it, so that those items are retried and listed again.
 //!
 //! The bytes, all numbers big-endian; the digest is of everything before it:
 //!
@@ -103,7 +103,7 @@ impl MapTable {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = checksummed::reader(bytes, MAGIC, "table of a map stage")?;
+        let mut reader = checksummed::reader(bytes, MAGIC, "map table")?;
         let mut chunks = HashMap::new();
         for _ in 0..reader.u32()? {
             let (input, output) = (reader.digest()?, reader.digest()?);

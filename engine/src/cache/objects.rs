@@ -78,8 +78,8 @@ impl Objects {
             .is_ok_and(|file| file.is_file() && (file.len() > 0 || *digest == Digest::of(b"")))
     }
 
-    /// Stores bytes under their digest. A small object can be read at once, and is on the disk after
-    /// [`Objects::flush`].
+    /// Stores bytes under their digest. A small object can be read at once, and is on the disk
+    /// after [`Objects::flush`].
     ///
     /// # Errors
     /// [`DiskError`].

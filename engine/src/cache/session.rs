@@ -48,7 +48,7 @@ impl Session {
                 Ok(FileLockAttempt::Held(lock)) => Some(lock),
                 Ok(FileLockAttempt::HeldByOther(_)) => continue,
                 Err(error) => {
-                    tracing::warn!(%error, "no locks here: temporary files of killed processes stay");
+                    tracing::warn!(%error, "without locks, temporary files of killed processes stay");
                     None
                 }
             };
@@ -145,7 +145,7 @@ impl Drop for Scratch {
             return;
         };
         if let Err(error) = self.disk.remove(path) {
-            tracing::warn!(%error, "temporary files could not be removed; the next run removes them");
+            tracing::warn!(%error, "temporary files could not be removed: the next run does it");
         }
     }
 }

@@ -28,8 +28,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The file that marks an index as corrupt. The next process that opens it moves it away: sled has
 /// it open here and would go on writing.
 const CORRUPT_MARK: &str = "condemned";
-/// The prefix of the key of a group that has been seen: with it the key has 33 bytes, so it cannot be
-/// a unit's.
+/// The prefix of the key of a group that has been seen: with it the key has 33 bytes, so it cannot
+/// be a unit's.
 const GROUP_PREFIX: u8 = b'g';
 
 /// Two trees only, since each takes disk space for ever. The groups are in `units`.

@@ -208,7 +208,7 @@ fn check_sources(node: &Node, ctx: &StageCtx) -> Result<(), OpError> {
                 file.path.display(),
                 node.name
             ),
-            "run again when nothing writes to it",
+            "run again when nothing writes to it any more",
         )),
         None => Ok(()),
     }

@@ -1,10 +1,10 @@
 //! Garbage collection: removes what no root holds, or only as much of it as `max_bytes` asks for.
 //! What is cheapest to recompute, by recorded time per byte, goes first.
 //!
-//! The cache is locked exclusively. A result goes in two steps: its record moves to `evicted/`, where
-//! `explain` finds it, and then the objects go that no other record refers to. A kill in between
-//! leaves objects without a record, which the next collection finds; in the other order it would
-//! leave a record without its objects.
+//! The cache is locked exclusively. A result goes in two steps: its record moves to `evicted/`,
+//! where `explain` finds it, and then the objects go that no other record refers to. A kill in
+//! between leaves objects without a record, which the next collection finds; in the other order it
+//! would leave a record without its objects.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};

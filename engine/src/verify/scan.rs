@@ -166,8 +166,8 @@ impl<'a> CacheScan<'a> {
         }
     }
 
-    /// The record in a file, if it is valid and of this version. A corrupt one affects the result of
-    /// its key, if it still `has_result`.
+    /// The record in a file, if it is valid and of this version. A corrupt one affects the result
+    /// of its key, if it still `has_result`.
     fn record(&mut self, path: &Path, key: &Digest, has_result: bool) -> Option<Record> {
         let affected = |stage: String| {
             let affected = AffectedResult { stage, key: *key };
@@ -235,8 +235,8 @@ impl<'a> CacheScan<'a> {
             return Some(CorruptionKind::Empty);
         }
         let is_modified = recorded.is_some_and(|recorded| modified(Ok(metadata)) > recorded);
-        // A wrong length is only a reason to read the file: what an op stored may begin like a chunk
-        // and not be one.
+        // A wrong length is only a reason to read the file: what an op stored may begin like a
+        // chunk and not be one.
         let is_suspect =
             || is_modified || !dataset::length_matches(path, len).is_ok_and(|matches| matches);
         if !self.reads_content_of(&digest.to_string()) && !is_suspect() {

@@ -1,5 +1,5 @@
-//! Every call to the disk fails once, in every way it can: the cache stays sound, and the next run
-//! gives the right bytes.
+//! Every system call that changes the disk fails once, in every way it can: the cache stays valid,
+//! and the next run gives the right bytes.
 
 use std::io;
 use std::path::Path;
@@ -9,15 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
 use blip_engine::{EngineError, Outcome, RunOptions};
 
-use crate::scene::{self, SCENE, assert_sound, outcome};
+use crate::scene::{self, SCENE, assert_valid, outcome};
 use crate::world::World;
 
-/// What goes wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
     /// The call fails with this error.
     Error(i32),
-    /// A write takes half of its bytes and says so.
+    /// A write writes half of its bytes and reports that.
     Short,
     /// The first half of the bytes is written, and then the disk is full.
     Full,
@@ -27,7 +26,7 @@ const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 const EINTR: i32 = 4;
 
-/// Fails one call, or every call from one on.
+/// Fails one call, or all calls from one on.
 struct Faulty {
     fault: Fault,
     at: u64,
@@ -60,12 +59,11 @@ impl Hook for Faulty {
     fn after(&self, _: Syscall, _: &Path) {}
 }
 
-/// Lets call 1 fail, then call 2, and so on, until a run meets no fault any more. What is much like
-/// another sweep looks at every third or fifth call only, and at each when there is time (`make
-/// soak`).
+/// Fails call 1, then call 2, and so on, until a run makes fewer calls. Sweeps that resemble another
+/// one fail only every `step`th call, except in `make soak`.
 fn sweep(fault: Fault, sticky: bool, step: usize) {
     let expected = scene::undisturbed();
-    for at in (1..).step_by(if soak() { 1 } else { step }) {
+    for at in (1..).step_by(if is_soak() { 1 } else { step }) {
         assert!(at < 2000, "a run makes fewer calls");
         let world = scene::world();
         let hook = Arc::new(Faulty {
@@ -81,26 +79,26 @@ fn sweep(fault: Fault, sticky: bool, step: usize) {
             Ok(summary) if summary.outcome == Outcome::Done => {
                 assert_eq!(outcome(&world, &summary), expected, "{what}");
             }
-            Ok(_) => assert!(!harmless(fault, sticky), "{what}"),
+            Ok(_) => assert!(!is_harmless(fault, sticky), "{what}"),
             Err(EngineError::Cache(_) | EngineError::Log(_)) => {
-                assert!(!harmless(fault, sticky), "{what}")
+                assert!(!is_harmless(fault, sticky), "{what}")
             }
             Err(error) => panic!("{what}: {error}"),
         }
-        assert_sound(&world, &expected, &what);
+        assert_valid(&world, &expected, &what);
         if hook.fired.load(Ordering::SeqCst) == 0 {
-            assert!(at > 40, "the scene writes more than that, not {at} times");
+            assert!(at > 40, "the scene makes more calls than {at}");
             return;
         }
     }
 }
 
-fn soak() -> bool {
+fn is_soak() -> bool {
     std::env::var_os("BLIP_SOAK").is_some()
 }
 
-/// What a run is not even to notice.
-fn harmless(fault: Fault, sticky: bool) -> bool {
+/// Whether a run must succeed in spite of the fault.
+fn is_harmless(fault: Fault, sticky: bool) -> bool {
     matches!(
         (fault, sticky),
         (Fault::Short, _) | (Fault::Error(EINTR), false)
@@ -152,19 +150,18 @@ fn the_disk_is_full_in_the_middle_of_a_write() {
     sweep(Fault::Full, false, 1);
 }
 
-/// A disk that has room for so many bytes.
-struct Small(AtomicU64);
+/// A disk that has room for this many writes.
+struct SmallDisk(AtomicU64);
 
-impl Hook for Small {
+impl Hook for SmallDisk {
     fn before(&self, call: Syscall, _: &Path) -> FaultAction {
-        let room = call != Syscall::Write
+        let take_one = |room: u64| room.checked_sub(1);
+        let has_room = call != Syscall::Write
             || self
                 .0
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| {
-                    room.checked_sub(1)
-                })
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_one)
                 .is_ok();
-        if room {
+        if has_room {
             FaultAction::SkipSync
         } else {
             FaultAction::Fail(io::Error::from_raw_os_error(ENOSPC))
@@ -175,9 +172,9 @@ impl Hook for Small {
 }
 
 #[test]
-fn a_full_disk_is_named_and_when_there_is_room_the_run_goes_on() {
+fn a_full_disk_is_reported_and_a_later_run_with_room_succeeds() {
     let world: World = scene::world();
-    let disk = Disk::with_hook(Arc::new(Small(20.into())));
+    let disk = Disk::with_hook(Arc::new(SmallDisk(20.into())));
     let summary = scene::run(&world, disk);
     assert_eq!(summary.outcome, Outcome::Failed);
     let error = summary
@@ -185,9 +182,9 @@ fn a_full_disk_is_named_and_when_there_is_room_the_run_goes_on() {
         .iter()
         .find_map(|end| end.error.clone())
         .unwrap();
-    let place = world.config.cache.join("tmp").display().to_string();
+    let folder = world.config.cache.join("tmp").display().to_string();
     assert!(
-        error.what.starts_with(&format!("could not write {place}")),
+        error.what.starts_with(&format!("could not write {folder}")),
         "{}",
         error.what
     );
@@ -200,7 +197,7 @@ fn a_full_disk_is_named_and_when_there_is_room_the_run_goes_on() {
     );
     assert_eq!(
         error.help,
-        "the disk is full: free some space and run again, nothing that was finished is lost"
+        "the disk is full: free some space and run again; finished results are kept"
     );
-    assert_sound(&world, &scene::undisturbed(), "room again");
+    assert_valid(&world, &scene::undisturbed(), "room again");
 }

@@ -1,4 +1,4 @@
-//! A plan is what the run then does, and every field that can change a key is named when it does.
+//! A plan predicts what the run does, and every changed field of a key is named.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ fn every_field_of_a_key_is_named_when_it_changes() {
     let mut world = World::new();
     world.write("f.txt", "one");
     let text = "a = text(\"hello\")\nm = machine(a)\nf = file(\"f.txt\")\n";
-    assert_eq!(why(&world, text, "a"), ["it never ran"]);
+    assert_eq!(why(&world, text, "a"), ["no earlier result"]);
     let text = "a = text(\"hello\", size = 2.0)\nm = machine(a)\nf = file(\"f.txt\")\n";
     assert_eq!(why(&world, text, "a"), ["argument size: 1.0 -> 2.0"]);
     let text = "a = text(\"world\", size = 2.0)\nm = machine(a)\nf = file(\"f.txt\")\n";
@@ -60,7 +60,7 @@ fn every_field_of_a_key_is_named_when_it_changes() {
 }
 
 #[test]
-fn a_result_that_was_removed_is_said_to_be() {
+fn a_removed_result_is_reported_as_removed() {
     let world = World::new();
     let text = "a = text(\"hello\")\n";
     world.run(text);
@@ -77,7 +77,7 @@ fn a_result_that_was_removed_is_said_to_be() {
 }
 
 #[test]
-fn the_plan_is_what_the_run_does() {
+fn the_plan_predicts_what_the_run_does() {
     let world = World::new();
     let text = |first: &str, second: &str| {
         format!(
@@ -91,41 +91,35 @@ fn the_plan_is_what_the_run_does() {
         let summary = world.run(&text);
         for planned in plan {
             let status = status(&summary, &planned.stage);
-            let fitting: BTreeSet<&str> = match planned.action {
+            let expected: BTreeSet<&str> = match planned.action {
                 PlannedAction::Reuse => ["reused"].into(),
                 PlannedAction::Run { .. } => ["ran"].into(),
-                PlannedAction::Unknown { .. } => ["ran", "cut off"].into(),
+                PlannedAction::Unknown { .. } => ["ran", "up to date"].into(),
                 PlannedAction::Error { what, .. } => panic!("{what}"),
             };
             let word = match status {
                 Status::Ran => "ran",
                 Status::Reused => "reused",
-                Status::UpToDate => "cut off",
+                Status::UpToDate => "up to date",
                 other => panic!("{} is {other:?}", planned.stage),
             };
             assert!(
-                fitting.contains(word),
-                "{} was planned as {fitting:?} and {word}",
+                expected.contains(word),
+                "{} was planned as {expected:?} and {word}",
                 planned.stage
             );
         }
     }
 }
 
-/// Neither reads records that the ledger tells of: so they agree about one that is damaged, and
-/// about one that is gone.
+/// Neither reads the records of results in the ledger, so they agree about a corrupt one and about a
+/// missing one.
 #[test]
-fn the_plan_takes_the_ledgers_word_as_the_run_does() {
+fn plan_and_run_rely_on_the_ledger_alike() {
     let world = World::new();
     let text = "a = text(\"hello\")\nb = upper(a)\nc = length(b)\n";
-    let key = world.run(text).results["b"].key.to_string();
-    let record = world
-        .config
-        .cache
-        .join("results")
-        .join(&key[..2])
-        .join(&key);
-    std::fs::write(&record, "damaged").unwrap();
+    let record = world.record_path(&world.run(text).results["b"].key);
+    std::fs::write(&record, "corrupt").unwrap();
     assert!(
         world
             .plan(text)

@@ -1,5 +1,4 @@
-//! Exports are written when they are not there as they were, and never over what somebody else
-//! wrote.
+//! Exports are written when they have changed, and never over files that blip did not write.
 
 use blip_engine::{Event, Outcome, RunOptions};
 
@@ -12,8 +11,8 @@ fn written_once_and_again_only_when_needed() {
     let world = World::new();
     world.run(EXPORT);
     assert_eq!(world.read("out/b.txt"), "HELLO");
-    assert_eq!(world.calls_of(EXPORT), counts([]), "it is there");
-    world.write("out/b.txt", "somebody's");
+    assert_eq!(world.calls_of(EXPORT), counts([]), "it is current");
+    world.write("out/b.txt", "edited");
     assert_eq!(
         world.calls_of(EXPORT),
         counts([("export", 1)]),
@@ -35,7 +34,7 @@ fn written_once_and_again_only_when_needed() {
 }
 
 #[test]
-fn a_file_of_somebody_else_stays() {
+fn a_file_that_blip_did_not_write_stays() {
     let world = World::new();
     std::fs::create_dir(world.folder.path().join("out")).unwrap();
     world.write("out/b.txt", "precious");
@@ -59,20 +58,11 @@ fn a_file_of_somebody_else_stays() {
 }
 
 #[test]
-fn a_damaged_result_is_noticed_before_it_is_written_and_the_next_run_makes_it_again() {
+fn a_corrupt_result_is_detected_before_it_is_exported_and_the_next_run_recomputes_it() {
     let world = World::new();
     let first = world.run(EXPORT);
-    let object = first.results.get("b").unwrap().output.to_string();
-    std::fs::write(
-        world
-            .config
-            .cache
-            .join("objects")
-            .join(&object[..2])
-            .join(&object),
-        "HELLO?",
-    )
-    .unwrap();
+    let object = first.results.get("b").unwrap().output;
+    std::fs::write(world.object_path(&object), "HELLO?").unwrap();
     assert_eq!(world.calls_of(EXPORT), counts([]), "nothing reads it");
     std::fs::remove_file(world.folder.path().join("out/b.txt")).unwrap();
     let (summary, events) = world.run_with(EXPORT, &RunOptions::default());
@@ -84,9 +74,9 @@ fn a_damaged_result_is_noticed_before_it_is_written_and_the_next_run_makes_it_ag
     let error = error.unwrap();
     assert_eq!(
         error.what,
-        format!("the object {} is missing or damaged", &object[..12])
+        format!("object {} is missing or corrupt", object.short())
     );
-    assert_eq!(error.help, "run again: it is made anew");
+    assert_eq!(error.help, "run again to recompute it");
     assert!(!world.folder.path().join("out/b.txt").exists());
     assert_eq!(
         world.calls_of(EXPORT),

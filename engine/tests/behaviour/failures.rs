@@ -1,12 +1,11 @@
-//! What happens when something goes wrong: nothing already done is lost, and the message says what
-//! to do.
+//! Failures: no finished result is lost, and the message says what to do.
 
 use blip_engine::{Event, Outcome, RunOptions, Status};
 
 use crate::world::{World, counts, end, status};
 
 #[test]
-fn a_failure_names_itself_and_what_it_holds_up() {
+fn a_failure_is_reported_with_the_stages_that_it_blocks() {
     let world = World::new();
     let summary = world.run("a = flaky(5)\nb = upper(a)\nc = length(b)\n");
     assert_eq!(summary.outcome, Outcome::Failed);
@@ -16,8 +15,8 @@ fn a_failure_names_itself_and_what_it_holds_up() {
         ("it does not work yet", "try once more")
     );
     let error = end(&summary, "c").error.clone().unwrap();
-    assert_eq!(error.what, "`b`, which it needs, has no result");
-    assert_eq!(error.help, "mend `b` and run again");
+    assert_eq!(error.what, "its input `b` has no result");
+    assert_eq!(error.help, "fix `b`, then run again");
     assert_eq!(status(&summary, "b"), Status::Skipped);
 }
 
@@ -43,7 +42,7 @@ fn retries_go_on_until_it_works() {
 }
 
 #[test]
-fn keep_going_runs_what_does_not_need_it() {
+fn keep_going_runs_stages_that_do_not_need_the_failed_one() {
     let world = World::new();
     let text = "a = flaky(9)\nb = upper(a)\nc = text(\"c\")\nd = upper(c)\ne = length(d)\n";
     let options = RunOptions {
@@ -63,7 +62,7 @@ fn keep_going_runs_what_does_not_need_it() {
 }
 
 #[test]
-fn a_panic_is_a_bug_report_and_not_a_lost_run() {
+fn a_panic_is_reported_as_a_bug_and_the_run_continues() {
     let world = World::new();
     let options = RunOptions {
         keep_going: true,
@@ -84,12 +83,12 @@ fn a_timeout_stops_the_work() {
     let world = World::new();
     let summary = world.run("@timeout(50ms) a = waiting()\n");
     let error = end(&summary, "a").error.clone().unwrap();
-    assert_eq!(error.what, "it took longer than its timeout of 50ms");
-    assert_eq!(error.help, "raise @timeout, or look why it is slow");
+    assert_eq!(error.what, "it exceeded its timeout of 50ms");
+    assert_eq!(error.help, "raise @timeout, or find out why it is slow");
 }
 
 #[test]
-fn asked_to_stop_it_says_what_is_left() {
+fn a_stopped_run_reports_unfinished_stages_as_interrupted() {
     let world = World::new();
     let options = RunOptions::default();
     let stop = options.stop.clone();
@@ -130,7 +129,7 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn a_budget_for_bad_items_is_kept() {
+fn max_bad_is_enforced() {
     let world = World::new();
     let good: String = (0..9).map(|number| format!("line {number}\n")).collect();
     world.write("a.txt", &format!("{good}bad\n"));
@@ -140,18 +139,14 @@ fn a_budget_for_bad_items_is_kept() {
     let error = end(&summary, "out").error.clone().unwrap();
     assert_eq!(
         error.what,
-        "1 of 10 items could not be used, more than @max_bad(0.09) allows; the first: `bad` cannot be shouted"
+        "rejected 1 of 10 items, more than @max_bad(0.09) allows; first reason: `bad` cannot be shouted"
     );
     assert_eq!(
         error.help,
-        "mend the items, or raise @max_bad if so many may be left out"
+        "fix the items, or raise @max_bad if that many may be left out"
     );
     world.calls.take();
     let summary = world.run(&text("0.1"));
     assert_eq!(summary.outcome, Outcome::Done);
-    assert_eq!(
-        world.calls.take(),
-        counts([]),
-        "what was worked out is not worked out again"
-    );
+    assert_eq!(world.calls.take(), counts([]), "computed units are cached");
 }

@@ -1,4 +1,4 @@
-//! Caches of earlier versions are read: `tests/fixtures/cache-v1` and its README say what is in it.
+//! Caches of earlier versions can be read: `tests/fixtures/cache-v1`, described in its README.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,16 +74,8 @@ fn version_1() {
     );
     assert!(world.calls.take().is_empty());
     // Units outlive the record of their stage.
-    let key = summary.results["s"].key.to_string();
-    fs::remove_file(
-        world
-            .config
-            .cache
-            .join("results")
-            .join(&key[..2])
-            .join(&key),
-    )
-    .unwrap();
+    let key = summary.results["s"].key;
+    fs::remove_file(world.record_path(&key)).unwrap();
     fs::remove_dir_all(world.config.cache.join("ledgers")).unwrap();
     assert_eq!(world.run(WORKFLOW).outcome, Outcome::Done);
     assert_eq!(world.calls.take().get("unit"), None);

@@ -1,4 +1,4 @@
-//! Stages in processes of their own: what happens to them does not happen to the run.
+//! Isolated stages: what happens to their processes does not happen to the run.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use blip_engine::{Engine, Event, Isolation, Outcome, RunOptions, Status, Summary};
 
 use crate::toy;
-use crate::world::{Calls, Heard, World, end, status};
+use crate::world::{Calls, EventRecorder, World, end, status};
 
-/// Not a test: what this program does when it is started as a child.
+/// Not a test: the main function of this program when it is started as a child.
 #[test]
 fn child() {
     let last = std::env::args().next_back().unwrap_or_default();
@@ -27,31 +27,31 @@ fn engine(world: &World) -> Engine {
 }
 
 fn run(world: &World, text: &str) -> (Summary, Vec<Event>) {
-    let mut heard = Heard::default();
+    let mut recorder = EventRecorder::default();
     let options = RunOptions {
         keep_going: true,
         ..RunOptions::default()
     };
     let summary = engine(world)
-        .run(&world.workflow(text), &options, &mut [&mut heard])
+        .run(&world.workflow(text), &options, &mut [&mut recorder])
         .unwrap();
-    (summary, heard.0)
+    (summary, recorder.0)
 }
 
 #[test]
-fn it_comes_to_the_same() {
-    let (apart, here) = (World::new(), World::new());
+fn an_isolated_stage_gives_the_same_result() {
+    let (isolated, in_process) = (World::new(), World::new());
     let text = |attribute: &str| {
         format!(
-            "a = text(\"hello\")\n{attribute} b = upper(a)\nin = lines(\"*.txt\")\n{attribute} out = shout(in)\n\
-             all = show(out)\n{attribute} t = train(b, steps = 30)\n"
+            "a = text(\"hello\")\n{attribute} b = upper(a)\nin = lines(\"*.txt\")\n\
+             {attribute} out = shout(in)\nall = show(out)\n{attribute} t = train(b, steps = 30)\n"
         )
     };
-    apart.write("a.txt", "one\nbad\nthree\n");
-    here.write("a.txt", "one\nbad\nthree\n");
-    let (summary, events) = run(&apart, &text("@isolate"));
+    isolated.write("a.txt", "one\nbad\nthree\n");
+    in_process.write("a.txt", "one\nbad\nthree\n");
+    let (summary, events) = run(&isolated, &text("@isolate"));
     assert_eq!(summary.outcome, Outcome::Done, "{:#?}", summary.stages);
-    let expected = here.run(&text(""));
+    let expected = in_process.run(&text(""));
     for stage in ["b", "out", "all", "t"] {
         assert_eq!(
             summary.results[stage].output, expected.results[stage].output,
@@ -62,20 +62,20 @@ fn it_comes_to_the_same() {
     let steps = events
         .iter()
         .filter(|event| matches!(event, Event::Metric { .. }));
-    assert_eq!(steps.count(), 30, "what a child says is heard");
-    let again = apart.run(&text(""));
+    assert_eq!(steps.count(), 30, "events of a child arrive");
+    let again = isolated.run(&text(""));
     assert!(
         again.stages.iter().all(|end| end.status == Status::Reused),
-        "where it ran does not matter"
+        "isolation is not in the key"
     );
     assert_eq!(
-        apart.run(&text("").replace("30", "40")).outcome,
+        isolated.run(&text("").replace("30", "40")).outcome,
         Outcome::Done
     );
     assert_eq!(
-        apart.calls.take().get("step"),
+        isolated.calls.take().get("step"),
         Some(&10),
-        "the final state of a child is gone on from"
+        "it resumes from the warm start of a child"
     );
 }
 
@@ -87,13 +87,13 @@ fn an_abort_is_survived() {
     assert_eq!(error.what, "the process of `a` aborted");
     assert_eq!(
         error.help,
-        "look at what it wrote to the terminal; where memory ran out, give it less work at a time"
+        "look at what it wrote to the terminal; if memory ran out, give it less work at a time"
     );
     assert_eq!(status(&summary, "b"), Status::Ran);
 }
 
 #[test]
-fn a_panic_in_a_child_is_a_bug_report_as_well() {
+fn a_panic_in_a_child_is_reported_as_a_bug_too() {
     let (summary, _) = run(&World::new(), "@isolate a = panicking()\n");
     let error = end(&summary, "a").error.clone().unwrap();
     assert_eq!(
@@ -103,26 +103,27 @@ fn a_panic_in_a_child_is_a_bug_report_as_well() {
 }
 
 #[test]
-fn a_timeout_stops_what_does_not_listen() {
+fn a_timeout_stops_a_child_that_ignores_the_stop_signal() {
     let world = World::new();
     let started = Instant::now();
     let (summary, _) = run(&world, "@isolate @timeout(100ms) a = stubborn()\n");
     assert!(started.elapsed() < Duration::from_secs(60));
     let error = end(&summary, "a").error.clone().unwrap();
-    assert_eq!(error.what, "it took longer than its timeout of 100ms");
+    assert_eq!(error.what, "it exceeded its timeout of 100ms");
 }
 
 #[test]
-fn one_that_takes_more_than_its_memory_is_stopped_and_others_are_not() {
+fn a_child_that_exceeds_its_memory_is_stopped_and_others_are_not() {
     let world = World::new();
     let started = Instant::now();
-    let text = "@isolate @memory(128MiB) greedy = hungry(400)\n@isolate @memory(128MiB) modest = hungry(20)\n";
+    let text = "@isolate @memory(128MiB) greedy = hungry(400)\n\
+                @isolate @memory(128MiB) modest = hungry(20)\n";
     let (summary, _) = run(&world, text);
     assert!(started.elapsed() < Duration::from_secs(30));
     let error = end(&summary, "greedy").error.clone().unwrap();
     let took = error
         .what
-        .strip_prefix("it took ")
+        .strip_prefix("it used ")
         .and_then(|rest| rest.split_once("MiB of memory, more than its "));
     let (took, limit) = took.unwrap_or_else(|| panic!("{}", error.what));
     assert!(
@@ -135,7 +136,7 @@ fn one_that_takes_more_than_its_memory_is_stopped_and_others_are_not() {
 }
 
 #[test]
-fn a_program_that_cannot_says_so() {
+fn a_program_that_cannot_isolate_warns() {
     let world = World::new();
     let (summary, events) = world.run_with("@isolate a = text(\"a\")\n", &RunOptions::default());
     assert_eq!(summary.outcome, Outcome::Done);

@@ -1,5 +1,4 @@
-//! A lock file says what a workflow came to; a locked run comes to the same or says where it would
-//! not.
+//! `blip.lock` stores the results of a workflow; a locked run gives the same or says where it deviates.
 
 use blip_engine::diff::diff;
 use blip_engine::trace::ChromeTrace;
@@ -35,7 +34,7 @@ fn a_locked_run_refuses_to_deviate_and_says_where() {
     let error = end(&summary, "a").error.clone().unwrap();
     assert_eq!(
         error.what,
-        "it deviates from the lock file: argument value: \"hello\" -> \"world\""
+        "it does not match the lock file: argument value: \"hello\" -> \"world\""
     );
     assert_eq!(
         error.help,
@@ -44,28 +43,28 @@ fn a_locked_run_refuses_to_deviate_and_says_where() {
     assert_eq!(status(&summary, "b"), Status::Skipped);
     let summary = run(&world, &format!("{CHAIN}d = upper(c)\n"), &locked);
     let error = end(&summary, "d").error.clone().unwrap();
-    assert_eq!(error.what, "it is not in the lock file");
+    assert_eq!(error.what, "the lock file has no entry for it");
 }
 
 #[test]
 fn a_locked_run_on_an_empty_cache_gives_the_same_bytes_or_fails() {
-    let (world, mut elsewhere) = (World::new(), World::new());
+    let (world, mut other_world) = (World::new(), World::new());
     let mut locked = lock(&world, CHAIN);
-    assert_eq!(run(&elsewhere, CHAIN, &locked).outcome, Outcome::Done);
-    elsewhere = World::new();
+    assert_eq!(run(&other_world, CHAIN, &locked).outcome, Outcome::Done);
+    other_world = World::new();
     let other = locked.stages["a"].output;
     locked.stages.get_mut("c").unwrap().output = other;
-    let summary = run(&elsewhere, CHAIN, &locked);
+    let summary = run(&other_world, CHAIN, &locked);
     let error = end(&summary, "c").error.clone().unwrap();
     let given = world.run(CHAIN).results["c"].output.short();
     assert_eq!(
         error.what,
-        format!("it gave {given}, not {} as in the lock file", other.short())
+        format!("its result is {given}, but the lock file has {}", other.short())
     );
 }
 
 #[test]
-fn the_file_changes_where_a_result_does() {
+fn the_lock_file_changes_where_a_result_does() {
     let world = World::new();
     let text = |locked: LockedWorkflow| {
         let mut file = Lockfile::default();
@@ -90,11 +89,11 @@ fn two_runs_are_compared_field_by_field() {
     let world = World::new();
     let text = "param word = \"hello\"\na = text(word)\nb = upper(a)\nc = length(b)\n";
     let first = world.run(text);
-    let mut heard = crate::world::Heard::default();
+    let mut recorder = crate::world::EventRecorder::default();
     let workflow = world.workflow_set(&format!("{text}d = upper(c)\n"), &[("word", "world")]);
     let second = world
         .engine()
-        .run(&workflow, &RunOptions::default(), &mut [&mut heard])
+        .run(&workflow, &RunOptions::default(), &mut [&mut recorder])
         .unwrap();
     let reader = world.engine().reader();
     let log = |run: &str| reader.log(run).unwrap();

@@ -1,4 +1,4 @@
-//! How the engine behaves, shown with toy ops whose calls are counted.
+//! The behaviour of the engine, tested with toy ops whose calls are counted.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -8,7 +8,7 @@ mod explaining;
 mod exports;
 mod failures;
 mod formats;
-mod growing;
+mod incremental;
 mod isolation;
 mod locking;
 mod maps;
@@ -21,5 +21,5 @@ mod sources;
 mod space;
 mod toy;
 mod training;
-mod verifying;
+mod verification;
 mod world;

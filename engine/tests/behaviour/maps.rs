@@ -1,4 +1,4 @@
-//! Map stages work item by item: what an item's result depends on is the item.
+//! Map stages work item by item: the result for an item depends on that item only.
 
 use blip_engine::{Outcome, PlannedAction, Status};
 
@@ -42,7 +42,7 @@ fn one_changed_item_costs_one_unit() {
 }
 
 #[test]
-fn other_shards_and_another_order_leave_no_trace() {
+fn shards_and_order_do_not_matter() {
     let world = World::new();
     world.write("a.txt", &numbered(0..600));
     world.run(MAP);
@@ -61,16 +61,16 @@ fn other_shards_and_another_order_leave_no_trace() {
 }
 
 #[test]
-fn partly_known_and_clean_runs_give_equal_bytes() {
-    let (warm_start, clean) = (World::new(), World::new());
+fn incremental_and_clean_runs_give_equal_bytes() {
+    let (incremental, clean) = (World::new(), World::new());
     for end in [10, 300, 301, 700] {
-        warm_start.write("a.txt", &numbered(0..end));
-        warm_start.run(MAP);
+        incremental.write("a.txt", &numbered(0..end));
+        incremental.run(MAP);
     }
     clean.write("a.txt", &numbered(0..700));
-    let (warm_start, clean) = (warm_start.run(MAP), clean.run(MAP));
+    let (incremental, clean) = (incremental.run(MAP), clean.run(MAP));
     assert_eq!(
-        warm_start.results.get("out").unwrap().output,
+        incremental.results.get("out").unwrap().output,
         clean.results.get("out").unwrap().output
     );
 }
@@ -89,7 +89,7 @@ fn the_plan_says_how_many_units_are_missing() {
             .action
     };
     let PlannedAction::Run { units, .. } = action(&world, "out") else {
-        panic!("it is known already")
+        panic!("it is cached")
     };
     assert_eq!(units, Some((20, 20)));
     world.run(MAP);
@@ -97,13 +97,13 @@ fn the_plan_says_how_many_units_are_missing() {
     world.write("a.txt", &numbered(0..25));
     world.run("in = lines(\"*.txt\")\n");
     let PlannedAction::Run { units, .. } = action(&world, "out") else {
-        panic!("it is known already")
+        panic!("it is cached")
     };
     assert_eq!(units, Some((5, 25)));
 }
 
 #[test]
-fn items_that_cannot_be_used_are_put_aside_and_listed() {
+fn unusable_items_are_rejected_and_counted() {
     let world = World::new();
     world.write("a.txt", "good\nbad\nfine\n");
     let summary = world.run(MAP);
@@ -114,7 +114,7 @@ fn items_that_cannot_be_used_are_put_aside_and_listed() {
 }
 
 #[test]
-fn a_map_without_one_good_item_fails() {
+fn a_map_that_rejects_all_items_fails() {
     let world = World::new();
     world.write("a.txt", "bad one\nbad two\n");
     let summary = world.run(MAP);
@@ -123,13 +123,13 @@ fn a_map_without_one_good_item_fails() {
     assert!(
         error
             .what
-            .starts_with("none of the 2 items could be used; the first: `bad "),
+            .starts_with("rejected all 2 items; first reason: `bad "),
         "{}",
         error.what
     );
     assert_eq!(
         error.help,
-        "the input is not what this op needs: look at a few of its items"
+        "check a few items: the input is not what this op expects"
     );
 }
 

@@ -1,9 +1,9 @@
-//! A model of what a power cut leaves: what was synced, and of the rest nothing, its names alone,
-//! or any part of it.
+//! A model of what a power cut leaves: what was synced; and of the rest nothing, its names only, or
+//! any part of it.
 //!
-//! The model watches a run. At every sync it takes down what the disk would hold if the power went
-//! at that moment; each of these pictures is then laid out as a cache, looked over in full, and run
-//! on.
+//! The model watches a run. At every sync it takes a snapshot of what the disk would hold if the
+//! power failed at that moment. Each snapshot is then restored as a cache, verified in full, and
+//! run on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,13 +16,13 @@ use std::time::{Duration, Instant, SystemTime};
 use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
 use blip_engine::digest::Digest;
 
-use crate::scene::{self, assert_sound};
+use crate::scene::{self, assert_valid};
 
-/// A file or folder, whatever its name is just now. Numbers are used again; times tell the users
-/// apart.
+/// A file or folder, independent of its name: inode number and creation time. Inode numbers are
+/// reused.
 type Id = (u64, Option<SystemTime>);
 
-/// What is in a folder.
+/// The entries of a folder.
 type Names = BTreeMap<String, (Id, Kind)>;
 
 #[derive(Clone)]
@@ -31,30 +31,33 @@ enum Kind {
     Folder,
 }
 
-/// What is on the disk for certain, and what the system would say is there.
+/// The state of the disk at one moment.
 #[derive(Clone, Default)]
-struct Picture {
+struct Snapshot {
+    /// Synced contents of files.
     contents: BTreeMap<Id, Arc<Vec<u8>>>,
+    /// Synced entries of folders.
     durable: BTreeMap<Id, Arc<Names>>,
+    /// Entries of folders as a process would see them.
     live: BTreeMap<Id, Arc<Names>>,
 }
 
 struct Model {
     base: PathBuf,
-    /// One call at a time, so that no picture shows two moments.
+    /// One call at a time, so that a snapshot shows a single moment.
     busy: AtomicBool,
-    now: Mutex<Picture>,
-    pictures: Mutex<Vec<Picture>>,
+    now: Mutex<Snapshot>,
+    snapshots: Mutex<Vec<Snapshot>>,
 }
 
-/// What becomes of what was not synced.
+/// What happens to what was not synced.
 #[derive(Clone, Copy, Debug)]
-enum Rest {
-    /// It is gone.
+enum Unsynced {
+    /// It is lost.
     Lost,
-    /// Names are there, and files that were not synced are empty.
+    /// Names exist, and files whose content was not synced are empty.
     Names,
-    /// Each name by itself is as it was synced or as it was last.
+    /// Each name is, independently, as it was synced or as it was last.
     Any(u8),
 }
 
@@ -129,17 +132,17 @@ impl Model {
     fn take(&self) {
         let mut live = BTreeMap::new();
         walk(&self.base, &mut live);
-        let picture = Picture {
+        let snapshot = Snapshot {
             live,
             ..self.now.lock().unwrap().clone()
         };
-        self.pictures.lock().unwrap().push(picture);
+        self.snapshots.lock().unwrap().push(snapshot);
     }
 }
 
-impl Picture {
-    /// Lays the picture of a folder out at `to`.
-    fn lay_out(&self, folder: Id, to: &Path, rest: Rest) {
+impl Snapshot {
+    /// Restores the snapshot of a folder at `to`.
+    fn restore(&self, folder: Id, to: &Path, unsynced: Unsynced) {
         fs::create_dir_all(to).unwrap();
         let empty = Arc::default();
         let durable = self.durable.get(&folder).unwrap_or(&empty);
@@ -147,10 +150,10 @@ impl Picture {
         let names: BTreeSet<&String> = durable.keys().chain(live.keys()).collect();
         for name in names {
             let place = to.join(name);
-            let synced = match rest {
-                Rest::Lost => true,
-                Rest::Names => false,
-                Rest::Any(seed) => {
+            let synced = match unsynced {
+                Unsynced::Lost => true,
+                Unsynced::Names => false,
+                Unsynced::Any(seed) => {
                     Digest::parts("cut", &[&[seed], place.as_os_str().as_encoded_bytes()])
                         .as_bytes()[0]
                         < 128
@@ -161,7 +164,7 @@ impl Picture {
             } else {
                 live.get(name)
             } {
-                Some((id, Kind::Folder)) => self.lay_out(*id, &place, rest),
+                Some((id, Kind::Folder)) => self.restore(*id, &place, unsynced),
                 Some((id, Kind::File)) => {
                     fs::write(&place, self.contents.get(id).map_or(&[][..], |bytes| bytes))
                         .unwrap();
@@ -172,8 +175,8 @@ impl Picture {
     }
 }
 
-/// Runs the scene, and then runs it again on every picture of the first run.
-fn survives(rest: Rest) {
+/// Runs the scene, and then runs it again on every snapshot of the first run.
+fn survives(unsynced: Unsynced) {
     let expected = scene::undisturbed();
     let world = scene::world();
     let base = world.folder.path().to_path_buf();
@@ -182,46 +185,46 @@ fn survives(rest: Rest) {
         base: base.clone(),
         busy: AtomicBool::new(false),
         now: Mutex::default(),
-        pictures: Mutex::default(),
+        snapshots: Mutex::default(),
     });
     scene::run(&world, Disk::with_hook(model.clone()));
-    let pictures = std::mem::take(&mut *model.pictures.lock().unwrap());
-    assert!(pictures.len() > 100, "{}", pictures.len());
-    let lay_out = |picture: &Picture, rest| {
+    let snapshots = std::mem::take(&mut *model.snapshots.lock().unwrap());
+    assert!(snapshots.len() > 100, "{}", snapshots.len());
+    let restore = |snapshot: &Snapshot, unsynced| {
         fs::remove_dir_all(&base).unwrap();
-        picture.lay_out(root, &base, rest);
-        // The user's own files were there before.
+        snapshot.restore(root, &base, unsynced);
+        // The user's own files existed before the run.
         scene::fill(&world);
     };
-    for (number, picture) in pictures.iter().enumerate() {
-        lay_out(picture, rest);
-        assert_sound(
+    for (number, snapshot) in snapshots.iter().enumerate() {
+        restore(snapshot, unsynced);
+        assert_valid(
             &world,
             &expected,
-            &format!("{rest:?}, moment {number} of {}", pictures.len()),
+            &format!("{unsynced:?}, moment {number} of {}", snapshots.len()),
         );
     }
-    // What is on the disk at the end is everything: the model does not simply forget.
-    lay_out(pictures.last().unwrap(), Rest::Lost);
+    // At the end everything is synced: the model does not just lose everything.
+    restore(snapshots.last().unwrap(), Unsynced::Lost);
     world.calls.take();
     scene::run(&world, scene::unsynced());
     let mut calls = world.calls.take();
-    // A file that is laid out is younger than the one that was written.
+    // A restored file is younger than the one that was exported.
     calls.remove("export");
     assert!(calls.is_empty(), "{calls:?}");
 }
 
 #[test]
 fn what_was_not_synced_is_lost() {
-    survives(Rest::Lost);
+    survives(Unsynced::Lost);
 }
 
 #[test]
 fn what_was_not_synced_has_names_and_no_bytes() {
-    survives(Rest::Names);
+    survives(Unsynced::Names);
 }
 
 #[test]
 fn of_what_was_not_synced_anything_is_left() {
-    survives(Rest::Any(1));
+    survives(Unsynced::Any(1));
 }

@@ -1,5 +1,5 @@
-//! Random graphs and random edits: every run that reuses gives the bytes of one that does not, and
-//! runs nothing known.
+//! Random graphs and random edits: an incremental run gives the bytes of a clean one, and runs
+//! nothing that is cached.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,25 +17,24 @@ use proptest::prelude::*;
 use crate::scene;
 use crate::world::World;
 
-/// A stage: what it is, and two numbers that say which of the earlier ones it takes, or what it
-/// says.
+/// A stage: its op, and two numbers that select its inputs or its text.
 type Node = (u8, u8, u8);
 
 #[derive(Clone, Debug)]
 enum Edit {
-    /// A stage becomes another one.
+    /// A stage is replaced.
     Stage(u8, Node),
-    /// The lines of the file that stages read.
+    /// The input file changes.
     Lines(u8),
-    /// The version of an op.
+    /// The version of an op changes.
     Version(u8),
-    /// A file of the cache goes.
+    /// A file of the cache is deleted.
     Delete(u16),
-    /// A file of the cache is damaged, and found.
-    Corruption(u16),
-    /// A run whose disk fails after so many calls.
+    /// A file of the cache is corrupted, and the cache verified.
+    Corrupt(u16),
+    /// A run fails since all calls to the disk fail, after this many.
     Fault(u8),
-    /// Everything goes that the last run does not need.
+    /// Garbage is collected, except for the results of the last run.
     GcOptions,
 }
 
@@ -87,7 +86,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// A file of the cache, if there is one; not its version, which is tested elsewhere.
+/// A file of the cache, if there is one. Its version file is tested elsewhere.
 fn pick(world: &World, number: u16) -> Option<PathBuf> {
     let mut found = Vec::new();
     for folder in [
@@ -98,7 +97,7 @@ fn pick(world: &World, number: u16) -> Option<PathBuf> {
     (!found.is_empty()).then(|| found.swap_remove(usize::from(number) % found.len()))
 }
 
-/// Fails every call from one on.
+/// Fails all calls from one on.
 struct Failing(AtomicI64);
 
 impl Hook for Failing {
@@ -133,9 +132,9 @@ fn apply(world: &mut World, nodes: &mut [Node], edit: &Edit) {
                 fs::remove_file(path).unwrap();
             }
         }
-        Edit::Corruption(number) => {
+        Edit::Corrupt(number) => {
             if let Some(path) = pick(world, *number) {
-                fs::write(path, "damaged").unwrap();
+                fs::write(path, "corrupt").unwrap();
                 scene::engine(world)
                     .verify(VerifyLevel::Full, &RunOptions::default())
                     .unwrap();
@@ -143,7 +142,7 @@ fn apply(world: &mut World, nodes: &mut [Node], edit: &Edit) {
         }
         Edit::Fault(calls) => {
             let disk = Disk::with_hook(Arc::new(Failing(i64::from(*calls).into())));
-            // Whatever comes of it.
+            // It may succeed or fail.
             drop(world.engine().with_disk(disk).run(
                 &world.workflow(&text(nodes)),
                 &RunOptions::default(),
@@ -178,7 +177,7 @@ fn write_lines(world: &World, number: u8) {
     world.write("lines.txt", &lines.join("\n"));
 }
 
-/// Runs, and holds the run against a clean one.
+/// Runs, and compares the run with a clean one.
 fn check(world: &World, nodes: &[Node], what: &str) {
     let workflow = world.workflow(&text(nodes));
     let reader = world.engine().reader();
@@ -187,7 +186,7 @@ fn check(world: &World, nodes: &[Node], what: &str) {
     let keys = records
         .iter()
         .filter_map(|path| path.file_name()?.to_str()?.parse().ok());
-    let known: BTreeSet<blip_engine::Digest> = keys.filter(|key| reader.is_whole(key)).collect();
+    let cached: BTreeSet<blip_engine::Digest> = keys.filter(|key| reader.is_whole(key)).collect();
     let summary = scene::engine(world)
         .run(&workflow, &RunOptions::default(), &mut [])
         .unwrap();
@@ -203,8 +202,8 @@ fn check(world: &World, nodes: &[Node], what: &str) {
         .filter(|end| end.status == Status::Ran)
     {
         assert!(
-            !known.contains(&end.key.unwrap()),
-            "{what}: `{}` ran although its key was known",
+            !cached.contains(&end.key.unwrap()),
+            "{what}: `{}` ran although its key was cached",
             end.stage
         );
     }
@@ -220,11 +219,11 @@ fn check(world: &World, nodes: &[Node], what: &str) {
         .unwrap();
     assert_eq!(expected.outcome, Outcome::Done, "{what}");
     assert!(summary.results.keys().eq(expected.results.keys()), "{what}");
-    for (stage, finished) in &expected.results {
+    for (stage, result) in &expected.results {
         let bytes = |world: &World, digest| world.engine().reader().object(digest).unwrap();
         assert_eq!(
             bytes(world, &summary.results[stage].output),
-            bytes(&clean, &finished.output),
+            bytes(&clean, &result.output),
             "{what}: {stage}"
         );
     }
@@ -236,7 +235,7 @@ fn edits() -> impl Strategy<Value = Edit> {
         2 => any::<u8>().prop_map(Edit::Lines),
         1 => any::<u8>().prop_map(Edit::Version),
         2 => any::<u16>().prop_map(Edit::Delete),
-        2 => any::<u16>().prop_map(Edit::Corruption),
+        2 => any::<u16>().prop_map(Edit::Corrupt),
         2 => any::<u8>().prop_map(Edit::Fault),
         1 => Just(Edit::GcOptions),
     ]
@@ -250,11 +249,19 @@ fn cases() -> u32 {
     }
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: cases(),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
-    fn a_run_that_reuses_gives_what_a_clean_one_gives(
+    fn an_incremental_run_gives_the_bytes_of_a_clean_one(
         nodes in proptest::collection::vec(any::<Node>(), 1..10),
         edits in proptest::collection::vec(edits(), 1..6),
     ) {

@@ -1,5 +1,5 @@
-//! Nothing runs twice, nothing stale is reused, and equal bytes cut off what lies below, within the
-//! run.
+//! Nothing runs twice, nothing stale is reused, and a stage that gives equal bytes leaves everything
+//! downstream up to date, within the run.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn a_second_run_runs_nothing() {
 }
 
 #[test]
-fn what_was_looked_up_for_another_workflow_is_not_used() {
+fn a_prefetch_for_another_workflow_is_not_used() {
     let world = World::new();
     world.run(CHAIN);
     let prefetch = Some(world.engine().prefetch("other.blip"));
@@ -41,7 +41,7 @@ fn what_was_looked_up_for_another_workflow_is_not_used() {
 }
 
 #[test]
-fn what_was_looked_up_before_its_run_is_let_go_with_the_run() {
+fn a_prefetch_releases_the_cache_with_its_run() {
     let world = World::new();
     world.run(CHAIN);
     let prefetch = world.engine().prefetch("toy.blip");
@@ -60,12 +60,12 @@ fn what_was_looked_up_before_its_run_is_let_go_with_the_run() {
         Access::Exclusive,
         |_| false,
     )
-    .expect("with the run the look is over");
+    .expect("the prefetch ends with the run");
     drop(prefetch);
 }
 
 #[test]
-fn stages_that_a_workflow_has_no_more_are_forgotten_also_where_nothing_else_is_new() {
+fn removed_stages_leave_the_ledger_even_if_nothing_else_is_new() {
     let world = World::new();
     world.run(CHAIN);
     assert_eq!(
@@ -77,7 +77,7 @@ fn stages_that_a_workflow_has_no_more_are_forgotten_also_where_nothing_else_is_n
         ledger.iter().map(|(name, _)| name).collect::<Vec<_>>(),
         ["a", "b"]
     );
-    // Here `b` is but another name of the stage.
+    // Here `b` is only another name of the same stage.
     world.run("a = text(\"hello\")\nb = text(\"hello\")\n");
     let ledger = world.engine().reader().ledger("toy.blip");
     assert_eq!(
@@ -87,7 +87,7 @@ fn stages_that_a_workflow_has_no_more_are_forgotten_also_where_nothing_else_is_n
 }
 
 #[test]
-fn steps_have_names_that_nobody_else_has() {
+fn steps_have_unique_names() {
     let world = World::new();
     let text = "p = pair(upper(text(\"x\")))\n";
     let workflow = world.workflow(text);
@@ -108,10 +108,11 @@ fn steps_have_names_that_nobody_else_has() {
 }
 
 #[test]
-fn names_order_comments_and_neutral_arguments_do_not_matter() {
+fn names_order_comments_and_arguments_not_in_the_key_do_not_matter() {
     let world = World::new();
     world.run(CHAIN);
-    let renamed = "# counts\nlast   = length(first)\nfirst = upper(start, threads = 8)\nstart = text(\"hello\")\n";
+    let renamed = "# counts\nlast   = length(first)\nfirst = upper(start, threads = 8)\n\
+                   start = text(\"hello\")\n";
     assert_eq!(world.calls_of(renamed), counts([]));
 }
 
@@ -119,8 +120,9 @@ fn names_order_comments_and_neutral_arguments_do_not_matter() {
 fn attributes_do_not_matter() {
     let world = World::new();
     world.run(CHAIN);
-    let dressed = "@retries(2) @timeout(1h) a = text(\"hello\")\n@cpu(1) b = upper(a)\n@memory(1MiB) c = length(b)\n";
-    assert_eq!(world.calls_of(dressed), counts([]));
+    let with_attributes = "@retries(2) @timeout(1h) a = text(\"hello\")\n@cpu(1) b = upper(a)\n\
+                           @memory(1MiB) c = length(b)\n";
+    assert_eq!(world.calls_of(with_attributes), counts([]));
 }
 
 #[test]
@@ -131,7 +133,7 @@ fn another_workflow_shares_results() {
 }
 
 #[test]
-fn equal_bytes_cut_off_what_lies_below_within_the_run() {
+fn equal_bytes_leave_downstream_stages_up_to_date_within_the_run() {
     let world = World::new();
     let with =
         |word: &str| format!("a = text(\"{word}\")\nb = length(a)\nc = upper(b)\nd = join(c, c)\n");
@@ -147,7 +149,7 @@ fn equal_bytes_cut_off_what_lies_below_within_the_run() {
 }
 
 #[test]
-fn contents_of_files_count_and_their_times_and_names_do_not() {
+fn contents_of_files_are_in_the_key_and_times_and_names_are_not() {
     let world = World::new();
     world.write("one.txt", "hello");
     let text = |path: &str| format!("a = file(\"{path}\")\nb = upper(a)\n");
@@ -170,7 +172,7 @@ fn contents_of_files_count_and_their_times_and_names_do_not() {
 }
 
 #[test]
-fn the_machine_counts_for_numeric_ops_only() {
+fn the_machine_is_in_the_key_of_numeric_ops_only() {
     let mut world = World::new();
     let text = "a = text(\"hello\")\nb = machine(a)\n";
     world.run(text);
@@ -186,14 +188,14 @@ fn composed_ops_are_stages_of_their_own() {
     assert_eq!(
         world.calls.take(),
         counts([("length", 1)]),
-        "the first step was known from elsewhere"
+        "the first step was cached by another workflow"
     );
     assert_eq!(status(&summary, "p/upper"), Status::Reused);
     assert_eq!(world.text(&summary, "p"), "5");
 }
 
 #[test]
-fn only_what_is_asked_for_runs() {
+fn only_targets_and_their_inputs_run() {
     let world = World::new();
     let options = RunOptions {
         targets: vec!["b".to_owned()],
@@ -212,15 +214,14 @@ fn only_what_is_asked_for_runs() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the workflow has no stage or export `nope`"
+        "no stage or export named `nope`"
     );
-    assert_eq!(error.help(), "it has a, b, c");
+    assert_eq!(error.help(), "the workflow has a, b, c");
 }
 
-/// A run that has nothing to do takes the ledger's word for what its stages came to, and asks
-/// whether it is all there.
+/// A run that has nothing to do takes results from the ledger, and checks that they exist.
 #[test]
-fn what_is_gone_or_empty_is_made_again_and_nothing_else() {
+fn missing_and_empty_files_are_recomputed_and_nothing_else() {
     let world = World::new();
     let text = format!("{CHAIN}export c as txt \"c.txt\"\n");
     let first = world.run(&text);
@@ -231,12 +232,13 @@ fn what_is_gone_or_empty_is_made_again_and_nothing_else() {
         fs::create_dir(path).unwrap();
     };
     let ways: [&dyn Fn(&Path); 3] = [&remove, &empty, &turn_into_folder];
-    // Needed by others, needed by what is wanted, and wanted and exported.
+    // Needed upstream, needed by a target, and a target that is exported.
     for (stage, op) in [("a", "text"), ("b", "upper"), ("c", "length")] {
-        let finished = first.results.get(stage).unwrap();
-        for (folder, digest) in [("objects", finished.output), ("results", finished.key)] {
-            let name = digest.to_string();
-            let path = world.config.cache.join(folder).join(&name[..2]).join(&name);
+        let result = first.results.get(stage).unwrap();
+        for (folder, path) in [
+            ("objects", world.object_path(&result.output)),
+            ("results", world.record_path(&result.key)),
+        ] {
             for (number, way) in ways.iter().enumerate() {
                 way(&path);
                 assert_eq!(
@@ -256,20 +258,11 @@ fn what_is_gone_or_empty_is_made_again_and_nothing_else() {
 }
 
 #[test]
-fn a_damaged_result_is_noticed_when_it_is_read_and_made_again() {
+fn a_corrupt_result_is_detected_when_it_is_read_and_recomputed() {
     let world = World::new();
     let first = world.run(CHAIN);
-    let object = first.results.get("b").unwrap().output.to_string();
-    fs::write(
-        world
-            .config
-            .cache
-            .join("objects")
-            .join(&object[..2])
-            .join(&object),
-        "HELLO?",
-    )
-    .unwrap();
+    let object = first.results.get("b").unwrap().output;
+    fs::write(world.object_path(&object), "HELLO?").unwrap();
     let longer = format!("{CHAIN}d = join(b, c)\n");
     let summary = world.run(&longer);
     assert_eq!(summary.outcome, Outcome::Done);
@@ -278,7 +271,7 @@ fn a_damaged_result_is_noticed_when_it_is_read_and_made_again() {
 }
 
 #[test]
-fn two_engines_live_in_one_process() {
+fn two_engines_work_in_one_process() {
     let (one, two) = (World::new(), World::new());
     std::thread::scope(|scope| {
         for world in [&one, &two] {

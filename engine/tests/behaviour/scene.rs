@@ -1,4 +1,4 @@
-//! A small workflow with one of everything that writes: stages, a composed op, a map, training with
+//! A small workflow with everything that writes: stages, a composed op, a map, training with
 //! checkpoints, a result moved in as a file, and exports.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ export w as txt \"out/w.txt\"
 export t as txt \"out/t.txt\"
 ";
 
-/// A disk that takes syncs for done: fast, and right as long as no power is cut.
+/// A disk that skips syncs: fast, and correct as long as the power stays on.
 pub(crate) struct Unsynced;
 
 impl Hook for Unsynced {
@@ -53,12 +53,12 @@ pub(crate) fn fill(world: &World) {
     world.write("lines.txt", &format!("{}\nbad line\n", lines.join("\n")));
 }
 
-/// Everything that a run of the scene gives: results by stage, and what was exported.
+/// All results of a run of the scene, by stage, and its exports.
 pub(crate) fn outcome(world: &World, summary: &Summary) -> BTreeMap<String, String> {
     let mut found: BTreeMap<String, String> = summary
         .results
         .iter()
-        .map(|(stage, finished)| (stage.to_string(), finished.output.to_string()))
+        .map(|(stage, result)| (stage.to_string(), result.output.to_string()))
         .collect();
     for name in ["out/w.txt", "out/t.txt"] {
         found.insert(name.to_owned(), world.read(name));
@@ -66,7 +66,7 @@ pub(crate) fn outcome(world: &World, summary: &Summary) -> BTreeMap<String, Stri
     found
 }
 
-/// What an undisturbed run gives.
+/// The outcome of a run without faults.
 pub(crate) fn undisturbed() -> BTreeMap<String, String> {
     let world = world();
     let summary = run(&world, unsynced());
@@ -91,9 +91,8 @@ pub(crate) fn verify(world: &World) -> VerifyReport {
         .unwrap()
 }
 
-/// Whatever happened to the cache before: nothing in it is damaged, and a run gives what an
-/// undisturbed one gives.
-pub(crate) fn assert_sound(world: &World, expected: &BTreeMap<String, String>, what: &str) {
+/// Asserts that nothing in the cache is corrupt, and that a run gives the expected outcome.
+pub(crate) fn assert_valid(world: &World, expected: &BTreeMap<String, String>, what: &str) {
     let report = verify(world);
     assert_eq!(report.corruptions, [], "{what}");
     assert_eq!(

@@ -1,5 +1,5 @@
-//! The user's files are never taken for what they were: clocks that go back, times that are put
-//! back, files without bytes, and files that change while they are read.
+//! A changed file of the user is always detected: when clocks or times are set back, with empty
+//! files, and with files that change while they are read.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -23,10 +23,10 @@ fn set_modified(world: &World, time: SystemTime) {
 }
 
 #[test]
-fn other_content_of_the_same_length_and_time_is_noticed() {
+fn other_content_of_the_same_length_and_time_is_detected() {
     let now = SystemTime::now();
     let hour = Duration::from_secs(3600);
-    // An hour ago; and an hour ahead, which is how files look when the clock has been set back.
+    // An hour ago; and an hour ahead, as after the clock was set back.
     for time in [now - hour, now + hour] {
         let world = World::new();
         world.write("a.txt", "hello");
@@ -36,7 +36,7 @@ fn other_content_of_the_same_length_and_time_is_noticed() {
         world.write("a.txt", "world");
         set_modified(&world, time);
         assert_eq!(world.calls_of(READ), counts([("file", 1), ("upper", 1)]));
-        // Put in its place by a rename, as editors and rsync do.
+        // Replaced by a rename, as editors and rsync do.
         world.write("b.txt", "there");
         fs::rename(
             world.folder.path().join("b.txt"),
@@ -50,11 +50,11 @@ fn other_content_of_the_same_length_and_time_is_noticed() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_between_runs_costs_nothing_and_hides_nothing() {
+fn after_a_clock_was_set_back_results_are_reused_and_changes_detected() {
     let world = World::new();
     world.write("a.txt", "hello");
     world.run(READ);
-    // What the cache wrote lies in the future now, and so do its records and locks.
+    // All files of the cache are from the future now.
     let ahead = SystemTime::now() + Duration::from_secs(3600);
     for path in crate::corruption::files(&world.config.cache) {
         File::open(path).unwrap().set_modified(ahead).unwrap();
@@ -62,11 +62,11 @@ fn a_clock_that_was_set_back_between_runs_costs_nothing_and_hides_nothing() {
     assert_eq!(world.calls_of(READ), counts([]));
     world.write("a.txt", "world");
     assert_eq!(world.calls_of(READ), counts([("file", 1), ("upper", 1)]));
-    assert_eq!(scene::verify(&world).damage, []);
+    assert_eq!(scene::verify(&world).corruptions, []);
 }
 
 #[test]
-fn a_file_without_bytes_is_a_file() {
+fn an_empty_file_is_valid_input() {
     let world = World::new();
     world.write("a.txt", "");
     let summary = world.run(READ);
@@ -77,9 +77,9 @@ fn a_file_without_bytes_is_a_file() {
     assert_eq!(
         world.calls_of(READ),
         counts([]),
-        "its result has no bytes, and is there"
+        "its empty result is cached"
     );
-    assert_eq!(scene::verify(&world).damage, []);
+    assert_eq!(scene::verify(&world).corruptions, []);
     world.write("a.txt", "hello");
     let summary = world.run(READ);
     assert_eq!(world.text(&summary, "b"), "HELLO");
@@ -87,10 +87,10 @@ fn a_file_without_bytes_is_a_file() {
     assert_eq!(status(&world.run(READ), "b"), Status::Reused);
 }
 
-/// Writes to the file the moment that the stage which reads it begins.
-struct Meddler(PathBuf);
+/// Writes to the file when the stage that reads it starts.
+struct ConcurrentWriter(PathBuf);
 
-impl Listener for Meddler {
+impl Listener for ConcurrentWriter {
     fn event(&mut self, _: u64, event: &Event) {
         if matches!(event, Event::StageStarted { stage, .. } if **stage == *"a") {
             fs::write(&self.0, "HELLO").unwrap();
@@ -104,18 +104,18 @@ fn a_file_that_changes_while_a_stage_reads_it_fails_the_stage() {
     world.write("a.txt", "hello");
     let path = world.folder.path().join("a.txt");
     let engine: Engine = world.engine();
-    let mut meddler = Meddler(path.clone());
+    let mut writer = ConcurrentWriter(path.clone());
     let summary = engine
         .run(
             &world.workflow(READ),
             &RunOptions::default(),
-            &mut [&mut meddler],
+            &mut [&mut writer],
         )
         .unwrap();
     let error = end(&summary, "a").error.clone().unwrap();
     assert_eq!(
         error.what,
-        format!("{} changed while `a` read it", path.display())
+        format!("{} changed while `a` was reading it", path.display())
     );
     assert_eq!(error.help, "run again when nothing writes to it any more");
     let summary = world.run("a = file(\"a.txt\")\n");
@@ -139,7 +139,7 @@ fn a_file_that_grows_while_it_is_digested_is_refused() {
                 std::thread::sleep(Duration::from_micros(100));
             }
         });
-        // The writer may be asleep for as long as one reading takes, but not every time.
+        // The writer may sleep while the file is read once, but not every time.
         let error = (0..50).find_map(|_| Files::new(world.folder.path(), None).file("a.txt").err());
         done.store(true, Ordering::SeqCst);
         error.unwrap()

@@ -1,9 +1,11 @@
-//! A cache is kept within bounds, and removing never changes what a run comes to.
+//! Garbage collection keeps a cache within bounds and never changes the result of a run.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use blip_engine::space::{GcOptions, GcReport};
-use blip_engine::{Event, Outcome, RunOptions, Status};
+use blip_engine::space::{Amount, GcOptions, GcReport};
+use blip_engine::{Event, Outcome, RunOptions, Status, VerifyLevel};
 
 use crate::world::{World, counts, status};
 
@@ -34,7 +36,7 @@ fn reasons(world: &World, text: &str, stage: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_the_last_runs_hold_stays() {
+fn results_of_the_last_runs_stay() {
     let world = World::new();
     for word in ["one", "three", "seven"] {
         world.run(&chain(word));
@@ -91,7 +93,7 @@ fn pinned_and_exported_results_stay() {
 }
 
 #[test]
-fn a_budget_removes_what_is_cheap_to_make_again_first() {
+fn a_budget_removes_what_is_cheap_to_recompute_first() {
     let world = World::new();
     let large = "x".repeat(10_000);
     world.run(&format!("large = text(\"{large}\")\nsmall = text(\"s\")\n"));
@@ -188,4 +190,44 @@ fn collecting_at_any_time_changes_no_result() {
         let again = collected.run(&text);
         assert_eq!(status(&again, "end"), Status::Ran, "nothing was kept");
     }
+}
+
+/// Earlier versions moved corrupt files to `damaged/`. It counts as `corrupt/`, nothing is added to
+/// it, and it is collected.
+#[test]
+fn the_folder_of_corrupt_files_of_earlier_versions_is_counted_ignored_and_collected() {
+    let world = World::new();
+    let object = world.run(&chain("one")).results["b"].output;
+    let (corrupt, before) = (
+        world.config.cache.join("corrupt"),
+        world.config.cache.join("damaged"),
+    );
+    fs::create_dir(&before).unwrap();
+    fs::write(before.join("results-aa-bb"), "old").unwrap();
+    let corrupt_usage = || {
+        let usage = world.engine().disk_usage().unwrap();
+        usage.parts.into_iter().find(|(part, _)| *part == "corrupt")
+    };
+    let amount = |files, bytes| Some(("corrupt", Amount { files, bytes }));
+    assert_eq!(corrupt_usage(), amount(1, 3));
+
+    fs::write(world.object_path(&object), "HELLO?").unwrap();
+    let report = world
+        .engine()
+        .verify(VerifyLevel::Full, &RunOptions::default())
+        .unwrap();
+    let [found] = report.corruptions.as_slice() else {
+        panic!("{:#?}", report.corruptions)
+    };
+    let moved_to = found.moved_to.as_ref().unwrap();
+    assert_eq!(moved_to.parent(), Some(corrupt.as_path()));
+    assert_eq!(report.unknown_files, Vec::<PathBuf>::new());
+    assert_eq!(fs::read_dir(&before).unwrap().count(), 1);
+    assert_eq!(corrupt_usage(), amount(2, 9));
+
+    let report = collect(&world, &ALL);
+    let removed = Amount { files: 2, bytes: 9 };
+    assert_eq!(report.parts.get("corrupt"), Some(&removed));
+    assert_eq!(corrupt_usage(), None);
+    assert!(!before.join("results-aa-bb").exists() && !moved_to.exists());
 }

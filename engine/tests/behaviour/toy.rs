@@ -1,4 +1,4 @@
-//! Ops on texts and lines: small, deterministic, and counted.
+//! Toy ops on texts and lines: small, deterministic, and counted.
 
 use std::fs;
 use std::time::Duration;
@@ -153,7 +153,7 @@ fn file(calls: &Calls) -> Op {
     op.reading(|args, files| files.glob(args.path("path")?))
 }
 
-/// The text through a file that is moved into the cache.
+/// Its result is a file that is moved into the cache.
 fn parcel(calls: &Calls) -> Op {
     let calls = calls.clone();
     Op::run(
@@ -169,7 +169,7 @@ fn parcel(calls: &Calls) -> Op {
     )
 }
 
-/// The text after some time, during which it can be interrupted.
+/// Gives the text after some time, during which it can be interrupted.
 fn slow(calls: &Calls) -> Op {
     let calls = calls.clone();
     let signature = Signature::stage("slow", TEXT, "Takes its time.")
@@ -214,7 +214,7 @@ fn flaky(calls: &Calls) -> Op {
     })
 }
 
-/// Another text each time it is called in a world, as an op that is not deterministic gives.
+/// Gives a different text each time it is called in a world, as an op that is not deterministic.
 fn counted(calls: &Calls) -> Op {
     let calls = calls.clone();
     Op::run(
@@ -233,7 +233,7 @@ fn panicking() -> Op {
     })
 }
 
-/// Waits until it is told to stop; with `seen` it says so to the counter first.
+/// Waits for the stop signal.
 fn waiting(calls: &Calls) -> Op {
     let calls = calls.clone();
     Op::run(Signature::stage("waiting", TEXT, "Waits."), 1, move |ctx| {
@@ -245,14 +245,14 @@ fn waiting(calls: &Calls) -> Op {
     })
 }
 
-/// Takes its process with it.
+/// Aborts its process.
 fn crashing() -> Op {
     Op::run(Signature::stage("crashing", TEXT, "Aborts."), 1, |_| {
         std::process::abort()
     })
 }
 
-/// Does not look whether it should stop.
+/// Ignores the stop signal.
 fn stubborn() -> Op {
     Op::run(Signature::stage("stubborn", TEXT, "Hangs."), 1, |ctx| {
         std::thread::sleep(Duration::from_secs(120));
@@ -260,7 +260,7 @@ fn stubborn() -> Op {
     })
 }
 
-/// Takes so many MiB of memory, and holds them for a while.
+/// Allocates this many MiB of memory, and holds them for a while.
 fn hungry() -> Op {
     let signature = Signature::stage("hungry", TEXT, "Takes memory.").arg(Arg::required(
         "mib",
@@ -332,7 +332,7 @@ fn lines(calls: &Calls) -> Op {
     op.reading(|args, files| files.glob(args.path("path")?))
 }
 
-/// Shouts every line, `copies` times; a line with `bad` in it cannot be shouted.
+/// Shouts every line, `copies` times; a line with `bad` in it is rejected.
 struct Shout {
     calls: Calls,
     mark: String,
@@ -437,14 +437,19 @@ fn show(calls: &Calls) -> Op {
     })
 }
 
-/// Training: a state that every step changes, saved now and then. It waits for a second to be over
-/// at step `pause`.
+/// Training: every step changes a state, which is saved in checkpoints. It sleeps for `pause` after
+/// each step.
 fn train(calls: &Calls) -> Op {
     let calls = calls.clone();
     let signature = Signature::stage("train", TEXT, "Trains.")
         .arg(input("from"))
         .arg(Arg::required("steps", Type::Int, "how many").within(1.0, 1e6))
-        .arg(Arg::with_default("rate", Type::Float, "0.5", "how fast"))
+        .arg(Arg::with_default(
+            "rate",
+            Type::Float,
+            "0.5",
+            "the learning rate",
+        ))
         .arg(Arg::with_default("pause", Type::Int, "0", "milliseconds between steps").not_in_key());
     Op::run(signature, 1, move |ctx| {
         let (steps, rate) = (ctx.args().count("steps")?, ctx.args().float("rate")?);

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use blip_engine::{
-    Config, Engine, Event, IndexKind, Listener, NumericEnv, OpSet, Outcome, Planned, Resources,
-    RunOptions, StageEnd, Status, Summary, Workflow,
+    Config, Digest, Engine, Event, IndexKind, Listener, NumericEnv, OpSet, Outcome, Planned,
+    Resources, RunOptions, StageEnd, Status, Summary, Workflow,
 };
 use blip_grammar::{ParamOverride, Source};
 
 use crate::toy;
 
-/// How often each toy op did a piece of work, by name.
+/// How often each toy op did its work, by name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Calls(Arc<Mutex<BTreeMap<String, u64>>>);
 
@@ -29,7 +30,7 @@ impl Calls {
     }
 }
 
-/// Where a test works.
+/// Where a test runs workflows.
 pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) calls: Calls,
@@ -37,11 +38,11 @@ pub(crate) struct World {
     pub(crate) config: Config,
 }
 
-/// Keeps every event.
+/// Records every event.
 #[derive(Default)]
-pub(crate) struct Heard(pub(crate) Vec<Event>);
+pub(crate) struct EventRecorder(pub(crate) Vec<Event>);
 
-impl Listener for Heard {
+impl Listener for EventRecorder {
     fn event(&mut self, _: u64, event: &Event) {
         self.0.push(event.clone());
     }
@@ -52,7 +53,7 @@ impl World {
         Self::at(tempfile::tempdir().unwrap())
     }
 
-    /// In main memory where there is such a folder: for tests that make thousands of worlds.
+    /// On a RAM disk where there is one: for tests that create thousands of worlds.
     pub(crate) fn in_memory() -> Self {
         let memory = std::path::Path::new("/dev/shm");
         Self::at(
@@ -101,23 +102,24 @@ impl World {
         self.workflow_set(text, &[])
     }
 
-    pub(crate) fn workflow_set(&self, text: &str, settings: &[(&str, &str)]) -> Workflow {
+    pub(crate) fn workflow_set(&self, text: &str, overrides: &[(&str, &str)]) -> Workflow {
         let source = Source::new("toy.blip", text).unwrap();
-        let setting = |(name, value): &(&str, &str)| ParamOverride {
+        let param_override = |(name, value): &(&str, &str)| ParamOverride {
             name: (*name).to_owned(),
             value: (*value).to_owned(),
         };
-        let settings: Vec<ParamOverride> = settings.iter().map(setting).collect();
-        Workflow::parse(&source, &self.ops, &settings).unwrap_or_else(|found| panic!("{found:#?}"))
+        let overrides: Vec<ParamOverride> = overrides.iter().map(param_override).collect();
+        Workflow::parse(&source, &self.ops, &overrides)
+            .unwrap_or_else(|errors| panic!("{errors:#?}"))
     }
 
     pub(crate) fn engine(&self) -> Engine {
         Engine::new(self.config.clone())
     }
 
-    /// Runs as `blip run` does: what is still there is looked up while the workflow is parsed.
+    /// Runs as `blip run` does, with prefetch.
     pub(crate) fn run_with(&self, text: &str, options: &RunOptions) -> (Summary, Vec<Event>) {
-        let mut heard = Heard::default();
+        let mut recorder = EventRecorder::default();
         let engine = self.engine();
         let prefetch = options
             .prefetch
@@ -128,18 +130,18 @@ impl World {
             ..options.clone()
         };
         let summary = engine
-            .run(&self.workflow(text), &options, &mut [&mut heard])
+            .run(&self.workflow(text), &options, &mut [&mut recorder])
             .unwrap();
-        (summary, heard.0)
+        (summary, recorder.0)
     }
 
-    /// Runs a workflow and forgets what was counted before.
+    /// Runs a workflow after resetting the counters.
     pub(crate) fn run(&self, text: &str) -> Summary {
         self.calls.take();
         self.run_with(text, &RunOptions::default()).0
     }
 
-    /// Runs a workflow that has to succeed and gives what its ops did.
+    /// Runs a workflow that has to succeed and returns the counters.
     pub(crate) fn calls_of(&self, text: &str) -> BTreeMap<String, u64> {
         let summary = self.run(text);
         assert_eq!(summary.outcome, Outcome::Done, "{:#?}", summary.stages);
@@ -150,10 +152,34 @@ impl World {
         self.engine().plan(&self.workflow(text), &[]).unwrap()
     }
 
+    pub(crate) fn object_path(&self, digest: &Digest) -> PathBuf {
+        self.sharded_path("objects", digest)
+    }
+
+    pub(crate) fn record_path(&self, key: &Digest) -> PathBuf {
+        self.sharded_path("results", key)
+    }
+
+    fn sharded_path(&self, folder: &str, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.config.cache.join(folder).join(&name[..2]).join(&name)
+    }
+
     /// A stage's result as text.
     pub(crate) fn text(&self, summary: &Summary, stage: &str) -> String {
         String::from_utf8(self.engine().read_output(summary, stage).unwrap()).unwrap()
     }
+}
+
+/// The texts of all warnings.
+pub(crate) fn warnings(events: Vec<Event>) -> Vec<String> {
+    events
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Warning { text, .. } => Some(text),
+            _ => None,
+        })
+        .collect()
 }
 
 /// How a stage ended.
@@ -169,7 +195,7 @@ pub(crate) fn status(summary: &Summary, stage: &str) -> Status {
     end(summary, stage).status
 }
 
-/// Counts, as a test writes them down.
+/// Counters, as a test writes them.
 pub(crate) fn counts<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
     counts
         .into_iter()

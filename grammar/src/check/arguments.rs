@@ -196,8 +196,8 @@ impl Checker<'_> {
             && matches!(&argument.value.kind, ExprKind::Name(value) if *value == name);
         let help = if by_shorthand {
             format!(
-                "a bare name that is an argument's name is for that argument; for another one write \
-                 `name = {name}`"
+                "a bare name that is an argument's name is for that argument; for another one \
+                 write `name = {name}`"
             )
         } else {
             "keep one of them".to_owned()

@@ -108,8 +108,8 @@ impl<'a> Checker<'a> {
         }
         if before <= COPIED_MAX {
             let message = format!("the values of the workflow have more than {COPIED_MAX} parts");
-            let help = "lists of lists, or lists used very often, have grown too large: put such data \
-                        into a file that an op reads";
+            let help = "lists of lists, or lists used very often, have grown too large: put \
+                        such data into a file that an op reads";
             let diagnostic = Diagnostic::error(codes::TOO_LARGE, message)
                 .at(span, "with this use")
                 .help(help);
@@ -125,8 +125,8 @@ impl<'a> Checker<'a> {
             format!("did you mean `{near}`?")
         } else {
             format!(
-                "bind it with `{name} = …`, declare it with `param {name} = …`, or write \"{name}\" for \
-                 a string"
+                "bind it with `{name} = …`, declare it with `param {name} = …`, or write \
+                 \"{name}\" for a string"
             )
         };
         let diagnostic = Diagnostic::error(codes::UNKNOWN_NAME, format!("unknown name `{name}`"))

@@ -1,5 +1,5 @@
-//! Overrides: values of params from outside the file. Their errors have no place in the file: the
-//! messages name the override instead.
+//! Overrides: values of params from outside the file. Their errors have no span: the messages name
+//! the override instead.
 
 use super::ranges::first_outside;
 use super::typed::{TypedValue, literal};

@@ -222,7 +222,7 @@ impl Checker<'_> {
             self.report(diagnostic);
             return None;
         }
-        // The range of a list holds for each of its values.
+        // The range of a list applies to each of its values.
         let element = match ty {
             Type::List(element) => *element,
             ty => ty,
@@ -286,11 +286,11 @@ impl Checker<'_> {
     /// The documentation of a param: see [`ParamInfo::doc`].
     fn doc_of(&self, statement: &Statement) -> String {
         let comments = &self.file.comments;
-        let behind = comments.partition_point(|span| span.start() < statement.span.end());
-        if let Some(behind) = comments.get(behind)
-            && self.line(behind.start()) == self.line(statement.span.end())
+        let after = comments.partition_point(|span| span.start() < statement.span.end());
+        if let Some(trailing) = comments.get(after)
+            && self.line(trailing.start()) == self.line(statement.span.end())
         {
-            return self.comment_text(*behind);
+            return self.comment_text(*trailing);
         }
         let above = comments.partition_point(|span| span.start() < statement.span.start());
         let mut lines = Vec::new();

@@ -25,8 +25,8 @@ type Advice = (String, String);
 
 const STATEMENT: &str = "a statement is `name = op(arguments)`, `param name = value` or \
      `export name as format \"path\"`";
-const PARAM: &str = "a param is `param name = value`, or `param name: type` without a default, with \
-     `in low..high` if it has a range";
+const PARAM: &str = "a param is `param name = value`, or `param name: type` without a default, \
+     with `in low..high` if it has a range";
 const ATTRIBUTE: &str =
     "an attribute is `@name` or `@name(value)`, as in @gpu(1) or @checkpoint(every = 10min)";
 const EXPORT: &str = "an export is `export name as format \"path\"`";

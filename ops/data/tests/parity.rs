@@ -1,5 +1,5 @@
-//! Texts and pixels against BertTokenizer, BLIP's `pre_caption` and PIL: what tests/parity/*.py
-//! wrote (docs/parity.md).
+//! Token ids, cleaned captions and pixels against BertTokenizer, BLIP's `pre_caption` and PIL, by
+//! the fixtures of tests/parity/*.py (docs/parity.md).
 
 use std::fs;
 
@@ -14,22 +14,28 @@ use table::{Table, folder};
 
 fn json<T: for<'a> Deserialize<'a>>(name: &str) -> Vec<T> {
     let path = folder("tokenizer").join(name);
-    serde_json::from_slice(&fs::read(&path).expect("the file is there"))
-        .expect("the script writes JSON")
+    let bytes = fs::read(path).expect("the fixture exists");
+    serde_json::from_slice(&bytes).expect("the script writes JSON")
 }
 
-/// Counts the equal ones and shows the first that is not.
-fn compare<T>(table: &mut Table, quantity: &str, rows: &[T], fault: impl Fn(&T) -> Option<String>) {
-    let faults: Vec<String> = rows.iter().filter_map(fault).collect();
-    let quantity = match faults.first() {
+/// Adds a row with the number of equal cases and the first difference, which `difference`
+/// describes.
+fn compare<T>(
+    table: &mut Table,
+    quantity: &str,
+    cases: &[T],
+    difference: impl Fn(&T) -> Option<String>,
+) {
+    let differences: Vec<String> = cases.iter().filter_map(difference).collect();
+    let quantity = match differences.first() {
         Some(first) => format!("{quantity}; first: {first}"),
         None => quantity.to_owned(),
     };
-    table.equal(&quantity, rows.len() - faults.len(), rows.len());
+    table.equal(&quantity, cases.len() - differences.len(), cases.len());
 }
 
 #[test]
-fn token_ids_are_those_of_bert_tokenizer() {
+fn token_ids_equal_those_of_bert_tokenizer() {
     #[derive(Deserialize)]
     struct Text {
         text: String,
@@ -51,7 +57,7 @@ fn token_ids_are_those_of_bert_tokenizer() {
 }
 
 #[test]
-fn captions_are_cleaned_as_the_official_code_does() {
+fn captions_are_cleaned_like_in_the_official_code() {
     #[derive(Deserialize)]
     struct Caption {
         text: String,
@@ -75,7 +81,7 @@ fn captions_are_cleaned_as_the_official_code_does() {
 }
 
 #[test]
-fn pixels_are_those_of_pil() {
+fn pixels_are_close_to_those_of_pil() {
     let mut table = Table::default();
     let mut names: Vec<_> = fs::read_dir(folder("pixels"))
         .unwrap()
@@ -96,13 +102,15 @@ fn pixels_are_those_of_pil() {
             .unwrap();
         let picture =
             decode(&fs::read(source).unwrap()).unwrap_or_else(|error| panic!("{stem}: {error}"));
-        let ours = resize::square(&picture, resize::whole(&picture), size.parse().unwrap()).rgb;
+        let region = resize::full_region(&picture);
+        let ours = resize::resize_square(&picture, region, size.parse().unwrap()).rgb;
         let theirs = image::open(path).unwrap().into_rgb8().into_raw();
         assert_eq!(ours.len(), theirs.len(), "{name}");
         let mean = |values: &[u8]| {
-            values.iter().map(|value| f64::from(*value)).sum::<f64>() / values.len() as f64
+            let sum: f64 = values.iter().map(|value| f64::from(*value)).sum();
+            sum / values.len() as f64
         };
-        let apart: Vec<u8> = ours
+        let differences: Vec<u8> = ours
             .iter()
             .zip(&theirs)
             .map(|(one, other)| one.abs_diff(*other))
@@ -112,7 +120,7 @@ fn pixels_are_those_of_pil() {
         table.number(
             &format!("pixels of {stem}, mean of 255"),
             (mean(&ours), mean(&theirs)),
-            mean(&apart),
+            mean(&differences),
             bound,
         );
     }

@@ -1,5 +1,5 @@
-//! The functions that torch-sys declares, each a jump to where [`symbol`] found it on the first
-//! call.
+//! The functions that torch-sys declares: each jumps to the address that [`symbol`] returned on the
+//! first call.
 
 #![expect(non_snake_case, reason = "the arguments have torch-sys's names")]
 
@@ -23,8 +23,8 @@ macro_rules! forward {
                 at = symbol(concat!(stringify!($name), "\0"));
                 AT.store(at, Ordering::Release);
             }
-            // SAFETY: torch-sys declares this very function so, and its C++ half, built from the
-            // same package, defines it so.
+            // SAFETY: torch-sys declares this function with this signature, and its C++ half, built
+            // from the same package, defines it so.
             unsafe {
                 let body: unsafe extern "C" fn($($of),*) $(-> $result)? = std::mem::transmute(at);
                 body($($arg),*)

@@ -1,14 +1,14 @@
-//! libtorch, opened when the first tensor is wanted and not before.
+//! libtorch, loaded when the first tensor is needed and not before.
 //!
-//! A program that links libtorch pays 0.2 to 0.3 s for it before `main`, and does not start at all
-//! where it is not installed. Checking a workflow, planning one, or finding that nothing is left to
-//! do needs no tensor. So the functions that torch-sys declares are defined here: each jumps to its
-//! body in libtorch's C++ interface, which [`open`] has opened. The C++ code is torch-sys's own,
-//! built by `build.rs`, and travels inside the program.
+//! A program that links libtorch spends 0.2 to 0.3 s on it before `main`, and does not start at all
+//! where it is not installed. Checking or planning a workflow, or finding that everything is up to
+//! date, needs no tensor. So the functions that torch-sys declares are defined here: each jumps to
+//! its body in torch-sys's C++ half, which [`open`] has loaded. `build.rs` builds that half as a
+//! shared library, which is embedded in the program.
 
 #![expect(
     unsafe_code,
-    reason = "opening a library and calling into it is what this crate is for"
+    reason = "this crate exists to load a library and call into it"
 )]
 
 use std::ffi::c_void;
@@ -23,44 +23,42 @@ mod gpu;
 
 pub use gpu::gpu;
 
-/// The libtorch that this program is built for.
+/// The version of libtorch that this program is built for.
 pub const VERSION: &str = "2.11.0";
 
-/// torch-sys's C++ half.
+/// torch-sys's C++ half, a shared library.
 static LIBTCH: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libtch.so"));
 
 /// Why libtorch could not be opened.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{what}")]
 pub struct OpenError {
-    /// What is wrong, and where.
     pub what: String,
-    /// What to do.
+    /// How to fix it.
     pub help: String,
 }
 
-/// Opens libtorch if it is not open yet. Everything that makes a tensor has called this: what
-/// reaches a function of torch-sys without it ends the process.
+/// Loads libtorch if it is not loaded yet. To be called before any tensor is made: a call of a
+/// torch-sys function without libtorch aborts the process.
 ///
 /// # Errors
-/// libtorch is not where it was when this program was built, is of another version, or cannot be
+/// libtorch is not where it was when this program was built, has another version, or cannot be
 /// loaded.
 pub fn open() -> Result<(), OpenError> {
     libtch().map(|_| ())
 }
 
-/// The folder of libtorch: `LIBTORCH` when it is set, else where it was when this program was
-/// built.
+/// The folder of libtorch: `LIBTORCH` if it is set, else where it was when this program was built.
 pub fn home() -> PathBuf {
     std::env::var_os("LIBTORCH")
         .filter(|home| !home.is_empty())
         .map_or_else(|| PathBuf::from(env!("BLIP_LIBTORCH_HOME")), PathBuf::from)
 }
 
-/// Makes kernels on a GPU give the same bits each time: `torch.use_deterministic_algorithms(True)`,
-/// and no TF32. A kernel that cannot throws. Called after [`open`].
+/// Makes kernels on a GPU deterministic: `torch.use_deterministic_algorithms(True)`, and no TF32.
+/// An operation without a deterministic kernel throws. Called after [`open`].
 pub fn use_deterministic_algorithms() {
-    // SAFETY: `settings.cpp` defines it so.
+    // SAFETY: `settings.cpp` defines the function with this signature.
     unsafe {
         let body: unsafe extern "C" fn() =
             std::mem::transmute(symbol("blip_use_deterministic_algorithms\0"));
@@ -68,87 +66,86 @@ pub fn use_deterministic_algorithms() {
     }
 }
 
-/// Whether this libtorch has a CUDA half.
+/// Whether this libtorch is a CUDA build.
 fn has_cuda() -> bool {
-    cuda(&home()).exists()
+    cuda_library(&home()).exists()
 }
 
-fn cuda(home: &Path) -> PathBuf {
+fn cuda_library(home: &Path) -> PathBuf {
     home.join("lib/libtorch_cuda.so")
 }
 
-/// Libraries stay open for the life of the process: kernels and types are registered in them.
+/// Libraries are never unloaded: kernels and types stay registered in them.
 fn libtch() -> Result<&'static Library, OpenError> {
     static OPENED: OnceLock<Result<Library, OpenError>> = OnceLock::new();
     OPENED
-        .get_or_init(|| open_all(&home()))
+        .get_or_init(|| load_all(&home()))
         .as_ref()
         .map_err(Clone::clone)
 }
 
-fn open_all(home: &Path) -> Result<Library, OpenError> {
+fn load_all(home: &Path) -> Result<Library, OpenError> {
     let cpu = home.join("lib/libtorch_cpu.so");
     if !cpu.exists() {
         return Err(error(format!(
-            "libtorch {VERSION} is needed and {} is missing",
+            "libtorch {VERSION} is required, but {} does not exist",
             cpu.display()
         )));
     }
     let found = std::fs::read_to_string(home.join("build-version")).unwrap_or_default();
     if !found.starts_with(VERSION) {
         let found = if found.trim().is_empty() {
-            "of unknown version"
+            "of an unknown version"
         } else {
             found.trim()
         };
         return Err(error(format!(
-            "libtorch {VERSION} is needed and {} is {found}",
+            "libtorch {VERSION} is required, but {} is {found}",
             home.display()
         )));
     }
-    std::mem::forget(library(&cpu, RTLD_NOW)?);
-    // One build serves both: opening the CUDA half where there is one registers its kernels with
-    // the half that is open.
-    let cuda = cuda(home);
+    std::mem::forget(load(&cpu, RTLD_NOW)?);
+    // After the CPU library, with which the CUDA library registers its kernels. If it cannot be
+    // loaded, as without a driver, the CPU still works.
+    let cuda = cuda_library(home);
     if cuda.exists() {
-        match library(&cuda, RTLD_NOW) {
+        match load(&cuda, RTLD_NOW) {
             Ok(library) => std::mem::forget(library),
             Err(error) => {
-                tracing::warn!(library = %cuda.display(), %error, "the CUDA half of libtorch could not be opened")
+                let library = cuda.display();
+                tracing::warn!(%library, %error, "could not load the CUDA library of libtorch");
             }
         }
     }
-    libtch_in_memory()
+    load_embedded()
 }
 
-/// Opens torch-sys's C++ half from memory, so that the program is one file. It calls a few
-/// functions that only torch-sys's streams have, which nothing here uses: they are looked up when
-/// called, that is never.
-fn libtch_in_memory() -> Result<Library, OpenError> {
+/// Loads torch-sys's C++ half from memory, so that the program is one file. Symbols are bound
+/// lazily: it refers to a few functions that only torch-sys's Rust code for streams defines, which
+/// this program does not contain and never calls.
+fn load_embedded() -> Result<Library, OpenError> {
     let failed = |what: std::io::Error| {
         error(format!(
-            "libtorch's interface cannot be opened from memory: {what}"
+            "could not load libtorch's interface from memory: {what}"
         ))
     };
     let file = rustix::fs::memfd_create("libtch.so", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(|what| failed(what.into()))?;
     let mut file = std::fs::File::from(file);
     std::io::Write::write_all(&mut file, LIBTCH).map_err(failed)?;
-    library(
-        Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())),
-        RTLD_LAZY,
-    )
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    load(Path::new(&path), RTLD_LAZY)
 }
 
-fn library(path: &Path, flags: i32) -> Result<Library, OpenError> {
-    // SAFETY: the initialisers of libtorch's libraries register kernels and types and may run on
-    // any thread; their versions agree.
+fn load(path: &Path, flags: i32) -> Result<Library, OpenError> {
+    // SAFETY: the initialisers of libtorch's libraries only register kernels and types and may run
+    // on any thread; all libraries are of one version.
     unsafe { Library::open(Some(path), flags | RTLD_GLOBAL) }
-        .map_err(|what| error(format!("libtorch cannot be opened: {}", reason(&what))))
+        .map_err(|what| error(format!("could not load libtorch: {}", root_cause(&what))))
 }
 
-/// libloading keeps the dynamic linker's words in the source of its error.
-fn reason(error: &libloading::Error) -> String {
+/// libloading keeps the message of the dynamic linker in the source of its error.
+fn root_cause(error: &libloading::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(deeper) = source {
@@ -165,19 +162,21 @@ fn error(what: String) -> OpenError {
     OpenError { what, help }
 }
 
-/// Where a function of torch-sys's C++ half lies. Its name ends in NUL.
+/// The address of a function of torch-sys's C++ half. The name ends in NUL.
 fn symbol(name: &'static str) -> *mut c_void {
     let found = libtch().and_then(|library| {
-        // SAFETY: only the address is taken; who calls it knows its type.
+        // SAFETY: only the address is taken; the caller knows the type.
         unsafe { library.get::<*mut c_void>(name.as_bytes()) }
             .map(|symbol| symbol.into_raw())
-            .map_err(|what| error(format!("libtorch's interface lacks a function: {what}")))
+            .map_err(|what| error(format!("missing function in libtorch's interface: {what}")))
     });
     match found {
         Ok(address) => address,
         Err(error) => {
-            // Whoever calls is C to the compiler: there is nobody to hand an error to.
-            tracing::error!(function = name.trim_end_matches('\0'), %error, "called although libtorch is not open");
+            // The caller has the signature of a C function: it cannot return an error, and must not
+            // unwind.
+            let function = name.trim_end_matches('\0');
+            tracing::error!(function, %error, "called before libtorch was loaded");
             std::process::abort()
         }
     }

@@ -1,4 +1,4 @@
-//! Work that grows costs its own part: what was done before is not done again.
+//! More steps, items or results cost only what is new.
 
 use blip_engine::{Outcome, Resources, RunOptions};
 
@@ -7,7 +7,7 @@ use crate::world::{World, counts, end};
 const MAP: &str = "in = lines(\"*.txt\")\nout = shout(in)\nall = show(out)\n";
 
 #[test]
-fn more_steps_go_on_where_fewer_ended() {
+fn more_steps_resume_where_fewer_ended() {
     let (world, clean) = (World::new(), World::new());
     let text = |steps: u64| {
         format!("@checkpoint(every = 10) t = train(text(\"data\"), steps = {steps})\n")
@@ -15,20 +15,20 @@ fn more_steps_go_on_where_fewer_ended() {
     world.run(&text(40));
     let summary = world.run(&text(100));
     assert_eq!(world.calls.take(), counts([("step", 60)]));
-    assert_eq!(*end(&summary, "t").notes, ["went on from steps = 40"]);
+    assert_eq!(*end(&summary, "t").notes, ["resumed from steps = 40"]);
     let undisturbed = clean.run(&text(100));
     assert_eq!(world.text(&summary, "t"), clean.text(&undisturbed, "t"));
     assert_eq!(world.calls_of(&text(130)), counts([("step", 30)]));
     assert_eq!(
         world.calls_of(&text(70)),
         counts([("step", 30)]),
-        "from the largest that is smaller"
+        "from the largest smaller one"
     );
     assert_eq!(world.calls_of(&text(40)), counts([]));
 }
 
 #[test]
-fn other_rates_and_data_begin_anew() {
+fn another_learning_rate_or_other_data_starts_from_step_0() {
     let world = World::new();
     world.run("t = train(text(\"data\"), steps = 40)\n");
     assert_eq!(
@@ -42,20 +42,20 @@ fn other_rates_and_data_begin_anew() {
 }
 
 #[test]
-fn more_results_of_an_item_cost_the_new_ones() {
+fn more_results_of_an_item_cost_only_the_new_ones() {
     let (world, clean) = (World::new(), World::new());
     let lines = "one\ntwo\nthree\n";
     world.write("a.txt", lines);
     clean.write("a.txt", lines);
     world.run(MAP);
     let three = MAP.replace("shout(in)", "shout(in, copies = 3)");
-    let warm_start = world.run(&three);
+    let extended = world.run(&three);
     assert_eq!(
         world.calls.take(),
         counts([("load", 1), ("unit", 6), ("show", 1)])
     );
     let at_once = clean.run(&three);
-    assert_eq!(world.text(&warm_start, "all"), clean.text(&at_once, "all"));
+    assert_eq!(world.text(&extended, "all"), clean.text(&at_once, "all"));
     let two = MAP.replace("shout(in)", "shout(in, copies = 2)");
     assert_eq!(
         world.calls_of(&two),
@@ -65,7 +65,7 @@ fn more_results_of_an_item_cost_the_new_ones() {
 }
 
 #[test]
-fn another_cheap_argument_below_runs_only_what_is_below() {
+fn a_change_downstream_runs_only_stages_downstream_of_it() {
     let world = World::new();
     world.write("a.txt", "one\ntwo\n");
     let text = |mark: &str| format!("{MAP}t = text(\"{mark}\")\njoined = join(all, t)\n");
@@ -79,7 +79,7 @@ fn another_cheap_argument_below_runs_only_what_is_below() {
 }
 
 #[test]
-fn more_shards_cost_their_own_items() {
+fn more_shards_cost_only_their_own_items() {
     let world = World::new();
     world.write("a.txt", "one\ntwo\n");
     world.run(MAP);
@@ -91,7 +91,7 @@ fn more_shards_cost_their_own_items() {
 }
 
 #[test]
-fn other_resources_cost_nothing() {
+fn other_resources_change_no_key() {
     let mut world = World::new();
     world.write("a.txt", "one\ntwo\n");
     world.run(MAP);
@@ -107,7 +107,7 @@ fn other_resources_cost_nothing() {
 }
 
 #[test]
-fn the_company_in_a_batch_leaves_no_trace() {
+fn a_result_does_not_depend_on_the_other_items_in_the_batch() {
     let (together, apart) = (World::new(), World::new());
     together.write("a.txt", "one\ntwo\nthree\nfour\nfive\n");
     for lines in [
@@ -127,7 +127,7 @@ fn the_company_in_a_batch_leaves_no_trace() {
 }
 
 #[test]
-fn items_that_could_not_be_used_are_tried_again_when_asked() {
+fn retry_bad_retries_rejected_items() {
     let world = World::new();
     world.write("a.txt", "good\nbad\nfine\n");
     world.run(MAP);
@@ -136,7 +136,7 @@ fn items_that_could_not_be_used_are_tried_again_when_asked() {
     assert_eq!(
         world.calls_of(MAP).get("unit"),
         Some(&1),
-        "the reason is remembered"
+        "the rejection is cached"
     );
     let options = RunOptions {
         retry_bad: true,

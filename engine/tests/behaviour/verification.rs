@@ -1,5 +1,5 @@
-//! How much each look sees: a quick one what is missing, empty, cut short or changed since, a full
-//! one everything.
+//! What each level of verification detects: a quick one what is missing, empty, truncated or
+//! modified since, a full one everything.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,22 +8,22 @@ use std::time::{Duration, SystemTime};
 use blip_engine::space::GcOptions;
 use blip_engine::{CorruptionKind, RunOptions, VerifyLevel, VerifyReport};
 
-use crate::corruption::{Way, damage, files};
+use crate::corruption::{Damage, corrupt, files};
 use crate::scene;
 use crate::training::StopAt;
 use crate::world::World;
 
-/// Its items are all good, so that the table of its chunks is kept.
+/// No item is rejected, so all chunks are in the map table.
 const MAP: &str = "l = lines(\"good.txt\")\ns = shout(l, copies = 3)\n";
 
-fn look(world: &World, level: VerifyLevel) -> VerifyReport {
+fn verify(world: &World, level: VerifyLevel) -> VerifyReport {
     scene::engine(world)
         .verify(level, &RunOptions::default())
         .unwrap()
 }
 
-/// A cache that has something of everything.
-fn everything() -> World {
+/// A cache with something in every folder.
+fn full_world() -> World {
     let world = scene::world();
     for name in ["notes.txt", "lines.txt"] {
         let file = fs::File::options()
@@ -57,11 +57,11 @@ fn everything() -> World {
     world
 }
 
-/// Damages a file, looks, and puts everything back. Gives what was found.
-fn found(
+/// Corrupts a file, verifies, and restores everything. Returns what was reported.
+fn verify_corrupted(
     world: &World,
     path: &Path,
-    way: Way,
+    damage: Damage,
     level: VerifyLevel,
     keeps_time: bool,
 ) -> Vec<(PathBuf, CorruptionKind)> {
@@ -77,27 +77,27 @@ fn found(
             .set_modified(time)
             .unwrap()
     };
-    damage(path, way);
+    corrupt(path, damage);
     if keeps_time {
         set_time();
     }
-    let report = look(world, level);
-    for damage in &report.corruptions {
-        fs::rename(damage.moved_to.as_ref().unwrap(), &damage.path).unwrap();
+    let report = verify(world, level);
+    for corruption in &report.corruptions {
+        fs::rename(corruption.moved_to.as_ref().unwrap(), &corruption.path).unwrap();
     }
     fs::write(path, bytes).unwrap();
     set_time();
     report
         .corruptions
         .into_iter()
-        .map(|damage| (damage.path, damage.kind))
+        .map(|corruption| (corruption.path, corruption.kind))
         .collect()
 }
 
 #[test]
-fn a_quick_look_sees_what_is_empty_cut_short_or_changed_wherever_it_lies() {
-    let world = everything();
-    for (folder, folder_is_the_unit) in [
+fn a_quick_verification_detects_empty_truncated_and_modified_files_in_every_folder() {
+    let world = full_world();
+    for (folder, moves_folder) in [
         ("objects", false),
         ("results", false),
         ("units", false),
@@ -112,26 +112,26 @@ fn a_quick_look_sees_what_is_empty_cut_short_or_changed_wherever_it_lies() {
         let all = files(&world.config.cache.join(folder));
         assert!(!all.is_empty(), "{folder}");
         for path in all {
-            let unit = if folder_is_the_unit {
+            let moved = if moves_folder {
                 path.parent().unwrap()
             } else {
                 &path
             };
-            for way in [Way::Truncated, Way::Emptied] {
-                let found = found(&world, &path, way, VerifyLevel::Quick, false);
-                let [(place, wrong)] = found.as_slice() else {
-                    panic!("{way:?} {}: {found:?}", path.display())
+            for damage in [Damage::Truncated, Damage::Emptied] {
+                let found = verify_corrupted(&world, &path, damage, VerifyLevel::Quick, false);
+                let [(found_path, kind)] = found.as_slice() else {
+                    panic!("{damage:?} {}: {found:?}", path.display())
                 };
-                assert_eq!(place, unit, "{way:?} {wrong}");
+                assert_eq!(found_path, moved, "{damage:?} {kind}");
             }
         }
     }
-    let quick = look(&world, VerifyLevel::Quick);
+    let quick = verify(&world, VerifyLevel::Quick);
     assert_eq!(
         (
             quick.corruptions.as_slice(),
             quick.bytes,
-            quick.strangers.len()
+            quick.unknown_files.len()
         ),
         ([].as_slice(), 0, 0)
     );
@@ -139,63 +139,70 @@ fn a_quick_look_sees_what_is_empty_cut_short_or_changed_wherever_it_lies() {
 }
 
 #[test]
-fn chunks_manifests_and_groups_say_themselves_when_they_are_cut_short() {
-    let world = everything();
-    let mut told = 0;
+fn truncated_chunks_manifests_and_groups_are_detected_by_their_own_length() {
+    let world = full_world();
+    let mut detected = 0;
     for path in ["objects", "units", "files"]
         .map(|folder| files(&world.config.cache.join(folder)))
         .concat()
     {
-        let says = fs::read(&path).unwrap().starts_with(b"BLIP");
-        let found = found(&world, &path, Way::Truncated, VerifyLevel::Quick, true);
+        let has_length = fs::read(&path).unwrap().starts_with(b"BLIP");
+        let found = verify_corrupted(&world, &path, Damage::Truncated, VerifyLevel::Quick, true);
         assert!(
             found
                 .iter()
-                .all(|(_, wrong)| matches!(wrong, CorruptionKind::Digest | CorruptionKind::Empty)),
+                .all(|(_, kind)| matches!(kind, CorruptionKind::Digest | CorruptionKind::Empty)),
             "{found:?}"
         );
-        assert!(!says || found.len() == 1, "{}", path.display());
-        told += u32::from(says);
+        assert!(!has_length || found.len() == 1, "{}", path.display());
+        detected += u32::from(has_length);
     }
-    assert!(told >= 6, "{told}");
-    // An op may store what begins like a chunk and is none.
+    assert!(detected >= 6, "{detected}");
+    // An op may store what begins like a chunk and is not one.
     world.run("b = text(\"BLIPCHK1 is how a chunk begins\")\nm = text(\"BLIPSET1\")\n");
-    assert_eq!(look(&world, VerifyLevel::Quick).damage, []);
+    assert_eq!(verify(&world, VerifyLevel::Quick).corruptions, []);
 }
 
 #[test]
-fn what_keeps_its_length_and_its_time_is_seen_by_full_looks_and_by_subsets_in_time() {
+fn what_keeps_its_length_and_time_is_detected_by_full_and_subset_verifications() {
     let world = scene::world();
     scene::run(&world, scene::unsynced());
     let path = files(&world.config.cache.join("objects")).remove(0);
     assert_eq!(
-        found(&world, &path, Way::Flipped, VerifyLevel::Quick, true),
+        verify_corrupted(&world, &path, Damage::Flipped, VerifyLevel::Quick, true),
         []
     );
     assert_eq!(
-        found(&world, &path, Way::Flipped, VerifyLevel::Quick, false),
+        verify_corrupted(&world, &path, Damage::Flipped, VerifyLevel::Quick, false),
         [(path.clone(), CorruptionKind::Digest)]
     );
     assert_eq!(
-        found(&world, &path, Way::Flipped, VerifyLevel::Full, true),
+        verify_corrupted(&world, &path, Damage::Flipped, VerifyLevel::Full, true),
         [(path.clone(), CorruptionKind::Digest)]
     );
-    let seen = (0..200)
-        .find(|_| !found(&world, &path, Way::Flipped, VerifyLevel::Subset(0.2), true).is_empty());
-    assert!(seen.is_some(), "200 looks at a fifth of everything each");
+    let detected = (0..200).find(|_| {
+        !verify_corrupted(
+            &world,
+            &path,
+            Damage::Flipped,
+            VerifyLevel::Subset(0.2),
+            true,
+        )
+        .is_empty()
+    });
+    assert!(detected.is_some(), "200 random fifths contain it");
 }
 
-/// Final states of trainings are whole or set aside, and a training that cannot go on from one
-/// begins anew.
+/// A corrupt warm start is moved away, and the longer training starts from step 0.
 #[test]
-fn final_states_of_trainings() {
+fn warm_starts() {
     let text = |steps: u64| {
         format!("@checkpoint(every = 10) t = train(text(\"data\"), steps = {steps})\n")
     };
-    for (name, way) in [
-        ("state", Way::Flipped),
-        ("state", Way::Deleted),
-        ("manifest.json", Way::Flipped),
+    for (name, damage) in [
+        ("state", Damage::Flipped),
+        ("state", Damage::Deleted),
+        ("manifest.json", Damage::Flipped),
     ] {
         let world = World::in_memory();
         world.run(&text(40));
@@ -203,89 +210,87 @@ fn final_states_of_trainings() {
             .into_iter()
             .find(|path| path.ends_with(name))
             .unwrap();
-        damage(&path, way);
-        let report = look(&world, VerifyLevel::Full);
+        corrupt(&path, damage);
+        let report = verify(&world, VerifyLevel::Full);
         let [found] = report.corruptions.as_slice() else {
-            panic!("{way:?} {name}: {:#?}", report.corruptions)
+            panic!("{damage:?} {name}: {:#?}", report.corruptions)
         };
         assert_eq!(Some(found.path.as_path()), path.parent());
         assert!(
-            found.moved_to.as_ref().is_some_and(|aside| aside.is_dir())
-                && found.affected.is_empty()
+            found.moved_to.as_ref().is_some_and(|path| path.is_dir()) && found.affected.is_empty()
         );
         assert_eq!(
             world.calls_of(&text(50)).get("step"),
             Some(&50),
-            "{way:?} {name}"
+            "{damage:?} {name}"
         );
     }
 }
 
-/// A table of a map stage that is damaged is set aside, and nothing is worked out again for it.
+/// A corrupt map table is moved away, and no unit is recomputed because of it.
 #[test]
-fn tables_of_map_stages() {
-    for way in [
-        Way::Flipped,
-        Way::Truncated,
-        Way::Emptied,
-        Way::Deleted,
-        Way::Folder,
+fn map_tables() {
+    for damage in [
+        Damage::Flipped,
+        Damage::Truncated,
+        Damage::Emptied,
+        Damage::Deleted,
+        Damage::Folder,
     ] {
         let world = World::in_memory();
         world.write("good.txt", "one\ntwo\nthree\n");
         world.run(MAP);
         let [path] = files(&world.config.cache.join("maps")).try_into().unwrap();
-        damage(&path, way);
-        let report = look(&world, VerifyLevel::Quick);
-        let wrong: Vec<String> = report
+        corrupt(&path, damage);
+        let report = verify(&world, VerifyLevel::Quick);
+        let kinds: Vec<String> = report
             .corruptions
             .iter()
-            .map(|damage| damage.kind.to_string())
+            .map(|corruption| corruption.kind.to_string())
             .collect();
-        let expected: &[&str] = match way {
-            Way::Deleted => &[],
-            Way::Folder => &["it is not a file"],
-            _ => &["damaged table of a map stage: its bytes do not match its digest"],
+        let expected: &[&str] = match damage {
+            Damage::Deleted => &[],
+            Damage::Folder => &["it is not a file"],
+            _ => &["corrupt map table: checksum mismatch"],
         };
-        assert_eq!(wrong, expected, "{way:?}");
+        assert_eq!(kinds, expected, "{damage:?}");
         assert!(
             report
                 .corruptions
                 .iter()
-                .all(|damage| damage.path == path && damage.moved_to.is_some()),
-            "{way:?}"
+                .all(|corruption| corruption.path == path && corruption.moved_to.is_some()),
+            "{damage:?}"
         );
         world.write("good.txt", "one\ntwo\nthree\nfour\n");
         assert_eq!(
             world.calls_of(MAP).get("unit"),
             Some(&3),
-            "{way:?}: the new line alone"
+            "{damage:?}: only the new line"
         );
     }
 }
 
-/// Records of what was removed are only for people: a damaged one is set aside and nothing runs for
-/// it.
+/// A corrupt record of an evicted result is moved away, and affects no result.
 #[test]
-fn records_of_removed_results() {
-    let world = everything();
+fn records_of_evicted_results() {
+    let world = full_world();
     let path = files(&world.config.cache.join("evicted")).remove(0);
     let other = files(&world.config.cache.join("results")).remove(0);
-    for way in [Way::Flipped, Way::Folder, Way::Edited] {
+    for damage in [Damage::Flipped, Damage::Folder, Damage::Edited] {
         let bytes = fs::read(&path).unwrap();
-        damage(&path, way);
-        let report = look(&world, VerifyLevel::Quick);
+        corrupt(&path, damage);
+        let report = verify(&world, VerifyLevel::Quick);
         let [found] = report.corruptions.as_slice() else {
-            panic!("{way:?}: {:#?}", report.corruptions)
+            panic!("{damage:?}: {:#?}", report.corruptions)
         };
         assert!(
             found.path == path && found.affected.is_empty() && !path.exists(),
-            "{way:?}"
+            "{damage:?}"
         );
         fs::write(&path, bytes).unwrap();
     }
     fs::copy(other, &path).unwrap();
-    let report = look(&world, VerifyLevel::Quick);
+    let report = verify(&world, VerifyLevel::Quick);
     assert_eq!(
         report.corruptions[0].kind.to_string(),
         "it is the record of another key"
@@ -294,7 +299,7 @@ fn records_of_removed_results() {
 }
 
 #[test]
-fn files_that_have_no_business_there_are_named_and_left() {
+fn unknown_files_are_reported_and_left_in_place() {
     let world = scene::world();
     scene::run(&world, scene::unsynced());
     let places = ["ledgers/notes", "maps/notes", "objects/aa/notes"]
@@ -303,13 +308,13 @@ fn files_that_have_no_business_there_are_named_and_left() {
         fs::create_dir_all(place.parent().unwrap()).unwrap();
         fs::write(place, "mine").unwrap();
     }
-    let report = look(&world, VerifyLevel::Full);
-    let mut strangers = report.unknown_files;
-    strangers.sort();
+    let report = verify(&world, VerifyLevel::Full);
+    let mut unknown = report.unknown_files;
+    unknown.sort();
     assert_eq!(
-        (report.corruptions, strangers.len()),
+        (report.corruptions, unknown.len()),
         (Vec::new(), 3),
-        "{strangers:?}"
+        "{unknown:?}"
     );
     assert!(places.iter().all(|place| place.is_file()));
 }
