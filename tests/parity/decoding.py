@@ -1,9 +1,9 @@
-"""Captions that transformers' `generate` makes: greedy, beams with limits and penalties, and nucleus step by step.
+"""Captions of transformers' `generate`: greedy, beam search with limits and penalties, nucleus sampling step by step.
 
 The models are those that forward.py saved as OUT/forward/<shape>/captioner. Writes OUT/decoding/<shape>/:
-images.safetensors, and cases.json: for each setting the token ids of every image, and those in 64 bits where they are others.
-For sampling, nucleus.safetensors has the sequences that were drawn and at every step the logits and what transformers'
-processors (repetition penalty, minimal length, temperature, top-k, top-p) made of them: -inf where nothing is drawn.
+images.safetensors, and cases.json: for each setting the token ids of every image, and those in float64 where they differ.
+For sampling, nucleus.safetensors has the sampled sequences, and for every step the logits before and after transformers'
+processors (repetition penalty, minimal length, temperature, top-k, top-p): -inf for tokens that are not candidates.
 """
 
 import copy
@@ -41,7 +41,7 @@ def write(model, seed, rows, drawn_rows, prompt, folder):
     pixels = models.images(rows, vision.image_size, generator)
     start = torch.tensor([prompt]).repeat(rows, 1)
     cases = []
-    precise = copy.deepcopy(model).double() if vision.hidden_size < 100 else None  # slow at the base shape
+    precise = copy.deepcopy(model).double() if vision.hidden_size < 100 else None  # slow with the base model
     for name, setting in SETTINGS.items():
         for prompted in (True, False):
             generate = lambda model, pixels: model.generate(

@@ -1,8 +1,8 @@
-"""Loads what blip exported into transformers: no missing and no unexpected key, the same captions, the same scores.
+"""Loads blip's exports into transformers: no missing or unexpected keys, the same captions, the same scores.
 
     python tests/parity/exported.py OUT
 
-OUT/exported/<model>/ was written by the example export_for_parity. Prints the rows of the table; exits 1 when one is out of
+OUT/exported/<model>/ was written by the example export_for_parity. Prints the rows of the table; exits with 1 if one is out of
 bounds.
 """
 
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipForImageTextRetrieval, BlipImageProcessor
 
-import models  # noqa: F401 (quietens transformers)
+import models  # noqa: F401 (silences transformers' logging)
 
 BOUND = 1e-5
 outside = 0
@@ -27,14 +27,16 @@ def row(quantity, ours, theirs, difference, bound):
 
 
 def load(kind, folder, name):
-    model, told = kind.from_pretrained(folder, output_loading_info=True)
-    count = sum(len(told[what]) for what in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    row(f"keys missing, unexpected or misshapen ({name})", "0", str(count), count, 0)
+    model, info = kind.from_pretrained(folder, output_loading_info=True)
+    count = sum(len(info[what]) for what in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    row(f"keys missing, unexpected or of the wrong shape ({name})", "0", str(count), count, 0)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     text, vision = model.config.text_config, model.config.vision_config
-    row(f"tokens of the tokenizer and two more ({name})", str(text.vocab_size), str(len(tokenizer) + 2), text.vocab_size - len(tokenizer) - 2, 0)
+    known = len(tokenizer) + 2  # [DEC] and [ENC] are not in the tokenizer
+    row(f"tokens of the tokenizer and two more ({name})", str(text.vocab_size), str(known), text.vocab_size - known, 0)
     size = BlipImageProcessor.from_pretrained(folder).size["height"]
-    row(f"pixels a side in the image processor ({name})", str(vision.image_size), str(size), abs(vision.image_size - size), 0)
+    difference = abs(vision.image_size - size)
+    row(f"pixels a side in the image processor ({name})", str(vision.image_size), str(size), difference, 0)
     assert (text.num_attention_heads, vision.layer_norm_eps) != (8, 1e-5), "BLIP's values, not transformers' defaults"
     return model.eval()
 
@@ -57,7 +59,8 @@ def check(folder):
             theirs = model(input_ids=ids, pixel_values=ours["pixels"], use_itm_head=head).itm_score
             scale = theirs.abs().max().item()
             apart = (ours[what] - theirs).abs().max().item()
-            row(f"{what} of the exported model ({name})", f"{ours[what].abs().max().item():.6f}", f"{scale:.6f}", apart, BOUND * scale)
+            largest = ours[what].abs().max().item()
+            row(f"{what} of the exported model ({name})", f"{largest:.6f}", f"{scale:.6f}", apart, BOUND * scale)
 
 
 for folder in sorted((pathlib.Path(sys.argv[1]) / "exported").iterdir()):

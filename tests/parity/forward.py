@@ -1,7 +1,7 @@
 """Forward passes of transformers' BLIP: features, similarities, matching and language-model logits, losses.
 
-Writes OUT/forward/<shape>/{captioner,matcher,answerer}/ as save_pretrained does, and forward.safetensors in each with the
-inputs and what the model made of them.
+Writes OUT/forward/<shape>/{captioner,matcher,answerer}/ by save_pretrained, and forward.safetensors in each, with inputs and
+outputs.
 """
 
 import torch
@@ -25,7 +25,7 @@ def captioner(shape, seed, rows, folder):
     pixels = models.images(rows, vision.image_size, generator)
     larger = models.images(1, vision.image_size * 2, generator)
     ids, mask = models.texts(tokens, rows, 12, generator)
-    ids[:, 0] = tokens.dec  # transformers leaves [CLS] here when it computes a loss; BLIP does not
+    ids[:, 0] = tokens.dec  # transformers leaves [CLS] here when it computes a loss, BLIP does not
     labels = ids.masked_fill(mask == 0, -100)
     labels[:, :3] = -100  # as if a prompt of three tokens were given
     out = model(pixel_values=pixels, input_ids=ids, attention_mask=mask, labels=labels)

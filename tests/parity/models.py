@@ -1,7 +1,7 @@
-"""Randomly initialised BLIP models of transformers, in shapes that tell a swapped axis from a right one.
+"""Randomly initialised BLIP models of transformers, with sizes that reveal swapped axes.
 
-Every tensor is drawn from the given seed, biases and norms too, wide enough that logits are not flat: with the usual
-initialisation a swapped tensor would hardly show.
+Every tensor is drawn from the given seed, including biases and norms, with a variance that gives peaked logits: with the
+usual initialisation, swapped tensors would hardly change the output.
 """
 
 import math
@@ -36,7 +36,7 @@ class Tokens:
 
 
 def config(shape):
-    """BLIP's configuration with every field that matters written out; the defaults of transformers are not BLIP's."""
+    """BLIP's configuration, with every field that matters: the defaults of transformers are not BLIP's."""
     (vw, vd, vh, vm, image, patch), (tw, td, th, tm, vocabulary, positions), projection = shape
     tokens = Tokens(vocabulary)
     text = dict(
@@ -54,7 +54,7 @@ def config(shape):
 
 @torch.no_grad()
 def widen(model, seed):
-    """Draws every parameter anew, in the order of its name."""
+    """Draws every parameter, in the order of their names."""
     generator = torch.Generator().manual_seed(seed)
     parameters = sorted(model.named_parameters())
     layers = 1 + max(int(name.split(".layer.")[1].split(".")[0]) for name, _ in parameters if ".layer." in name)  # of texts
@@ -69,11 +69,11 @@ def widen(model, seed):
         elif "embedding" in name and "patch" not in name:
             parameter.copy_(0.3 * noise)
         else:
-            # The text side wider, or the residual stream of tied embeddings makes every caption one word repeated; but not
-            # what attention is computed from: it would look at one token only, and rounding would decide at which.
+            # More variance on the text side, or the residual stream of tied embeddings makes every caption one word repeated.
+            # But not in queries and keys: attention would select a single token, and rounding would decide which.
             scale = 2.5 if "text" in name and "query" not in name and "key" not in name else 1.4
-            # In many layers such branches would drown the word that was read, again one word repeated, whose orders all have
-            # the same score: which of them a beam search prefers is then a matter of rounding.
+            # With many layers, such branches would dominate the input word: again one word repeated, all orders of which have
+            # the same score, so that rounding decides which one a beam search prefers.
             if layers > 3 and "text" in name and "output.dense" in name:
                 scale = (0.6 if "crossattention" in name else 1.2) / layers
             parameter.copy_(scale / math.sqrt(parameter[0].numel()) * noise)
@@ -81,7 +81,7 @@ def widen(model, seed):
 
 
 def captioner(shape, seed):
-    """A captioner whose sentences end at different lengths: [SEP] is made likelier than chance."""
+    """A captioner whose captions end at different lengths: the probability of [SEP] is raised."""
     model = widen(BlipForConditionalGeneration(config(shape)), seed)
     with torch.no_grad():
         model.text_decoder.cls.predictions.bias[model.config.text_config.sep_token_id] += 3.0
@@ -93,13 +93,13 @@ def matcher(shape, seed):
 
 
 def answerer(shape, seed):
-    """Question answering, whose answer decoder reads text: transformers has it at the vision width, so both agree here."""
+    """Question answering. Its decoder attends to text, but transformers gives it the vision width, so both are the same."""
     vision, text, projection = shape
     return widen(BlipForQuestionAnswering(config(((text[0], *vision[1:2], text[2], *vision[3:]), text, projection))), seed)
 
 
 def texts(tokens, rows, length, generator):
-    """`rows` texts of different lengths: (ids, mask), [CLS] first, [SEP] last, then pads."""
+    """`rows` texts of different lengths as (ids, mask): [CLS] first, [SEP] last, then [PAD]."""
     ids = torch.full((rows, length), PAD)
     for row in range(rows):
         words = int(torch.randint(1, length - 1, (1,), generator=generator)) if row else length - 2
@@ -110,7 +110,7 @@ def texts(tokens, rows, length, generator):
 
 
 def images(rows, size, generator):
-    """Noise around smooth gradients, so that the patches of a picture have something in common."""
+    """Noise on smooth gradients, so that the patches of an image are correlated."""
     ramp = torch.linspace(-1, 1, size)
     slope = torch.randn(rows, 3, 2, 1, 1, generator=generator)
     smooth = slope[:, :, 0] * ramp[:, None] + slope[:, :, 1] * ramp[None, :]

@@ -1,7 +1,7 @@
 """PIL's evaluation path: open, convert("RGB"), resize to a square with the bicubic filter.
 
-Writes OUT/pixels/<name>.<suffix>, the picture as bytes of some format, and <name>.<size>.want.png, what PIL makes of it.
-EXIF orientation is not applied, as in the official code.
+Writes OUT/pixels/<name>.<suffix>, the encoded image, and <name>.<size>.want.png, the pixels that PIL gives. EXIF orientation
+is not applied, as in the official code.
 """
 
 import io
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 
 def scene(width, height, draw):
-    """Gradients, edges and a little noise: what photographs have and resizing has to treat right."""
+    """Gradients, edges and a little noise, as in photographs: resizing has to handle all three."""
     y, x = numpy.mgrid[0:height, 0:width]
     waves = [numpy.sin(x / draw.uniform(4, 30) + y / draw.uniform(4, 30) + draw.uniform(0, 6)) for _ in range(3)]
     noise = numpy.random.default_rng(draw.randint(0, 1 << 30)).normal(0, 6, (height, width, 3))
@@ -48,21 +48,21 @@ def sixteen_bit(picture, draw):
 def opened(data):
     picture = Image.open(io.BytesIO(data))
     if picture.mode == "I;16":
-        # PIL's convert("RGB") makes all but the darkest 256 of 65,536 levels white. The high byte is what is meant.
+        # PIL's convert("RGB") makes all but the darkest 256 of 65,536 levels white. The high byte is the correct value.
         picture = Image.fromarray((numpy.asarray(picture) >> 8).astype("uint8"))
     return picture.convert("RGB")
 
 
-def see_through(picture):
+def with_transparency(picture):
     picture = picture.convert("RGBA")
     fade = Image.linear_gradient("L").resize(picture.size)
     picture.putalpha(fade)
     return picture
 
 
-def turned():
+def rotated_exif():
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright: viewers turn the picture, PIL's open does not
+    exif[0x0112] = 6  # rotated by 90 degrees: viewers apply it, PIL's open does not
     return exif
 
 
@@ -72,11 +72,11 @@ def pictures(draw, width, height):
     return {
         "rgb": encoded(new(), "png"),
         "grey": encoded(new().convert("L"), "png"),
-        "grey_alpha": encoded(see_through(new()).convert("LA"), "png"),
+        "grey_alpha": encoded(with_transparency(new()).convert("LA"), "png"),
         "bits": encoded(new().convert("1"), "png"),
         "palette": encoded(palette, "png"),
         "palette_transparent": encoded(palette, "png", transparency=3),
-        "alpha": encoded(see_through(new()), "png"),
+        "alpha": encoded(with_transparency(new()), "png"),
         "sixteen_bit": sixteen_bit(new(), draw),
         "sixteen_bit_grey": sixteen_bit(new().convert("L"), draw),
         "bmp": encoded(new(), "bmp"),
@@ -91,7 +91,7 @@ def pictures(draw, width, height):
         "jpeg_cmyk": encoded(new().convert("CMYK"), "jpg", quality=92),
         "jpeg_progressive": encoded(new(), "jpg", quality=88, progressive=True),
         "jpeg_optimized": encoded(new(), "jpg", quality=88, optimize=True, restart_marker_rows=1),
-        "jpeg_exif": encoded(new(), "jpg", quality=90, exif=turned()),
+        "jpeg_exif": encoded(new(), "jpg", quality=90, exif=rotated_exif()),
     }
 
 

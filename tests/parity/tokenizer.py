@@ -1,7 +1,7 @@
-"""Token ids of BertTokenizer for texts of every kind, and BLIP's cleaning of captions.
+"""Token ids of BertTokenizer for texts in every script, and BLIP's cleaning of captions.
 
-Writes OUT/tokenizer/vocab.txt and texts.json: [{"text", "ids"}] with [CLS] and [SEP], nothing cut; cleaning.json:
-[{"text", "clean"}], as the official `pre_caption` does it with at most 30 words.
+Writes OUT/tokenizer/vocab.txt and texts.json: [{"text", "ids"}] with [CLS] and [SEP], not truncated; cleaning.json:
+[{"text", "clean"}], by the official `pre_caption` with at most 30 words.
 """
 
 import json
@@ -12,7 +12,7 @@ import unicodedata
 from transformers import BertTokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-# Blocks whose members differ in what a tokenizer has to do with them.
+# Unicode blocks that a tokenizer treats differently.
 BLOCKS = {
     "ascii": (0x20, 0x7E), "latin1": (0xA0, 0xFF), "latin": (0x100, 0x24F), "ipa": (0x250, 0x2FF),
     "combining": (0x300, 0x36F), "greek": (0x370, 0x3FF), "cyrillic": (0x400, 0x4FF), "hebrew": (0x590, 0x5F4),
@@ -49,7 +49,7 @@ def text(draw):
 
 
 def vocabulary(draw, texts):
-    """Half of the characters that occur, as a word's first and as a later one, and some longer pieces of the texts."""
+    """Half of the characters that occur, as a word's first and as a later one, and longer pieces of the texts."""
     flat = ["".join(c for c in unicodedata.normalize("NFD", t.lower()) if unicodedata.category(c) != "Mn") for t in texts]
     characters = sorted({c for t in flat for c in t if not c.isspace()})
     pieces = {c for c in characters if ord(c) < 128 or draw.random() < 0.5}
@@ -64,7 +64,7 @@ def vocabulary(draw, texts):
 
 
 def pre_caption(caption, max_words=30):
-    """salesforce/BLIP data/utils.py, restated: lower case, some punctuation to spaces, white space joined, words cut."""
+    """As in salesforce/BLIP data/utils.py: lower case, punctuation to spaces, white space collapsed, words truncated."""
     caption = re.sub(r"([.!\"()*#:;~])", " ", caption.lower())
     caption = re.sub(r"\s{2,}", " ", caption)
     caption = caption.rstrip("\n").strip(" ")
@@ -80,7 +80,7 @@ def make(out, seed, live):
     tokenizer = BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=True)
     rows = [dict(text=t, ids=tokenizer(t)["input_ids"]) for t in texts]
     known = sum(i != 1 for row in rows for i in row["ids"]) / sum(len(row["ids"]) for row in rows)
-    assert 0.5 < known < 0.98, f"{known:.2f} of the tokens are known: neither everything nor nothing should be"
+    assert 0.5 < known < 0.98, f"{known:.2f} of the tokens are known: expected some, but not all"
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
     (folder / "texts.json").write_text(f"[\n{lines}\n]\n")
     nasty = [t for t in texts if len(t) < 400][: 2_000 if live else 400] + [

@@ -1,14 +1,14 @@
 """BLIP's three training steps, written from the paper and the official code on transformers' modules.
 
-transformers has no contrastive or matching loss, no momentum encoders, no queue; this is the reference for them. Five
+transformers has no contrastive or matching loss, no momentum encoders and no queue; this is the reference for them. Five
 AdamW steps of pretraining (contrastive + matching + language model), of finetuning the filter (contrastive with image ids
-+ matching) and of finetuning the captioner (language model behind a prompt). Dropout is off, and the random numbers in
-[0, 1) by which hard negatives are drawn are given (`luck`): first an image for each text, then a text for each image.
++ matching) and of finetuning the captioner (language model after a prompt). Dropout is off. `luck` are the random numbers
+in [0, 1) by which hard negatives are drawn: first an image for each text, then a text for each image.
 
 Writes OUT/training/{pretrain,filter,captioner}.safetensors:
   start.NAME, grad.NAME (of the first step), end.NAME, moment1.NAME, moment2.NAME   parameters by name, shared ones once
-  end_momentum.NAME, start_queue.{image,text,ids}, end_queue.{image,text,ids}       the momentum side starts as a copy
-  step.N.{pixels,ids,mask,alpha,image_ids,luck}                                     what goes into step N
+  end_momentum.NAME, start_queue.{image,text,ids}, end_queue.{image,text,ids}       the momentum encoders start as copies
+  step.N.{pixels,ids,mask,alpha,image_ids,luck}                                     the inputs of step N
   step.N.{itc,itm,lm}                                                               the losses of step N
 """
 
@@ -30,7 +30,7 @@ SHAPE = ((24, 2, 3, 40, 24, 8), (16, 2, 2, 32, 48, 16), 12)
 
 
 class Med(nn.Module):
-    """The pretraining model: text encoder and decoder share all but self-attention; `parts` says which parts there are."""
+    """The pretraining model: text encoder and decoder share all but self-attention. `parts` are the parts to build."""
 
     def __init__(self, shape, parts):
         super().__init__()
@@ -48,8 +48,8 @@ class Med(nn.Module):
             head = self.text_decoder.cls.predictions
             if "encoder" in parts:
                 self.text_decoder.bert.embeddings = self.text_encoder.embeddings
-                for mine, shared in zip(self.text_decoder.bert.encoder.layer, self.text_encoder.encoder.layer):
-                    mine.crossattention, mine.intermediate, mine.output = (
+                for own, shared in zip(self.text_decoder.bert.encoder.layer, self.text_encoder.encoder.layer):
+                    own.crossattention, own.intermediate, own.output = (
                         shared.crossattention, shared.intermediate, shared.output,
                     )
             head.decoder.weight = self.text_decoder.bert.embeddings.word_embeddings.weight
@@ -82,7 +82,7 @@ class Med(nn.Module):
 
 
 class Momentum:
-    """The slow copies of the encoders and the queue of what they made of earlier batches."""
+    """The momentum encoders, and the queue of their features of earlier batches."""
 
     NAMES = ("vision_model", "text_encoder", "vision_proj", "text_proj")
 
@@ -97,8 +97,8 @@ class Momentum:
     @torch.no_grad()
     def update(self, med):
         for name in self.NAMES:
-            for slow, fast in zip(getattr(self.med, name).parameters(), getattr(med, name).parameters()):
-                slow.copy_(slow * MOMENTUM + fast * (1 - MOMENTUM))
+            for average, current in zip(getattr(self.med, name).parameters(), getattr(med, name).parameters()):
+                average.copy_(average * MOMENTUM + current * (1 - MOMENTUM))
 
     def enqueue(self, image, text, ids):
         at = slice(self.next, self.next + len(image))  # QUEUE is a multiple of BATCH here
@@ -107,7 +107,7 @@ class Momentum:
 
 
 def contrast_and_match(med, momentum, batch, by_id):
-    """The contrastive and the matching loss; the states of the images are returned for the language model."""
+    """The contrastive and the matching loss, and the image states for the language model."""
     with torch.no_grad():
         med.temp.clamp_(0.001, 0.5)
     pixels, ids, mask, alpha = batch["pixels"], batch["ids"], batch["mask"], batch["alpha"]
@@ -133,7 +133,7 @@ def contrast_and_match(med, momentum, batch, by_id):
     momentum.enqueue(image_m, text_m, batch["image_ids"])
 
     with torch.no_grad():
-        if by_id:  # by the model's own features, none of the same image
+        if by_id:  # drawn by the model's own features, never of the same image
             weights_i2t, weights_t2i = softmax(image @ text.T / med.temp, 1), softmax(text @ image.T / med.temp, 1)
             forbidden = batch["image_ids"][:, None] == batch["image_ids"][None]
         else:
@@ -153,7 +153,7 @@ def contrast_and_match(med, momentum, batch, by_id):
 
 
 def drawn(weights, luck):
-    """One column of each row, with a probability in proportion to its weight."""
+    """One column of each row, with a probability proportional to its weight."""
     reach = weights.double().cumsum(1)
     return (reach <= luck[:, None] * reach[:, -1:]).sum(1)
 
@@ -162,7 +162,7 @@ def draw_batch(shape, step, by_id, generator):
     tokens = models.Tokens(shape[1][4])
     ids, mask = models.texts(tokens, BATCH, LENGTH, generator)
     image_ids = torch.randint(0, 6, (BATCH,), generator=generator)
-    image_ids[0] = 6  # so that every image has another one in the batch
+    image_ids[0] = 6  # so that every image has a negative in the batch
     if not by_id:
         image_ids = torch.arange(BATCH) + step * BATCH
     return dict(
@@ -205,8 +205,8 @@ def train(parts, prompt, by_id, shape, seed):
         written |= {f"end.{name}": value.detach(), f"moment1.{name}": state["exp_avg"]}
         written |= {f"moment2.{name}": state["exp_avg_sq"]}
     if momentum:
-        slow = {n: v for n, v in momentum.med.named_parameters() if n.split(".")[0] in Momentum.NAMES}
-        written |= {f"end_momentum.{name}": value for name, value in slow.items()}
+        averages = {n: v for n, v in momentum.med.named_parameters() if n.split(".")[0] in Momentum.NAMES}
+        written |= {f"end_momentum.{name}": value for name, value in averages.items()}
         written |= {f"end_queue.{name}": getattr(momentum, name) for name in ("image", "text", "ids")}
     return {name: value.contiguous().clone() for name, value in written.items()}
 

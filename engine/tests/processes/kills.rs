@@ -252,7 +252,7 @@ pub(crate) fn killed_during_verification() {
             .engine()
             .verify(VerifyLevel::Full, &RunOptions::default())
             .unwrap();
-        let moved = fs::read_dir(folder.cache().join("damaged"))
+        let moved = fs::read_dir(folder.cache().join("corrupt"))
             .unwrap()
             .count();
         assert_eq!(

@@ -69,7 +69,7 @@ pub(crate) fn a_full_disk() {
         "{ends:?}"
     );
     let help =
-        "help the disk is full: free some space and run again, nothing that was finished is lost";
+        "help the disk is full: free some space and run again; finished results are kept";
     assert_eq!(run.line("help").unwrap(), help);
     assert_eq!(run.line("verify").unwrap(), "verify 0");
     let mut ends: Vec<String> = (0..3).map(|_| run.line("finished").unwrap()).collect();

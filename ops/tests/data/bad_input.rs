@@ -192,7 +192,7 @@ fn a_full_disk_fails_the_stage_and_finished_stages_are_kept() {
     assert!(error.what.ends_with(": no storage space"), "{}", error.what);
     assert_eq!(
         error.help,
-        "the disk is full: free some space and run again, nothing that was finished is lost"
+        "the disk is full: free some space and run again; finished results are kept"
     );
     let again = world.done(READ);
     assert_eq!(

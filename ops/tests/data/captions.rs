@@ -102,7 +102,7 @@ fn a_list_in_another_format_is_reported() {
     assert_eq!(
         world.failure(READ, "human"),
         (
-            "list.json is not a captions list: it is an object, but not COCO's captions: missing \
+            "list.json is not a captions list: not COCO captions: missing \
              field `images`"
                 .to_owned(),
             "use BLIP's format, `[{\"image\": path, \"caption\": text}]`, or COCO's captions"

@@ -124,14 +124,14 @@ fn checkpoints_that_cannot_be_loaded_are_reported() {
     );
     expect(
         "load.pretrained(\"malicious.pth\", vocab = words)",
-        "malicious.pth is refused: it wants to use `posix.system`; a checkpoint needs OrderedDict, \
-         _rebuild_tensor_v2 and torch's storages, and nothing else is let in",
+        "malicious.pth is refused: its pickle uses `posix.system`; only OrderedDict, \
+         _rebuild_tensor_v2 and torch's storages are allowed",
         "ask its author for safetensors; do not load it in Python: unpickling would execute its \
          code",
     );
     expect(
         "load.captioner(\"cap\", vocab = words, waive = [\"no.such\"])",
-        "cap: `no.such` is waived, and there is nothing wrong with it",
+        "cap: `no.such` is waived, but nothing is wrong with it",
         "remove the name from `waive`",
     );
     let (what, _) = fails("load.captioner(\"nowhere\", vocab = words)");

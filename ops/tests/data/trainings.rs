@@ -93,7 +93,7 @@ fn mismatched_sizes_are_reported() {
             "net"
         ),
         pair(
-            "an image of 20 pixels cannot be cut into patches of 8",
+            "image size 20 is not divisible by the patch size 8",
             "choose matching sizes in `vision` and `text`"
         )
     );

@@ -42,7 +42,7 @@ fn missing_special_tokens_are_reported() {
     assert_eq!(
         world.failure("vocab = read.wordpiece(\"vocab.txt\")\n", "vocab"),
         (
-            "vocab.txt cannot be used: the vocabulary lacks [CLS] [SEP] [MASK]".to_owned(),
+            "vocab.txt cannot be used: missing special tokens: [CLS] [SEP] [MASK]".to_owned(),
             "use the vocab.txt or tokenizer.json of a BERT model such as bert-base-uncased"
                 .to_owned()
         )

@@ -121,8 +121,8 @@ fn load_all(home: &Path) -> Result<Library, OpenError> {
 }
 
 /// Loads torch-sys's C++ half from memory, so that the program is one file. Symbols are bound
-/// lazily: it refers to a few functions that only torch-sys's Rust code for streams defines, which
-/// this program does not contain and never calls.
+/// lazily: it refers to a few callbacks for torch-sys's streams, which nothing here uses, so they
+/// are never looked up.
 fn load_embedded() -> Result<Library, OpenError> {
     let failed = |what: std::io::Error| {
         error(format!(

@@ -3,13 +3,15 @@
 #include <ATen/Context.h>
 #include <c10/util/env.h>
 
-// torch.use_deterministic_algorithms(True), and float32 without TF32: kernels on a GPU give the same bits each time, or throw.
-// By default the gradients of attention and index_add are summed in the order in which threads finish, and convolutions round to
-// TF32. cuBLAS is deterministic only with a fixed workspace, which PyTorch requires in an environment variable.
+// torch.use_deterministic_algorithms(True), and float32 without TF32: kernels on a GPU give the same
+// bits each time, or throw. By default the gradients of attention and index_add are summed in the
+// order in which threads finish, and convolutions round to TF32. cuBLAS is deterministic only with
+// a fixed workspace, which PyTorch requires in an environment variable.
 extern "C" void blip_use_deterministic_algorithms() {
   c10::utils::set_env("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/false);
   at::globalContext().setDeterministicAlgorithms(/*b=*/true, /*warn_only=*/false);
-  at::globalContext().setDeterministicFillUninitializedMemory(false);  // no kernel reads memory that was not written
+  // No kernel reads memory that was not written, so filling it would only cost time.
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
   at::globalContext().setBenchmarkCuDNN(false);
   at::globalContext().setAllowTF32CuDNN(false);
   at::globalContext().setAllowTF32CuBLAS(false);

@@ -1,4 +1,4 @@
-"""Makes the .pth files beside it: small models under the official code's names, and one that attacks its reader.
+"""Makes the .pth files in this folder: small models under the official code's names, and one that attacks its reader.
 
     .venv/bin/python ops/model/tests/pth/make_pth.py
 
@@ -18,7 +18,7 @@ count = 0
 
 
 def value(*shape):
-    """The next tensor: all its values the same, and not those of the tensor before."""
+    """A tensor of a single value, which differs from that of the previous tensor."""
     global count
     count += 1
     return torch.full(shape, (count % 32) / 8)
