@@ -16,12 +16,12 @@ fail() {
 }
 
 list() {
-  for pins in scripts/peers/*.txt scripts/peers/*/package-lock.json; do
-    [ -e "$pins" ] || continue
-    name=${pins#scripts/peers/}
-    name=${name%/package-lock.json}
-    echo "${name%.txt}"
-  done | grep -vx build
+  local file
+  for file in scripts/peers/*.txt scripts/peers/*/package-lock.json; do
+    file=${file#scripts/peers/}
+    file=${file%/package-lock.json}
+    if [ "$file" != build.txt ]; then echo "${file%.txt}"; fi
+  done
 }
 
 builds_from_source() {
