@@ -1,13 +1,13 @@
 # The commands to remember. Each one fetches libtorch first where this user has none (scripts/libtorch.sh).
 
-.PHONY: help demo test check deny bless fuzz soak interop parity peers lock libtorch bench-engine
+.PHONY: help demo test lint check deny bless fuzz soak interop parity peers lock libtorch bench-engine
 
 help:
 	@echo 'make demo    run the BLIP bootstrap (workflows/demo.blip) on generated scenes; report in out/demo'
 	@echo 'make test    every test'
 	@echo 'make soak    what takes longer: more rounds of killed processes, failing disks, random graphs'
 	@echo 'make fuzz    the language against texts of a fuzzer, for FUZZ_SECONDS=180 (installs cargo-fuzz in target/)'
-	@echo 'make check   what CI runs: test, fmt, clippy, docs'
+	@echo 'make check   what CI runs: test, then lint: fmt, clippy, docs, scripts, and deny if it is installed'
 	@echo 'make deny    licences, sources and known vulnerabilities of dependencies (installs cargo-deny in target/)'
 	@echo 'make interop shards and graphs from and to the programs of others (see make peers)'
 	@echo 'make parity  compare with transformers on new random models, SEED=N for the same ones; fetches 0.6 GB once'
@@ -35,10 +35,16 @@ FUZZ_SECONDS ?= 180
 fuzz:
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 
+# .ci/run is these two.
 check: test
+	@$(MAKE) --no-print-directory lint
+
+lint: libtorch
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+	python3 -m unittest discover --start-directory scripts/tests
+	scripts/deny.sh --if-installed
 
 deny:
 	scripts/deny.sh
