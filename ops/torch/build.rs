@@ -10,6 +10,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
+#[path = "src/fetched.rs"]
+mod fetched;
+
 /// Where torch-sys declares what its C++ half defines.
 const DECLARATIONS: [&str; 3] = ["lib.rs", "cuda.rs", "c_generated.rs"];
 const SOURCES: [&str; 2] = ["torch_api.cpp", "torch_api_generated.cpp"];
@@ -18,11 +21,13 @@ const OURS: &str = "src/settings.cpp";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-env-changed=BLIP_PORTABLE");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/fetched.rs");
     println!("cargo:rerun-if-changed={OURS}");
     let libtorch = libtorch();
     println!("cargo:rerun-if-changed={}", libtorch.join("build-version").display());
-    println!("cargo:rustc-env=BLIP_LIBTORCH_HOME={}", libtorch.display());
+    println!("cargo:rustc-env=BLIP_LIBTORCH_HOME={}", remembered(&libtorch).display());
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_else(|| fail("OUT_DIR is not set", "build with cargo")));
     let torch_sys = torch_sys();
     write(&out.join("declarations.rs"), &forwards(&torch_sys.join("src")));
@@ -31,12 +36,27 @@ fn main() {
 
 /// The folder of libtorch, with links resolved, so that a program works when it is moved.
 fn libtorch() -> PathBuf {
-    let home = env::var_os("LIBTORCH").map(PathBuf::from).unwrap_or_default();
-    let library = home.join("lib/libtorch_cpu.so");
-    if !library.exists() {
-        fail(&format!("{} is missing", library.display()), "run `make libtorch`, or set LIBTORCH to a libtorch 2.11.0");
+    let asked = env::var_os("LIBTORCH").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty());
+    let mut candidates: Vec<PathBuf> = asked.clone().into_iter().collect();
+    // `.libtorch` is what `.cargo/config.toml` says where the user says nothing, whether or not the link is there.
+    if asked.is_none_or(|home| home.ends_with(".libtorch")) {
+        candidates.extend(fetched::folders());
     }
-    home.canonicalize().unwrap_or(home)
+    let found = candidates.iter().find(|home| home.join("lib/libtorch_cpu.so").exists());
+    let home = found.unwrap_or_else(|| {
+        let looked: Vec<String> = candidates.iter().map(|home| format!("not in {}", home.display())).collect();
+        let looked = if looked.is_empty() { "LIBTORCH is not set".to_owned() } else { looked.join(", ") };
+        let what = format!("libtorch {} is needed: {looked}", fetched::VERSION);
+        let help = "run `scripts/libtorch.sh` (`make` does) to have it fetched, or set LIBTORCH to the folder of one";
+        fail(&what, help)
+    });
+    home.canonicalize().unwrap_or_else(|_| home.clone())
+}
+
+/// What the program remembers of where libtorch was: nothing if it is to run on other machines.
+fn remembered(libtorch: &Path) -> &Path {
+    let portable = env::var_os("BLIP_PORTABLE").is_some_and(|value| value == "1");
+    if portable { Path::new("") } else { libtorch }
 }
 
 /// Where cargo put torch-sys's sources.
