@@ -1,6 +1,6 @@
 # The commands to remember. Each one fetches libtorch first where this user has none (scripts/libtorch.sh).
 
-.PHONY: help demo test lint check deny bless fuzz soak interop parity peers lock libtorch bench-engine
+.PHONY: help demo test lint check deny bless fuzz soak interop parity peers lock dist libtorch bench-engine
 
 help:
 	@echo 'make demo    run the BLIP bootstrap (workflows/demo.blip) on generated scenes; report in out/demo'
@@ -9,6 +9,7 @@ help:
 	@echo 'make fuzz    the language against texts of a fuzzer, for FUZZ_SECONDS=180 (installs cargo-fuzz in target/)'
 	@echo 'make check   what CI runs: test, then lint: fmt, clippy, docs, scripts, and deny if it is installed'
 	@echo 'make deny    licences, sources and known vulnerabilities of dependencies (installs cargo-deny in target/)'
+	@echo 'make dist    a tarball for machines without a compiler, in target/dist'
 	@echo 'make interop shards and graphs from and to the programs of others (see make peers)'
 	@echo 'make parity  compare with transformers on new random models, SEED=N for the same ones; fetches 0.6 GB once'
 	@echo 'make peers   an environment in target/peers for everything that blip is compared with; fetches 2 GB once'
@@ -48,6 +49,9 @@ lint: libtorch
 
 deny:
 	scripts/deny.sh
+
+dist: libtorch
+	scripts/dist.sh
 
 interop: libtorch
 	scripts/interop.sh
