@@ -1,15 +1,19 @@
 # The commands to remember. Each one fetches libtorch first where this user has none (scripts/libtorch.sh).
 
-.PHONY: help demo test check bless fuzz soak interop parity libtorch bench-engine
+.PHONY: help demo test lint check deny bless fuzz soak interop parity peers lock dist libtorch bench-engine
 
 help:
 	@echo 'make demo    run the BLIP bootstrap (workflows/demo.blip) on generated scenes; report in out/demo'
 	@echo 'make test    every test'
 	@echo 'make soak    what takes longer: more rounds of killed processes, failing disks, random graphs'
 	@echo 'make fuzz    the language against texts of a fuzzer, for FUZZ_SECONDS=180 (installs cargo-fuzz in target/)'
-	@echo 'make check   what CI runs: test, fmt, clippy, docs'
-	@echo 'make interop shards from and to the Python libraries webdataset and datasets (makes a venv in target/)'
+	@echo 'make check   what CI runs: test, then lint: fmt, clippy, docs, scripts, and deny if it is installed'
+	@echo 'make deny    licences, sources and known vulnerabilities of dependencies (installs cargo-deny in target/)'
+	@echo 'make dist    a tarball for machines without a compiler, in target/dist'
+	@echo 'make interop shards and graphs from and to the programs of others (see make peers)'
 	@echo 'make parity  compare with transformers on new random models, SEED=N for the same ones; fetches 0.6 GB once'
+	@echo 'make peers   an environment in target/peers for everything that blip is compared with; fetches 2 GB once'
+	@echo 'make lock    pin what scripts fetch from PyPI anew, after a change of a .in file'
 	@echo 'make bless   rewrite the expectations of the tests that are data; read the diff before committing it'
 	@echo 'make bench-engine  what the engine itself costs, beside ninja, make, snakemake and dvc'
 
@@ -32,13 +36,32 @@ FUZZ_SECONDS ?= 180
 fuzz:
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 
+# .ci/run is these two.
 check: test
+	@$(MAKE) --no-print-directory lint
+
+lint: libtorch
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+	python3 -m unittest discover --start-directory scripts/tests
+	scripts/deny.sh --if-installed
+
+deny:
+	scripts/deny.sh
+
+dist: libtorch
+	scripts/dist.sh
 
 interop: libtorch
 	scripts/interop.sh
+
+# Each peer has an environment of its own: their dependencies do not agree with each other.
+peers:
+	@set -e; for name in $$(scripts/peer.sh --list); do scripts/peer.sh "$$name"; done
+
+lock:
+	scripts/lock.py
 
 bless: libtorch
 	BLESS=1 cargo test --workspace --no-fail-fast
@@ -47,13 +70,15 @@ bless: libtorch
 SEED ?= $(shell date +%s)
 PARITY := $(CURDIR)/out/parity
 parity: libtorch
-	scripts/parity-venv.sh
 	@echo 'parity: SEED=$(SEED)'
-	.venv/bin/python tests/parity/make.py $(PARITY) --seed $(SEED) --live
-	BLIP_PARITY=$(PARITY) cargo test -q -p blip-data -p blip-model --test parity -- --nocapture --test-threads=1
-	cargo run -q -p blip-model --example export_for_parity -- $(PARITY)
-	.venv/bin/python tests/parity/exported.py $(PARITY)
+	python=$$(scripts/peer.sh transformers) && \
+	$$python tests/parity/make.py $(PARITY) --seed $(SEED) --live && \
+	BLIP_PARITY=$(PARITY) cargo test -q -p blip-data -p blip-model --test parity -- --nocapture --test-threads=1 && \
+	cargo run -q -p blip-model --example export_for_parity -- $(PARITY) && \
+	$$python tests/parity/exported.py $(PARITY)
 
-# ninja, make, snakemake and dvc are measured where they are installed. FULL=--full goes up to 100,000 stages.
+# ninja and make are measured where they are installed, snakemake and dvc where `make peers` has made them or they are
+# installed. FULL=--full goes up to 100,000 stages.
+PEERS := $(CURDIR)/target/peers
 bench-engine:
-	cargo bench -p blip-engine --bench engine -- $(FULL)
+	PATH="$(PEERS)/snakemake/bin:$(PEERS)/dvc/bin:$$PATH" cargo bench -p blip-engine --bench engine -- $(FULL)

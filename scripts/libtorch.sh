@@ -1,19 +1,18 @@
 #!/usr/bin/env bash
-# Puts libtorch where cargo finds it: `.libtorch` in this checkout, a link that `.cargo/config.toml` names as LIBTORCH.
+# Fetches libtorch, once per user, and lets a checkout find it.
 #
-#   scripts/libtorch.sh          link it, fetching it first if this user has none yet
+#   scripts/libtorch.sh          in a checkout: the link `.libtorch`, which `.cargo/config.toml` names as LIBTORCH
+#   ./libtorch.sh                in a release: nothing else is needed, blip looks into the folder that this fetches into
 #
 # LIBTORCH set      the link points there and nothing is fetched.
-# otherwise         the PyPI wheel of torch holds libtorch; its headers and libraries are laid out once per user in
-#                   ${XDG_CACHE_HOME:-~/.cache}/blip/, so that a second clone fetches nothing.
+# otherwise         PyPI's wheel of torch holds libtorch; its headers and libraries are laid out in
+#                   ${XDG_CACHE_HOME:-~/.cache}/blip/, so that a second clone fetches nothing. What is fetched is pinned by
+#                   hash: libtorch/cpu.txt and libtorch/cuda.txt beside this script.
 # BLIP_LIBTORCH     cpu or cuda: overrides the choice, which is cuda where an NVIDIA driver answers, else cpu.
 set -euo pipefail
 
-version=2.11.0              # the libtorch that tch 0.24.0 binds; the two change together
-cuda_runtime=13.0.96        # libtorch_cpu.so of the PyPI wheel is itself linked against these two
-cuda_cupti=13.0.85
-
-root=$(cd "$(dirname "$0")/.." && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+version=$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' "$here/libtorch/cpu.txt")
 
 fail() {
   echo "libtorch: $1" >&2
@@ -21,8 +20,16 @@ fail() {
   exit 1
 }
 
+# A checkout of blip is what has this script in `scripts/`; a release has it beside the program.
+root=
+if [ -e "$here/../ops/torch/build.rs" ]; then root=$(dirname "$here"); fi
+
 link() {
-  ln -sfn "$1" "$root/.libtorch"
+  if [ -n "$root" ]; then
+    ln -sfn "$1" "$root/.libtorch"
+  else
+    echo "libtorch: libtorch $version is in $1" >&2
+  fi
 }
 
 if [ -n "${LIBTORCH:-}" ] && [ "$LIBTORCH" != "$root/.libtorch" ]; then
@@ -59,58 +66,18 @@ mkdir -p "$(dirname "$home")"
 work=$(mktemp -d "$(dirname "$home")/fetch.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-# Wheels name a Python version, libtorch does not depend on it: any one will do, so take one that exists.
-pip() {
-  python3 -m pip download --quiet --only-binary=:all: --python-version 3.11 --implementation cp --abi cp311 \
-    --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_25_x86_64 \
-    --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform manylinux1_x86_64 \
-    --dest "$work/wheels" "$@"
-}
 echo "libtorch: fetching libtorch $version ($flavour) into $home, once per user" >&2
-if [ "$flavour" = cpu ]; then
-  fetch() { pip --no-deps "torch==$version" "nvidia-cuda-runtime==$cuda_runtime" "nvidia-cuda-cupti==$cuda_cupti"; }
-else
-  fetch() { pip --no-deps "torch==$version" && pip "torch==$version"; }
-fi
-fetch || fail "pip could not fetch torch==$version" \
-  "see pip's message above: this needs PyPI (or a mirror set in pip.conf) and 0.6 GB (cuda: 3 GB) of disk;
+# Wheels name a Python version, libtorch does not depend on it: any one will do, so take the one that is pinned.
+platforms=(--platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --platform manylinux1_x86_64)
+for glibc in $(seq 28 -1 5); do platforms+=(--platform "manylinux_2_${glibc}_x86_64"); done
+python3 -m pip download --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
+  --only-binary=:all: --python-version 3.11 --implementation cp --abi cp311 "${platforms[@]}" \
+  --dest "$work/wheels" --requirement "$here/libtorch/$flavour.txt" >&2 ||
+  fail "pip could not fetch torch==$version" \
+    "see pip's message above: this needs PyPI (or a mirror set in pip.conf) and 0.6 GB (cuda: 3 GB) of disk;
         without a network, set LIBTORCH to a libtorch $version folder"
-
-python3 - "$work" "$flavour" "$version" <<'PY'
-import glob, os, re, sys, zipfile
-work, flavour, version = sys.argv[1:]
-out = os.path.join(work, "layout")
-cpu = re.compile(r"lib/(libtorch_cpu|libtorch|libc10)\.so$|lib/libgomp[^/]*\.so[^/]*$|lib/lib(cudart|cupti)\.so\.\d+$")
-for wheel in glob.glob(os.path.join(work, "wheels", "*.whl")):
-    with zipfile.ZipFile(wheel) as z:
-        for name in z.namelist():
-            base = os.path.basename(name)
-            if not base:
-                continue
-            if name.startswith("torch/include/"):
-                target = os.path.join(out, name[len("torch/"):])
-            elif ".so" in base and "/lib/" in name and "python" not in base:
-                if flavour == "cpu" and not cpu.search(name):
-                    continue
-                target = os.path.join(out, "lib", base)
-            else:
-                continue
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            with z.open(name) as src, open(target, "wb") as dst:
-                while block := src.read(1 << 24):
-                    dst.write(block)
-lib = os.path.join(out, "lib")
-gomp = [n for n in os.listdir(lib) if n.startswith("libgomp")]
-if gomp:
-    for alias in ("libgomp.so.1", "libgomp.so"):
-        if alias not in gomp:
-            os.symlink(gomp[0], os.path.join(lib, alias))
-missing = [n for n in ("libtorch_cpu.so", "libtorch.so", "libc10.so") if not os.path.exists(os.path.join(lib, n))]
-if missing:
-    sys.exit("libtorch: the fetched wheel lacks " + ", ".join(missing))
-with open(os.path.join(out, "build-version"), "w") as f:
-    f.write(version + "\n")
-PY
+python3 "$here/libtorch/unpack.py" "$work/wheels" "$work/layout" "$flavour" "$version" ||
+  fail "the fetched wheels could not be unpacked" "see the message above; check that there is room in $(dirname "$home")"
 # The rename is the commit: a fetch that dies half-way leaves no folder that looks complete.
 mv "$work/layout" "$home" 2>/dev/null || [ -e "$home/build-version" ] || fail "could not create $home" "check that the folder is writable"
 link "$home"

@@ -1,16 +1,22 @@
-//! Builds torch-sys's C++ half as a shared library, and generates a Rust definition for each function
-//! that torch-sys declares.
+//! Builds torch-sys's C++ half as a shared library, and generates a Rust definition for each
+//! function that torch-sys declares.
 //!
 //! torch-sys itself would link every program against libtorch, which takes 0.2 to 0.3 s to load
 //! before `main`. With its feature `doc-only` it declares the functions and links nothing;
 //! `src/functions.rs` defines them.
 
-#![expect(clippy::print_stderr, reason = "a build script reports errors by printing")]
+#![expect(
+    clippy::print_stderr,
+    reason = "a build script reports errors by printing"
+)]
 
 use std::env;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
+
+#[path = "src/fetched.rs"]
+mod fetched;
 
 /// The files in which torch-sys declares the functions of its C++ half.
 const DECLARATIONS: [&str; 3] = ["lib.rs", "cuda.rs", "c_generated.rs"];
@@ -20,14 +26,19 @@ const ADDITIONS: &str = "src/settings.cpp";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-env-changed=BLIP_PORTABLE");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={ADDITIONS}");
+    println!("cargo:rerun-if-changed=src/fetched.rs");
     let libtorch = libtorch();
     println!(
         "cargo:rerun-if-changed={}",
         libtorch.join("build-version").display()
     );
-    println!("cargo:rustc-env=BLIP_LIBTORCH_HOME={}", libtorch.display());
+    println!(
+        "cargo:rustc-env=BLIP_LIBTORCH_HOME={}",
+        remembered(&libtorch).display()
+    );
     let out = PathBuf::from(
         env::var_os("OUT_DIR").unwrap_or_else(|| fail("OUT_DIR is not set", "build with cargo")),
     );
@@ -42,17 +53,32 @@ fn main() {
 /// The folder of libtorch, as an absolute path without links: the program must find it from any
 /// working directory.
 fn libtorch() -> PathBuf {
-    let home = env::var_os("LIBTORCH")
+    let asked = env::var_os("LIBTORCH")
         .map(PathBuf::from)
-        .unwrap_or_default();
-    let library = home.join("lib/libtorch_cpu.so");
-    if !library.exists() {
-        fail(
-            &format!("{} does not exist", library.display()),
-            "run `make libtorch`, or set LIBTORCH to a libtorch 2.11.0",
-        );
+        .filter(|home| !home.as_os_str().is_empty());
+    let mut candidates: Vec<PathBuf> = asked.clone().into_iter().collect();
+    // `.libtorch` is what `.cargo/config.toml` says where the user says nothing, whether or not the
+    // link is there.
+    if asked.is_none_or(|home| home.ends_with(".libtorch")) {
+        candidates.extend(fetched::folders());
     }
-    home.canonicalize().unwrap_or(home)
+    let found = candidates
+        .iter()
+        .find(|home| home.join("lib/libtorch_cpu.so").exists());
+    let home = found.unwrap_or_else(|| {
+        let looked: Vec<String> = candidates.iter().map(|home| format!("not in {}", home.display())).collect();
+        let looked = if looked.is_empty() { "LIBTORCH is not set".to_owned() } else { looked.join(", ") };
+        let what = format!("libtorch {} is needed: {looked}", fetched::VERSION);
+        let help = "run `scripts/libtorch.sh` (`make` does) to have it fetched, or set LIBTORCH to the folder of one";
+        fail(&what, help)
+    });
+    home.canonicalize().unwrap_or_else(|_| home.clone())
+}
+
+/// What the program remembers of where libtorch was: nothing if it is to run on other machines.
+fn remembered(libtorch: &Path) -> &Path {
+    let portable = env::var_os("BLIP_PORTABLE").is_some_and(|value| value == "1");
+    if portable { Path::new("") } else { libtorch }
 }
 
 /// The folder into which cargo unpacked torch-sys's sources.

@@ -59,7 +59,10 @@ fn a_locked_run_on_an_empty_cache_gives_the_same_bytes_or_fails() {
     let given = world.run(CHAIN).results["c"].output.short();
     assert_eq!(
         error.what,
-        format!("its result is {given}, but the lock file has {}", other.short())
+        format!(
+            "its result is {given}, but the lock file has {}",
+            other.short()
+        )
     );
 }
 

@@ -212,10 +212,7 @@ fn only_targets_and_their_inputs_run() {
         .engine()
         .run(&world.workflow(CHAIN), &options, &mut [])
         .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "no stage or export named `nope`"
-    );
+    assert_eq!(error.to_string(), "no stage or export named `nope`");
     assert_eq!(error.help(), "the workflow has a, b, c");
 }
 

@@ -68,8 +68,7 @@ pub(crate) fn a_full_disk() {
         ends[1].starts_with(&start) && ends[1].ends_with(": No space left on device (os error 28)"),
         "{ends:?}"
     );
-    let help =
-        "help the disk is full: free some space and run again; finished results are kept";
+    let help = "help the disk is full: free some space and run again; finished results are kept";
     assert_eq!(run.line("help").unwrap(), help);
     assert_eq!(run.line("verify").unwrap(), "verify 0");
     let mut ends: Vec<String> = (0..3).map(|_| run.line("finished").unwrap()).collect();

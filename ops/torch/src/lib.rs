@@ -18,13 +18,16 @@ use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LAZY, RTLD_NOW};
 
+mod fetched;
 mod functions;
 mod gpu;
+mod home;
 
 pub use gpu::gpu;
+pub use home::home;
 
 /// The version of libtorch that this program is built for.
-pub const VERSION: &str = "2.11.0";
+pub const VERSION: &str = fetched::VERSION;
 
 /// torch-sys's C++ half, a shared library.
 static LIBTCH: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libtch.so"));
@@ -42,17 +45,10 @@ pub struct OpenError {
 /// torch-sys function without libtorch aborts the process.
 ///
 /// # Errors
-/// libtorch is not where it was when this program was built, has another version, or cannot be
+/// libtorch is in none of the folders that [`home`] looks into, has another version, or cannot be
 /// loaded.
 pub fn open() -> Result<(), OpenError> {
     libtch().map(|_| ())
-}
-
-/// The folder of libtorch: `LIBTORCH` if it is set, else where it was when this program was built.
-pub fn home() -> PathBuf {
-    std::env::var_os("LIBTORCH")
-        .filter(|home| !home.is_empty())
-        .map_or_else(|| PathBuf::from(env!("BLIP_LIBTORCH_HOME")), PathBuf::from)
 }
 
 /// Makes kernels on a GPU deterministic: `torch.use_deterministic_algorithms(True)`, and no TF32.
@@ -85,7 +81,7 @@ fn libtch() -> Result<&'static Library, OpenError> {
 }
 
 fn load_all(home: &Path) -> Result<Library, OpenError> {
-    let cpu = home.join("lib/libtorch_cpu.so");
+    let cpu = home.join(home::LIBRARY);
     if !cpu.exists() {
         return Err(error(format!(
             "libtorch {VERSION} is required, but {} does not exist",
@@ -157,7 +153,8 @@ fn root_cause(error: &libloading::Error) -> String {
 
 fn error(what: String) -> OpenError {
     let help = format!(
-        "run `make libtorch` in the checkout, or set LIBTORCH to the folder of a libtorch {VERSION}"
+        "run `libtorch.sh` (in a checkout: `make libtorch`) to have it fetched, \
+         or set LIBTORCH to the folder of a libtorch {VERSION}"
     );
     OpenError { what, help }
 }

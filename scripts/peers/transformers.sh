@@ -1,34 +1,20 @@
 #!/usr/bin/env bash
-# Makes `.venv`, the Python that `make parity` compares with: torch, transformers and Pillow as pinned in
-# tests/parity/requirements.txt. Does nothing when it is there and of these versions.
+# Finishes the environment of transformers in folder $1: see scripts/peer.sh, which calls it.
 #
 # The wheel of torch is linked against ten CUDA libraries of about 2 GB that no CPU run calls. Instead of fetching them,
 # this lays empty ones of the same names beside torch: each function in them returns an error. Needs cc and nm.
-#
-# BLIP_PARITY_VENV  another place for the environment than .venv
 set -euo pipefail
-
-root=$(cd "$(dirname "$0")/.." && pwd)
-venv=${BLIP_PARITY_VENV:-$root/.venv}
-pins=$root/tests/parity/requirements.txt
+venv=$1
 
 fail() {
-  echo "parity: $1" >&2
+  echo "peer: $1" >&2
   echo "  help: $2" >&2
   exit 1
 }
 
-if cmp -s "$pins" "$venv/parity-requirements.txt"; then exit 0; fi
-
-command -v python3 >/dev/null || fail "python3 is missing" "install python3, 3.11 or newer, with venv"
 for tool in cc nm; do
   command -v "$tool" >/dev/null || fail "$tool is missing" "install a C compiler (Debian: apt-get install build-essential)"
 done
-
-echo "parity: making $venv (0.6 GB to fetch, 1.7 GB on disk, once)" >&2
-python3 -m venv "$venv" || fail "python3 -m venv failed" "install it (Debian: apt-get install python3-venv)"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --requirement "$pins" ||
-  fail "pip could not install tests/parity/requirements.txt" "see pip's message above; this needs PyPI or a mirror set in pip.conf"
 
 lib=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')/torch/lib
 work=$(mktemp -d)
@@ -51,9 +37,8 @@ stand_in libcufile.so.0 libcufile.so.0 '^cuFile[^@]*$'
 stand_in libnccl.so.2 libnccl.so.2 '^nccl[^@]*$'
 stand_in libcurand.so.10 libcurand.so.10 '^curand[^@]*$'
 
-"$venv/bin/python" - <<'PY' || fail "the environment was made, but does not work" "see the message above; delete .venv to try again"
+"$venv/bin/python" - <<'PY' || fail "the environment was made, but does not work" "see the message above"
 import torch, transformers
 from transformers import BlipForConditionalGeneration
 assert torch.ones(2) @ torch.ones(2) == 2
 PY
-cp "$pins" "$venv/parity-requirements.txt"
