@@ -45,8 +45,8 @@ pub struct Planned {
     pub key: Option<Digest>,
     /// How long it took the last time it ran.
     pub last_took_ms: Option<u64>,
-    /// How long it takes at most if it runs, judging by the last time: of a map stage, the share of
-    /// the missing units.
+    /// How long it takes at most if it runs, estimated from the last time: of a map stage, the
+    /// share of the missing units.
     pub estimate_ms: Option<u64>,
 }
 

@@ -150,7 +150,6 @@ impl Engine {
     }
 }
 
-/// A file of a cache.
 struct CacheFile {
     path: PathBuf,
     bytes: u64,

@@ -91,7 +91,7 @@ fn with_common_args(signature: Signature) -> Signature {
             "waive",
             Type::List(&Type::Str),
             "[]",
-            "Names of tensors that may be missing, unexpected, misshapen or not finite; the \
+            "Names of tensors that may be missing, unexpected, of another shape or not finite; the \
              model's are initialized instead.",
         ))
 }

@@ -66,10 +66,17 @@ fn libtorch() -> PathBuf {
         .iter()
         .find(|home| home.join("lib/libtorch_cpu.so").exists());
     let home = found.unwrap_or_else(|| {
-        let looked: Vec<String> = candidates.iter().map(|home| format!("not in {}", home.display())).collect();
-        let looked = if looked.is_empty() { "LIBTORCH is not set".to_owned() } else { looked.join(", ") };
+        let mut looked: Vec<String> = Vec::new();
+        for home in &candidates {
+            looked.push(format!("not in {}", home.display()));
+        }
+        if looked.is_empty() {
+            looked.push("LIBTORCH is not set".to_owned());
+        }
+        let looked = looked.join(", ");
         let what = format!("libtorch {} is needed: {looked}", fetched::VERSION);
-        let help = "run `scripts/libtorch.sh` (`make` does) to have it fetched, or set LIBTORCH to the folder of one";
+        let help = "run `scripts/libtorch.sh` (`make` does) to fetch it, or set LIBTORCH to the \
+                    folder of one";
         fail(&what, help)
     });
     home.canonicalize().unwrap_or_else(|_| home.clone())

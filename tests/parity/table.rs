@@ -1,5 +1,5 @@
-//! The table of a parity test: one row per comparison. It is printed, and the test fails if a row is
-//! out of bounds.
+//! The table of a parity test: one row per comparison. It is printed, and the test fails if a row
+//! is out of bounds.
 
 use std::path::PathBuf;
 

@@ -13,7 +13,7 @@ use crate::digest::Digest;
 /// Digests are committed when there are this many, and at the end of a run.
 const GROUP_FILES: usize = 1024;
 
-/// The digests of files.
+/// Digests of input files by what `stat` says of them, so that unchanged files are not read again.
 #[derive(Debug)]
 pub struct FileDigests {
     lookup: Arc<Lookup>,

@@ -206,7 +206,7 @@ impl FileLock {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
             // The previous holder may have removed the file after it was opened here and before it
-            // was locked. A lock on a file without a name excludes nobody: try again.
+            // was locked. A lock on a file without a name excludes no other process: try again.
             if is_at(&file, path) {
                 Holder::this().write_or_warn(&mut file);
                 return Ok(FileLockAttempt::Held(Self {

@@ -128,7 +128,7 @@ fn try_open(folder: &Path) -> Result<Trees, IndexError> {
     let open = move || {
         let opened = catch_unwind(AssertUnwindSafe(|| open_with_retries(&path)))
             .unwrap_or_else(|_| Err(IndexError("sled panicked while opening it".to_owned())));
-        // Nobody receives it after the timeout.
+        // After the timeout there is no receiver.
         let _ = sender.send(opened);
     };
     std::thread::Builder::new()

@@ -85,8 +85,8 @@ fn listen_to_parent(stop: StopSignal, is_done: Arc<AtomicBool>) {
             }
         }
         if !is_done.load(Ordering::SeqCst) {
-            // Not the ordinary exit, which runs destructors under threads that still compute; no one
-            // is left to read how that went.
+            // Not the ordinary exit, which runs destructors under threads that still compute; no
+            // one is left to read how that went.
             let _ = process::kill_process(process::getpid(), Signal::KILL);
             std::process::abort();
         }

@@ -7,9 +7,7 @@ use crate::op::Op;
 /// An amount of each resource.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Resources {
-    /// Cores.
     pub cpu: u32,
-    /// GPUs.
     pub gpu: u32,
     /// Bytes of main memory.
     pub memory: u64,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::digest::Digest;
 
-/// The kind of a [`Corruption`].
+/// How a file differs from what was stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CorruptionKind {
     /// The content does not match the digest in the name.

@@ -59,8 +59,8 @@ impl Hook for Faulty {
     fn after(&self, _: Syscall, _: &Path) {}
 }
 
-/// Fails call 1, then call 2, and so on, until a run makes fewer calls. Sweeps that resemble another
-/// one fail only every `step`th call, except in `make soak`.
+/// Fails call 1, then call 2, and so on, until a run makes fewer calls. Sweeps that resemble
+/// another one fail only every `step`th call, except in `make soak`.
 fn sweep(fault: Fault, sticky: bool, step: usize) {
     let expected = scene::undisturbed();
     for at in (1..).step_by(if is_soak() { 1 } else { step }) {

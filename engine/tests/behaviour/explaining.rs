@@ -112,8 +112,8 @@ fn the_plan_predicts_what_the_run_does() {
     }
 }
 
-/// Neither reads the records of results in the ledger, so they agree about a corrupt one and about a
-/// missing one.
+/// Neither reads the records of results in the ledger, so they agree about a corrupt one and about
+/// a missing one.
 #[test]
 fn plan_and_run_rely_on_the_ledger_alike() {
     let world = World::new();

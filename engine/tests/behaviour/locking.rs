@@ -1,4 +1,5 @@
-//! `blip.lock` stores the results of a workflow; a locked run gives the same or says where it deviates.
+//! `blip.lock` stores the results of a workflow; a locked run gives the same or says where it
+//! deviates.
 
 use blip_engine::diff::diff;
 use blip_engine::trace::ChromeTrace;

@@ -50,7 +50,7 @@ struct Model {
     snapshots: Mutex<Vec<Snapshot>>,
 }
 
-/// What happens to what was not synced.
+/// What a power cut leaves of writes without a sync.
 #[derive(Clone, Copy, Debug)]
 enum Unsynced {
     /// It is lost.

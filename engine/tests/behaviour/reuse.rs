@@ -1,5 +1,5 @@
-//! Nothing runs twice, nothing stale is reused, and a stage that gives equal bytes leaves everything
-//! downstream up to date, within the run.
+//! Nothing runs twice, nothing stale is reused, and a stage that gives equal bytes leaves
+//! everything downstream up to date, within the run.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! kill -9, at random times and the moment that a file appears: nothing is corrupt, nothing finished
-//! runs again, and the bytes at the end are those of an undisturbed run.
+//! kill -9, at random times and the moment that a file appears: nothing is corrupt, nothing
+//! finished runs again, and the bytes at the end are those of an undisturbed run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -208,7 +208,8 @@ pub(crate) fn killed_at_every_kind_of_moment() {
             let count = || count_files(&cache, moment);
             let what = format!("{moment}, round {round}");
             let mut recorded_at = Vec::new();
-            // The moment that there is one file more than before; two more, and so on in later rounds.
+            // The moment that there is one file more than before; two more, and so on in later
+            // rounds.
             for more in 0..2 {
                 let before = if moment == "tmp" || moment == "generating" {
                     0

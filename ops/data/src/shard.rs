@@ -102,8 +102,8 @@ pub fn read<E>(
 
 fn corrupt_reason(end_of_good: u64) -> String {
     match end_of_good {
-        0 => "it is no tar file, or is damaged from its beginning".to_owned(),
-        end => format!("the shard is damaged or ends early: nothing after byte {end} is used"),
+        0 => "it is not a tar file, or is corrupt from its first byte".to_owned(),
+        end => format!("the shard is corrupt or ends early: nothing after byte {end} is used"),
     }
 }
 
@@ -263,8 +263,8 @@ impl<W: Write> ShardWriter<W> {
         header.set_gid(0);
         self.tar
             .append_data(&mut header, format!("{key}.{suffix}"), bytes)?;
-        // The bytes are the last thing written, padded to blocks. Counting from the start would have
-        // to know how many blocks the header took, which long names need more of.
+        // The bytes are the last thing written, padded to blocks. Counting from the start would
+        // have to know how many blocks the header took, which long names need more of.
         Ok(self.bytes() - (bytes.len() as u64).next_multiple_of(512))
     }
 
@@ -418,7 +418,7 @@ mod tests {
         let reason = &found[1].as_ref().unwrap_err().reason;
         assert_eq!(
             reason,
-            "the shard is damaged or ends early: nothing after byte 2049 is used"
+            "the shard is corrupt or ends early: nothing after byte 2049 is used"
         );
     }
 

@@ -1,5 +1,5 @@
-//! BERT's WordPiece, with BLIP's two additional tokens: `[DEC]` begins a decoder's text, `[ENC]` that
-//! of the image-grounded encoder.
+//! BERT's WordPiece, with BLIP's two additional tokens: `[DEC]` begins a decoder's text, `[ENC]`
+//! that of the image-grounded encoder.
 
 use std::collections::BTreeMap;
 

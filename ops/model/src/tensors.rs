@@ -82,8 +82,8 @@ pub(crate) const TEMPERATURE: f64 = 0.07;
 /// The standard deviation of initial weights, in both transformers.
 const STD: f64 = 0.02;
 
-/// The encoder's name of a tensor that the pretrained decoder shares with it, `None` for the others:
-/// everything but self-attention is shared.
+/// The encoder's name of a tensor that the pretrained decoder shares with it, `None` for the
+/// others: everything but self-attention is shared.
 pub fn shared_with_encoder(name: &str) -> Option<String> {
     let rest = name.strip_prefix("text_decoder.bert.")?;
     (!rest.contains(".attention.")).then(|| format!("text_encoder.{rest}"))

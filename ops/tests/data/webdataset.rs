@@ -247,7 +247,7 @@ fn a_truncated_shard_keeps_the_samples_before_the_cut() {
         world.rejected(&summary, "web"),
         [(
             "b.tar".to_owned(),
-            format!("the shard is damaged or ends early: nothing after byte {good} is used")
+            format!("the shard is corrupt or ends early: nothing after byte {good} is used")
         )]
     );
 }

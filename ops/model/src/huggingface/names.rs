@@ -134,8 +134,8 @@ fn to_transformers(name: &str) -> String {
 /// Features of an attention head in all official models.
 const HEAD_SIZE: i64 = 64;
 
-/// The config of an official checkpoint, which has none: sizes from the shapes of its tensors, heads
-/// of 64 features, the epsilons of the official code.
+/// The config of an official checkpoint, which has none: sizes from the shapes of its tensors,
+/// heads of 64 features, the epsilons of the official code.
 pub(super) fn infer_config(tensors: &Tensors) -> Result<MedConfig, String> {
     let text = if tensors.contains_key("text_encoder.embeddings.LayerNorm.bias") {
         "text_encoder"

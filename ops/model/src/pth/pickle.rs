@@ -223,7 +223,8 @@ impl<'b> Machine<'b> {
         self.nodes.push(node);
     }
 
-    /// The height of the stack below its top `count` values, all of which must be above the last mark.
+    /// The height of the stack below its top `count` values, all of which must be above the last
+    /// mark.
     fn height_below(&self, count: usize) -> Result<usize, PickleError> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let start = self

@@ -140,8 +140,8 @@ fn greedy_and_beam_search_generate_the_captions_of_transformers() {
                 .zip(ids)
                 .filter(|(ours, theirs)| is(ours, theirs))
                 .count();
-            // Where rounding decides between two beams, transformers itself generates another caption
-            // in float64.
+            // Where rounding decides between two beams, transformers itself generates another
+            // caption in float64.
             let rounding = in_64_bits.iter().filter(|(row, theirs)| {
                 let row = row.parse::<usize>().unwrap();
                 is(&ours[row], theirs) && !is(&ours[row], &ids[row])

@@ -169,8 +169,8 @@ fn question_answering_computes_what_transformers_does() {
             &given["question_states"],
             BOUND,
         );
-        // Here answers attend to all question tokens, padding included, so only rows whose questions
-        // have no padding are compared.
+        // Here answers attend to all question tokens, padding included, so only rows whose
+        // questions have no padding are compared.
         let full = given["mask"]
             .to_kind(Kind::Int64)
             .prod_dim_int(1, false, Kind::Int64)
