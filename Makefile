@@ -1,6 +1,6 @@
 # The commands to remember. Each one fetches libtorch first where this user has none (scripts/libtorch.sh).
 
-.PHONY: help demo test lint check deny bless fuzz soak interop parity peers lock dist libtorch bench-engine
+.PHONY: help demo test lint check deny bless fuzz soak interop parity peers lock dist libtorch bench-engine bench-grammar bench-data bench-model
 
 help:
 	@echo 'make demo    run the BLIP bootstrap (workflows/demo.blip) on generated scenes; report in out/demo'
@@ -15,7 +15,10 @@ help:
 	@echo 'make peers   an environment in target/peers for everything that blip is compared with; fetches 2 GB once'
 	@echo 'make lock    pin what scripts fetch from PyPI anew, after a change of a .in file'
 	@echo 'make bless   rewrite the expectations of the tests that are data; read the diff before committing it'
-	@echo 'make bench-engine  what the engine itself costs, beside ninja, make, snakemake and dvc'
+	@echo 'make bench-engine   what the engine itself costs, beside ninja, make, snakemake and dvc'
+	@echo 'make bench-grammar  what parsing, checking and formatting cost, beside a raw parse and a TOML parser'
+	@echo 'make bench-data     decoding, resizing and reading shards, beside decoders alone, Pillow and webdataset'
+	@echo 'make bench-model    encoding, captioning and training steps, beside the speed of matrix products'
 
 libtorch:
 	@scripts/libtorch.sh
@@ -82,3 +85,14 @@ parity: libtorch
 PEERS := $(CURDIR)/target/peers
 bench-engine:
 	PATH="$(PEERS)/snakemake/bin:$(PEERS)/dvc/bin:$$PATH" cargo bench -p blip-engine --bench engine -- $(FULL)
+
+bench-grammar:
+	cargo bench -p blip-grammar --bench grammar
+
+# Pillow and webdataset are measured where `make peers` has made them or they are installed.
+bench-data:
+	cargo bench -p blip-data --bench data
+
+# FULL=--full measures ViT-B and BERT-base too.
+bench-model: libtorch
+	cargo bench -p blip-model --bench model -- $(FULL)
