@@ -1,8 +1,8 @@
 //! The user's files: found by pattern, digested, cached by what `stat` says of them, and checked
 //! again after use.
 
-use std::fs::{self, Metadata};
-use std::io;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -116,19 +116,6 @@ impl<'a> Files<'a> {
             .collect()
     }
 
-    /// The bytes of a file, which must not have changed since it was digested.
-    ///
-    /// # Errors
-    /// When it cannot be read or has changed.
-    pub fn read(&self, file: &InputFile) -> Result<Vec<u8>, OpError> {
-        let bytes = fs::read(&file.path).map_err(|error| unreadable(&file.path, &error))?;
-        if Digest::of(&bytes) == file.digest {
-            Ok(bytes)
-        } else {
-            Err(changed(&file.path))
-        }
-    }
-
     fn name_of(&self, path: &Path) -> String {
         path.strip_prefix(&self.base)
             .unwrap_or(path)
@@ -182,6 +169,35 @@ fn is_past_racy_time(metadata: &Metadata) -> bool {
 }
 
 impl InputFile {
+    /// Opens the file as a stream that is hashed while it is read. What is made of its bytes may be
+    /// stored only after [`InputReader::finish`] has succeeded: before that, they may be those of a
+    /// file that replaced this one after it was digested.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(&self) -> Result<InputReader, OpError> {
+        let file = File::open(&self.path).map_err(|error| unreadable(&self.path, &error))?;
+        Ok(InputReader {
+            file,
+            hasher: blake3::Hasher::new(),
+            path: self.path.clone(),
+            expected: self.digest,
+        })
+    }
+
+    /// The bytes of the file, which must be those that it was digested with.
+    ///
+    /// # Errors
+    /// When it cannot be read or has changed.
+    pub fn read(&self) -> Result<Vec<u8>, OpError> {
+        let bytes = fs::read(&self.path).map_err(|error| unreadable(&self.path, &error))?;
+        if Digest::of(&bytes) == self.digest {
+            Ok(bytes)
+        } else {
+            Err(changed(&self.path))
+        }
+    }
+
     /// Makes the name part of the key.
     #[must_use]
     pub fn named(self) -> Self {
@@ -201,6 +217,39 @@ impl InputFile {
         files
             .digest(self.name.clone(), self.path.clone())
             .is_ok_and(|now| now.digest == self.digest)
+    }
+}
+
+/// A stream of an input file's bytes, hashed while they are read.
+#[derive(Debug)]
+pub struct InputReader {
+    file: File,
+    hasher: blake3::Hasher,
+    path: PathBuf,
+    expected: Digest,
+}
+
+impl Read for InputReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+impl InputReader {
+    /// Reads what is left, and checks that all bytes together are those of the file that was
+    /// digested.
+    ///
+    /// # Errors
+    /// When the rest cannot be read, or the file has changed.
+    pub fn finish(mut self) -> Result<(), OpError> {
+        io::copy(&mut self, &mut io::sink()).map_err(|error| unreadable(&self.path, &error))?;
+        if Digest::of_hasher(&self.hasher) == self.expected {
+            Ok(())
+        } else {
+            Err(changed(&self.path))
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub use self::dataset::Item;
 pub use self::digest::Digest;
 pub use self::engine::{Config, Engine, EngineError, RunOptions, Summary};
 pub use self::event::{Event, Listener, Outcome, StageEnd, Status};
-pub use self::files::{Files, InputFile};
+pub use self::files::{Files, InputFile, InputReader};
 pub use self::graph::Graph;
 pub use self::history::{CacheReader, RunLog};
 pub use self::isolate::Isolation;

@@ -22,8 +22,6 @@ const MAGIC: &[u8; 8] = b"BLIPIMG1";
 const HEADER_BYTES: usize = 16;
 const LOCATION_BYTES: usize = 80;
 const SIDE_OUTPUT: &str = "images";
-/// Enough bytes of an image to recognize its format.
-const FORMAT_BYTES: u64 = 32;
 /// Files kept open. A shuffled epoch jumps between shards, and opening one for every image costs
 /// more than reading it.
 const OPEN_FILES_MAX: usize = 32;
@@ -154,18 +152,12 @@ impl ImageStore {
     /// The bytes of an image, checked against its digest: the user's files may change under a run.
     pub(crate) fn bytes(&self, image: &Digest) -> Result<Vec<u8>, OpError> {
         let row = self.row(image)?;
-        let bytes = self.read(row, row.len)?;
+        let bytes = self.read(row)?;
         if Digest::of(&bytes) == *image {
             Ok(bytes)
         } else {
             Err(self.changed_error(row))
         }
-    }
-
-    /// The first bytes of an image, unchecked: enough to recognize its format.
-    pub(crate) fn first_bytes(&self, image: &Digest) -> Result<Vec<u8>, OpError> {
-        let row = self.row(image)?;
-        self.read(row, row.len.min(FORMAT_BYTES))
     }
 
     fn row(&self, image: &Digest) -> Result<&Row, OpError> {
@@ -179,8 +171,8 @@ impl ImageStore {
         })
     }
 
-    fn read(&self, row: &Row, len: u64) -> Result<Vec<u8>, OpError> {
-        self.try_read(row, len).map_err(|error| {
+    fn read(&self, row: &Row) -> Result<Vec<u8>, OpError> {
+        self.try_read(row).map_err(|error| {
             let (digest, path) = self.file_of(row);
             match error.kind() {
                 io::ErrorKind::UnexpectedEof => self.changed_error(row),
@@ -193,10 +185,10 @@ impl ImageStore {
         })
     }
 
-    fn try_read(&self, row: &Row, len: u64) -> io::Result<Vec<u8>> {
+    fn try_read(&self, row: &Row) -> io::Result<Vec<u8>> {
         let (_, path) = self.file_of(row);
         let file = self.open_file(row.file, path)?;
-        let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        let mut bytes = vec![0; usize::try_from(row.len).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, row.offset)?;
         Ok(bytes)
     }

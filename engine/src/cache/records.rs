@@ -15,6 +15,7 @@ use super::corrupt::CorruptFolder;
 use super::disk::{Disk, DiskError, folder_of};
 use super::objects::sharded;
 use crate::digest::Digest;
+use crate::key;
 
 /// The layout of [`Record`]; a record of another version is a miss.
 const VERSION: u32 = 1;
@@ -117,6 +118,11 @@ impl Records {
             }
         };
         match Record::decode(&bytes) {
+            // A file under another key's name holds another stage's result.
+            Ok(Some(record)) if key::hash_fields(&record.key_inputs) != *key => {
+                self.corrupt.move_in_or_warn(&path, "record of another key");
+                None
+            }
             Ok(record) => record,
             Err(error) => {
                 let why = format!("corrupt record ({error})");

@@ -51,14 +51,12 @@ struct Group {
 /// Reads a shard from beginning to end, passing each sample to `take`.
 ///
 /// # Errors
-/// The outer one is that of opening or reading the file; the inner one is that of `take`, which
-/// ends the reading.
+/// The outer one is that of reading; the inner one is that of `take`, which ends the reading.
 pub fn read<E>(
-    path: &Path,
+    shard: impl Read,
     mut take: impl FnMut(Result<RawSample, RejectedSample>) -> Result<(), E>,
 ) -> Result<Result<(), E>, io::Error> {
-    let file = BufReader::with_capacity(1 << 20, File::open(path)?);
-    let mut archive = tar::Archive::new(file);
+    let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, shard));
     let mut group = Group::default();
     // The end of the last good member. Of errors only this is reported: the tar reader's messages
     // may quote the file.
@@ -317,7 +315,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         let mut samples = Vec::new();
-        read(file.path(), |sample| {
+        read(File::open(file.path()).unwrap(), |sample| {
             samples.push(sample);
             Ok::<(), ()>(())
         })

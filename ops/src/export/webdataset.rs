@@ -94,9 +94,9 @@ fn image_suffix(
 ) -> Result<&'static str, OpError> {
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     for_each_sample(ctx, artifact, |image, _| {
-        let first_bytes = images.first_bytes(&image)?;
+        let bytes = images.bytes(&image)?;
         // Every image was decoded when it was read, so its format is known.
-        let suffix = decode::suffix(&first_bytes).unwrap_or("jpg");
+        let suffix = decode::suffix(&bytes).unwrap_or("jpg");
         *counts.entry(suffix).or_default() += 1;
         Ok(())
     })?;

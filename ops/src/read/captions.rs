@@ -49,7 +49,7 @@ pub(crate) fn op() -> Op {
 fn sources(args: &Args, files: &Files<'_>) -> Result<Vec<InputFile>, OpError> {
     let list = files.file(args.path("list")?)?;
     let mut sources = vec![list.clone()];
-    for CaptionedImage { image, .. } in parse_list(&list, &files.read(&list)?)?.entries {
+    for CaptionedImage { image, .. } in parse_list(&list, &list.read()?)?.entries {
         let path = image_folder(args)?.join(&image);
         // A missing or unreadable image is a bad sample, not the end of the stage.
         if let Ok(file) = files.file(&path.to_string_lossy()) {
@@ -86,12 +86,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         .sources()
         .split_first()
         .ok_or_else(|| OpError::Bug("the list is not among the sources".to_owned()))?;
-    let bytes = std::fs::read(&list_file.path).map_err(|error| {
-        OpError::failed(
-            format!("could not read {}: {error}", list_file.path.display()),
-            "check the file and its permissions",
-        )
-    })?;
+    let bytes = list_file.read()?;
     let CaptionList {
         entries,
         rejected: faults,
@@ -182,20 +177,7 @@ fn decode_all(ctx: &StageCtx, images: &[InputFile]) -> Result<BTreeMap<Digest, S
 }
 
 fn check(file: InputFile) -> Result<UnitResult, OpError> {
-    let bytes = std::fs::read(&file.path).map_err(|error| {
-        OpError::failed(
-            format!("could not read {}: {error}", file.path.display()),
-            "check the file and the disk it is on",
-        )
-    })?;
-    // The unit is named by the digest: a result for other bytes would be cached under it.
-    if Digest::of(&bytes) != file.digest {
-        let what = format!("{} changed while it was being read", file.path.display());
-        return Err(OpError::failed(
-            what,
-            "run again once nothing writes to the file",
-        ));
-    }
+    let bytes = file.read()?;
     Ok(match decode(&bytes) {
         Ok(_) => UnitResult::Ok(Vec::new()),
         Err(error) => UnitResult::Bad(format!("the image is {error}")),

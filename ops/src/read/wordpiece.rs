@@ -24,12 +24,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
             "the vocabulary is not among the sources".to_owned(),
         ));
     };
-    let bytes = std::fs::read(&file.path).map_err(|error| {
-        OpError::failed(
-            format!("could not read {}: {error}", file.path.display()),
-            "check the file and its permissions",
-        )
-    })?;
+    let bytes = file.read()?;
     let vocab = Vocab::read(&bytes).map_err(|error| {
         OpError::failed(
             format!("{} cannot be used: {error}", file.path.display()),

@@ -168,7 +168,7 @@ fn reading(folder: &Path, python: Option<&Peer>) {
 
 fn read_blip(path: &Path) {
     let mut samples = 0;
-    let read = shard::read(path, |sample| {
+    let read = shard::read(File::open(path).expect("the shard"), |sample| {
         samples += usize::from(sample.is_ok());
         drop_seen(sample);
         Ok::<(), ()>(())

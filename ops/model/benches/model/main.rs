@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use blip_model::config::{TextConfig, VisionConfig, VitConfig};
 use blip_model::generate::{Beam, Decoding, GenerationConfig, Nucleus, generate};
-use blip_model::{Med, MedConfig, ForwardMode, Role, device};
+use blip_model::{ForwardMode, Med, MedConfig, Role, device};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use self::operations::Operations;

@@ -2,8 +2,10 @@
 
 use blip_model::loss::language;
 use blip_model::optimizer::AdamW;
-use blip_model::pretrain::{Batch, Objectives, LossConfig, MomentumEncoder, Tokens, with_first_token};
-use blip_model::{Med, ForwardMode, Role};
+use blip_model::pretrain::{
+    Batch, LossConfig, MomentumEncoder, Objectives, Tokens, with_first_token,
+};
+use blip_model::{ForwardMode, Med, Role};
 use tch::{Device, Kind, Tensor};
 
 use crate::{Size, measure};

@@ -50,7 +50,8 @@ pub(super) fn read_shard(
         content: ShardContent::default(),
     };
     let mut unparsed = Vec::new();
-    let read = shard::read(&file.path, |sample| {
+    let mut bytes = file.open()?;
+    let read = shard::read(&mut bytes, |sample| {
         ctx.check_interrupted()?;
         match sample {
             Ok(sample) => {
@@ -68,6 +69,9 @@ pub(super) fn read_shard(
         let what = format!("could not read {}: {error}", file.path.display());
         OpError::failed(what, "check the file and the disk it is on")
     })??;
+    // The content is cached under the file's digest, so it must come from exactly those bytes:
+    // a shard that was replaced or short for a moment would be wrong for good.
+    bytes.finish()?;
     let mut content = decoding.finish(ctx)?;
     content.rejected.extend(unparsed);
     Ok(content)
