@@ -18,6 +18,10 @@ use super::{Tensors, max_abs, shapes, tensors};
 const STEPS: usize = 5;
 const QUEUE: i64 = 12;
 const PROMPT: i64 = 4;
+/// The largest difference of parameters, relative above 1.
+const PARAMETER_BOUND: f64 = 1e-5;
+/// A reference that doubts more than this share of all parameters compares too little.
+const DOUBTFUL_SHARE_MAX: f64 = 0.1;
 const LR: f64 = 1e-4;
 
 struct Case {
@@ -110,12 +114,7 @@ impl Case {
                 .map(|name| (name.clone(), med.weights.part(flat, &name)))
                 .collect::<Tensors>()
         };
-        self.compare(
-            table,
-            &format!("parameters ({what})"),
-            "end.",
-            &part(&weights),
-        );
+        self.compare_parameters(table, what, &part(&weights));
         self.compare(
             table,
             &format!("AdamW's first moments ({what})"),
@@ -150,14 +149,7 @@ impl Case {
         let (worst, name) = apart
             .max_by(|one, other| one.0.total_cmp(&other.0))
             .unwrap();
-        let short = name
-            .rsplit('.')
-            .take(4)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .rev()
-            .collect::<Vec<_>>()
-            .join(".");
+        let short = short_name(name);
         let count = theirs.len();
         table.number(
             &format!("{count} gradients, worst {short} ({what})"),
@@ -165,6 +157,37 @@ impl Case {
             worst,
             1e-4,
         );
+    }
+
+    /// The largest difference of all parameters beyond what rounding errors of gradients explain,
+    /// relative to a tensor's largest value where that is above 1; and which tensor has it. The
+    /// reference says of each element how far rounding can move it: AdamW makes whole steps of
+    /// gradients that are only rounding errors.
+    fn compare_parameters(&self, table: &mut Table, what: &str, ours: &Tensors) {
+        let theirs = with_prefix(&self.given, "end.");
+        let doubts = with_prefix(&self.given, "doubt.");
+        assert!(ours.keys().eq(theirs.keys()) && ours.keys().eq(doubts.keys()));
+        let (mut worst, mut worst_name, mut sizes) = (0.0, "", (0.0_f64, 0.0_f64));
+        let (mut doubtful, mut elements) = (0, 0);
+        for (name, theirs) in &theirs {
+            let skip = key_bias(name);
+            let (ours, theirs) = (without(&ours[name], &skip), without(theirs, &skip));
+            let doubt = without(&doubts[name], &skip);
+            sizes = (sizes.0.max(max_abs(&ours)), sizes.1.max(max_abs(&theirs)));
+            let beyond = ((ours - &theirs).abs() - &doubt).clamp_min(0.0);
+            let apart = max_abs(&beyond) / max_abs(&theirs).max(1.0);
+            if apart.is_nan() || apart >= worst {
+                (worst, worst_name) = (apart, name);
+            }
+            doubtful += doubt.gt(PARAMETER_BOUND).sum(Kind::Int64).int64_value(&[]);
+            elements += doubt.numel();
+        }
+        let worst_name = short_name(worst_name);
+        let quantity = format!("parameters, worst {worst_name} ({what})");
+        table.number(&quantity, sizes, worst, PARAMETER_BOUND);
+        let share = doubtful as f64 / elements as f64;
+        let quantity = format!("share of parameters that rounding can move further ({what})");
+        table.number(&quantity, (share, share), share, DOUBTFUL_SHARE_MAX);
     }
 
     /// The largest difference of all tensors, relative to a tensor's largest value where that is
@@ -189,6 +212,13 @@ impl Case {
         }
         table.number(quantity, sizes, worst, 1e-5);
     }
+}
+
+/// The last four parts of a tensor's name.
+fn short_name(name: &str) -> String {
+    let mut parts: Vec<&str> = name.rsplit('.').take(4).collect();
+    parts.reverse();
+    parts.join(".")
 }
 
 /// The bias of attention's keys adds the same value to every score of a query, which softmax
