@@ -379,3 +379,16 @@ fn versions() {
         "use the program that wrote it, or name another folder with --cache"
     );
 }
+
+#[test]
+fn a_record_under_the_name_of_another_key_is_a_miss() {
+    let world = World::new();
+    let first = world.run("a = text(\"one\")\n").results["a"].key;
+    let second = world.run("a = text(\"two\")\n").results["a"].key;
+    fs::copy(world.record_path(&first), world.record_path(&second)).unwrap();
+    fs::remove_dir_all(world.config.cache.join("ledgers")).unwrap();
+    let summary = world.run("a = text(\"two\")\n");
+    assert_eq!(world.text(&summary, "a"), "two");
+    assert_eq!(summary.stages[0].status, Status::Ran);
+    assert_eq!(files(&world.config.cache.join("corrupt")).len(), 1);
+}
