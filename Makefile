@@ -13,7 +13,7 @@ help:
 	@echo 'make interop shards and graphs from and to the programs of others (see make peers)'
 	@echo 'make parity  compare with transformers on new random models, SEED=N for the same ones; fetches 0.6 GB once'
 	@echo 'make peers   an environment in target/peers for everything that blip is compared with; fetches 2 GB once'
-	@echo 'make lock    pin what scripts fetch from PyPI anew, after a change of a .in file'
+	@echo 'make lock    pin again what scripts fetch from PyPI, after a change of a .in file'
 	@echo 'make bless   rewrite the expectations of the tests that are data; read the diff before committing it'
 	@echo 'make bench-engine   what the engine itself costs, beside ninja, make, snakemake and dvc'
 	@echo 'make bench-grammar  what parsing, checking and formatting cost, beside a raw parse and a TOML parser'
@@ -34,7 +34,7 @@ test: libtorch
 soak: libtorch
 	BLIP_SOAK=1 cargo test --release -p blip-engine --no-fail-fast
 
-# Texts nobody would write, against what has to hold for every text. FUZZ_SECONDS says for how long.
+# Generated texts against the invariants of parser, checker and formatter, for FUZZ_SECONDS.
 FUZZ_SECONDS ?= 180
 fuzz:
 	scripts/fuzz.sh $(FUZZ_SECONDS)
@@ -69,7 +69,7 @@ lock:
 bless: libtorch
 	BLESS=1 cargo test --workspace --no-fail-fast
 
-# The tests of parity on fixtures made anew; the table is on standard output. See tests/parity/README.md.
+# The tests of parity on new fixtures; the table is on standard output. See tests/parity/README.md.
 SEED ?= $(shell date +%s)
 PARITY := $(CURDIR)/out/parity
 parity: libtorch

@@ -107,10 +107,10 @@ impl Op {
 
     /// The same op with files that it reads, which `sources` lists.
     #[must_use]
-    pub fn reading(
-        self,
-        sources: impl Fn(&Args, &Files<'_>) -> Result<Vec<InputFile>, OpError> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn reading<F>(self, sources: F) -> Self
+    where
+        F: Fn(&Args, &Files<'_>) -> Result<Vec<InputFile>, OpError> + Send + Sync + 'static,
+    {
         Self {
             sources: Some(Arc::new(sources)),
             ..self

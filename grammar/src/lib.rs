@@ -1,9 +1,10 @@
 //! The language: source text in, checked program out. Pure: no files, no clock, no printing, and no
 //! ops of its own.
 //!
-//! [`parse`] turns text into a tree, [`check`] turns the tree into a [`Program`] by the declarations
-//! in [`Signatures`], [`format`](format()) prints the tree in standard layout. None of them fails:
-//! errors are [`Diagnostic`]s beside a partial result, so that all of them are reported at once.
+//! [`parse`] turns text into a tree, [`check`] turns the tree into a [`Program`] by the
+//! declarations in [`Signatures`], [`format`](format()) prints the tree in standard layout. None of
+//! them fails: errors are [`Diagnostic`]s beside a partial result, so that all of them are reported
+//! at once.
 //!
 //! ```
 //! use blip_grammar::{Arg, Signature, Signatures, Source, Type, check, parse};

@@ -53,7 +53,6 @@ struct Model {
 /// What a power cut leaves of writes without a sync.
 #[derive(Clone, Copy, Debug)]
 enum Unsynced {
-    /// It is lost.
     Lost,
     /// Names exist, and files whose content was not synced are empty.
     Names,

@@ -7,9 +7,7 @@
 //! the corruption is used.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::path::Path;
 
 /// The largest accepted text or JSON member.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
@@ -298,6 +296,8 @@ pub fn safe_key(key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     /// Key, suffix and bytes.

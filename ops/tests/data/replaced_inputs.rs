@@ -2,7 +2,6 @@
 //! run fails, and nothing made of the other bytes is found under the digest.
 
 use std::fs;
-use std::sync::Arc;
 
 use blip_data::scenes::{CaptionStyle, generate};
 use blip_data::shard::ShardWriter;

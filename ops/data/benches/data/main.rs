@@ -16,7 +16,7 @@ use std::io::{Cursor, Read as _};
 use std::path::Path;
 
 use blip_data::decode::{Picture, decode};
-use blip_data::resize::{square, whole};
+use blip_data::resize::{full_region, resize_square};
 use blip_data::shard;
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -116,7 +116,7 @@ fn resizing(folder: &Path, side: u32, pictures: &[Picture], python: Option<&Peer
         items: (count, "image"),
     };
     let amounts = [(count, "images")];
-    let ours = |picture: &Picture| resize_square(picture, whole(picture), RESIZED);
+    let ours = |picture: &Picture| resize_square(picture, full_region(picture), RESIZED);
     let mut resizer = Resizer::new();
     let mut ways = vec![
         Timed::new("blip", &amounts, || {

@@ -37,7 +37,7 @@ pub(crate) fn picture(number: u64, side: u32) -> Picture {
 fn add_noise(values: &mut [f64], side: u32, cells: u32, height: f64, random: &mut Rng) {
     let row = (cells as usize + 1) * 3;
     let corners: Vec<f64> = (0..row * (cells as usize + 1))
-        .map(|_| random.between(-height, height))
+        .map(|_| random.uniform_range(-height, height))
         .collect();
     let step = f64::from(cells) / f64::from(side);
     let pixels = (0..side).flat_map(|y| (0..side).map(move |x| (x, y)));

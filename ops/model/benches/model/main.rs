@@ -149,13 +149,13 @@ fn ways_of_decoding() -> [(&'static str, Decoding, i64); 3] {
 }
 
 /// A caption of each image, none of which ends before its last token.
-fn caption(med: &Med, memory: &blip_model::text::Memory, decoding: Decoding) -> Vec<Vec<i64>> {
-    let limits = Limits {
+fn caption(med: &Med, memory: &blip_model::text::CrossKv, decoding: Decoding) -> Vec<Vec<i64>> {
+    let limits = GenerationConfig {
         prompt: (med.config.vocab - PROMPT..med.config.vocab).collect(),
         min_length: LENGTH as usize,
         max_length: LENGTH as usize,
         repetition_penalty: 1.0,
-        end: 3,
+        eos: 3,
     };
     let golden = |row: usize, length: usize| ((row * 31 + length) as f64 * 0.618_034).fract();
     let images = (IMAGES as usize, 1);

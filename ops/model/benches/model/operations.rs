@@ -70,12 +70,12 @@ impl Operations<'_> {
         contrast + 3.0 * (contrast + self.cross_kv() + matching + self.language(length))
     }
 
-    fn lm_loss(&self, length: i64) -> f64 {
+    fn language(&self, length: i64) -> f64 {
         let token = |seen| self.token(seen, Sees::TextAndImage) + self.next_word();
         (1..=length).map(token).sum()
     }
 
-    fn memory(&self) -> f64 {
+    fn cross_kv(&self) -> f64 {
         let TextConfig { width, depth, .. } = self.med.text;
         (depth * 4 * self.med.vision.tokens() * self.vit.width * width) as f64
     }

@@ -1,6 +1,6 @@
 //! Training steps from pixels to new weights: losses, gradients, AdamW.
 
-use blip_model::loss::language;
+use blip_model::loss::lm_loss;
 use blip_model::optimizer::AdamW;
 use blip_model::pretrain::{
     Batch, LossConfig, MomentumEncoder, Objectives, Tokens, with_first_token,
