@@ -39,6 +39,9 @@ const SAMPLES: usize = 1_000;
 
 type Peer = RefCell<Python>;
 
+/// A decoder alone, without limits, checks and conversion.
+type DecodeFn = fn(&Vec<u8>) -> Vec<u8>;
+
 #[expect(clippy::print_stdout, reason = "a benchmark shows its table")]
 fn main() {
     println!("one thread; medians of rounds in turns, with the lowest and the highest\n");
@@ -75,7 +78,7 @@ fn decoding(folder: &Path, format: &str, side: u32, files: Vec<Vec<u8>>, python:
     };
     let amounts = [(count, "images")];
     let ours = |bytes: &Vec<u8>| decode(bytes).expect("a good image").rgb;
-    let (name, floor): (_, fn(&Vec<u8>) -> Vec<u8>) = match format {
+    let (name, floor): (_, DecodeFn) = match format {
         "JPEG" => ("zune-jpeg alone", zune_jpeg),
         _ => ("png alone", png),
     };
