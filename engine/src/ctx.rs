@@ -1,8 +1,8 @@
 //! What the body of a stage sees: its arguments and inputs, and the way to its results.
 //!
 //! [`StageCtx`] is one type whose methods are grouped by what they are about: datasets
-//! ([`dataset`]), units of work ([`units`]), training state ([`checkpoints`]), and what the stage
-//! reports while it runs ([`log`]).
+//! (`dataset`), units of work (`units`), training state (`checkpoints`), and what the stage
+//! reports while it runs (`log`).
 
 mod checkpoints;
 mod dataset;
