@@ -97,19 +97,14 @@ impl TestFolder {
     }
 
     /// Starts a process in a mount namespace of its own, after `mounts`: a line of shell in which
-    /// `$BLIP_FOLDER` is the folder. Nothing where the machine does not allow that.
-    pub(crate) fn start_mounted(&self, what: &str, mounts: &str) -> Option<Process> {
-        let allowed = Command::new("unshare").args(["-rm", "true"]).output();
-        if !allowed.is_ok_and(|output| output.status.success()) {
-            write_line("skipped: this machine does not allow `unshare -rm`");
-            return None;
-        }
+    /// `$BLIP_FOLDER` is the folder. Only where [`mounts_are_allowed`].
+    pub(crate) fn start_mounted(&self, what: &str, mounts: &str) -> Process {
         let mut command = Command::new("unshare");
         command
             .args(["-rm", "sh", "-c"])
             .arg(format!("{mounts} && exec \"$0\""))
             .arg(std::env::current_exe().unwrap());
-        Some(self.spawn(what, command))
+        self.spawn(what, command)
     }
 
     fn spawn(&self, what: &str, mut command: Command) -> Process {
@@ -124,6 +119,12 @@ impl TestFolder {
         let lines = BufReader::new(child.stdout.take().unwrap());
         Process { child, lines }
     }
+}
+
+/// Whether a process may have a mount namespace of its own: containers often forbid it.
+pub(crate) fn mounts_are_allowed() -> bool {
+    let output = Command::new("unshare").args(["-rm", "true"]).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 impl Process {

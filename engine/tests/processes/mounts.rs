@@ -1,5 +1,6 @@
 //! Caches on file systems that are really read-only, or really full: in a mount namespace of a
-//! process, where the machine allows that.
+//! process. Where the machine does not allow
+//! that, the tests are reported as ignored.
 
 use std::fs;
 
@@ -20,9 +21,7 @@ pub(crate) fn a_read_only_cache_is_read() {
     for index in ["none", "sled"] {
         let folder = TestFolder::new(GRAPH, index);
         assert_eq!(folder.start("run").exit_code(), Some(0));
-        let Some(mut reader) = folder.start_mounted("read", READ_ONLY) else {
-            return;
-        };
+        let mut reader = folder.start_mounted("read", READ_ONLY);
         assert_eq!(reader.line("plan").unwrap(), "plan 6 of 6");
         assert_eq!(reader.line("log").unwrap(), "log 6");
         assert_eq!(reader.line("use").unwrap(), "use true");
@@ -38,7 +37,7 @@ pub(crate) fn a_read_only_cache_is_read() {
         assert_eq!(reader.exit_code(), Some(0));
         let object = crate::kills::files(&folder.cache().join("objects")).remove(0);
         fs::write(&object, "damaged").unwrap();
-        let mut reader = folder.start_mounted("read", READ_ONLY).unwrap();
+        let mut reader = folder.start_mounted("read", READ_ONLY);
         assert_eq!(
             reader.line("verify").unwrap(),
             "verify 6 1 0",
@@ -54,9 +53,7 @@ pub(crate) fn a_read_only_cache_is_read() {
 pub(crate) fn a_full_disk() {
     let folder = TestFolder::new("a = text(\"a\")\nbig = length(file(\"big.bin\"))\n", "none");
     fs::write(folder.path().join("big.bin"), vec![b'x'; 3 << 20]).unwrap();
-    let Some(mut run) = folder.start_mounted("fill", SMALL) else {
-        return;
-    };
+    let mut run = folder.start_mounted("fill", SMALL);
     let mut ends = vec![run.line("finished").unwrap(), run.line("finished").unwrap()];
     ends.sort();
     assert_eq!(ends[0], "finished a Ran");

@@ -420,12 +420,43 @@ mod tests {
         );
     }
 
+    const SAMPLES: [Member<'static>; 6] = [
+        ("a", "jpg", b"one"),
+        ("a", "txt", b"a ring"),
+        ("b", "jpg", b"two"),
+        ("b", "txt", b"a cross"),
+        ("c", "jpg", b"three"),
+        ("c", "txt", b"a star"),
+    ];
+
     proptest::proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(
             bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..3000),
         ) {
             let _ = read_all(&bytes);
+        }
+
+        #[test]
+        fn a_cut_shard_gives_its_first_samples(share in 0.0..1.0) {
+            let whole = write(&SAMPLES);
+            // The two empty blocks at the end may be missing.
+            let len = (share * (whole.len() - 1024) as f64) as usize;
+            let found = read_all(&whole[..len]);
+            let keys: Vec<&str> = found.iter().flatten().map(|sample| &*sample.key).collect();
+            proptest::prop_assert!(["a", "b", "c"].starts_with(&keys));
+        }
+
+        #[test]
+        fn a_flipped_bit_never_gives_a_sample_another_name(
+            position in 0..write(&SAMPLES).len(),
+            bit in 0..8_u32,
+        ) {
+            let mut bytes = write(&SAMPLES);
+            bytes[position] ^= 1_u8 << bit;
+            for sample in read_all(&bytes).iter().flatten() {
+                proptest::prop_assert!(["a", "b", "c"].contains(&&*sample.key));
+            }
         }
     }
 }
