@@ -54,9 +54,10 @@ pub(crate) fn a_full_disk() {
     let folder = TestFolder::new("a = text(\"a\")\nbig = length(file(\"big.bin\"))\n", "none");
     fs::write(folder.path().join("big.bin"), vec![b'x'; 3 << 20]).unwrap();
     let mut run = folder.start_mounted("fill", SMALL);
+    assert_eq!(run.line("finished").unwrap(), "finished a Ran");
     let mut ends = vec![run.line("finished").unwrap(), run.line("finished").unwrap()];
     ends.sort();
-    assert_eq!(ends[0], "finished a Ran");
+    assert_eq!(ends[0], "finished a Reused");
     let start = format!(
         "finished big/file Failed could not write {}/",
         folder.cache().join("tmp").display()
