@@ -90,7 +90,7 @@ pub(crate) fn compare(work: &Work<'_>, mut ways: Vec<Timed<'_>>) {
     for (at, (way, seconds)) in ways.iter().zip(&times).enumerate() {
         let (low, median, high) = spread(seconds.iter().map(|time| time / count * 1e3));
         print!("  {:<24}", way.name);
-        print!("{:>8} ms a {item} ", figure(median));
+        print!("{:>8} ms/{item} ", figure(median));
         print!("{:<17}", format!("({} to {})", figure(low), figure(high)));
         let typical = median / 1e3 * count;
         for (amount, unit) in &way.amounts {
