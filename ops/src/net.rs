@@ -53,37 +53,25 @@ fn vision_signatures() -> [Signature; 5] {
         )
         .example("vit.tiny(image = 32)")
         .arg(image_arg("32")),
-        Signature::config("vit.custom", VISION, "A vision transformer of any size.")
-            .example("vit.custom(image = 64, patch = 8, width = 192, depth = 6, heads = 3)")
-            .arg(image_arg("224"))
-            .arg(
-                Arg::with_default("patch", Type::Int, "16", "Patch side in pixels.")
-                    .within(1.0, 512.0),
+        with_transformer_size(
+            Signature::config("vit.custom", VISION, "A vision transformer of any size.")
+                .example("vit.custom(image = 64, patch = 8, width = 192, depth = 6, heads = 3)")
+                .arg(image_arg("224"))
+                .arg(
+                    Arg::with_default("patch", Type::Int, "16", "Patch side in pixels.")
+                        .within(1.0, 512.0),
+                ),
+            "Number of blocks.",
+        )
+        .arg(
+            Arg::with_default(
+                "drop_path",
+                Type::Float,
+                "0.0",
+                "Stochastic depth rate of the last block.",
             )
-            .arg(Arg::required("width", Type::Int, "Embedding width.").within(1.0, 16384.0))
-            .arg(Arg::required("depth", Type::Int, "Number of blocks.").within(1.0, 256.0))
-            .arg(
-                Arg::required(
-                    "heads",
-                    Type::Int,
-                    "Attention heads; must divide the width.",
-                )
-                .within(1.0, 256.0),
-            )
-            .arg(Arg::optional(
-                "mlp",
-                Type::Int,
-                "Hidden width of the MLP; four times the width by default.",
-            ))
-            .arg(
-                Arg::with_default(
-                    "drop_path",
-                    Type::Float,
-                    "0.0",
-                    "Stochastic depth rate of the last block.",
-                )
-                .within(0.0, 0.9),
-            ),
+            .within(0.0, 0.9),
+        ),
         Signature::config(
             "resnet50",
             VISION,
@@ -108,37 +96,45 @@ fn text_signatures() -> [Signature; 3] {
             "A text transformer for CPUs and tests: 2 layers of width 64, no dropout.",
         )
         .example("bert.tiny()"),
-        Signature::config("bert.custom", TEXT, "A text transformer of any size.")
-            .example("bert.custom(width = 192, depth = 4, heads = 3)")
-            .arg(Arg::required("width", Type::Int, "Embedding width.").within(1.0, 16384.0))
-            .arg(Arg::required("depth", Type::Int, "Number of layers.").within(1.0, 256.0))
-            .arg(
-                Arg::required(
-                    "heads",
-                    Type::Int,
-                    "Attention heads; must divide the width.",
-                )
-                .within(1.0, 256.0),
-            )
-            .arg(Arg::optional(
-                "mlp",
+        with_transformer_size(
+            Signature::config("bert.custom", TEXT, "A text transformer of any size.")
+                .example("bert.custom(width = 192, depth = 4, heads = 3)"),
+            "Number of layers.",
+        )
+        .arg(
+            Arg::with_default(
+                "positions",
                 Type::Int,
-                "Hidden width of the MLP; four times the width by default.",
-            ))
-            .arg(
-                Arg::with_default(
-                    "positions",
-                    Type::Int,
-                    "512",
-                    "Maximum text length in tokens.",
-                )
-                .within(4.0, 65536.0),
+                "512",
+                "Maximum text length in tokens.",
             )
-            .arg(
-                Arg::with_default("dropout", Type::Float, "0.1", "Dropout rate in training.")
-                    .within(0.0, 0.9),
-            ),
+            .within(4.0, 65536.0),
+        )
+        .arg(
+            Arg::with_default("dropout", Type::Float, "0.1", "Dropout rate in training.")
+                .within(0.0, 0.9),
+        ),
     ]
+}
+
+/// Adds the sizes that vision and text transformers have in common.
+fn with_transformer_size(signature: Signature, depth: &'static str) -> Signature {
+    signature
+        .arg(Arg::required("width", Type::Int, "Embedding width.").within(1.0, 16384.0))
+        .arg(Arg::required("depth", Type::Int, depth).within(1.0, 256.0))
+        .arg(
+            Arg::required(
+                "heads",
+                Type::Int,
+                "Attention heads; must divide the width.",
+            )
+            .within(1.0, 256.0),
+        )
+        .arg(Arg::optional(
+            "mlp",
+            Type::Int,
+            "Hidden width of the MLP; four times the width by default.",
+        ))
 }
 
 fn med_op() -> Op {
