@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Stage {
         /// Job file
         job: PathBuf,
+        #[command(flatten)]
+        device: DeviceArgs,
     },
     /// Show the stages of a workflow and their dependencies
     Graph(Graph),
@@ -96,6 +98,21 @@ pub(crate) struct CacheArgs {
     /// Index of the cache; `none` rebuilds it in memory, for file systems without locks
     #[arg(long, value_name = "KIND", default_value = "sled")]
     pub(crate) index: Index,
+}
+
+/// The device that models run on.
+#[derive(ArgGroup, Clone, Copy, Default, Debug)]
+pub(crate) struct DeviceArgs {
+    /// Device that models run on: auto, cpu or cuda [default: BLIP_DEVICE, or auto]
+    #[arg(long, value_name = "DEVICE", hide_possible_values = true)]
+    pub(crate) device: Option<Device>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Device {
+    Auto,
+    Cpu,
+    Cuda,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -180,6 +197,8 @@ pub(crate) struct Plan {
     pub(crate) targets: Vec<String>,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
@@ -194,6 +213,8 @@ pub(crate) struct Run {
     pub(crate) targets: Vec<String>,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
     /// Keep going after a failure with stages that do not depend on the failed one
     #[arg(long)]
     pub(crate) keep_going: bool,
@@ -204,6 +225,9 @@ pub(crate) struct Run {
     /// Retry items that earlier runs rejected
     #[arg(long)]
     pub(crate) retry_bad: bool,
+    /// Let exports and reports replace files that they did not write, or that were changed since
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// Write the results of all stages to `blip.lock` beside the workflow; an existing file is
     /// always updated
     #[arg(long, conflicts_with_all = ["locked", "targets"])]
@@ -273,6 +297,8 @@ pub(crate) struct Explain {
     pub(crate) stage: String,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,

@@ -6,6 +6,7 @@ use std::path::Path;
 use blip_engine::cache::CacheError;
 use blip_engine::{EngineError, UnknownTarget};
 use blip_grammar::{Diagnostic, Source, nearest};
+use blip_ops::SettingError;
 
 use crate::exit_code;
 
@@ -89,12 +90,19 @@ impl From<ErrorMessage> for CommandError {
     }
 }
 
+impl From<SettingError> for CommandError {
+    fn from(error: SettingError) -> Self {
+        ErrorMessage::usage(error.what, error.help).into()
+    }
+}
+
 impl From<EngineError> for CommandError {
     fn from(error: EngineError) -> Self {
         let exit_code = match &error {
             EngineError::Target(unknown) => return CommandError::Message(unknown_target(unknown)),
             EngineError::Cache(CacheError::Busy { .. }) => exit_code::BUSY,
             EngineError::Cache(_) | EngineError::Log { .. } => exit_code::IO,
+            EngineError::Export(_) => exit_code::FAILED,
         };
         CommandError::Message(ErrorMessage {
             message: error.to_string(),

@@ -64,7 +64,10 @@ fn dispatch(args: Args, console: &mut Console) -> Result<u8, CommandError> {
         Command::Ops(args) => commands::ops::run(&args, console),
         Command::Cache(args) => commands::cache::run(&args, console),
         Command::Diff(args) => commands::diff::run(&args, console),
-        Command::Stage { job } => Ok(blip_engine::isolate::run_child(&blip_ops::all(), &job)),
+        Command::Stage { job, device } => {
+            machine::choose_device(device);
+            Ok(blip_engine::isolate::run_child(&blip_ops::all(), &job))
+        }
         Command::Graph(args) => commands::graph::run(&args, console),
         Command::Plan(args) => commands::plan::run(&args, console),
         Command::Run(args) => commands::run::run(&args, verbose, console),

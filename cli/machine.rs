@@ -1,9 +1,64 @@
-//! The resources of this machine: cores, GPUs, memory.
+//! The resources of this machine: cores, GPUs, memory; and the device that models run on.
 
 use std::fs;
 use std::thread;
 
-use blip_engine::Resources;
+use blip_engine::{Resources, Workflow};
+use blip_grammar::{Diagnostic, codes};
+use blip_ops::DeviceChoice;
+
+use crate::args::{Device, DeviceArgs};
+
+/// Makes the device of the command line the one of this process.
+pub(crate) fn choose_device(args: DeviceArgs) {
+    match args.device {
+        Some(Device::Auto) => DeviceChoice::Auto.choose(),
+        Some(Device::Cpu) => DeviceChoice::Cpu.choose(),
+        Some(Device::Cuda) => DeviceChoice::Cuda.choose(),
+        None => {}
+    }
+}
+
+/// The arguments that give a child process the same device.
+pub(crate) fn device_args(args: DeviceArgs) -> Vec<&'static str> {
+    match args.device {
+        Some(Device::Auto) => vec!["--device", "auto"],
+        Some(Device::Cpu) => vec!["--device", "cpu"],
+        Some(Device::Cuda) => vec!["--device", "cuda"],
+        None => Vec::new(),
+    }
+}
+
+/// A diagnostic for each stage that asks for more GPUs than this machine has, unless the user chose
+/// the CPU: it would run there without a word, for weeks.
+pub(crate) fn missing_gpus(workflow: &Workflow) -> Vec<Diagnostic> {
+    if DeviceChoice::current() == Ok(DeviceChoice::Cpu) {
+        return Vec::new();
+    }
+    let gpus = gpus();
+    let mut diagnostics = Vec::new();
+    for stage in &workflow.program.stages {
+        let wanted = stage.attributes.gpu.unwrap_or(0);
+        if wanted > gpus {
+            let what = match gpus {
+                0 => format!(
+                    "`{}` has @gpu({wanted}), but this machine has no GPU",
+                    stage.name
+                ),
+                _ => format!(
+                    "`{}` has @gpu({wanted}), but this machine has {gpus}",
+                    stage.name
+                ),
+            };
+            diagnostics.push(
+                Diagnostic::error(codes::BAD_ATTRIBUTE, what)
+                    .at(stage.span, "this stage")
+                    .help("run it on a machine with enough GPUs, or on the CPU with --device cpu"),
+            );
+        }
+    }
+    diagnostics
+}
 
 /// The resources a run may use; what is not given is everything the machine has.
 pub(crate) fn resources(jobs: Option<u32>, memory: Option<u64>) -> Resources {

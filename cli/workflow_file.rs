@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use blip_engine::{Config, Engine, IndexKind, Isolation, Workflow};
-use blip_grammar::{ParamOverride, SOURCE_BYTES_MAX, Source};
+use blip_engine::{Config, Engine, IndexKind, Isolation, Resources, Workflow};
+use blip_grammar::{Diagnostic, ParamOverride, SOURCE_BYTES_MAX, Source};
 
-use crate::args::{CacheArgs, Index, WorkflowArgs};
+use crate::args::{CacheArgs, DeviceArgs, Index, WorkflowArgs};
 use crate::console::Console;
 use crate::error::{CommandError, ErrorMessage};
 use crate::machine;
@@ -64,12 +64,36 @@ pub(crate) struct LoadedWorkflow {
     pub(crate) base: PathBuf,
 }
 
-/// Reads and checks a workflow. Warnings are printed, errors are returned.
+/// Reads and checks a workflow that has its cache in this folder, by default beside it. Warnings
+/// are printed, errors are returned.
 pub(crate) fn load(
     args: &WorkflowArgs,
+    cache: Option<&Path>,
     console: &mut Console,
 ) -> Result<LoadedWorkflow, CommandError> {
-    WorkflowSource::read(args)?.check(console)
+    let source = WorkflowSource::read(args)?;
+    let cache = cache.map_or_else(|| default_cache(&source.base), Path::to_path_buf);
+    source.check(&cache, console)
+}
+
+/// Parses and checks a workflow, its export paths included.
+///
+/// # Errors
+/// All diagnostics, errors and warnings.
+pub(crate) fn parse(
+    source: &Source,
+    base: &Path,
+    cache: &Path,
+    overrides: &[ParamOverride],
+) -> Result<Workflow, Vec<Diagnostic>> {
+    let workflow = Workflow::parse(source, &blip_ops::all(), overrides)?;
+    let mut errors = workflow.check_export_paths(base, cache);
+    if errors.is_empty() {
+        return Ok(workflow);
+    }
+    errors.extend(workflow.diagnostics);
+    errors.sort_by_key(|diagnostic| diagnostic.span);
+    Err(errors)
 }
 
 impl WorkflowSource {
@@ -82,13 +106,17 @@ impl WorkflowSource {
     }
 
     /// Checks the workflow. Warnings are printed, errors are returned.
-    pub(crate) fn check(self, console: &mut Console) -> Result<LoadedWorkflow, CommandError> {
+    pub(crate) fn check(
+        self,
+        cache: &Path,
+        console: &mut Console,
+    ) -> Result<LoadedWorkflow, CommandError> {
         let Self {
             source,
             overrides,
             base,
         } = self;
-        let workflow = match Workflow::parse(&source, &blip_ops::all(), &overrides) {
+        let workflow = match parse(&source, &base, cache, &overrides) {
             Ok(workflow) => workflow,
             Err(diagnostics) => return Err(CommandError::Workflow(Box::new(source), diagnostics)),
         };
@@ -105,24 +133,29 @@ impl WorkflowSource {
     pub(crate) fn engine(
         &self,
         cache: &CacheArgs,
-        jobs: Option<u32>,
-        memory: Option<u64>,
-    ) -> (Engine, String) {
-        engine(&self.source, &self.base, cache, jobs, memory)
+        device: DeviceArgs,
+        resources: Resources,
+    ) -> Result<(Engine, String), CommandError> {
+        engine(&self.source, &self.base, cache, device, resources)
     }
 }
 
 impl LoadedWorkflow {
     /// An engine on this workflow's cache. Sets the workflow's name to its name in that cache.
-    pub(crate) fn engine(&mut self, cache: &CacheArgs) -> Engine {
-        let (engine, name) = engine(&self.source, &self.base, cache, None, None);
+    pub(crate) fn engine(
+        &mut self,
+        cache: &CacheArgs,
+        device: DeviceArgs,
+    ) -> Result<Engine, CommandError> {
+        let resources = machine::resources(None, None);
+        let (engine, name) = engine(&self.source, &self.base, cache, device, resources)?;
         self.workflow.name = name;
-        engine
+        Ok(engine)
     }
 }
 
 /// The folder of a file; for standard input, the current directory.
-fn base_folder(file: &Path) -> PathBuf {
+pub(crate) fn base_folder(file: &Path) -> PathBuf {
     match file.parent() {
         Some(parent) if !is_stdin(file) && !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
@@ -133,9 +166,10 @@ fn engine(
     source: &Source,
     base: &Path,
     cache: &CacheArgs,
-    jobs: Option<u32>,
-    memory: Option<u64>,
-) -> (Engine, String) {
+    device: DeviceArgs,
+    resources: Resources,
+) -> Result<(Engine, String), CommandError> {
+    machine::choose_device(device);
     let folder = cache.cache.clone().unwrap_or_else(|| default_cache(base));
     let name = name_in_cache(&folder, source);
     let index = match cache.index {
@@ -146,14 +180,14 @@ fn engine(
         cache: folder,
         base: base.to_path_buf(),
         index,
-        resources: machine::resources(jobs, memory),
-        env: blip_ops::numeric_env(),
+        resources,
+        env: blip_ops::numeric_env()?,
     });
-    (with_isolation(engine), name)
+    Ok((with_isolation(engine, device), name))
 }
 
 /// `.blip` without `./` in front, since messages show this path.
-fn default_cache(base: &Path) -> PathBuf {
+pub(crate) fn default_cache(base: &Path) -> PathBuf {
     if base == Path::new(".") {
         CACHE_NAME.into()
     } else {
@@ -163,12 +197,11 @@ fn default_cache(base: &Path) -> PathBuf {
 
 /// Runs stages marked `@isolate` as `blip stage`. A program that cannot find its own file runs them
 /// in this process.
-fn with_isolation(engine: Engine) -> Engine {
+fn with_isolation(engine: Engine, device: DeviceArgs) -> Engine {
+    let mut args = vec!["stage".into()];
+    args.extend(machine::device_args(device).into_iter().map(Into::into));
     match std::env::current_exe() {
-        Ok(program) => engine.with_isolation(Isolation {
-            program,
-            args: vec!["stage".into()],
-        }),
+        Ok(program) => engine.with_isolation(Isolation { program, args }),
         Err(_) => engine,
     }
 }

@@ -107,6 +107,7 @@ impl World {
         let mut shards: Vec<PathBuf> = fs::read_dir(self.path("shards"))
             .unwrap()
             .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|end| end == "tar"))
             .collect();
         shards.sort();
         shards
@@ -161,12 +162,13 @@ impl RunResult {
     }
 }
 
-/// The files of a folder, by name.
+/// The files of a folder, by name. Receipts hold times.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     entries
+        .filter(|path| path.extension().is_none_or(|end| end != "blip-export"))
         .map(|path| (path.file_name().unwrap().into(), fs::read(&path).unwrap()))
         .collect()
 }

@@ -70,7 +70,7 @@ fn workflows_can_be_planned() {
                 gpu: 0,
                 memory: 1 << 30,
             },
-            env: blip_ops::numeric_env(),
+            env: blip_ops::numeric_env().unwrap(),
         });
         let plan = engine.plan(&workflow, &[]).unwrap();
         let stages = workflow.graph.closure(workflow.graph.default_targets());

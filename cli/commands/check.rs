@@ -15,7 +15,6 @@ use crate::workflow_file;
 /// Checks every file, also after one with errors.
 pub(crate) fn run(args: &Check, console: &mut Console) -> Result<u8, CommandError> {
     let overrides = overrides(&args.overrides)?;
-    let ops = blip_ops::all();
     let mut all_valid = true;
     for file in &args.files {
         let source = match workflow_file::read(file) {
@@ -27,7 +26,9 @@ pub(crate) fn run(args: &Check, console: &mut Console) -> Result<u8, CommandErro
             }
             Err(other) => return Err(other),
         };
-        let result = match Workflow::parse(&source, &ops, &overrides) {
+        let base = workflow_file::base_folder(file);
+        let cache = workflow_file::default_cache(&base);
+        let result = match workflow_file::parse(&source, &base, &cache, &overrides) {
             Ok(workflow) => {
                 print_diagnostics(&workflow.diagnostics, &source, args.format, console);
                 valid(&workflow, source.name())

@@ -14,8 +14,8 @@ use crate::workflow_file;
 
 /// Explains a stage. If that depends on upstream stages that would run, explains those too.
 pub(crate) fn run(args: &Explain, console: &mut Console) -> Result<u8, CommandError> {
-    let mut loaded = workflow_file::load(&args.workflow, console)?;
-    let engine = loaded.engine(&args.cache);
+    let mut loaded = workflow_file::load(&args.workflow, args.cache.cache.as_deref(), console)?;
+    let engine = loaded.engine(&args.cache, args.device)?;
     let plan = engine.plan(&loaded.workflow, std::slice::from_ref(&args.stage))?;
     // Stages come in topological order, so that the requested one is the last.
     let Some((stage, upstream)) = plan.split_last() else {

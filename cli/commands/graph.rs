@@ -14,7 +14,7 @@ use crate::table::Table;
 use crate::workflow_file;
 
 pub(crate) fn run(args: &Graph, console: &mut Console) -> Result<u8, CommandError> {
-    let loaded = workflow_file::load(&args.workflow, console)?;
+    let loaded = workflow_file::load(&args.workflow, None, console)?;
     match args.format {
         GraphFormat::Text => print(&loaded.workflow, console),
         GraphFormat::Dot => console.line(dot(&loaded.workflow.graph).trim_end()),

@@ -6,7 +6,7 @@ use blip_engine::{Graph, Ledger};
 use blip_ops::lineage::{ImageProvenance, TextProvenance, find};
 use serde_json::{Value, json};
 
-use crate::args::{Format, Lineage};
+use crate::args::{DeviceArgs, Format, Lineage};
 use crate::console::{Console, Style};
 use crate::error::{CommandError, ErrorMessage};
 use crate::exit_code;
@@ -18,8 +18,8 @@ use crate::workflow_file;
 const MAX_IMAGES: usize = 10;
 
 pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, CommandError> {
-    let mut loaded = workflow_file::load(&args.workflow, console)?;
-    let engine = loaded.engine(&args.cache);
+    let mut loaded = workflow_file::load(&args.workflow, args.cache.cache.as_deref(), console)?;
+    let engine = loaded.engine(&args.cache, DeviceArgs::default())?;
     let reader = engine.reader();
     let graph = &loaded.workflow.graph;
     let ledger = reader.ledger(&loaded.workflow.name);

@@ -1,6 +1,7 @@
 //! `blip plan`: which stages would run, and why.
 
 use blip_engine::{Planned, PlannedAction};
+use blip_grammar::Severity;
 use serde_json::{Value, json};
 
 use crate::args::{Format, Plan};
@@ -9,12 +10,22 @@ use crate::error::CommandError;
 use crate::exit_code;
 use crate::humanize::{count, duration, plural};
 use crate::table::Table;
-use crate::workflow_file;
+use crate::{machine, render, workflow_file};
 
 /// Shows the plan. Fails if a stage cannot run.
 pub(crate) fn run(args: &Plan, console: &mut Console) -> Result<u8, CommandError> {
-    let mut loaded = workflow_file::load(&args.workflow, console)?;
-    let engine = loaded.engine(&args.cache);
+    let mut loaded = workflow_file::load(&args.workflow, args.cache.cache.as_deref(), console)?;
+    let engine = loaded.engine(&args.cache, args.device)?;
+    let mut missing = machine::missing_gpus(&loaded.workflow);
+    for diagnostic in &mut missing {
+        // A plan for another machine.
+        diagnostic.severity = Severity::Warning;
+    }
+    console.print_err(&render::diagnostics(
+        &missing,
+        &loaded.source,
+        console.color_err,
+    ));
     let plan = engine.plan(&loaded.workflow, &args.targets)?;
     match args.format {
         Format::Text => print(&plan, console),

@@ -1,9 +1,11 @@
 //! `blip run`: runs a workflow and prints a summary.
 
+use std::io;
 use std::path::Path;
 
 use blip_engine::trace::ChromeTrace;
-use blip_engine::{Engine, Event, Listener, Outcome, RunOptions, StopSignal, Summary};
+use blip_engine::{Engine, Event, Listener, OpError, Outcome, RunOptions, StopSignal};
+use blip_ops::report::{Report, ReportError};
 
 use crate::args::{Format, Run};
 use crate::console::{Console, Style};
@@ -13,18 +15,23 @@ use crate::humanize::plural;
 use crate::lockfile::StoredLockfile;
 use crate::run_view::RunView;
 use crate::workflow_file::WorkflowSource;
-use crate::{progress, signals, summary};
+use crate::{machine, progress, signals, summary};
 
 pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8, CommandError> {
     let source = WorkflowSource::read(&args.workflow)?;
-    let (engine, name_in_cache) = source.engine(&args.cache, args.jobs, args.memory);
+    let resources = machine::resources(args.jobs, args.memory);
+    let (engine, name_in_cache) = source.engine(&args.cache, args.device, resources)?;
     // Looks up the last run's results while the workflow is checked. With targets this would be
     // slower than the run itself, since it looks at all stages.
     let prefetch = args
         .targets
         .is_empty()
         .then(|| engine.prefetch(&name_in_cache));
-    let mut loaded = source.check(console)?;
+    let mut loaded = source.check(engine.cache_folder(), console)?;
+    let missing = machine::missing_gpus(&loaded.workflow);
+    if !missing.is_empty() {
+        return Err(CommandError::Workflow(Box::new(loaded.source), missing));
+    }
     loaded.workflow.name = name_in_cache;
     let stop = StopSignal::default();
     signals::install(stop.clone())?;
@@ -35,6 +42,13 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     } else {
         None
     };
+    let report = args.report.as_deref().map(Report::at).transpose();
+    let report = report.map_err(report_error)?;
+    if let Some(report) = &report
+        && !args.overwrite
+    {
+        report.check().map_err(report_error)?;
+    }
     let mut trace = args.trace.as_deref().map(create_trace).transpose()?;
     let options = RunOptions {
         targets: args.targets.clone(),
@@ -42,6 +56,7 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         no_wait: args.no_wait,
         stop: stop.clone(),
         retry_bad: args.retry_bad,
+        overwrite: args.overwrite,
         locked,
         prefetch,
     };
@@ -71,8 +86,15 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     if args.format == Format::Text {
         print_summary(&viewer.0, &engine, finished.outcome, console);
     }
-    if let Some(folder) = &args.report {
-        write_report(folder, &engine, &finished, args.format, console)?;
+    if let Some(report) = &report {
+        let reader = engine.reader();
+        let files = report
+            .write(&reader, &finished, args.overwrite)
+            .map_err(report_error)?;
+        if args.format == Format::Text {
+            let (files, folder) = (plural(files, "file"), report.folder().display());
+            console.line(format!("report: {files} in {folder}"));
+        }
     }
     Ok(match finished.outcome {
         Outcome::Done => exit_code::SUCCESS,
@@ -87,7 +109,13 @@ fn file_name(path: &Path) -> String {
 }
 
 fn create_trace(path: &Path) -> Result<ChromeTrace, ErrorMessage> {
-    ChromeTrace::create(path).map_err(|error| ErrorMessage::io("write the trace", path, &error))
+    ChromeTrace::create(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => ErrorMessage::usage(
+            format!("`{}` exists and is not a trace of blip", path.display()),
+            "move it away, or name another file with --trace",
+        ),
+        _ => ErrorMessage::io("write the trace", path, &error),
+    })
 }
 
 fn print_summary(view: &RunView, engine: &Engine, outcome: Outcome, console: &mut Console) {
@@ -100,29 +128,17 @@ fn print_summary(view: &RunView, engine: &Engine, outcome: Outcome, console: &mu
     ]);
 }
 
-/// Writes a report of all stages that have a result, also after a failed run.
-fn write_report(
-    folder: &Path,
-    engine: &Engine,
-    finished: &Summary,
-    format: Format,
-    console: &mut Console,
-) -> Result<(), ErrorMessage> {
-    let files = blip_ops::report::write(folder, &engine.reader(), finished).map_err(|error| {
-        ErrorMessage {
-            message: error.to_string(),
-            help: error.help().to_owned(),
-            exit_code: exit_code::IO,
-        }
-    })?;
-    if format == Format::Text {
-        console.line(format!(
-            "report: {} in {}",
-            plural(files.len(), "file"),
-            folder.display()
-        ));
+fn report_error(error: ReportError) -> ErrorMessage {
+    let is_in_the_way = matches!(error, ReportError::Publish(OpError::Failed { .. }));
+    ErrorMessage {
+        message: error.to_string(),
+        help: error.help(),
+        exit_code: if is_in_the_way {
+            exit_code::FAILED
+        } else {
+            exit_code::IO
+        },
     }
-    Ok(())
 }
 
 /// Collects the state of the run for the summary.

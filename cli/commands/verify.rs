@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::cache::open_engine;
 use crate::args::cache::Verify;
-use crate::args::{CacheArgs, Format, Index, WorkflowArgs};
+use crate::args::{CacheArgs, DeviceArgs, Format, Index, WorkflowArgs};
 use crate::console::Console;
 use crate::error::{CommandError, ErrorMessage};
 use crate::humanize::{bytes, plural, plural_u64};
@@ -72,12 +72,12 @@ fn repair(
         file: file.to_path_buf(),
         overrides: args.overrides.clone(),
     };
-    let mut loaded = workflow_file::load(&workflow, console)?;
+    let mut loaded = workflow_file::load(&workflow, Some(&args.dir.cache), console)?;
     let cache = CacheArgs {
         cache: Some(args.dir.cache.clone()),
         index: Index::Sled,
     };
-    let engine = loaded.engine(&cache);
+    let engine = loaded.engine(&cache, DeviceArgs::default())?;
     let stop = StopSignal::default();
     signals::install(stop.clone())?;
     let options = RunOptions {

@@ -14,7 +14,7 @@
 //! .blip/ledgers/<digest>     the last result of every stage of a workflow; disposable
 //! .blip/maps/<digest>        output chunks of a map stage by input chunk; disposable
 //! .blip/runs/<id>/           event logs
-//! .blip/exports/<digest>     which files an export wrote
+//! .blip/exports/<digest>     which files exports of earlier versions wrote
 //! .blip/index/               sled; disposable. index.lock: flock by the process that has it open
 //! .blip/tmp/<session>/       temporary files of a process; <session>.lock: flock while it lives
 //! .blip/evicted/aa/<key>     records whose results gc removed

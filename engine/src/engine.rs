@@ -12,14 +12,14 @@ use crate::cache::lock::Holder;
 use crate::cache::stage_result::StageResult;
 use crate::cache::{Access, Cache, CacheError, Opened};
 use crate::ctx::{self, StopSignal};
-use crate::event::{Event, EventBus, Listener, LogWriter, Outcome, StageEnd, StageError};
-use crate::export::ExportJob;
+use crate::event::{Event, EventBus, Listener, LogWriter, Outcome, StageEnd};
+use crate::export::Exporter;
 use crate::graph::NodeId;
 use crate::history::CacheReader;
 use crate::isolate::Isolation;
 use crate::key::NumericEnv;
 use crate::lockfile::LockedWorkflow;
-use crate::op::{Artifact, OpError};
+use crate::op::OpError;
 use crate::plan::{Planned, Planner};
 use crate::prefetch::Prefetch;
 use crate::run::{self, Resources, RunConfig, RunOutcome};
@@ -59,6 +59,9 @@ pub struct RunOptions {
     pub no_wait: bool,
     /// Try rejected items again. Without, their reasons are remembered.
     pub retry_bad: bool,
+    /// Replace files that no export wrote, or that were changed since. Without, a run that would
+    /// have to do so does not begin.
+    pub overwrite: bool,
     /// The key and result that every stage must have; one that would have others fails and says in
     /// what they differ.
     pub locked: Option<LockedWorkflow>,
@@ -90,6 +93,9 @@ pub enum EngineError {
     Target(#[from] UnknownTarget),
     #[error("could not create the event log: {0}")]
     Log(#[source] DiskError),
+    /// Something stands where an export would be written.
+    #[error(transparent)]
+    Export(OpError),
 }
 
 impl EngineError {
@@ -99,6 +105,7 @@ impl EngineError {
             EngineError::Cache(error) => error.help(),
             EngineError::Target(error) => format!("the workflow has {}", error.known.join(", ")),
             EngineError::Log(error) => error.help().to_owned(),
+            EngineError::Export(error) => error.help(),
         }
     }
 }
@@ -185,6 +192,13 @@ impl Engine {
     ) -> Result<Summary, EngineError> {
         let started = Instant::now();
         let targets = workflow.targets(&options.targets)?;
+        let exporter = Exporter {
+            config: &self.config,
+            workflow,
+            targets: &targets,
+            overwrite: options.overwrite,
+        };
+        exporter.check().map_err(EngineError::Export)?;
         let opened = self.open_cache(options, listeners)?;
         let cache = Arc::new(opened.cache);
         let (run, mut log) = create_log(cache.disk(), &self.config.cache)?;
@@ -207,7 +221,7 @@ impl Engine {
         let config = self.run_config(workflow, options, &cache);
         let run_outcome = run::run(&workflow.graph, wanted, config, prefetched, &mut event_bus);
         let mut outcome = run_outcome.outcome;
-        if !self.write_exports(workflow, &targets, &run_outcome, &cache, &mut event_bus) {
+        if !exporter.write(&run_outcome, &cache, &mut event_bus) {
             outcome = Outcome::Failed;
         }
         cache.flush();
@@ -279,43 +293,6 @@ impl Engine {
         )?)
     }
 
-    /// Writes the exports of the targets that have results; false if one failed.
-    fn write_exports(
-        &self,
-        workflow: &Workflow,
-        targets: &[NodeId],
-        outcome: &RunOutcome,
-        cache: &Arc<Cache>,
-        event_bus: &mut EventBus<'_>,
-    ) -> bool {
-        let mut all_written = true;
-        for (export, id) in workflow.graph.exports() {
-            if !targets.contains(&id) {
-                continue;
-            }
-            let Some(result) = outcome.result(id) else {
-                continue;
-            };
-            let Some(op) = workflow.ops.export(export.format) else {
-                continue;
-            };
-            let job = ExportJob {
-                export,
-                op,
-                base: &self.config.base,
-                cache,
-            };
-            let ctx = run::export_ctx(&workflow.graph, id, outcome, cache, &self.config);
-            // An export may take long: what happened so far is shown before.
-            event_bus.idle();
-            let node = workflow.graph.node(id);
-            let written = job.write(&ctx, &Artifact::of(&node.name, node.output, result));
-            all_written &= written.is_ok();
-            event_bus.emit(&export_event(export, written));
-        }
-        all_written
-    }
-
     /// The bytes of a stage's result.
     ///
     /// # Errors
@@ -353,28 +330,6 @@ fn export_stages(workflow: &Workflow, targets: &[NodeId]) -> Vec<NodeId> {
         .map(|(_, stage)| stage)
         .filter(|stage| targets.contains(stage))
         .collect()
-}
-
-fn export_event(export: &blip_grammar::Export, written: Result<bool, OpError>) -> Event {
-    let stage = Arc::from(export.name.as_str());
-    let (format, path) = (export.format.to_owned(), export.path.clone());
-    match written {
-        Ok(written) => Event::Exported {
-            stage,
-            format,
-            path,
-            written,
-        },
-        Err(error) => Event::ExportFailed {
-            stage,
-            format,
-            path,
-            error: StageError {
-                what: error.to_string(),
-                help: error.help(),
-            },
-        },
-    }
 }
 
 fn results_by_name(

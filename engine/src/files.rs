@@ -1,6 +1,7 @@
 //! The user's files: found by pattern, digested, cached by what `stat` says of them, and checked
 //! again after use.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -64,7 +65,7 @@ impl<'a> Files<'a> {
                     "make the folder readable",
                 )
             })?;
-            if path.is_file() {
+            if path.is_file() && !self.is_hidden(&path, pattern) {
                 files.push(self.digest(self.name_of(&path), path)?);
             }
         }
@@ -76,6 +77,18 @@ impl<'a> Files<'a> {
             ));
         }
         Ok(files)
+    }
+
+    /// As in shells, names that begin with a dot match only a pattern that does: they belong to
+    /// programs, like the cache and the receipts of exports.
+    fn is_hidden(&self, path: &Path, pattern: &str) -> bool {
+        let has_dot = |name: &OsStr| name.as_bytes().starts_with(b".");
+        let asked = Path::new(pattern)
+            .iter()
+            .filter(|name| has_dot(name))
+            .count();
+        let inside = path.strip_prefix(&self.base).unwrap_or(path);
+        inside.iter().filter(|name| has_dot(name)).count() > asked
     }
 
     fn glob_paths(&self, pattern: &str) -> Result<glob::Paths, OpError> {
@@ -193,6 +206,26 @@ impl InputFile {
         let bytes = fs::read(&self.path).map_err(|error| unreadable(&self.path, &error))?;
         if Digest::of(&bytes) == self.digest {
             Ok(bytes)
+        } else {
+            Err(changed(&self.path))
+        }
+    }
+
+    /// Copies the file, and checks that the copy has the bytes that it was digested with: for code
+    /// that maps files or opens them by path. On file systems that can, the copy shares the blocks
+    /// of the original.
+    ///
+    /// # Errors
+    /// When it cannot be copied or has changed.
+    pub fn copy(&self, to: &Path) -> Result<(), OpError> {
+        let copied = fs::copy(&self.path, to).and_then(|_| Digest::of_file(to));
+        let (digest, _) = copied.map_err(|error| {
+            let (from, to) = (self.path.display(), to.display());
+            let what = format!("could not copy {from} to {to}: {error}");
+            OpError::failed(what, "check the file, and that there is room in the cache")
+        })?;
+        if digest == self.digest {
+            Ok(())
         } else {
             Err(changed(&self.path))
         }

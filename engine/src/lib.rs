@@ -25,6 +25,7 @@ mod map;
 pub mod op;
 pub mod plan;
 mod prefetch;
+pub mod publish;
 mod result_map;
 mod run;
 pub mod space;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use blip_grammar::{Arguments, ExportFormat, Signature, SignatureError, Signatures, Type};
@@ -415,12 +415,4 @@ impl fmt::Debug for OpSet {
             .field("exports", &self.exports.keys())
             .finish()
     }
-}
-
-/// The folder part and the name part of an export's path.
-pub(crate) fn split_target(path: &Path) -> Option<(&Path, String)> {
-    Some((
-        path.parent().unwrap_or_else(|| Path::new("")),
-        path.file_name()?.to_str()?.to_owned(),
-    ))
 }

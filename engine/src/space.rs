@@ -42,7 +42,7 @@ pub const PARTS: [(&str, &str); 14] = [
     ("ledgers", "the last results of workflows; disposable"),
     ("maps", "tables of map stages; disposable"),
     ("runs", "event logs"),
-    ("exports", "which files exports wrote"),
+    ("exports", "what earlier versions exported"),
     ("evicted", "records of removed results"),
     (corrupt::FOLDER, "corrupt files"),
     ("tmp", "temporary files"),

@@ -3,12 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::event::{Event, Listener, StageEnd, Status};
+
+/// How every trace begins: the first event names the process. Other programs do not write it in
+/// exactly this form.
+const TRACE_START: &[u8] =
+    b"[\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1,\"args\":{\"name\":";
+/// The trace of a run that did not begin.
+const EMPTY_TRACE: &[u8] = b"[]\n";
 
 /// Writes the trace of a run. Every stage that runs is a bar, in the first lane that is free;
 /// metrics of steps are counters.
@@ -23,12 +30,27 @@ pub struct ChromeTrace {
 }
 
 impl ChromeTrace {
-    /// Starts a trace in a new file.
+    /// Starts a trace in a file. A trace that is there is replaced, anything else is not.
     ///
     /// # Errors
-    /// As creating the file gives.
+    /// As creating the file gives; [`io::ErrorKind::AlreadyExists`] for a file that is no trace.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = BufWriter::new(File::create(path)?);
+        // Not truncated before it has been read. A pipe or a terminal has no content to lose.
+        let mut options = File::options();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        if file.metadata()?.is_file() {
+            if !is_trace(&mut file)? {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            file.rewind()?;
+            file.set_len(0)?;
+        }
+        let file = BufWriter::new(file);
         Ok(Self {
             file,
             has_events: false,
@@ -91,6 +113,14 @@ impl ChromeTrace {
             "name": name, "ph": "i", "s": "p", "pid": 1, "tid": 0, "ts": at_ms * 1000, "args": args,
         }));
     }
+}
+
+/// Whether a file is empty or begins as traces do, whole ones and those of killed runs.
+fn is_trace(file: &mut File) -> io::Result<bool> {
+    let mut start = Vec::new();
+    file.take(TRACE_START.len() as u64)
+        .read_to_end(&mut start)?;
+    Ok(start.is_empty() || start == TRACE_START || start == EMPTY_TRACE)
 }
 
 impl Listener for ChromeTrace {

@@ -1,5 +1,7 @@
 //! A workflow: source text parsed, checked against ops, and turned into a graph.
 
+use std::path::Path;
+
 use blip_grammar::{Diagnostic, ParamOverride, Program, Severity, Source, codes};
 
 use crate::graph::{Graph, NodeId};
@@ -64,6 +66,13 @@ impl Workflow {
             }
             _ => Err(diagnostics),
         }
+    }
+
+    /// Errors of export paths that lead into the cache, to files that the workflow reads, or to the
+    /// same place. They depend on where the workflow and its cache are, which [`Workflow::parse`]
+    /// does not know.
+    pub fn check_export_paths(&self, base: &Path, cache: &Path) -> Vec<Diagnostic> {
+        crate::export::paths::check(&self.graph, base, cache)
     }
 
     /// The stages with these names; without names, the default targets.

@@ -28,6 +28,7 @@ mod training;
 mod types;
 
 use blip_engine::{NumericEnv, Op, OpSet};
+pub use blip_model::device::{DeviceChoice, SettingError};
 
 /// All ops and export formats.
 pub fn all() -> OpSet {
@@ -52,8 +53,10 @@ pub fn all() -> OpSet {
 
 /// The properties of this machine that the bits of numeric results depend on. They are part of the
 /// keys of numeric ops.
-pub fn numeric_env() -> NumericEnv {
-    NumericEnv {
-        fields: blip_model::device::environment(),
-    }
+///
+/// # Errors
+/// A variable of the environment, such as `BLIP_DEVICE`, has an invalid value.
+pub fn numeric_env() -> Result<NumericEnv, SettingError> {
+    let fields = blip_model::device::environment()?;
+    Ok(NumericEnv { fields })
 }

@@ -7,7 +7,7 @@ use blip_data::vocab::Vocab;
 use blip_engine::{Args, Files, InputFile, Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature, Type};
 use blip_model::huggingface::export::RETRIEVAL;
-use blip_model::huggingface::{Checkpoint, CheckpointError, TokenIds};
+use blip_model::huggingface::{Checkpoint, CheckpointError, TokenIds, files_of_index};
 use blip_model::pth::PthError;
 use blip_model::{Role, vision};
 
@@ -18,18 +18,18 @@ use crate::types::{CAPTIONER, FILTER, MODEL, VOCAB};
 /// The prompt of the published captioners.
 const PROMPT: &str = "a picture of ";
 const CONFIG: &str = "config.json";
-/// The files of a folder that a model depends on, in the order in which they are looked for.
-/// Weights in several files match [`SHARDS`].
+const INDEX: &str = "model.safetensors.index.json";
+/// The files of a folder that a model depends on, in the order in which they are looked for. Those
+/// that [`INDEX`] names come on top.
 const FILES: [&str; 6] = [
     CONFIG,
     "model.safetensors",
-    "model.safetensors.index.json",
+    INDEX,
     "pytorch_model.bin",
     VOCAB_FILES[0],
     VOCAB_FILES[1],
 ];
 const VOCAB_FILES: [&str; 2] = ["vocab.txt", "tokenizer.json"];
-const SHARDS: &str = "model-*-of-*.safetensors";
 
 /// The ops of this file.
 pub(crate) fn ops() -> [Op; 3] {
@@ -107,20 +107,56 @@ fn sources(args: &Args, files: &Files<'_>) -> Result<Vec<InputFile>, OpError> {
     if sources.is_empty() {
         return Ok(vec![files.file(path)?]);
     }
-    if sources
-        .iter()
-        .any(|file| file.name.ends_with(".index.json"))
-    {
-        sources.extend(files.glob(&format!("{path}/{SHARDS}"))?);
+    let index = sources.iter().find(|file| file.name.ends_with(INDEX));
+    if let Some(index) = index.map(InputFile::read).transpose()? {
+        // What is wrong with an index is an error of the stage, which says so.
+        let shards = files_of_index(&String::from_utf8_lossy(&index)).unwrap_or_default();
+        for shard in shards.keys() {
+            sources.push(files.file(&format!("{path}/{shard}"))?);
+        }
     }
     sources.extend(files.folder(&format!("{path}/{RETRIEVAL}"), &FILES)?);
     Ok(sources)
 }
 
 fn run(ctx: &mut StageCtx, role: Role) -> Result<Output, OpError> {
-    let args = ctx.args().clone();
     let path = checkpoint_path(ctx)?;
-    let checkpoint = Checkpoint::read(&path).map_err(|error| failed(&error))?;
+    let copy = copy_checkpoint(ctx, &path)?;
+    load(ctx, role, &copy).map_err(|error| match error {
+        // Users do not know the copy.
+        OpError::Failed { what, help } => OpError::Failed {
+            what: what.replace(&*copy.to_string_lossy(), &path.to_string_lossy()),
+            help,
+        },
+        other => other,
+    })
+}
+
+/// Copies the files of a checkpoint into the stage's folder: weights are mapped or read in any
+/// order, so that the user's files could change after they were digested.
+fn copy_checkpoint(ctx: &StageCtx, path: &Path) -> Result<PathBuf, OpError> {
+    let copy = ctx.scratch().join("checkpoint");
+    if let [file] = ctx.sources()
+        && file.path == path
+    {
+        file.copy(&copy)?;
+        return Ok(copy);
+    }
+    for file in ctx.sources() {
+        let inside = file.path.strip_prefix(path).unwrap_or(&file.path);
+        let to = copy.join(inside);
+        std::fs::create_dir_all(to.parent().unwrap_or(&copy)).map_err(|error| {
+            let what = format!("could not create {}: {error}", copy.display());
+            OpError::failed(what, "make the cache writable")
+        })?;
+        file.copy(&to)?;
+    }
+    Ok(copy)
+}
+
+fn load(ctx: &StageCtx, role: Role, path: &Path) -> Result<Output, OpError> {
+    let args = ctx.args().clone();
+    let checkpoint = Checkpoint::read(path).map_err(|error| failed(&error))?;
     if !checkpoint.serves(role) {
         let what = format!(
             "{} holds a {}, but `{}` needs {}",
@@ -134,7 +170,7 @@ fn run(ctx: &mut StageCtx, role: Role) -> Result<Output, OpError> {
             "use the op for what it holds: `blip model inspect` shows it",
         ));
     }
-    let vocab = vocabulary(ctx, &path)?;
+    let vocab = vocabulary(ctx, path)?;
     check_vocabulary(&vocab, &checkpoint).map_err(|what| {
         OpError::failed(
             format!("{}: {what}", path.display()),

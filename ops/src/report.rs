@@ -6,17 +6,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use blip_data::plot::{Series, line_chart};
-use blip_engine::{CacheReader, Digest, StageResult, Summary};
+use blip_engine::cache::disk::Disk;
+use blip_engine::publish::Destination;
+use blip_engine::{CacheReader, Digest, OpError, StageResult, Summary};
 use serde_json::{Map, Value, json};
 
 use crate::filter::SHEET;
 
 /// The side output in which the engine stores the curves of a training.
 const CURVES: &str = "curves";
+/// The file that every report has.
+const NUMBERS: &str = "report.json";
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
+    #[error("`{}` is not a folder for a report", .0.display())]
+    Folder(PathBuf),
     #[error("could not write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
     /// A side output of a stage is missing or corrupt.
@@ -27,61 +33,109 @@ pub enum ReportError {
         stage: String,
         detail: String,
     },
+    /// Files in the way, or the disk.
+    #[error(transparent)]
+    Publish(#[from] OpError),
 }
 
 impl ReportError {
     /// What the user can do about it.
-    pub fn help(&self) -> &'static str {
+    pub fn help(&self) -> String {
         match self {
+            ReportError::Folder(_) => "name a folder, such as \"out/report\"".to_owned(),
             ReportError::Write { .. } => {
-                "make the folder writable, or choose another one with --report"
+                "make the folder writable, or choose another one with --report".to_owned()
             }
             ReportError::Unreadable { .. } => {
-                "run again: missing and corrupt results are recomputed"
+                "run again: missing and corrupt results are recomputed".to_owned()
             }
+            ReportError::Publish(error) => error.help(),
         }
     }
 }
 
-/// Writes a report into a folder, which is created if needed, and returns the files it wrote.
-///
-/// # Errors
-/// [`ReportError`].
-pub fn write(
-    folder: &Path,
-    reader: &CacheReader,
-    summary: &Summary,
-) -> Result<Vec<PathBuf>, ReportError> {
-    fs::create_dir_all(folder).map_err(|source| ReportError::Write {
-        path: folder.to_path_buf(),
-        source,
-    })?;
-    let mut written = Vec::new();
-    let mut put = |name: String, bytes: &[u8]| {
-        let path = folder.join(name);
-        fs::write(&path, bytes).map_err(|source| ReportError::Write {
-            path: path.clone(),
+/// A report in a folder, which may hold other files as well.
+#[derive(Debug)]
+pub struct Report {
+    folder: PathBuf,
+    destination: Destination,
+}
+
+impl Report {
+    /// # Errors
+    /// [`ReportError::Folder`].
+    pub fn at(folder: &Path) -> Result<Self, ReportError> {
+        let destination = Destination::of(&folder.join(NUMBERS));
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            destination: destination.ok_or_else(|| ReportError::Folder(folder.to_path_buf()))?,
+        })
+    }
+
+    /// As given to [`Report::at`].
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Fails if the folder has a file that the report would replace and that no report wrote.
+    ///
+    /// # Errors
+    /// [`ReportError::Publish`].
+    pub fn check(&self) -> Result<(), ReportError> {
+        Ok(self.destination.check()?)
+    }
+
+    /// Writes the report of all stages that have a result, also after a failed run. Says how many
+    /// files it has.
+    ///
+    /// # Errors
+    /// [`ReportError`].
+    pub fn write(
+        &self,
+        reader: &CacheReader,
+        summary: &Summary,
+        overwrite: bool,
+    ) -> Result<usize, ReportError> {
+        let files = files(reader, summary)?;
+        let temporary = self.destination.temporary();
+        let write_error = |source| ReportError::Write {
+            path: self.folder.clone(),
             source,
-        })?;
-        written.push(path);
-        Ok(())
-    };
+        };
+        fs::create_dir_all(&temporary).map_err(write_error)?;
+        let mut written = Ok(());
+        for (name, bytes) in &files {
+            written = written.and_then(|()| fs::write(temporary.join(name), bytes));
+        }
+        let input = Digest::of(summary.run.as_bytes());
+        let published = written.map_err(write_error).and_then(|()| {
+            let disk = Disk::default();
+            Ok(self
+                .destination
+                .publish(&temporary, input, overwrite, &disk)?)
+        });
+        let _ = fs::remove_dir_all(&temporary);
+        published.map(|_| files.len())
+    }
+}
+
+/// The files of a report, by name.
+fn files(reader: &CacheReader, summary: &Summary) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
+    let mut files = Vec::new();
     for (stage, result) in &summary.results {
         if let Some(digest) = side_output(result, SHEET) {
-            put(
-                file_name("pairs", stage),
-                &read(reader, SHEET, stage, &digest)?,
-            )?;
+            let bytes = read(reader, SHEET, stage, &digest)?;
+            files.push((file_name("pairs", stage), bytes));
         }
         if let Some(digest) = side_output(result, CURVES) {
             let bytes = read(reader, CURVES, stage, &digest)?;
-            put(file_name("curves", stage), &draw_chart(stage, &bytes)?)?;
+            files.push((file_name("curves", stage), draw_chart(stage, &bytes)?));
         }
     }
     let numbers = serde_json::to_vec_pretty(&summary_json(summary))
         .expect("numbers and names are plain data");
-    put("report.json".to_owned(), &numbers)?;
-    Ok(written)
+    files.push((NUMBERS.to_owned(), numbers));
+    Ok(files)
 }
 
 fn side_output(result: &StageResult, name: &str) -> Option<Digest> {

@@ -10,7 +10,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{AffectedResult, Corruption, CorruptionKind, VerifyLevel, VerifyReport};
 use crate::cache::Cache;
 use crate::cache::checkpoints;
-use crate::cache::checksummed;
 use crate::cache::ledger::Ledger;
 use crate::cache::map_tables::MapTable;
 use crate::cache::records::Record;
@@ -37,11 +36,6 @@ pub(super) fn scan(cache: &Cache, level: VerifyLevel) -> VerifyReport {
             scan.checkpoints(&value);
         }
     }
-    scan.checksummed_files("exports", |bytes| {
-        checksummed::decode_json::<serde_json::Value>(bytes)
-            .map(drop)
-            .map_err(|error| error.to_string())
-    });
     // What ledgers and map tables refer to may have been collected, which their readers check.
     scan.checksummed_files("ledgers", |bytes| {
         Ledger::validate(bytes).map_err(|error| error.to_string())

@@ -175,11 +175,6 @@ fn groups_of_results_of_units() {
 }
 
 #[test]
-fn states_of_exports() {
-    check_every_file_of("exports", false);
-}
-
-#[test]
 fn ledgers() {
     check_every_file_of("ledgers", false);
 }

@@ -89,9 +89,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 /// A file of the cache, if there is one. Its version file is tested elsewhere.
 fn pick(world: &World, number: u16) -> Option<PathBuf> {
     let mut found = Vec::new();
-    for folder in [
-        "objects", "results", "units", "files", "ledgers", "maps", "exports",
-    ] {
+    for folder in ["objects", "results", "units", "files", "ledgers", "maps"] {
         files(&world.config.cache.join(folder), &mut found);
     }
     (!found.is_empty()).then(|| found.swap_remove(usize::from(number) % found.len()))

@@ -119,5 +119,6 @@ pub(crate) fn assert_valid(world: &World, expected: &BTreeMap<String, String>, w
         .collect();
     out.sort_by_key(std::fs::DirEntry::file_name);
     let out: Vec<_> = out.iter().map(std::fs::DirEntry::file_name).collect();
-    assert_eq!(out, ["t.txt", "w.txt"], "{what}");
+    let receipts_and_files = [".t.txt.blip-export", ".w.txt.blip-export", "t.txt", "w.txt"];
+    assert_eq!(out, receipts_and_files, "{what}");
 }

@@ -150,3 +150,29 @@ fn a_file_that_grows_while_it_is_digested_is_refused() {
     );
     assert_eq!(error.help(), "run again when nothing writes to it any more");
 }
+
+#[test]
+fn patterns_leave_out_files_of_programs() {
+    let world = World::new();
+    for name in [
+        "a.txt",
+        "b.txt",
+        ".a.txt.blip-export",
+        ".DS_Store",
+        "._a.txt",
+    ] {
+        world.write(name, "text");
+    }
+    let files = Files::new(world.folder.path(), None);
+    let names = |pattern: &str| -> Vec<String> {
+        let found = files.glob(pattern).unwrap();
+        found.into_iter().map(|file| file.name).collect()
+    };
+    assert_eq!(names("*"), ["a.txt", "b.txt"]);
+    assert_eq!(names("?.txt"), ["a.txt", "b.txt"]);
+    assert_eq!(
+        names(".D*"),
+        [".DS_Store"],
+        "unless the pattern asks for them"
+    );
+}

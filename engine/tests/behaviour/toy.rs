@@ -66,6 +66,30 @@ pub(crate) fn ops(calls: &Calls) -> OpSet {
         .chain(data)
         .fold(OpSet::new(), OpSet::with)
         .with_export(export)
+        .with_export(words())
+}
+
+/// Writes a folder with a file for each word, in folders by its first letter.
+fn words() -> ExportOp {
+    let format = ExportFormat {
+        name: "words",
+        accepts: &[TEXT],
+        doc: "A file for each word.",
+    };
+    ExportOp {
+        format,
+        version: 1,
+        run: std::sync::Arc::new(|ctx, artifact, target| {
+            let text = String::from_utf8(ctx.read(&artifact.digest)?).unwrap();
+            for word in text.split_whitespace() {
+                let folder = target.folder.join(&target.name).join(&word[..1]);
+                fs::create_dir_all(&folder)
+                    .and_then(|()| fs::write(folder.join(word), word))
+                    .map_err(|error| OpError::failed(error.to_string(), "make room"))?;
+            }
+            Ok(ExportSummary::default())
+        }),
+    }
 }
 
 fn input(name: &'static str) -> Arg {

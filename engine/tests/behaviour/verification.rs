@@ -107,7 +107,6 @@ fn a_quick_verification_detects_empty_truncated_and_modified_files_in_every_fold
         ("maps", false),
         ("evicted", false),
         ("ledgers", false),
-        ("exports", false),
     ] {
         let all = files(&world.config.cache.join(folder));
         assert!(!all.is_empty(), "{folder}");

@@ -131,7 +131,8 @@ fn finish(
     }
     let out = fs::read_dir(folder.path().join("out")).unwrap();
     let out: Vec<_> = out.flatten().collect();
-    assert_eq!(out.len(), 1, "{what}: {out:?}");
+    // The file and its receipt.
+    assert_eq!(out.len(), 2, "{what}: {out:?}");
 }
 
 fn count_runs(folder: &TestFolder) -> usize {
@@ -185,6 +186,8 @@ fn count_files(cache: &Path, moment: &str) -> usize {
             .iter()
             .filter(|path| path.extension().is_some_and(|end| end == "generating"))
             .count(),
+        // The receipt and the file itself.
+        "exports" => files(&cache.with_file_name("out")).len(),
         folder => files(&cache.join(folder)).len(),
     }
 }

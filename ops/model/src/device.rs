@@ -1,15 +1,19 @@
 //! Where tensors live: CPU or GPU, the number of threads, and which properties of the machine the
 //! bits of results depend on.
 
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use blip_torch::OpenError;
 use tch::Device;
 
+mod settings;
+
+pub use self::settings::{DeviceChoice, SettingError};
+
 /// libtorch has one random generator and one thread count per process, so only one stage at a time
 /// computes with it.
 static DEVICE_LOCK: Mutex<()> = Mutex::new(());
-static SETUP: Once = Once::new();
+static CONFIGURED: OnceLock<Result<(), OpenError>> = OnceLock::new();
 
 /// Waits for the device lock. Everything that trains or draws random numbers holds it.
 ///
@@ -23,26 +27,15 @@ pub fn lock() -> Result<MutexGuard<'static, ()>, OpenError> {
     Ok(guard)
 }
 
-/// The number of threads that matrix operations use: the machine's cores, or `BLIP_THREADS`.
-pub fn threads() -> i32 {
-    let requested = std::env::var("BLIP_THREADS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .filter(|count| *count > 0);
-    requested.unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as i32)
-    })
-}
-
-/// The device that models run on: the first GPU if there is one and libtorch has its CUDA
-/// libraries, else the CPU. `BLIP_DEVICE=cpu` forces the CPU.
+/// The device that models run on: what the user chose, else the first GPU if there is one and
+/// libtorch has its CUDA libraries, else the CPU.
 ///
 /// # Errors
 /// libtorch cannot be opened, or it finds no GPU although the driver reports one. That is an error
 /// and not a fallback: training on the CPU instead would silently take weeks.
 pub fn best() -> Result<Device, OpenError> {
     open_and_configure()?;
-    let Some(gpu) = gpu() else {
+    let Some(gpu) = gpu().map_err(invalid_setting)? else {
         return Ok(Device::Cpu);
     };
     if !tch::Cuda::is_available() {
@@ -51,7 +44,7 @@ pub fn best() -> Result<Device, OpenError> {
             blip_torch::VERSION
         );
         let help = "update NVIDIA's driver to one for CUDA 13 or newer, \
-                    or set BLIP_DEVICE=cpu to compute on the CPU";
+                    or compute on the CPU: --device cpu, or BLIP_DEVICE=cpu";
         return Err(OpenError {
             what,
             help: help.to_owned(),
@@ -60,49 +53,104 @@ pub fn best() -> Result<Device, OpenError> {
     Ok(Device::Cuda(0))
 }
 
-/// The name of the GPU to use, unless `BLIP_DEVICE=cpu` forbids it.
-fn gpu() -> Option<&'static str> {
-    let cpu_only = std::env::var("BLIP_DEVICE").is_ok_and(|device| device == "cpu");
-    if cpu_only { None } else { blip_torch::gpu() }
+/// The name of the GPU to use; `None` for the CPU.
+fn gpu() -> Result<Option<&'static str>, SettingError> {
+    match DeviceChoice::current()? {
+        DeviceChoice::Cpu => Ok(None),
+        DeviceChoice::Auto => Ok(blip_torch::gpu()),
+        DeviceChoice::Cuda => blip_torch::gpu().map(Some).ok_or_else(|| SettingError {
+            what: "this machine has no GPU that can be used, but the device is `cuda`".to_owned(),
+            help: "check NVIDIA's driver and that libtorch has its CUDA libraries, or choose \
+                   another device"
+                .to_owned(),
+        }),
+    }
 }
 
 /// Names and values of everything about this machine that the bits of results depend on: a part of
 /// the keys of numeric ops. Does not open libtorch, since keys are also computed when nothing runs.
-pub fn environment() -> Vec<(String, String)> {
+///
+/// # Errors
+/// A variable of the environment has an invalid value.
+pub fn environment() -> Result<Vec<(String, String)>, SettingError> {
     let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let gpu = gpu()?;
     let mut fields = vec![field("libtorch", blip_torch::VERSION)];
-    match gpu() {
+    match gpu {
         Some(gpu) => fields.extend([field("device", "cuda"), field("gpu", gpu)]),
         None => fields.extend([
             field("device", "cpu"),
-            field("threads", &threads().to_string()),
-            field("instructions", instruction_set()),
+            field("threads", &settings::threads()?.to_string()),
+            field("instructions", settings::instruction_set()),
         ]),
     }
-    fields
-}
-
-/// The vector instructions by which libtorch selects its CPU kernels.
-fn instruction_set() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            return "avx512";
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            return "avx2";
-        }
-    }
-    "default"
+    fields.extend(settings::variables(gpu.is_some()));
+    Ok(fields)
 }
 
 fn open_and_configure() -> Result<(), OpenError> {
     blip_torch::open()?;
-    SETUP.call_once(|| {
-        tch::set_num_threads(threads());
-        if gpu().is_some() {
-            blip_torch::use_deterministic_algorithms();
-        }
-    });
-    Ok(())
+    CONFIGURED.get_or_init(configure).clone()
+}
+
+fn configure() -> Result<(), OpenError> {
+    tch::set_num_threads(settings::threads().map_err(invalid_setting)?);
+    if gpu().map_err(invalid_setting)?.is_some() {
+        blip_torch::use_deterministic_algorithms();
+        return Ok(());
+    }
+    check_instructions(settings::instruction_set(), &blip_torch::cpu_capability())
+}
+
+/// Keys say which vector instructions libtorch computes with, before it is opened. Results under a
+/// key that is not true would be wrong for whoever shares the cache.
+fn check_instructions(in_key: &str, reported: &str) -> Result<(), OpenError> {
+    let used = match reported {
+        "AVX512" => "avx512",
+        "AVX2" => "avx2",
+        _ => "default",
+    };
+    if used == in_key {
+        return Ok(());
+    }
+    Err(OpenError {
+        what: format!(
+            "libtorch {} computes with {used} instructions, but the results would be stored as \
+             those of {in_key}",
+            blip_torch::VERSION
+        ),
+        help: format!("set ATEN_CPU_CAPABILITY={in_key}, or report this as a bug"),
+    })
+}
+
+fn invalid_setting(error: SettingError) -> OpenError {
+    OpenError {
+        what: error.what,
+        help: error.help,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libtorch_must_use_the_instructions_that_are_in_the_key() {
+        assert!(check_instructions("avx512", "AVX512").is_ok());
+        assert!(check_instructions("avx2", "AVX2").is_ok());
+        assert!(check_instructions("default", "NO AVX").is_ok());
+        let error = check_instructions("avx512", "AVX2").unwrap_err();
+        assert_eq!(
+            error.what,
+            format!(
+                "libtorch {} computes with avx2 instructions, but the results would be stored as \
+                 those of avx512",
+                blip_torch::VERSION
+            )
+        );
+        assert_eq!(
+            error.help,
+            "set ATEN_CPU_CAPABILITY=avx512, or report this as a bug"
+        );
+    }
 }

@@ -26,6 +26,7 @@ mod names;
 
 pub use self::checkpoint::Checkpoint;
 pub use self::config::{Config, TokenIds};
+pub use self::files::files_of_index;
 
 /// The files of a transformers folder: weights in one file, in several with an index, or pickled.
 const SINGLE: &str = "model.safetensors";

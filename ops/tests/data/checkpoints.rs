@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::world::World;
 
-fn root(path: &str) -> PathBuf {
+pub(crate) fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
@@ -35,7 +35,7 @@ fn world() -> World {
 }
 
 /// A vocabulary for so many embeddings, [DEC] and [ENC] among them.
-fn vocab(embeddings: usize) -> String {
+pub(crate) fn vocab(embeddings: usize) -> String {
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
     let words = (special.len()..embeddings - 2).map(|id| format!("w{id}"));
     special
@@ -136,4 +136,32 @@ fn checkpoints_that_cannot_be_loaded_are_reported() {
     );
     let (what, _) = fails("load.captioner(\"nowhere\", vocab = words)");
     assert!(what.contains("nowhere"), "{what}");
+}
+
+#[test]
+fn shards_are_found_by_their_index_whatever_they_are_called() {
+    let world = world();
+    let weights = fs::read(world.path("cap/model.safetensors")).unwrap();
+    // The header of a safetensors file is its length and JSON with a field for each tensor.
+    let length = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&weights[8..8 + length]).unwrap();
+    let map: serde_json::Map<String, Value> = header
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|name| *name != "__metadata__")
+        .map(|name| (name.clone(), "all of it.st".into()))
+        .collect();
+    let index = serde_json::json!({ "metadata": {}, "weight_map": map });
+    world.write(
+        "odd/config.json",
+        fs::read(world.path("cap/config.json")).unwrap(),
+    );
+    world.write("odd/model.safetensors.index.json", index.to_string());
+    world.write("odd/all of it.st", &weights);
+    let run = world.done(
+        "words = read.wordpiece(\"vocab.txt\")\na = load.captioner(\"cap\", vocab = words)\n\
+         b = load.captioner(\"odd\", vocab = words)\n",
+    );
+    assert_eq!(run.results["a"].output, run.results["b"].output);
 }

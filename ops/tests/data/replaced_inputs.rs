@@ -8,6 +8,7 @@ use blip_data::shard::ShardWriter;
 use blip_engine::{Op, Outcome, RunOptions, Status, Workflow};
 use blip_grammar::Source;
 
+use crate::checkpoints;
 use crate::world::{World, end};
 
 /// A reading op whose input `file` gets the content `then` right after all inputs were digested.
@@ -120,6 +121,29 @@ fn an_image_that_is_another_one_for_a_moment() {
             world.write("list.json", list);
         });
     }
+}
+
+#[test]
+fn weights_that_are_other_ones_for_a_moment() {
+    let fixture = |name: &str| {
+        let folder = checkpoints::root("../tests/parity/fixtures/forward/narrow_text/captioner");
+        fs::read(folder.join(name)).unwrap()
+    };
+    let right = fixture("model.safetensors");
+    let mut wrong = right.clone();
+    // The last byte of the last tensor.
+    *wrong.last_mut().unwrap() ^= 1;
+    check(
+        "words = read.wordpiece(\"vocab.txt\")\nx = load.captioner(\"cap\", vocab = words)\n",
+        "load.captioner",
+        "cap/model.safetensors",
+        &right,
+        &wrong,
+        |world| {
+            world.write("cap/config.json", fixture("config.json"));
+            world.write("vocab.txt", checkpoints::vocab(100));
+        },
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@
     reason = "this crate exists to load a library and call into it"
 )]
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_char, c_void};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -60,6 +60,19 @@ pub fn use_deterministic_algorithms() {
             std::mem::transmute(symbol("blip_use_deterministic_algorithms\0"));
         body();
     }
+}
+
+/// The vector instructions of libtorch's CPU kernels, such as "AVX2":
+/// `torch.backends.cpu.get_cpu_capability()`. Called after [`open`].
+pub fn cpu_capability() -> String {
+    // SAFETY: `settings.cpp` defines the function with this signature; the text it returns ends
+    // with NUL and is never freed.
+    let name = unsafe {
+        let body: unsafe extern "C" fn() -> *const c_char =
+            std::mem::transmute(symbol("blip_cpu_capability\0"));
+        CStr::from_ptr(body())
+    };
+    name.to_string_lossy().into_owned()
 }
 
 /// Whether this libtorch is a CUDA build.

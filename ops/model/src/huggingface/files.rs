@@ -1,6 +1,6 @@
 //! The weight files of a transformers folder, and their dtypes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -41,30 +41,17 @@ fn sharded(folder: &Path, index: &Path) -> Result<(Tensors, usize), CheckpointEr
         path: index.to_path_buf(),
         source,
     })?;
-    let json: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|error| index_error(format!("invalid JSON: {error}")))?;
-    let weight_map = json
-        .get("weight_map")
-        .and_then(|map| map.as_object())
-        .ok_or_else(|| index_error("missing `weight_map`".to_owned()))?;
-    let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (name, file) in weight_map {
-        let file = file.as_str().filter(|file| is_plain_name(file));
-        let file = file.ok_or_else(|| {
-            index_error(format!("`{name}` is not mapped to a file of this folder"))
-        })?;
-        files.entry(file).or_default().push(name);
-    }
+    let files = files_of_index(&text).map_err(index_error)?;
     let mut tensors = BTreeMap::new();
     for (file, names) in &files {
         let stored = store::read(&folder.join(file))?.tensors;
-        if let Some(name) = names.iter().find(|name| !stored.contains_key(**name)) {
+        if let Some(name) = names.iter().find(|name| !stored.contains_key(*name)) {
             return Err(index_error(format!(
                 "`{name}` is mapped to {file}, which does not have it"
             )));
         }
         for (name, tensor) in stored {
-            if weight_map.get(&name).and_then(|it| it.as_str()) != Some(file) {
+            if !names.contains(&name) {
                 return Err(index_error(format!(
                     "{file} has `{name}`, which is not mapped to it"
                 )));
@@ -73,6 +60,31 @@ fn sharded(folder: &Path, index: &Path) -> Result<(Tensors, usize), CheckpointEr
         }
     }
     Ok((tensors, files.len()))
+}
+
+/// The files that an index (`model.safetensors.index.json`) names, with the tensors in each.
+///
+/// # Errors
+/// What is wrong with the index.
+pub fn files_of_index(text: &str) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
+    let json: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| format!("invalid JSON: {error}"))?;
+    let weight_map = json
+        .get("weight_map")
+        .and_then(|map| map.as_object())
+        .ok_or_else(|| "missing `weight_map`".to_owned())?;
+    let mut files: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, file) in weight_map {
+        let file = file
+            .as_str()
+            .filter(|file| is_plain_name(file))
+            .ok_or_else(|| format!("`{name}` is not mapped to a file of this folder"))?;
+        files
+            .entry(file.to_owned())
+            .or_default()
+            .insert(name.clone());
+    }
+    Ok(files)
 }
 
 /// A file name without folders: an index must not lead to other places of the file system.

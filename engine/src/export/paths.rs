@@ -1,0 +1,119 @@
+//! Export paths that would do harm: into the cache, or over what the workflow reads.
+
+use std::path::{Path, PathBuf};
+
+use blip_grammar::{Diagnostic, Export, Value, codes};
+
+use crate::graph::Graph;
+use crate::publish::resolve;
+
+/// An error for each export into the cache, onto a file that the workflow reads, into a folder that
+/// it reads, or to where another export goes by another name.
+pub(crate) fn check(graph: &Graph, base: &Path, cache: &Path) -> Vec<Diagnostic> {
+    let base = resolve(base);
+    let cache = resolve(cache);
+    let inputs = Input::all(graph, &base);
+    let mut diagnostics = Vec::new();
+    let mut earlier: Vec<(PathBuf, &Export)> = Vec::new();
+    for (export, _) in graph.exports() {
+        let target = resolve(&base.join(&export.path));
+        let same = earlier.iter().find(|(path, _)| *path == target);
+        if let Some((_, other)) = same {
+            let what = format!("`{}` and `{}` are the same path", other.path, export.path);
+            diagnostics.push(error(export, what, "give every export a path of its own"));
+        } else if target.starts_with(&cache) {
+            let what = format!("`{}` is in the cache", export.path);
+            diagnostics.push(error(export, what, HELP));
+        } else if cache.starts_with(&target) {
+            let what = format!("`{}` contains the cache", export.path);
+            diagnostics.push(error(export, what, HELP));
+        } else if let Some(input) = inputs.iter().find(|input| input.is_hit_by(&target, &base)) {
+            let what = format!(
+                "`{}` is among the files that `{}` reads",
+                export.path, input.stage
+            );
+            diagnostics.push(error(export, what, HELP));
+        }
+        earlier.push((target, export));
+    }
+    diagnostics
+}
+
+const HELP: &str = "export to a folder of its own, such as \"out/\"";
+
+fn error(export: &Export, what: String, help: &str) -> Diagnostic {
+    Diagnostic::error(codes::EXPORT_PATH, what)
+        .at(export.span, "this export")
+        .help(help)
+}
+
+/// A path that a stage reads: a file, a folder, or a pattern of files.
+struct Input {
+    stage: String,
+    path: PathBuf,
+    pattern: Option<glob::Pattern>,
+}
+
+impl Input {
+    fn all(graph: &Graph, base: &Path) -> Vec<Self> {
+        let mut inputs = Vec::new();
+        for id in graph.ids() {
+            let node = graph.node(id);
+            for (_, value) in node.args.values().iter() {
+                each_path(value, &mut |path| {
+                    inputs.push(Self::new(&node.name, base, path))
+                });
+            }
+        }
+        inputs
+    }
+
+    fn new(stage: &str, base: &Path, path: &str) -> Self {
+        let place = base.join(path);
+        let has_pattern = path.contains(['*', '?', '[']);
+        let pattern = has_pattern.then(|| glob::Pattern::new(&place.to_string_lossy()).ok());
+        Self {
+            stage: stage.to_owned(),
+            path: resolve(&place),
+            pattern: pattern.flatten(),
+        }
+    }
+
+    /// Whether an export to `target` could change what is read. A folder of inputs that contains
+    /// the whole project, such as `images = "."`, leaves no other place for exports.
+    fn is_hit_by(&self, target: &Path, base: &Path) -> bool {
+        let first_file = first_shard(&target.to_string_lossy());
+        let is_matched = self
+            .pattern
+            .as_ref()
+            .is_some_and(|pattern| pattern.matches(&first_file));
+        let is_inside = target.starts_with(&self.path) && !base.starts_with(&self.path);
+        is_matched || is_inside || self.path.starts_with(target)
+    }
+}
+
+/// Calls `found` with every path in a value.
+fn each_path(value: &Value, found: &mut impl FnMut(&str)) {
+    match value {
+        Value::Path(path) => found(path),
+        Value::List(values) => values.iter().for_each(|value| each_path(value, found)),
+        Value::Config { args, .. } => args.iter().for_each(|(_, value)| each_path(value, found)),
+        _ => {}
+    }
+}
+
+/// The path of an export's first shard: `{shard:05}` is 00000.
+fn first_shard(path: &str) -> String {
+    let mut name = String::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (placeholder, behind) = after.split_once('}').unwrap_or((after, ""));
+        let width = placeholder
+            .rsplit_once(':')
+            .and_then(|(_, width)| width.parse().ok());
+        name.push_str(before);
+        name.push_str(&"0".repeat(width.unwrap_or(1)));
+        rest = behind;
+    }
+    name + rest
+}
