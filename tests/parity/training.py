@@ -6,8 +6,8 @@ AdamW steps of pretraining (contrastive + matching + language model), of finetun
 in [0, 1) by which hard negatives are drawn: first an image for each text, then a text for each image.
 
 Writes OUT/training/{pretrain,filter,captioner}.safetensors:
-  start.NAME, grad.NAME (of the first step), end.NAME, moment1.NAME, moment2.NAME   parameters by name, shared ones once
-  doubt.NAME                                                                       how far rounding can move each of end.NAME
+  start.NAME, end.NAME, moment1.NAME, moment2.NAME                                  parameters by name, shared ones once
+  grad.N.NAME                                                                      gradients of step N
   end_momentum.NAME, start_queue.{image,text,ids}, end_queue.{image,text,ids}       the momentum encoders start as copies
   step.N.{pixels,ids,mask,alpha,image_ids,luck}                                     the inputs of step N
   step.N.{itc,itm,lm}                                                               the losses of step N
@@ -26,8 +26,6 @@ import models
 
 STEPS, BATCH, QUEUE, LENGTH, PROMPT = 5, 4, 12, 10, 4
 MOMENTUM, SMOOTHING = 0.995, 0.1
-# Two implementations of a gradient differ by rounding, up to this share of the tensor's largest one.
-GRADIENT_NOISE = 1e-5
 ADAMW = dict(lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
 SHAPE = ((24, 2, 3, 40, 24, 8), (16, 2, 2, 32, 48, 16), 12)
 
@@ -161,26 +159,6 @@ def drawn(weights, luck):
     return (reach <= luck[:, None] * reach[:, -1:]).sum(1)
 
 
-class Doubt:
-    """How far rounding errors of gradients can move each parameter.
-
-    AdamW divides by the root of the second moment, so where gradients are at rounding level their noise becomes a
-    step of up to the learning rate, in either direction. An error e of the gradients changes a step by at most
-    2 lr e / (sqrt(v) + eps), and never by more than 2 lr.
-    """
-
-    def __init__(self):
-        self.of, self.noise = {}, {}
-
-    def add(self, named, optimizer, step):
-        for name, value in named.items():
-            noise = GRADIENT_NOISE * value.grad.abs().max()
-            self.noise[name] = torch.maximum(noise, self.noise.get(name, noise))
-            scale = (optimizer.state[value]["exp_avg_sq"] / (1 - ADAMW["betas"][1] ** (step + 1))).sqrt()
-            change = 2 * self.noise[name] / (scale + ADAMW["eps"])
-            self.of[name] = self.of.get(name, 0) + ADAMW["lr"] * change.clamp(max=2)
-
-
 def draw_batch(shape, step, by_id, generator):
     tokens = models.Tokens(shape[1][4])
     ids, mask = models.texts(tokens, BATCH, LENGTH, generator)
@@ -207,7 +185,6 @@ def train(parts, prompt, by_id, shape, seed):
     if momentum:
         written |= {f"start_queue.{name}": getattr(momentum, name).clone() for name in ("image", "text", "ids")}
     optimizer = torch.optim.AdamW(named.values(), **ADAMW)
-    doubt = Doubt()
     for step in range(STEPS):
         batch = draw_batch(shape, step, by_id, generator)
         written |= {f"step.{step}.{name}": value for name, value in batch.items()}
@@ -220,15 +197,13 @@ def train(parts, prompt, by_id, shape, seed):
             losses["lm"] = med.language(batch["ids"], batch["mask"], states, prompt)
         optimizer.zero_grad()
         sum(losses.values()).backward()
-        if step == 0:
-            written |= {f"grad.{name}": value.grad.clone() for name, value in named.items()}
+        written |= {f"grad.{step}.{name}": value.grad.clone() for name, value in named.items()}
         optimizer.step()
-        doubt.add(named, optimizer, step)
         written |= {f"step.{step}.{name}": value.detach() for name, value in losses.items()}
     for name, value in named.items():
         state = optimizer.state[value]
         written |= {f"end.{name}": value.detach(), f"moment1.{name}": state["exp_avg"]}
-        written |= {f"moment2.{name}": state["exp_avg_sq"], f"doubt.{name}": doubt.of[name]}
+        written |= {f"moment2.{name}": state["exp_avg_sq"]}
     if momentum:
         averages = {n: v for n, v in momentum.med.named_parameters() if n.split(".")[0] in Momentum.NAMES}
         written |= {f"end_momentum.{name}": value for name, value in averages.items()}
