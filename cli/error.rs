@@ -93,14 +93,29 @@ impl From<EngineError> for CommandError {
     fn from(error: EngineError) -> Self {
         let exit_code = match &error {
             EngineError::Target(unknown) => return CommandError::Message(unknown_target(unknown)),
-            EngineError::Cache(CacheError::Busy { .. }) => exit_code::BUSY,
-            EngineError::Cache(_) | EngineError::Log { .. } => exit_code::IO,
+            EngineError::Cache(error) => return CommandError::Message(error.into()),
+            EngineError::Log { .. } => exit_code::IO,
         };
         CommandError::Message(ErrorMessage {
             message: error.to_string(),
             help: error.help(),
             exit_code,
         })
+    }
+}
+
+impl From<&CacheError> for ErrorMessage {
+    fn from(error: &CacheError) -> Self {
+        let exit_code = match error {
+            CacheError::Busy { .. } => exit_code::BUSY,
+            CacheError::Foreign { .. } => exit_code::USAGE,
+            _ => exit_code::IO,
+        };
+        Self {
+            message: error.to_string(),
+            help: error.help(),
+            exit_code,
+        }
     }
 }
 

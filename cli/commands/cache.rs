@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use blip_engine::cache::identity::CacheFolder;
 use blip_engine::space::{self, Amount, GcOptions, GcReport, PARTS};
 use blip_engine::{Config, Engine, IndexKind, NumericEnv};
 use serde_json::{Map, Value, json};
@@ -31,7 +32,7 @@ pub(crate) fn run(args: &CacheCommand, console: &mut Console) -> Result<u8, Comm
 /// An engine on an existing cache. It runs no stages, so numeric environment and base folder do not
 /// matter.
 pub(super) fn open_engine(dir: &CacheDirArgs, index: IndexKind) -> Result<Engine, ErrorMessage> {
-    if !dir.cache.is_dir() {
+    if run_history::examine(&dir.cache)? != CacheFolder::Cache {
         return Err(ErrorMessage::usage(
             format!("there is no cache `{}`", dir.cache.display()),
             "the cache is beside the workflow; select it with --cache",

@@ -2,6 +2,7 @@
 //! lost; this may not.
 //!
 //! ```text
+//! .blip/CACHEDIR.TAG         marks the folder as a cache that blip created
 //! .blip/version              the layout's version
 //! .blip/lock                 flock: shared by runs, exclusive for gc
 //! .blip/objects/aa/<digest>  immutable bytes
@@ -30,10 +31,12 @@ pub mod checkpoints;
 pub(crate) mod checksummed;
 pub mod corrupt;
 pub mod disk;
+mod disk_read;
 mod existence;
 pub mod file_digests;
 pub mod file_system;
 mod groups;
+pub mod identity;
 pub mod index;
 pub mod ledger;
 pub mod lock;
@@ -117,6 +120,13 @@ pub enum CacheError {
         path: PathBuf,
         source: io::Error,
     },
+    /// blip did not create it, and something is in it.
+    #[error("{} is not a blip cache: it contains `{example}`", path.display())]
+    Foreign {
+        path: PathBuf,
+        /// The name of a file or folder in it.
+        example: String,
+    },
     /// Another version of the program wrote it.
     #[error("the cache {} has layout {found}, this program knows layout {VERSION}", path.display())]
     Version { path: PathBuf, found: String },
@@ -132,6 +142,10 @@ impl CacheError {
             CacheError::Disk(error) => error.help().to_owned(),
             CacheError::Io { .. } => {
                 "make the folder readable and writable, or name another one with --cache".to_owned()
+            }
+            CacheError::Foreign { .. } => {
+                "name another folder with --cache: a cache, or one that is empty or does not exist"
+                    .to_owned()
             }
             CacheError::Version { .. } => {
                 "use the program that wrote it, or name another folder with --cache".to_owned()

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use crate::cache::corrupt::CorruptFolder;
 use crate::cache::disk::Disk;
+use crate::cache::identity::is_run_id;
 use crate::cache::ledger::Ledger;
 use crate::cache::lock::Holder;
 use crate::cache::objects::{ObjectError, Objects};
@@ -57,7 +58,8 @@ impl CacheReader {
         };
         let mut runs = Vec::new();
         for entry in entries {
-            runs.extend(entry?.file_name().into_string().ok());
+            let name = entry?.file_name().into_string().ok();
+            runs.extend(name.filter(|name| is_run_id(name)));
         }
         runs.sort();
         Ok(runs)

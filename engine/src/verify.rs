@@ -43,6 +43,9 @@ impl Engine {
         level: VerifyLevel,
         options: &RunOptions,
     ) -> Result<VerifyReport, EngineError> {
+        if !self.has_cache()? {
+            return Ok(VerifyReport::default());
+        }
         let Opened { cache, notes } = self.open_for_verify(options)?;
         let mut report = scan::scan(&cache, level);
         report.notes = [notes, cache.take_notes()].concat();

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use super::roots::Roots;
 use super::{Amount, CacheEntry, CacheFile, disk_usage, list_entries, list_files, part_folders};
 use crate::cache::corrupt;
+use crate::cache::identity::is_run_id;
 use crate::cache::records::Record;
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
@@ -126,7 +127,8 @@ pub(super) fn collect(cache: &Cache, options: &GcOptions) -> Result<GcReport, Ca
     // an age or a size is given.
     let warm_starts = list_entries(&folder.join("growth")).map_err(list_error)?;
     collector.remove_oldest("growth", warm_starts)?;
-    let units = list_files(&folder.join("units")).map_err(list_error)?;
+    let mut units = list_files(&folder.join("units")).map_err(list_error)?;
+    units.retain(|file| file.digest().is_some());
     collector.remove_oldest("units", units.into_iter().map(single_file).collect())?;
     collector.remove_old_evicted(list_files(&folder.join("evicted")).map_err(list_error)?)?;
     Ok(collector.report)
@@ -243,7 +245,8 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Removes entries whose name is neither a key nor a run that is a root.
+    /// Removes entries whose name is neither a key nor a run that is a root. Those with other names
+    /// are not blip's.
     fn remove_unrooted(
         &mut self,
         part: &'static str,
@@ -252,10 +255,15 @@ impl Collector<'_> {
         for entry in entries {
             let name = entry.path.file_name().and_then(|name| name.to_str());
             let name = name.unwrap_or_default();
-            let key = name.parse::<Digest>();
+            let key = name.parse::<Digest>().ok();
             let is_root = self.roots.runs.contains(name)
-                || key.is_ok_and(|key| self.roots.keys.contains(&key));
-            if !is_root && self.is_old_enough(&entry) {
+                || key.is_some_and(|key| self.roots.keys.contains(&key));
+            let is_ours = match part {
+                corrupt::FOLDER => corrupt::is_name_of_corrupt_file(name),
+                "runs" => is_run_id(name),
+                _ => key.is_some(),
+            };
+            if is_ours && !is_root && self.is_old_enough(&entry) {
                 self.remove(part, &entry.path, entry.amount)?;
             }
         }
@@ -287,7 +295,7 @@ impl Collector<'_> {
 
     fn remove_old_evicted(&mut self, files: Vec<CacheFile>) -> Result<(), CacheError> {
         for file in files {
-            if file.is_older_than(EVICTED_AGE, self.now) {
+            if file.digest().is_some() && file.is_older_than(EVICTED_AGE, self.now) {
                 let entry = single_file(file);
                 self.remove("evicted", &entry.path, entry.amount)?;
             }

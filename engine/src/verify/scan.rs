@@ -29,10 +29,10 @@ pub(super) fn scan(cache: &Cache, level: VerifyLevel) -> VerifyReport {
     scan.groups("units");
     scan.groups("files");
     let folder = cache.folder();
-    for stage in list(&folder.join("checkpoints")) {
+    for stage in scan.named_by_digest(&folder.join("checkpoints")) {
         scan.checkpoints(&stage);
     }
-    for training in list(&folder.join("growth")) {
+    for training in scan.named_by_digest(&folder.join("growth")) {
         for value in list(&training) {
             scan.checkpoints(&value);
         }
@@ -297,9 +297,22 @@ impl<'a> CacheScan<'a> {
         }
     }
 
+    /// The entries of a folder that are named by digests; others are not blip's.
+    fn named_by_digest(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let (ours, unknown) = list(folder)
+            .into_iter()
+            .partition(|path| file_name(path).parse::<Digest>().is_ok());
+        self.report.unknown_files.extend::<Vec<PathBuf>>(unknown);
+        ours
+    }
+
     /// The checkpoints in a folder.
     fn checkpoints(&mut self, stage: &Path) {
         for folder in list(stage) {
+            if file_name(&folder).parse::<u64>().is_err() {
+                self.report.unknown_files.push(folder);
+                continue;
+            }
             self.report.checkpoints += 1;
             let inner = folder.strip_prefix(self.cache.folder()).unwrap_or(&folder);
             let checked = if self.reads_content_of(&inner.to_string_lossy()) {
@@ -320,11 +333,7 @@ impl<'a> CacheScan<'a> {
 
     /// Small files with a checksum, which `validate` checks.
     fn checksummed_files(&mut self, folder: &str, validate: impl Fn(&[u8]) -> Result<(), String>) {
-        for path in list(&self.cache.folder().join(folder)) {
-            if file_name(&path).parse::<Digest>().is_err() {
-                self.report.unknown_files.push(path);
-                continue;
-            }
+        for path in self.named_by_digest(&self.cache.folder().join(folder)) {
             let checked =
                 read(&path).and_then(|bytes| validate(&bytes).map_err(CorruptionKind::Record));
             if let Err(kind) = checked {
