@@ -42,7 +42,9 @@ pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, CommandErr
         Some(repaired) => repaired.failed.is_empty(),
         None => report.corruptions.is_empty(),
     };
-    Ok(if intact {
+    Ok(if !report.unreadable.is_empty() {
+        exit_code::IO
+    } else if intact {
         exit_code::SUCCESS
     } else {
         exit_code::FAILED
@@ -93,6 +95,9 @@ fn print(report: &VerifyReport, repaired: Option<&RepairReport>, console: &mut C
     for damage in &report.corruptions {
         print_corrupt_file(damage, console);
     }
+    for error in &report.unreadable {
+        console.note(format!("warning: {error}"));
+    }
     for note in &report.notes {
         console.note(format!("warning: {note}"));
     }
@@ -100,8 +105,12 @@ fn print(report: &VerifyReport, repaired: Option<&RepairReport>, console: &mut C
         0 => "no corrupt files".to_owned(),
         files => plural(files, "corrupt file"),
     };
+    let unreadable = match report.unreadable.len() {
+        0 => String::new(),
+        files => format!(", {} not readable", plural(files, "file")),
+    };
     console.line(format!(
-        "checked {} and {}, read {}: {found}",
+        "checked {} and {}, read {}: {found}{unreadable}",
         plural_u64(report.records, "result"),
         plural_u64(report.objects, "object"),
         bytes(report.bytes),
@@ -154,6 +163,7 @@ fn report_json(report: &VerifyReport, repaired: Option<&RepairReport>) -> Value 
         "unreferenced": report.unreferenced,
         "notes": report.notes,
         "corrupt": corrupt,
+        "unreadable": report.unreadable,
         "repair": repaired.map(repair_json),
     })
 }

@@ -266,11 +266,13 @@ impl Cache {
     /// Whether the index knows all units of a group. An entry that leads to this group must lead to
     /// the right slot.
     pub(crate) fn index_matches(&self, group: &Digest) -> bool {
-        let Some(chunk) = self.lookup.units.get(group) else {
+        let Ok(Some(chunk)) = self.lookup.units.get(group) else {
             return true;
         };
         let keys: Vec<Digest> = chunk.items.iter().map(|item| item.id).collect();
-        let locations = self.lookup.unit_locations(&keys);
+        let Ok(locations) = self.lookup.unit_locations(&keys) else {
+            return true;
+        };
         keys.iter()
             .zip(&locations)
             .all(|(key, location)| match location {
@@ -306,11 +308,18 @@ impl Cache {
     }
 
     /// The record of a key, if all its objects exist.
-    pub fn hit(&self, key: &Digest) -> Option<records::Record> {
-        self.records.get(key).filter(|record| {
-            record
-                .referenced_objects()
-                .all(|object| self.objects.contains(object))
-        })
+    ///
+    /// # Errors
+    /// [`DiskError`] when that is not known: what cannot be read is not missing.
+    pub fn hit(&self, key: &Digest) -> Result<Option<records::Record>, DiskError> {
+        let Some(record) = self.records.get(key)? else {
+            return Ok(None);
+        };
+        for object in record.referenced_objects() {
+            if !self.objects.contains(object)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(record))
     }
 }

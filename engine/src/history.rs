@@ -2,7 +2,6 @@
 //! index, also during a run.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -24,6 +23,7 @@ pub struct CacheReader {
     folder: PathBuf,
     records: Records,
     objects: Objects,
+    disk: Disk,
 }
 
 /// The event log of a run.
@@ -38,11 +38,17 @@ pub struct RunLog {
 impl CacheReader {
     /// A folder that does not exist reads as an empty cache.
     pub fn new(folder: &Path) -> Self {
-        let (disk, damaged) = (Disk::default(), CorruptFolder::read_only(folder));
+        Self::on_disk(folder, Disk::default())
+    }
+
+    /// The same on another disk: tests use one with injected faults.
+    pub(crate) fn on_disk(folder: &Path, disk: Disk) -> Self {
+        let damaged = CorruptFolder::read_only(folder);
         Self {
             folder: folder.to_path_buf(),
             records: Records::new(folder, disk.clone(), damaged.clone()),
-            objects: Objects::new(folder, disk, damaged),
+            objects: Objects::new(folder, disk.clone(), damaged),
+            disk,
         }
     }
 
@@ -51,17 +57,9 @@ impl CacheReader {
     /// # Errors
     /// As listing the folder gives; a folder that does not exist has no runs.
     pub fn runs(&self) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(self.folder.join("runs")) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut runs = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name().into_string().ok();
-            runs.extend(name.filter(|name| is_run_id(name)));
-        }
-        runs.sort();
+        let names = self.disk.list_names(&self.runs_folder());
+        let mut runs = names.map_err(|error| error.source)?;
+        runs.retain(|name| is_run_id(name));
         Ok(runs)
     }
 
@@ -73,10 +71,12 @@ impl CacheReader {
         let path = self.log_path(run);
         // A run creates its folder before its log.
         let has_folder = path.parent().is_some_and(Path::is_dir);
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && has_folder => String::new(),
-            text => text?,
+        let bytes = match self.disk.read(&path).map_err(|error| error.source)? {
+            Some(bytes) => bytes,
+            None if has_folder => Vec::new(),
+            None => return Err(io::ErrorKind::NotFound.into()),
         };
+        let text = String::from_utf8_lossy(&bytes);
         // A line that a kill truncated, or that a newer program wrote, is skipped.
         let events = text
             .lines()
@@ -86,6 +86,10 @@ impl CacheReader {
             run: run.to_owned(),
             events,
         })
+    }
+
+    pub(crate) fn runs_folder(&self) -> PathBuf {
+        self.folder.join("runs")
     }
 
     /// Where the log of a run is, for readers that follow it.
@@ -103,8 +107,12 @@ impl CacheReader {
         self.records.evicted(key)
     }
 
+    /// The record of a key. One that cannot be read is not shown.
     pub fn record(&self, key: &Digest) -> Option<Record> {
-        self.records.get(key)
+        self.records.get(key).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a result is not shown");
+            None
+        })
     }
 
     /// Whether the record of a key is there with everything that it names. Bytes are not read.
@@ -112,7 +120,7 @@ impl CacheReader {
         let has_objects = |record: Record| {
             record
                 .referenced_objects()
-                .all(|object| self.objects.contains(object))
+                .all(|object| self.objects.contains(object).unwrap_or(false))
         };
         self.record(key).is_some_and(has_objects)
     }
@@ -131,9 +139,12 @@ impl CacheReader {
         active_processes(&self.folder)
     }
 
-    /// The last result of every stage of a workflow.
+    /// The last result of every stage of a workflow. A ledger that cannot be read is not shown.
     pub fn ledger(&self, workflow: &str) -> Ledger {
-        Ledger::read(&self.folder, workflow)
+        Ledger::read(&self.disk, &self.folder, workflow).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the last results are not shown");
+            Ledger::default()
+        })
     }
 
     /// The records of the last results of a workflow's stages that are still there, by the stage's

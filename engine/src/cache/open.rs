@@ -129,6 +129,7 @@ fn sled_location(
     Some(SledLocation {
         folder: folder.join("index"),
         corrupt: corrupt.clone(),
+        disk: disk.clone(),
     })
 }
 

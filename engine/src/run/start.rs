@@ -140,8 +140,13 @@ impl Run<'_, '_> {
     /// Ends the stage with the result that another one has computed since it was probed, if there
     /// is one.
     fn reuse_shared_result(&mut self, id: NodeId, key: &Digest) -> bool {
-        let Some(record) = self.config.cache.hit(key) else {
-            return false;
+        let record = match self.config.cache.hit(key) {
+            Ok(Some(record)) => record,
+            Ok(None) => return false,
+            Err(error) => {
+                self.fail(id, &OpError::Disk(error));
+                return true;
+            }
         };
         let result = Arc::new(StageResult::from_record(*key, &record));
         if !self.suffices(&result) {

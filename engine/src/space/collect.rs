@@ -8,7 +8,6 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -94,7 +93,8 @@ pub(super) fn collect(cache: &Cache, options: &GcOptions) -> Result<GcReport, Ca
         path: folder.to_path_buf(),
         source,
     };
-    let roots = Roots::find(&CacheReader::new(folder), options.keep_runs).map_err(list_error)?;
+    let reader = CacheReader::on_disk(folder, cache.disk().clone());
+    let roots = Roots::find(&reader, options.keep_runs)?;
     let bytes_before = disk_usage(folder).map_err(list_error)?.total().bytes;
     let objects = list_files(&folder.join("objects")).map_err(list_error)?;
     let sizes = objects
@@ -115,7 +115,7 @@ pub(super) fn collect(cache: &Cache, options: &GcOptions) -> Result<GcReport, Ca
         },
     };
     // All records are read first: they say which objects are referred to.
-    let candidates = collector.candidates().map_err(list_error)?;
+    let candidates = collector.candidates()?;
     collector.remove_orphans()?;
     for part in [corrupt::FOLDER, "checkpoints", "runs"] {
         for folder in part_folders(folder, part) {
@@ -148,19 +148,22 @@ fn single_file(file: CacheFile) -> CacheEntry {
 impl Collector<'_> {
     /// Reads all records, and returns those that are neither roots nor too young, the cheapest
     /// first.
-    fn candidates(&mut self) -> io::Result<Vec<Candidate>> {
+    ///
+    /// # Errors
+    /// Also when a record cannot be read: what it refers to would look like garbage.
+    fn candidates(&mut self) -> Result<Vec<Candidate>, CacheError> {
         let mut candidates = Vec::new();
-        for file in list_files(&self.cache.folder().join("results"))? {
+        let folder = self.cache.folder().join("results");
+        let files = list_files(&folder).map_err(|source| CacheError::Io {
+            path: folder,
+            source,
+        })?;
+        for file in files {
             let Some(key) = file.digest() else { continue };
-            let Some(record) = self.cache.records.get(&key) else {
+            let Some(record) = self.cache.records.get(&key)? else {
                 continue;
             };
-            let objects: BTreeSet<Digest> = record
-                .objects
-                .iter()
-                .copied()
-                .chain([record.output])
-                .collect();
+            let objects: BTreeSet<Digest> = record.referenced_objects().copied().collect();
             for object in &objects {
                 *self.references.entry(*object).or_default() += 1;
             }
