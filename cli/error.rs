@@ -45,13 +45,14 @@ impl ErrorMessage {
             io::ErrorKind::PermissionDenied => "check the permissions of the file and its folder",
             io::ErrorKind::IsADirectory => "name a file in it",
             io::ErrorKind::NotADirectory => "a component of the path is a file, not a folder",
+            io::ErrorKind::FileTooLarge => "name another file",
             io::ErrorKind::StorageFull => "free some disk space",
             _ => "check the disk and try again",
         };
         // A mistyped path is a usage error; a failing disk is not.
         let mistyped = matches!(
             error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
+            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::FileTooLarge
         );
         let exit_code = if mistyped {
             exit_code::USAGE
