@@ -8,7 +8,7 @@ use blip_engine::{
 };
 use serde_json::{Value, json};
 
-use super::cache::open_engine;
+use super::cache::{announce_wait, open_engine};
 use crate::args::cache::Verify;
 use crate::args::{CacheArgs, Format, Index, WorkflowArgs};
 use crate::console::Console;
@@ -25,11 +25,8 @@ pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, CommandErr
         Some(share) => VerifyLevel::Subset(share),
         None => VerifyLevel::Quick,
     };
-    let options = RunOptions {
-        no_wait: args.no_wait,
-        ..RunOptions::default()
-    };
-    let report = open_engine(&args.dir, IndexKind::Sled)?.verify(level, &options)?;
+    let engine = open_engine(&args.dir, IndexKind::Sled)?;
+    let report = engine.verify_while(level, announce_wait(args.no_wait, console))?;
     let repaired = match &args.repair {
         Some(file) if !report.corruptions.is_empty() => Some(repair(file, args, &report, console)?),
         _ => None,

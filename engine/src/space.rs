@@ -2,6 +2,7 @@
 
 mod collect;
 mod roots;
+mod warm_starts;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::cache::corrupt;
 use crate::cache::identity::CacheFolder;
+use crate::cache::lock::Holder;
 use crate::cache::{Access, Cache, CacheError};
 use crate::digest::Digest;
 use crate::history::PIN_NAME;
@@ -115,6 +117,18 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Cache`]; what was removed until then stays removed.
     pub fn collect(&self, options: &GcOptions, no_wait: bool) -> Result<GcReport, EngineError> {
+        self.collect_while(options, |_| !no_wait)
+    }
+
+    /// The same. While a run uses the cache, it waits as long as `keep_waiting` returns true.
+    ///
+    /// # Errors
+    /// As [`Engine::collect`].
+    pub fn collect_while(
+        &self,
+        options: &GcOptions,
+        keep_waiting: impl FnMut(&Holder) -> bool,
+    ) -> Result<GcReport, EngineError> {
         let folder = &self.config.cache;
         if !self.has_cache()? {
             return Ok(GcReport::default());
@@ -124,7 +138,7 @@ impl Engine {
             self.config.index,
             self.disk.clone(),
             Access::Exclusive,
-            |_| !no_wait,
+            keep_waiting,
         )?;
         Ok(collect::collect(&opened.cache, options)?)
     }

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::roots::Roots;
+use super::warm_starts::WarmStarts;
 use super::{Amount, CacheEntry, CacheFile, disk_usage, list_entries, list_files, part_folders};
 use crate::cache::corrupt;
 use crate::cache::identity::is_run_id;
@@ -80,6 +81,7 @@ struct Collector<'a> {
     sizes: BTreeMap<Digest, u64>,
     /// The number of records that refer to each object.
     references: BTreeMap<Digest, u32>,
+    warm_starts: WarmStarts,
     report: GcReport,
 }
 
@@ -108,6 +110,7 @@ pub(super) fn collect(cache: &Cache, options: &GcOptions) -> Result<GcReport, Ca
         now: SystemTime::now(),
         sizes,
         references: BTreeMap::new(),
+        warm_starts: WarmStarts::default(),
         report: GcReport {
             bytes_before,
             bytes_after: bytes_before,
@@ -122,11 +125,12 @@ pub(super) fn collect(cache: &Cache, options: &GcOptions) -> Result<GcReport, Ca
             collector.remove_unrooted(part, list_entries(&folder).map_err(list_error)?)?;
         }
     }
+    collector.remove_warm_starts(None)?;
     collector.remove_results(candidates)?;
+    // Those of the results that have just been removed.
+    collector.remove_warm_starts(Some(0))?;
     // These take long to compute and little space. They go last, the oldest first, and only when
     // an age or a size is given.
-    let warm_starts = list_entries(&folder.join("growth")).map_err(list_error)?;
-    collector.remove_oldest("growth", warm_starts)?;
     let mut units = list_files(&folder.join("units")).map_err(list_error)?;
     units.retain(|file| file.digest().is_some());
     collector.remove_oldest("units", units.into_iter().map(single_file).collect())?;
@@ -164,6 +168,7 @@ impl Collector<'_> {
                 continue;
             };
             let objects: BTreeSet<Digest> = record.referenced_objects().copied().collect();
+            self.warm_starts.add(&record);
             for object in &objects {
                 *self.references.entry(*object).or_default() += 1;
             }
@@ -205,6 +210,7 @@ impl Collector<'_> {
             if !self.options.dry_run {
                 self.cache.records.evict(&candidate.key)?;
             }
+            self.warm_starts.remove(&candidate.record);
             let mut bytes = 0;
             for object in candidate.objects {
                 let references = self.references.entry(object).or_insert(1);
@@ -268,6 +274,34 @@ impl Collector<'_> {
             };
             if is_ours && !is_root && self.is_old_enough(&entry) {
                 self.remove(part, &entry.path, entry.amount)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the warm starts that this number of records may have left.
+    fn remove_warm_starts(&mut self, records: Option<u32>) -> Result<(), CacheError> {
+        let folder = self.cache.folder().join("growth");
+        let disk = self.cache.disk();
+        let trainings = disk.list(&folder)?;
+        for training in trainings {
+            let name = training.file_name().and_then(|name| name.to_str());
+            let Some(rest) = name.and_then(|name| name.parse::<Digest>().ok()) else {
+                continue;
+            };
+            let entries = list_entries(&training).map_err(|source| CacheError::Io {
+                path: training,
+                source,
+            })?;
+            for entry in entries {
+                let value = entry.path.file_name().and_then(|name| name.to_str());
+                let Some(value) = value.and_then(|value| value.parse().ok()) else {
+                    continue;
+                };
+                let is_unused = self.warm_starts.count(&(rest, value)) == records;
+                if is_unused && self.is_old_enough(&entry) {
+                    self.remove("growth", &entry.path, entry.amount)?;
+                }
             }
         }
         Ok(())
