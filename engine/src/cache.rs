@@ -136,6 +136,15 @@ pub enum CacheError {
 }
 
 impl CacheError {
+    /// Whether the cache could not be written, though it may be readable.
+    pub(crate) fn is_read_only(&self) -> bool {
+        match self {
+            CacheError::Disk(error) => error.is_read_only(),
+            CacheError::Io { source, .. } => disk::is_read_only(source),
+            _ => false,
+        }
+    }
+
     /// What the user can do about it.
     pub fn help(&self) -> String {
         match self {
@@ -182,7 +191,7 @@ impl Cache {
             objects: Objects::new(folder, disk.clone(), corrupt.clone()),
             records: Records::new(folder, disk.clone(), corrupt.clone()),
             units: Units::new(Arc::clone(&lookup)),
-            files: FileDigests::new(Arc::clone(&lookup)),
+            files: FileDigests::new(Arc::clone(&lookup), session.is_some()),
             lookup,
             disk,
             corrupt,
@@ -230,6 +239,9 @@ impl Cache {
     /// Tries to get the right to run the stage of a key. Never waits, and never fails: where locks
     /// do not work, every process gets it, and the worst is work done twice.
     pub fn lease(&self, key: &Digest) -> Lease {
+        if !self.is_writable() {
+            return Lease::Held(None);
+        }
         let folder = self.folder.join("leases");
         let attempt = fs::create_dir_all(&folder)
             .and_then(|()| FileLock::try_acquire(&folder.join(key.to_string())));
