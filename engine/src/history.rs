@@ -172,6 +172,12 @@ impl RunLog {
         })
     }
 
+    /// Whether it has the end of its run. A run that was killed has none.
+    pub(crate) fn is_finished(&self) -> bool {
+        let mut events = self.events.iter();
+        events.any(|entry| matches!(entry.event, Event::RunFinished { .. }))
+    }
+
     /// How each stage ended, by name. A stage that was rebuilt ended more than once: the last end
     /// counts.
     pub fn ends(&self) -> BTreeMap<&str, &StageEnd> {

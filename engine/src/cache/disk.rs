@@ -192,7 +192,8 @@ impl Disk {
         }
     }
 
-    /// Makes one system call that changes the disk. `act` makes it as the action says, which is never `Fail`.
+    /// Makes one system call that changes the disk. `act` makes it as the action says, which is
+    /// never `Fail`.
     fn attempt<T>(
         &self,
         call: Syscall,

@@ -266,6 +266,7 @@ impl Collector<'_> {
             let name = name.unwrap_or_default();
             let key = name.parse::<Digest>().ok();
             let is_root = self.roots.runs.contains(name)
+                || (part == "checkpoints" && self.roots.was_killed)
                 || key.is_some_and(|key| self.roots.keys.contains(&key));
             let is_ours = match part {
                 corrupt::FOLDER => corrupt::is_name_of_corrupt_file(name),
@@ -290,9 +291,10 @@ impl Collector<'_> {
                 continue;
             };
             let entries = list_entries(&training).map_err(|source| CacheError::Io {
-                path: training,
+                path: training.clone(),
                 source,
             })?;
+            let mut left = entries.len();
             for entry in entries {
                 let value = entry.path.file_name().and_then(|name| name.to_str());
                 let Some(value) = value.and_then(|value| value.parse().ok()) else {
@@ -301,7 +303,11 @@ impl Collector<'_> {
                 let is_unused = self.warm_starts.count(&(rest, value)) == records;
                 if is_unused && self.is_old_enough(&entry) {
                     self.remove("growth", &entry.path, entry.amount)?;
+                    left -= 1;
                 }
+            }
+            if left == 0 && !self.options.dry_run {
+                disk.remove(&training)?;
             }
         }
         Ok(())

@@ -15,6 +15,9 @@ pub(super) struct Roots {
     pub(super) keys: BTreeSet<Digest>,
     /// Runs whose logs stay.
     pub(super) runs: BTreeSet<String>,
+    /// Whether the newest run of a workflow was killed. Which checkpoints its next run resumes from
+    /// is not known then: the log of a killed run has no keys of what it was computing.
+    pub(super) was_killed: bool,
 }
 
 impl Roots {
@@ -33,6 +36,9 @@ impl Roots {
             let workflow = log.workflow().unwrap_or_default().to_owned();
             let count = kept.entry(workflow.clone()).or_default();
             *count += 1;
+            if *count == 1 && log.workflow().is_some() && !log.is_finished() {
+                roots.was_killed = true;
+            }
             let ends = log.ends();
             if *count <= keep_runs || reader.is_pinned(&run) {
                 roots.keys.extend(ends.values().filter_map(|end| end.key));

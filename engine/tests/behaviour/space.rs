@@ -10,6 +10,7 @@ use blip_engine::cache::{Access, Cache};
 use blip_engine::space::{Amount, GcOptions, GcReport};
 use blip_engine::{Event, IndexKind, Outcome, RunOptions, Status, VerifyLevel};
 
+use crate::training::StopAt;
 use crate::world::{World, counts, status};
 
 const ALL: GcOptions = GcOptions {
@@ -323,6 +324,33 @@ fn a_warm_start_goes_with_the_last_result_that_left_it() {
     fs::remove_file(world.record_path(&key)).unwrap();
     collect(&world, &ALL);
     assert_eq!(warm_starts(), [0; 0]);
+}
+
+#[test]
+fn the_checkpoints_of_a_run_that_was_killed_stay() {
+    const TRAIN: &str =
+        "@checkpoint(every = 10) t = train(text(\"data\"), steps = 100, pause = 2)\n";
+    let world = World::new();
+    let options = RunOptions::default();
+    let mut stop = StopAt(50, options.stop.clone());
+    let workflow = world.workflow(TRAIN);
+    let engine = world.engine();
+    let run = engine
+        .run(&workflow, &options, &mut [&mut stop])
+        .unwrap()
+        .run;
+    // What a kill leaves of the log.
+    let log = engine.reader().log_path(&run);
+    let text = fs::read_to_string(&log).unwrap();
+    let is_end = |line: &&str| line.contains("stage_finished") || line.contains("run_finished");
+    let lines: Vec<&str> = text.lines().filter(|line| !is_end(line)).collect();
+    fs::write(&log, lines.join("\n") + "\n").unwrap();
+    collect(&world, &ALL);
+    world.run(TRAIN);
+    let steps = world.calls.take().get("step").copied().unwrap_or(0);
+    assert!((1..=60).contains(&steps), "{steps} steps");
+    let left = crate::corruption::files(&world.config.cache.join("checkpoints"));
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
