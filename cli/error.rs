@@ -46,13 +46,14 @@ impl ErrorMessage {
             io::ErrorKind::PermissionDenied => "check the permissions of the file and its folder",
             io::ErrorKind::IsADirectory => "name a file in it",
             io::ErrorKind::NotADirectory => "a component of the path is a file, not a folder",
+            io::ErrorKind::FileTooLarge => "name another file",
             io::ErrorKind::StorageFull => "free some disk space",
             _ => "check the disk and try again",
         };
         // A mistyped path is a usage error; a failing disk is not.
         let mistyped = matches!(
             error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
+            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::FileTooLarge
         );
         let exit_code = if mistyped {
             exit_code::USAGE
@@ -100,8 +101,8 @@ impl From<EngineError> for CommandError {
     fn from(error: EngineError) -> Self {
         let exit_code = match &error {
             EngineError::Target(unknown) => return CommandError::Message(unknown_target(unknown)),
-            EngineError::Cache(CacheError::Busy { .. }) => exit_code::BUSY,
-            EngineError::Cache(_) | EngineError::Log { .. } => exit_code::IO,
+            EngineError::Cache(error) => return CommandError::Message(error.into()),
+            EngineError::Log { .. } => exit_code::IO,
             EngineError::Export(_) => exit_code::FAILED,
         };
         CommandError::Message(ErrorMessage {
@@ -109,6 +110,21 @@ impl From<EngineError> for CommandError {
             help: error.help(),
             exit_code,
         })
+    }
+}
+
+impl From<&CacheError> for ErrorMessage {
+    fn from(error: &CacheError) -> Self {
+        let exit_code = match error {
+            CacheError::Busy { .. } => exit_code::BUSY,
+            CacheError::Foreign { .. } => exit_code::USAGE,
+            _ => exit_code::IO,
+        };
+        Self {
+            message: error.to_string(),
+            help: error.help(),
+            exit_code,
+        }
     }
 }
 

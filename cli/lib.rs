@@ -9,6 +9,7 @@ mod console;
 mod error;
 pub mod exit_code;
 mod humanize;
+mod input_file;
 mod lockfile;
 mod logging;
 mod machine;

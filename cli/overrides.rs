@@ -1,13 +1,13 @@
 //! Param overrides: `--set name=value` and `--params file.toml`.
 
-use std::fs;
 use std::path::Path;
 
-use blip_grammar::ParamOverride;
+use blip_grammar::{ParamOverride, SOURCE_BYTES_MAX};
 use toml::Value;
 
 use crate::args::OverrideArgs;
 use crate::error::ErrorMessage;
+use crate::input_file::read_text;
 
 /// The overrides of a command line. `--set` takes precedence over the params file.
 pub(crate) fn overrides(args: &OverrideArgs) -> Result<Vec<ParamOverride>, ErrorMessage> {
@@ -21,7 +21,7 @@ pub(crate) fn overrides(args: &OverrideArgs) -> Result<Vec<ParamOverride>, Error
 }
 
 fn read_params_file(path: &Path) -> Result<Vec<ParamOverride>, ErrorMessage> {
-    let text = fs::read_to_string(path)
+    let text = read_text(path, SOURCE_BYTES_MAX as u64)
         .map_err(|error| ErrorMessage::io("read the params file", path, &error))?;
     let table: toml::Table = text
         .parse()

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use blip_engine::CacheReader;
+use blip_engine::cache::disk::Disk;
+use blip_engine::cache::identity::CacheFolder;
 use blip_grammar::nearest;
 
 use crate::error::ErrorMessage;
@@ -30,6 +32,7 @@ pub(crate) fn open(folder: &Path) -> Result<(CacheReader, Vec<String>), ErrorMes
         }
         Err(error) => return Err(ErrorMessage::io("read the cache", folder, &error)),
     }
+    examine(folder)?;
     let reader = CacheReader::new(folder);
     let runs = list(&reader, folder)?;
     if runs.is_empty() {
@@ -37,6 +40,14 @@ pub(crate) fn open(folder: &Path) -> Result<(CacheReader, Vec<String>), ErrorMes
         return Err(ErrorMessage::usage(message, cache_help()));
     }
     Ok((reader, runs))
+}
+
+/// Looks at a folder that may be a cache.
+///
+/// # Errors
+/// When it holds files that are not blip's, or cannot be read.
+pub(crate) fn examine(folder: &Path) -> Result<CacheFolder, ErrorMessage> {
+    CacheFolder::examine(folder, &Disk::default()).map_err(|error| ErrorMessage::from(&error))
 }
 
 fn list(reader: &CacheReader, folder: &Path) -> Result<Vec<String>, ErrorMessage> {
@@ -101,6 +112,7 @@ pub(crate) fn find<'r>(runs: &'r [String], id: Option<&str>) -> Result<&'r str, 
 /// # Errors
 /// When it has not, or cannot be read.
 pub(crate) fn require(reader: &CacheReader, cache: &Path, run: &str) -> Result<(), ErrorMessage> {
+    examine(cache)?;
     let runs = list(reader, cache)?;
     if runs.iter().any(|known| known == run) {
         return Ok(());

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use blip_engine::cache::identity::CacheFolder;
+use blip_engine::cache::lock::Holder;
 use blip_engine::space::{self, Amount, GcOptions, GcReport, PARTS};
 use blip_engine::{Config, Engine, IndexKind, NumericEnv};
 use serde_json::{Map, Value, json};
@@ -12,6 +14,7 @@ use crate::args::{CacheDirArgs, Format};
 use crate::console::{Console, Style};
 use crate::error::{CommandError, ErrorMessage};
 use crate::humanize::{bytes, count, duration, plural};
+use crate::progress::lines::waiting;
 use crate::table::Table;
 use crate::{exit_code, machine, run_history};
 
@@ -31,7 +34,7 @@ pub(crate) fn run(args: &CacheCommand, console: &mut Console) -> Result<u8, Comm
 /// An engine on an existing cache. It runs no stages, so numeric environment and base folder do not
 /// matter.
 pub(super) fn open_engine(dir: &CacheDirArgs, index: IndexKind) -> Result<Engine, ErrorMessage> {
-    if !dir.cache.is_dir() {
+    if run_history::examine(&dir.cache)? != CacheFolder::Cache {
         return Err(ErrorMessage::usage(
             format!("there is no cache `{}`", dir.cache.display()),
             "the cache is beside the workflow; select it with --cache",
@@ -44,6 +47,18 @@ pub(super) fn open_engine(dir: &CacheDirArgs, index: IndexKind) -> Result<Engine
         resources: machine::resources(None, None),
         env: NumericEnv { fields: Vec::new() },
     }))
+}
+
+/// Whether to go on waiting for a process that uses the cache; says once which one it is.
+pub(super) fn announce_wait(no_wait: bool, console: &mut Console) -> impl FnMut(&Holder) -> bool {
+    let mut is_announced = no_wait;
+    move |holder| {
+        if !is_announced {
+            console.note(waiting(None, holder.pid, &holder.host));
+            is_announced = true;
+        }
+        !no_wait
+    }
 }
 
 fn du(args: &Du, console: &mut Console) -> Result<u8, CommandError> {
@@ -86,7 +101,7 @@ fn gc(args: &Gc, console: &mut Console) -> Result<u8, CommandError> {
         dry_run: args.dry_run,
     };
     let engine = open_engine(&args.dir, IndexKind::Memory)?;
-    let collected = engine.collect(&options, args.no_wait)?;
+    let collected = engine.collect_while(&options, announce_wait(args.no_wait, console))?;
     if args.format == Format::Json {
         console.line(collected_json(&collected, args.dry_run).to_string());
         return Ok(exit_code::SUCCESS);

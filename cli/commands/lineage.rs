@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 use crate::args::{DeviceArgs, Format, Lineage};
 use crate::console::{Console, Style};
 use crate::error::{CommandError, ErrorMessage};
-use crate::exit_code;
 use crate::humanize::number;
 use crate::table::Table;
-use crate::workflow_file;
+use crate::{exit_code, run_history, workflow_file};
 
 /// A key can belong to several images; more than this many are not shown.
 const MAX_IMAGES: usize = 10;
@@ -20,6 +19,7 @@ const MAX_IMAGES: usize = 10;
 pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, CommandError> {
     let mut loaded = workflow_file::load(&args.workflow, args.cache.cache.as_deref(), console)?;
     let engine = loaded.engine(&args.cache, DeviceArgs::default())?;
+    run_history::examine(engine.cache_folder())?;
     let reader = engine.reader();
     let graph = &loaded.workflow.graph;
     let ledger = reader.ledger(&loaded.workflow.name);

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use blip_engine::cache::disk::Disk;
 use blip_engine::trace::ChromeTrace;
 use blip_engine::{Engine, Event, Listener, OpError, Outcome, RunOptions, StopSignal};
 use blip_ops::report::{Report, ReportError};
@@ -35,7 +36,10 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     loaded.workflow.name = name_in_cache;
     let stop = StopSignal::default();
     signals::install(stop.clone())?;
-    let lockfile = StoredLockfile::open(&loaded.base)?;
+    let lockfile = StoredLockfile::open(&loaded.base);
+    if args.lock {
+        lockfile.check()?;
+    }
     let file_name = file_name(&args.workflow.file);
     let locked = if args.locked {
         Some(lockfile.entry(&file_name)?)
@@ -81,7 +85,8 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     // A partial run would write an incomplete entry, and a locked one must not change the file.
     let is_complete = finished.outcome == Outcome::Done && args.targets.is_empty() && !args.locked;
     if is_complete && (args.lock || lockfile.exists()) {
-        lockfile.update(&file_name, engine.locked(&finished))?;
+        let updated = lockfile.update(&file_name, engine.locked(&finished), &Disk::default());
+        not_updated(&lockfile, updated, console)?;
     }
     if args.format == Format::Text {
         print_summary(&viewer.0, &engine, finished.outcome, console);
@@ -101,6 +106,25 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         Outcome::Failed => exit_code::FAILED,
         Outcome::Interrupted => exit_code::INTERRUPTED,
     })
+}
+
+/// A file that was no lock file before the run is only a warning: the run did not ask for it.
+fn not_updated(
+    lockfile: &StoredLockfile,
+    updated: Result<(), ErrorMessage>,
+    console: &mut Console,
+) -> Result<(), ErrorMessage> {
+    let Err(error) = updated else {
+        return Ok(());
+    };
+    if lockfile.check().is_ok() {
+        return Err(error);
+    }
+    console.note(format!(
+        "warning: the lock file was not updated: {}",
+        error.message
+    ));
+    Ok(())
 }
 
 fn file_name(path: &Path) -> String {

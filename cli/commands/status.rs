@@ -54,6 +54,11 @@ fn read_view(reader: &CacheReader, run: &str) -> RunView {
         Err(error) => tracing::warn!(run, %error, "could not read the event log"),
     }
     run.clone_into(&mut view.run);
+    // A run that has just begun has no event yet; its process is part of its id.
+    if view.pid == 0 {
+        let pid = run.split('-').nth(1).and_then(|pid| pid.parse().ok());
+        view.pid = pid.unwrap_or(0);
+    }
     view
 }
 

@@ -8,7 +8,7 @@ use blip_engine::{
 };
 use serde_json::{Value, json};
 
-use super::cache::open_engine;
+use super::cache::{announce_wait, open_engine};
 use crate::args::cache::Verify;
 use crate::args::{CacheArgs, DeviceArgs, Format, Index, WorkflowArgs};
 use crate::console::Console;
@@ -25,11 +25,8 @@ pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, CommandErr
         Some(share) => VerifyLevel::Subset(share),
         None => VerifyLevel::Quick,
     };
-    let options = RunOptions {
-        no_wait: args.no_wait,
-        ..RunOptions::default()
-    };
-    let report = open_engine(&args.dir, IndexKind::Sled)?.verify(level, &options)?;
+    let engine = open_engine(&args.dir, IndexKind::Sled)?;
+    let report = engine.verify_while(level, announce_wait(args.no_wait, console))?;
     let repaired = match &args.repair {
         Some(file) if !report.corruptions.is_empty() => Some(repair(file, args, &report, console)?),
         _ => None,
@@ -42,7 +39,9 @@ pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, CommandErr
         Some(repaired) => repaired.failed.is_empty(),
         None => report.corruptions.is_empty(),
     };
-    Ok(if intact {
+    Ok(if !report.unreadable.is_empty() {
+        exit_code::IO
+    } else if intact {
         exit_code::SUCCESS
     } else {
         exit_code::FAILED
@@ -93,6 +92,9 @@ fn print(report: &VerifyReport, repaired: Option<&RepairReport>, console: &mut C
     for damage in &report.corruptions {
         print_corrupt_file(damage, console);
     }
+    for error in &report.unreadable {
+        console.note(format!("warning: {error}"));
+    }
     for note in &report.notes {
         console.note(format!("warning: {note}"));
     }
@@ -100,8 +102,12 @@ fn print(report: &VerifyReport, repaired: Option<&RepairReport>, console: &mut C
         0 => "no corrupt files".to_owned(),
         files => plural(files, "corrupt file"),
     };
+    let unreadable = match report.unreadable.len() {
+        0 => String::new(),
+        files => format!(", {} not readable", plural(files, "file")),
+    };
     console.line(format!(
-        "checked {} and {}, read {}: {found}",
+        "checked {} and {}, read {}: {found}{unreadable}",
         plural_u64(report.records, "result"),
         plural_u64(report.objects, "object"),
         bytes(report.bytes),
@@ -154,6 +160,7 @@ fn report_json(report: &VerifyReport, repaired: Option<&RepairReport>) -> Value 
         "unreferenced": report.unreferenced,
         "notes": report.notes,
         "corrupt": corrupt,
+        "unreadable": report.unreadable,
         "repair": repaired.map(repair_json),
     })
 }

@@ -112,7 +112,7 @@ impl EventLines {
 }
 
 /// `stage` is none when the whole cache is locked, `pid` 0 when the lock does not name its holder.
-fn waiting(stage: Option<&str>, pid: u32, host: &str) -> String {
+pub(crate) fn waiting(stage: Option<&str>, pid: u32, host: &str) -> String {
     match (stage, pid) {
         (None, 0) => "waiting for another process that holds the cache".to_owned(),
         (None, _) => format!("waiting for process {pid} on {host}, which holds the cache"),

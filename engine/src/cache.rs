@@ -2,6 +2,7 @@
 //! lost; this may not.
 //!
 //! ```text
+//! .blip/CACHEDIR.TAG         marks the folder as a cache that blip created
 //! .blip/version              the layout's version
 //! .blip/lock                 flock: shared by runs, exclusive for gc
 //! .blip/objects/aa/<digest>  immutable bytes
@@ -30,10 +31,12 @@ pub mod checkpoints;
 pub(crate) mod checksummed;
 pub mod corrupt;
 pub mod disk;
+mod disk_read;
 mod existence;
 pub mod file_digests;
 pub mod file_system;
 mod groups;
+pub mod identity;
 pub mod index;
 pub mod ledger;
 pub mod lock;
@@ -117,6 +120,13 @@ pub enum CacheError {
         path: PathBuf,
         source: io::Error,
     },
+    /// blip did not create it, and something is in it.
+    #[error("{} is not a blip cache: it contains `{example}`", path.display())]
+    Foreign {
+        path: PathBuf,
+        /// The name of a file or folder in it.
+        example: String,
+    },
     /// Another version of the program wrote it.
     #[error("the cache {} has layout {found}, this program knows layout {VERSION}", path.display())]
     Version { path: PathBuf, found: String },
@@ -126,12 +136,25 @@ pub enum CacheError {
 }
 
 impl CacheError {
+    /// Whether the cache could not be written, though it may be readable.
+    pub(crate) fn is_read_only(&self) -> bool {
+        match self {
+            CacheError::Disk(error) => error.is_read_only(),
+            CacheError::Io { source, .. } => disk::is_read_only(source),
+            _ => false,
+        }
+    }
+
     /// What the user can do about it.
     pub fn help(&self) -> String {
         match self {
             CacheError::Disk(error) => error.help().to_owned(),
             CacheError::Io { .. } => {
                 "make the folder readable and writable, or name another one with --cache".to_owned()
+            }
+            CacheError::Foreign { .. } => {
+                "name another folder with --cache: a cache, or one that is empty or does not exist"
+                    .to_owned()
             }
             CacheError::Version { .. } => {
                 "use the program that wrote it, or name another folder with --cache".to_owned()
@@ -168,7 +191,7 @@ impl Cache {
             objects: Objects::new(folder, disk.clone(), corrupt.clone()),
             records: Records::new(folder, disk.clone(), corrupt.clone()),
             units: Units::new(Arc::clone(&lookup)),
-            files: FileDigests::new(Arc::clone(&lookup)),
+            files: FileDigests::new(Arc::clone(&lookup), session.is_some()),
             lookup,
             disk,
             corrupt,
@@ -216,6 +239,9 @@ impl Cache {
     /// Tries to get the right to run the stage of a key. Never waits, and never fails: where locks
     /// do not work, every process gets it, and the worst is work done twice.
     pub fn lease(&self, key: &Digest) -> Lease {
+        if !self.is_writable() {
+            return Lease::Held(None);
+        }
         let folder = self.folder.join("leases");
         let attempt = fs::create_dir_all(&folder)
             .and_then(|()| FileLock::try_acquire(&folder.join(key.to_string())));
@@ -252,11 +278,13 @@ impl Cache {
     /// Whether the index knows all units of a group. An entry that leads to this group must lead to
     /// the right slot.
     pub(crate) fn index_matches(&self, group: &Digest) -> bool {
-        let Some(chunk) = self.lookup.units.get(group) else {
+        let Ok(Some(chunk)) = self.lookup.units.get(group) else {
             return true;
         };
         let keys: Vec<Digest> = chunk.items.iter().map(|item| item.id).collect();
-        let locations = self.lookup.unit_locations(&keys);
+        let Ok(locations) = self.lookup.unit_locations(&keys) else {
+            return true;
+        };
         keys.iter()
             .zip(&locations)
             .all(|(key, location)| match location {
@@ -292,11 +320,18 @@ impl Cache {
     }
 
     /// The record of a key, if all its objects exist.
-    pub fn hit(&self, key: &Digest) -> Option<records::Record> {
-        self.records.get(key).filter(|record| {
-            record
-                .referenced_objects()
-                .all(|object| self.objects.contains(object))
-        })
+    ///
+    /// # Errors
+    /// [`DiskError`] when that is not known: what cannot be read is not missing.
+    pub fn hit(&self, key: &Digest) -> Result<Option<records::Record>, DiskError> {
+        let Some(record) = self.records.get(key)? else {
+            return Ok(None);
+        };
+        for object in record.referenced_objects() {
+            if !self.objects.contains(object)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(record))
     }
 }

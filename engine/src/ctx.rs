@@ -263,8 +263,5 @@ pub(crate) fn object_error(error: ObjectError) -> OpError {
     match error {
         ObjectError::Missing(digest) => OpError::Corrupt(digest),
         ObjectError::Disk(error) => OpError::Disk(error),
-        ObjectError::Read { .. } => {
-            OpError::failed(error.to_string(), "check the disk, then run again")
-        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use indexmap::IndexMap;
 
 use crate::cache::disk::{Disk, DiskError};
+use crate::cache::identity::is_run_id;
 use crate::cache::index::IndexKind;
 use crate::cache::lock::Holder;
 use crate::cache::stage_result::StageResult;
@@ -199,19 +200,22 @@ impl Engine {
             overwrite: options.overwrite,
         };
         exporter.check().map_err(EngineError::Export)?;
-        let opened = self.open_cache(options, listeners)?;
+        let opened = self.open_to_run(options, listeners)?;
         let cache = Arc::new(opened.cache);
-        let (run, mut log) = create_log(cache.disk(), &self.config.cache)?;
+        let (run, mut log) = create_log(&cache)?;
         let mut event_bus = EventBus {
             started,
-            listeners: vec![&mut log],
+            listeners: Vec::new(),
         };
+        if let Some(log) = &mut log {
+            event_bus.listeners.push(log);
+        }
         for listener in listeners.iter_mut() {
             event_bus.listeners.push(&mut **listener);
         }
         let wanted = workflow.graph.closure(&targets);
         event_bus.emit(&started_event(workflow, &wanted, &run));
-        for text in opened.notes {
+        for text in opened.notes.into_iter().chain(note_on_access(&cache)) {
             event_bus.emit(&Event::Warning { stage: None, text });
         }
         let prefetched = options
@@ -262,7 +266,7 @@ impl Engine {
 
     /// Opens the cache to run in it. Listeners are notified once if this waits for another process;
     /// the run's own log is in the cache and does not exist yet.
-    fn open_cache(
+    fn open_to_run(
         &self,
         options: &RunOptions,
         listeners: &mut [&mut dyn Listener],
@@ -284,13 +288,23 @@ impl Engine {
             }
             !options.no_wait && !options.stop.is_requested()
         };
-        Ok(Cache::open(
-            &self.config.cache,
-            self.config.index,
-            self.disk.clone(),
-            Access::Run,
-            keep_waiting,
-        )?)
+        Ok(self.open_cache(keep_waiting)?)
+    }
+
+    /// Opens the cache to add to it or, where it cannot be written, to read it.
+    pub(crate) fn open_cache(
+        &self,
+        mut keep_waiting: impl FnMut(&Holder) -> bool,
+    ) -> Result<Opened, CacheError> {
+        let mut open = |access| {
+            let disk = self.disk.clone();
+            let (folder, index) = (&self.config.cache, self.config.index);
+            Cache::open(folder, index, disk, access, &mut keep_waiting)
+        };
+        match open(Access::Run) {
+            Err(error) if error.is_read_only() && self.has_cache()? => open(Access::Read),
+            opened => opened,
+        }
     }
 
     /// The bytes of a stage's result.
@@ -364,22 +378,47 @@ fn started_event(workflow: &Workflow, wanted: &[NodeId], run: &str) -> Event {
     }
 }
 
-/// Gives a run its id, which sorts by time, and creates its log. The process id keeps runs of
-/// different processes apart that begin in the same millisecond.
-fn create_log(disk: &Disk, cache: &Path) -> Result<(String, LogWriter), EngineError> {
-    let mut now_ms = SystemTime::now()
+/// What a user should know of a cache that is only read.
+fn note_on_access(cache: &Cache) -> Option<String> {
+    (!cache.is_writable()).then(|| {
+        format!(
+            "the cache {} cannot be written: its results are used, and this run is not recorded",
+            cache.folder().display()
+        )
+    })
+}
+
+/// Gives a run its id, and creates its log unless the cache is only read.
+///
+/// Ids sort by time, also after the clock was set back: the newest run has the last one. The
+/// process id keeps runs of different processes apart that begin in the same millisecond.
+fn create_log(cache: &Cache) -> Result<(String, Option<LogWriter>), EngineError> {
+    let (disk, runs) = (cache.disk(), cache.folder().join("runs"));
+    let now_ms = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_millis());
+    let ids = disk.list_names(&runs).map_err(EngineError::Log)?;
+    let newest_ms = ids.iter().filter_map(|id| started_ms(id)).max();
+    let mut time_ms = newest_ms.map_or(now_ms, |newest_ms| now_ms.max(newest_ms + 1));
     loop {
-        let run = format!("{now_ms:014}-{}", std::process::id());
-        let folder = cache.join("runs").join(&run);
+        let run = format!("{time_ms:014}-{}", std::process::id());
+        if !cache.is_writable() {
+            return Ok((run, None));
+        }
+        let folder = runs.join(&run);
         // Two engines of one process may work in one cache.
         if folder.exists() {
-            now_ms += 1;
+            time_ms += 1;
             continue;
         }
         disk.create_folder(&folder).map_err(EngineError::Log)?;
         let log = LogWriter::create(disk, &folder).map_err(EngineError::Log)?;
-        return Ok((run, log));
+        return Ok((run, Some(log)));
     }
+}
+
+/// The time in a run's id.
+fn started_ms(run: &str) -> Option<u128> {
+    let (time, _) = run.split_once('-').filter(|_| is_run_id(run))?;
+    time.parse().ok()
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::disk::Disk;
 use crate::cache::file_digests::FileDigests;
 use crate::digest::Digest;
 use crate::op::OpError;
@@ -137,7 +138,7 @@ impl<'a> Files<'a> {
     }
 
     fn digest(&self, name: String, path: PathBuf) -> Result<InputFile, OpError> {
-        let before = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
+        let before = read_again(&path, || fs::metadata(&path))?;
         if !before.is_file() {
             return Err(OpError::failed(
                 format!("{} is not a file", path.display()),
@@ -156,9 +157,9 @@ impl<'a> Files<'a> {
         if let Some(digest) = cached {
             return Ok(input_file(digest, before.len()));
         }
-        let (digest, len) = Digest::of_file(&path).map_err(|error| unreadable(&path, &error))?;
+        let (digest, len) = read_again(&path, || Digest::of_file(&path))?;
         // Only if `stat` is the same before and after does the digest belong to it.
-        let after = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
+        let after = read_again(&path, || fs::metadata(&path))?;
         if stat_digest(&path, &after) != stat || len != after.len() {
             return Err(changed(&path));
         }
@@ -168,6 +169,16 @@ impl<'a> Files<'a> {
             cache.add(&stat, &digest);
         }
         Ok(input_file(digest, len))
+    }
+}
+
+/// Reads a user's file by `read`, again where the error may pass.
+fn read_again<T>(path: &Path, read: impl Fn() -> io::Result<T>) -> Result<T, OpError> {
+    let disk = Disk::default();
+    match disk.attempt_read(path, read) {
+        Ok(Some(value)) => Ok(value),
+        Ok(None) => Err(unreadable(path, &io::ErrorKind::NotFound.into())),
+        Err(error) => Err(unreadable(path, &error.source)),
     }
 }
 

@@ -2,13 +2,13 @@
 //! index, also during a run.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::cache::corrupt::CorruptFolder;
 use crate::cache::disk::Disk;
+use crate::cache::identity::is_run_id;
 use crate::cache::ledger::Ledger;
 use crate::cache::lock::Holder;
 use crate::cache::objects::{ObjectError, Objects};
@@ -23,6 +23,7 @@ pub struct CacheReader {
     folder: PathBuf,
     records: Records,
     objects: Objects,
+    disk: Disk,
 }
 
 /// The event log of a run.
@@ -37,11 +38,17 @@ pub struct RunLog {
 impl CacheReader {
     /// A folder that does not exist reads as an empty cache.
     pub fn new(folder: &Path) -> Self {
-        let (disk, damaged) = (Disk::default(), CorruptFolder::read_only(folder));
+        Self::on_disk(folder, Disk::default())
+    }
+
+    /// The same on another disk: tests use one with injected faults.
+    pub(crate) fn on_disk(folder: &Path, disk: Disk) -> Self {
+        let damaged = CorruptFolder::read_only(folder);
         Self {
             folder: folder.to_path_buf(),
             records: Records::new(folder, disk.clone(), damaged.clone()),
-            objects: Objects::new(folder, disk, damaged),
+            objects: Objects::new(folder, disk.clone(), damaged),
+            disk,
         }
     }
 
@@ -50,16 +57,9 @@ impl CacheReader {
     /// # Errors
     /// As listing the folder gives; a folder that does not exist has no runs.
     pub fn runs(&self) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(self.folder.join("runs")) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut runs = Vec::new();
-        for entry in entries {
-            runs.extend(entry?.file_name().into_string().ok());
-        }
-        runs.sort();
+        let names = self.disk.list_names(&self.runs_folder());
+        let mut runs = names.map_err(|error| error.source)?;
+        runs.retain(|name| is_run_id(name));
         Ok(runs)
     }
 
@@ -71,10 +71,12 @@ impl CacheReader {
         let path = self.log_path(run);
         // A run creates its folder before its log.
         let has_folder = path.parent().is_some_and(Path::is_dir);
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && has_folder => String::new(),
-            text => text?,
+        let bytes = match self.disk.read(&path).map_err(|error| error.source)? {
+            Some(bytes) => bytes,
+            None if has_folder => Vec::new(),
+            None => return Err(io::ErrorKind::NotFound.into()),
         };
+        let text = String::from_utf8_lossy(&bytes);
         // A line that a kill truncated, or that a newer program wrote, is skipped.
         let events = text
             .lines()
@@ -84,6 +86,10 @@ impl CacheReader {
             run: run.to_owned(),
             events,
         })
+    }
+
+    pub(crate) fn runs_folder(&self) -> PathBuf {
+        self.folder.join("runs")
     }
 
     /// Where the log of a run is, for readers that follow it.
@@ -101,8 +107,12 @@ impl CacheReader {
         self.records.evicted(key)
     }
 
+    /// The record of a key. One that cannot be read is not shown.
     pub fn record(&self, key: &Digest) -> Option<Record> {
-        self.records.get(key)
+        self.records.get(key).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a result is not shown");
+            None
+        })
     }
 
     /// Whether the record of a key is there with everything that it names. Bytes are not read.
@@ -110,7 +120,7 @@ impl CacheReader {
         let has_objects = |record: Record| {
             record
                 .referenced_objects()
-                .all(|object| self.objects.contains(object))
+                .all(|object| self.objects.contains(object).unwrap_or(false))
         };
         self.record(key).is_some_and(has_objects)
     }
@@ -129,9 +139,12 @@ impl CacheReader {
         active_processes(&self.folder)
     }
 
-    /// The last result of every stage of a workflow.
+    /// The last result of every stage of a workflow. A ledger that cannot be read is not shown.
     pub fn ledger(&self, workflow: &str) -> Ledger {
-        Ledger::read(&self.folder, workflow)
+        Ledger::read(&self.disk, &self.folder, workflow).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the last results are not shown");
+            Ledger::default()
+        })
     }
 
     /// The records of the last results of a workflow's stages that are still there, by the stage's
@@ -157,6 +170,12 @@ impl RunLog {
             Event::RunStarted { workflow, .. } => Some(workflow.as_str()),
             _ => None,
         })
+    }
+
+    /// Whether it has the end of its run. A run that was killed has none.
+    pub(crate) fn is_finished(&self) -> bool {
+        let mut events = self.events.iter();
+        events.any(|entry| matches!(entry.event, Event::RunFinished { .. }))
     }
 
     /// How each stage ended, by name. A stage that was rebuilt ended more than once: the last end

@@ -68,7 +68,8 @@ struct Map<'a> {
     /// What the results of chunks depend on, besides the chunk: all arguments, also those outside
     /// the unit key.
     table_name: Digest,
-    table: MapTable,
+    /// `None` if it cannot be read: then every unit is looked up, and it stays as it is.
+    table: Option<MapTable>,
     counts: UnitCounts,
 }
 
@@ -81,7 +82,10 @@ impl<'a> Map<'a> {
         let input = Some(op.input_arg());
         let unit_key_prefix = key_inputs.unit_key_prefix(input, op.args_outside_unit_key());
         let table_name = key_inputs.unit_key_prefix(input, &[]);
-        let table = MapTable::read(ctx.cache().folder(), &table_name);
+        let table = MapTable::read(ctx.cache().disk(), ctx.cache().folder(), &table_name);
+        let table = table
+            .map_err(|error| ctx.warn(format!("{error}; every item is looked up")))
+            .ok();
         Self {
             ctx,
             op,
@@ -104,8 +108,12 @@ impl<'a> Map<'a> {
         for (input, item_count) in dataset.chunks() {
             self.ctx.check_interrupted()?;
             let objects = &self.ctx.cache().objects;
-            let mapped = self.table.get(&input);
-            let mapped = mapped.filter(|mapped| objects.contains(&mapped.output));
+            let mut mapped = self.table.as_ref().and_then(|table| table.get(&input));
+            if let Some(MappedChunk { output, .. }) = &mapped
+                && !objects.contains(output)?
+            {
+                mapped = None;
+            }
             let missing = if let Some(mapped) = mapped {
                 self.counts.total += u64::from(mapped.units);
                 self.counts.reused += u64::from(mapped.units);
@@ -114,7 +122,7 @@ impl<'a> Map<'a> {
                 // Units that other processes have committed are seen from here on. Not earlier: a
                 // stage whose chunks were all mapped before does not need it.
                 if !std::mem::replace(&mut is_refreshed, true) {
-                    self.ctx.cache().units.refresh();
+                    self.ctx.cache().units.refresh()?;
                 }
                 self.missing_units(&dataset.chunk(&input)?)?
             };
@@ -138,7 +146,7 @@ impl<'a> Map<'a> {
                 keys.push(key);
             }
         }
-        let cached = self.ctx.cached_units(&keys);
+        let cached = self.ctx.cached_units(&keys)?;
         let mut missing = Vec::new();
         for (index, unit) in indices.into_iter().zip(cached) {
             if unit.is_none() {
@@ -169,8 +177,9 @@ impl<'a> Map<'a> {
         let (disk, folder) = (cache.disk(), cache.folder());
         let written = self
             .table
-            .write(disk, folder, &self.table_name, &output.mapped);
-        if let Err(error) = written {
+            .as_ref()
+            .map(|table| table.write(disk, folder, &self.table_name, &output.mapped));
+        if let Some(Err(error)) = written {
             tracing::warn!(
                 %error,
                 "could not write the table of a map stage: the next run looks up every item"
@@ -300,7 +309,7 @@ impl<'a> Map<'a> {
             .copied()
             .filter(|key| !computed.contains_key(key))
             .collect();
-        let mut cached = self.ctx.cached_units(&cached).into_iter();
+        let mut cached = self.ctx.cached_units(&cached)?.into_iter();
         let bad_before = self.counts.bad;
         let mut items = Vec::with_capacity(input.items.len());
         for (item, keys) in input.items.into_iter().zip(&keys) {

@@ -92,6 +92,8 @@ pub(crate) struct Run<'a, 'l> {
     failed: bool,
     content_paths: Arc<BTreeMap<Digest, PathBuf>>,
     ledger: Ledger,
+    /// Whether the ledger could not be read: one that is there must not be replaced then.
+    ledger_is_unreadable: bool,
     /// Those of the ledger that are still in the cache, and those whose records this run has read.
     /// What the run itself computes is read back should another stage have the same key, which is
     /// seldom.
@@ -192,7 +194,15 @@ impl<'a, 'l> Run<'a, 'l> {
                 *slot = Some(Stage::new(graph, *id));
             }
         }
-        let CacheScan { ledger, results } = scan_of(graph, &wanted, &config, prefetched);
+        let CacheScan {
+            ledger,
+            results,
+            ledger_error,
+        } = scan_of(graph, &wanted, &config, prefetched);
+        if let Some(error) = &ledger_error {
+            let text = format!("{error}; every result is looked up by itself");
+            event_bus.emit(&Event::Warning { stage: None, text });
+        }
         Self {
             graph,
             stages,
@@ -204,6 +214,7 @@ impl<'a, 'l> Run<'a, 'l> {
             failed: false,
             content_paths: Arc::default(),
             ledger,
+            ledger_is_unreadable: ledger_error.is_some(),
             results,
             any_side_outputs: false,
             rebuilding: BTreeMap::new(),

@@ -2,6 +2,7 @@
 
 mod collect;
 mod roots;
+mod warm_starts;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::cache::corrupt;
+use crate::cache::identity::CacheFolder;
+use crate::cache::lock::Holder;
 use crate::cache::{Access, Cache, CacheError};
 use crate::digest::Digest;
 use crate::history::PIN_NAME;
@@ -102,8 +105,9 @@ impl std::ops::Add<u64> for Amount {
 
 impl Engine {
     /// # Errors
-    /// [`EngineError::Cache`] when it cannot be listed.
+    /// [`EngineError::Cache`] when it cannot be listed, or the folder is no cache.
     pub fn disk_usage(&self) -> Result<DiskUsage, EngineError> {
+        self.has_cache()?;
         let path = self.config.cache.clone();
         disk_usage(&path).map_err(|source| CacheError::Io { path, source }.into())
     }
@@ -113,8 +117,20 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Cache`]; what was removed until then stays removed.
     pub fn collect(&self, options: &GcOptions, no_wait: bool) -> Result<GcReport, EngineError> {
+        self.collect_while(options, |_| !no_wait)
+    }
+
+    /// The same. While a run uses the cache, it waits as long as `keep_waiting` returns true.
+    ///
+    /// # Errors
+    /// As [`Engine::collect`].
+    pub fn collect_while(
+        &self,
+        options: &GcOptions,
+        keep_waiting: impl FnMut(&Holder) -> bool,
+    ) -> Result<GcReport, EngineError> {
         let folder = &self.config.cache;
-        if !folder.is_dir() {
+        if !self.has_cache()? {
             return Ok(GcReport::default());
         }
         let opened = Cache::open(
@@ -122,7 +138,7 @@ impl Engine {
             self.config.index,
             self.disk.clone(),
             Access::Exclusive,
-            |_| !no_wait,
+            keep_waiting,
         )?;
         Ok(collect::collect(&opened.cache, options)?)
     }
@@ -133,7 +149,7 @@ impl Engine {
     /// [`EngineError::Cache`] when there is no such run, or the pin cannot be written.
     pub fn pin(&self, run: &str, pinned: bool) -> Result<(), EngineError> {
         let folder = self.config.cache.join("runs").join(run);
-        if !folder.is_dir() {
+        if !(self.has_cache()? && folder.is_dir()) {
             return Err(CacheError::Io {
                 path: folder,
                 source: io::ErrorKind::NotFound.into(),
@@ -147,6 +163,14 @@ impl Engine {
             self.disk.remove(&path)
         };
         Ok(done.map_err(CacheError::from)?)
+    }
+}
+
+impl Engine {
+    /// Whether blip has created the cache: what would work in it has nothing to do otherwise.
+    pub(crate) fn has_cache(&self) -> Result<bool, CacheError> {
+        let found = CacheFolder::examine(&self.config.cache, &self.disk)?;
+        Ok(found == CacheFolder::Cache)
     }
 }
 

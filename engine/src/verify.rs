@@ -7,11 +7,10 @@ mod report;
 mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 
+use crate::cache::Opened;
 use crate::cache::index::IndexKind;
 use crate::cache::lock::Holder;
-use crate::cache::{Access, Cache, CacheError, Opened};
 use crate::digest::Digest;
 use crate::event::Listener;
 use crate::workflow::Workflow;
@@ -43,7 +42,23 @@ impl Engine {
         level: VerifyLevel,
         options: &RunOptions,
     ) -> Result<VerifyReport, EngineError> {
-        let Opened { cache, notes } = self.open_for_verify(options)?;
+        let keep_waiting = |_: &Holder| !options.no_wait && !options.stop.is_requested();
+        self.verify_while(level, keep_waiting)
+    }
+
+    /// The same. While gc has the cache, it waits as long as `keep_waiting` returns true.
+    ///
+    /// # Errors
+    /// As [`Engine::verify`].
+    pub fn verify_while(
+        &self,
+        level: VerifyLevel,
+        keep_waiting: impl FnMut(&Holder) -> bool,
+    ) -> Result<VerifyReport, EngineError> {
+        if !self.has_cache()? {
+            return Ok(VerifyReport::default());
+        }
+        let Opened { cache, notes } = self.open_cache(keep_waiting)?;
         let mut report = scan::scan(&cache, level);
         report.notes = [notes, cache.take_notes()].concat();
         // Say why the index was not checked, unless a note above does.
@@ -63,25 +78,6 @@ impl Engine {
         }
         self.name_affected(&mut report);
         Ok(report)
-    }
-
-    /// Opens the cache to move corrupt files, or else, where it cannot be written, to read it.
-    fn open_for_verify(&self, options: &RunOptions) -> Result<Opened, CacheError> {
-        let open = |access| {
-            let keep_waiting = |_: &Holder| !options.no_wait && !options.stop.is_requested();
-            Cache::open(
-                &self.config.cache,
-                self.config.index,
-                self.disk.clone(),
-                access,
-                keep_waiting,
-            )
-        };
-        match open(Access::Run) {
-            Err(CacheError::Disk(error)) if is_read_only(&error.source) => open(Access::Read),
-            Err(CacheError::Io { source, .. }) if is_read_only(&source) => open(Access::Read),
-            opened => opened,
-        }
     }
 
     /// Fills in the stages of corrupt records, which do not say it themselves, from the event logs.
@@ -166,11 +162,4 @@ impl Engine {
         }
         Ok(repaired)
     }
-}
-
-fn is_read_only(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
-    )
 }

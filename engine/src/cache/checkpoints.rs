@@ -1,8 +1,8 @@
 //! Checkpoints: what a training stage needs to resume where it stopped,
 //! `checkpoints/<key>/<step>/`. A checkpoint is complete or not there.
 
+use std::fmt;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checksummed;
@@ -36,9 +36,6 @@ pub struct Checkpoint {
 pub enum CheckpointError<E> {
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// A file could not be read back.
-    #[error("could not read {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
     /// The stage could not write its state.
     #[error("{0}")]
     Writer(E),
@@ -71,26 +68,34 @@ impl Checkpoints {
     }
 
     /// The values of the growing argument for which there is a final state, ascending.
-    pub(crate) fn warm_start_values(cache: &Path, rest: &Digest) -> Vec<u64> {
-        file_names(&warm_start_folder(cache, rest))
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect()
+    ///
+    /// # Errors
+    /// [`DiskError`] when they cannot be listed.
+    pub(crate) fn warm_start_values(
+        disk: &Disk,
+        cache: &Path,
+        rest: &Digest,
+    ) -> Result<Vec<u64>, DiskError> {
+        numbers_in(&warm_start_folder(cache, rest), disk)
     }
 
     /// The newest checkpoint whose files are all as they were written. Newer ones are moved away.
-    pub fn latest(&self) -> Option<Checkpoint> {
-        for step in self.steps().into_iter().rev() {
+    ///
+    /// # Errors
+    /// [`DiskError`] when one cannot be read: an older one would repeat work.
+    pub fn latest(&self) -> Result<Option<Checkpoint>, DiskError> {
+        for step in self.steps()?.into_iter().rev() {
             let folder = self.step_folder(step);
-            match validate(&folder) {
-                Ok(()) => return Some(Checkpoint { step, folder }),
-                Err(error) => {
-                    let why = format!("corrupt checkpoint ({error})");
+            match validate(&folder, &self.disk) {
+                Ok(()) => return Ok(Some(Checkpoint { step, folder })),
+                Err(InvalidCheckpoint::Unreadable(error)) => return Err(error),
+                Err(InvalidCheckpoint::Corrupt(detail)) => {
+                    let why = format!("corrupt checkpoint ({detail})");
                     self.corrupt.move_in_or_warn(&folder, &why);
                 }
             }
         }
-        None
+        Ok(None)
     }
 
     /// Saves a checkpoint: `write` puts files into the folder it is given. The newest two are kept.
@@ -118,11 +123,10 @@ impl Checkpoints {
     /// the rename, which is the commit; older checkpoints are removed only after it.
     fn publish<E>(&self, temporary: &Path, step: u64) -> Result<(), CheckpointError<E>> {
         let mut manifest = Vec::new();
-        for name in file_names(temporary) {
+        for name in self.disk.list_names(temporary)? {
             let path = temporary.join(&name);
-            let digest = match Digest::of_file(&path) {
-                Ok((digest, _)) => digest,
-                Err(source) => return Err(CheckpointError::Read { path, source }),
+            let Some(digest) = self.disk.digest_of(&path)? else {
+                continue;
             };
             self.disk.sync_all(&path)?;
             manifest.push((name, digest));
@@ -135,7 +139,7 @@ impl Checkpoints {
         // A folder with files in it cannot be replaced by a rename.
         self.disk.remove(&target)?;
         self.disk.rename(temporary, &target)?;
-        let steps = self.steps();
+        let steps = self.steps()?;
         let old_count = steps.len().saturating_sub(KEPT);
         for step in steps.into_iter().take(old_count) {
             self.disk.remove(&self.step_folder(step))?;
@@ -148,7 +152,7 @@ impl Checkpoints {
     /// # Errors
     /// [`DiskError`].
     pub(crate) fn move_newest_to(&self, target: &Checkpoints) -> Result<(), DiskError> {
-        let Some(newest) = self.latest() else {
+        let Some(newest) = self.latest()? else {
             return Ok(());
         };
         self.disk.create_folder(&target.folder)?;
@@ -169,13 +173,40 @@ impl Checkpoints {
         self.folder.join(format!("{step:012}"))
     }
 
-    fn steps(&self) -> Vec<u64> {
-        let mut steps: Vec<u64> = file_names(&self.folder)
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect();
-        steps.sort_unstable();
-        steps
+    fn steps(&self) -> Result<Vec<u64>, DiskError> {
+        numbers_in(&self.folder, &self.disk)
+    }
+}
+
+/// The names in a folder that are numbers, ascending.
+fn numbers_in(folder: &Path, disk: &Disk) -> Result<Vec<u64>, DiskError> {
+    let names = disk.list_names(folder)?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug)]
+pub(crate) enum InvalidCheckpoint {
+    /// The first file that is not as it was written, and how it differs.
+    Corrupt(String),
+    /// Whether it is corrupt is not known.
+    Unreadable(DiskError),
+}
+
+impl InvalidCheckpoint {
+    fn corrupt(name: &str, detail: impl fmt::Display) -> Self {
+        InvalidCheckpoint::Corrupt(format!("{name}: {detail}"))
+    }
+
+    /// A file of a checkpoint that gave an error.
+    fn of_error(name: &str, error: DiskError) -> Self {
+        if error.is_a_folder() {
+            Self::corrupt(name, "it is not a file")
+        } else {
+            InvalidCheckpoint::Unreadable(error)
+        }
     }
 }
 
@@ -186,66 +217,61 @@ fn warm_start_folder(cache: &Path, rest: &Digest) -> PathBuf {
 /// Checks the digests of all files of a checkpoint.
 ///
 /// # Errors
-/// A description of the first problem.
-pub(crate) fn validate(folder: &Path) -> Result<(), String> {
-    check_files(folder, check_digest)
+/// The first problem.
+pub(crate) fn validate(folder: &Path, disk: &Disk) -> Result<(), InvalidCheckpoint> {
+    for (name, digest) in read_manifest(folder, disk)? {
+        check_digest(folder, &name, &digest, disk)?;
+    }
+    Ok(())
 }
 
 /// The same, but reads only files that were modified after the manifest was written.
 ///
 /// # Errors
-/// A description of the first problem.
-pub(crate) fn validate_modified(folder: &Path) -> Result<(), String> {
-    let saved = folder
-        .join(MANIFEST)
-        .metadata()
-        .and_then(|manifest| manifest.modified())
-        .ok();
-    check_files(folder, |path, digest| {
-        let file = path.metadata().map_err(|error| error.to_string())?;
-        if file.len() == 0 && *digest != Digest::of(b"") {
-            return Err("it is empty".to_owned());
-        }
-        if file.modified().ok() > saved {
-            return check_digest(path, digest);
-        }
-        Ok(())
-    })
-}
-
-fn check_digest(path: &Path, digest: &Digest) -> Result<(), String> {
-    match Digest::of_file(path) {
-        Ok((found, _)) if found == *digest => Ok(()),
-        Ok(_) => Err("digest mismatch".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Applies `check` to every file in the manifest of a checkpoint.
-fn check_files(
-    folder: &Path,
-    check: impl Fn(&Path, &Digest) -> Result<(), String>,
-) -> Result<(), String> {
-    let files = read_manifest(folder).map_err(|error| format!("{MANIFEST}: {error}"))?;
+/// The first problem.
+pub(crate) fn validate_modified(folder: &Path, disk: &Disk) -> Result<(), InvalidCheckpoint> {
+    let files = read_manifest(folder, disk)?;
+    let modified = |name: &str| -> Result<_, InvalidCheckpoint> {
+        let metadata = disk.metadata(&folder.join(name));
+        let metadata = metadata.map_err(|error| InvalidCheckpoint::of_error(name, error))?;
+        let metadata = metadata.ok_or_else(|| InvalidCheckpoint::corrupt(name, MISSING))?;
+        Ok((metadata.len(), metadata.modified().ok()))
+    };
+    let (_, saved) = modified(MANIFEST)?;
     for (name, digest) in files {
-        check(&folder.join(&name), &digest).map_err(|error| format!("{name}: {error}"))?;
+        let (len, modified) = modified(&name)?;
+        if len == 0 && digest != Digest::of(b"") {
+            return Err(InvalidCheckpoint::corrupt(&name, "it is empty"));
+        }
+        if modified > saved {
+            check_digest(folder, &name, &digest, disk)?;
+        }
     }
     Ok(())
 }
 
-fn read_manifest(folder: &Path) -> Result<Vec<(String, Digest)>, String> {
-    let bytes = fs::read(folder.join(MANIFEST)).map_err(|error| error.to_string())?;
-    checksummed::decode_json(&bytes).map_err(|error| error.to_string())
+const MISSING: &str = "it is missing";
+
+fn check_digest(
+    folder: &Path,
+    name: &str,
+    digest: &Digest,
+    disk: &Disk,
+) -> Result<(), InvalidCheckpoint> {
+    match disk.digest_of(&folder.join(name)) {
+        Ok(Some(found)) if found == *digest => Ok(()),
+        Ok(Some(_)) => Err(InvalidCheckpoint::corrupt(name, "digest mismatch")),
+        Ok(None) => Err(InvalidCheckpoint::corrupt(name, MISSING)),
+        Err(error) => Err(InvalidCheckpoint::of_error(name, error)),
+    }
 }
 
-/// The names in a folder, sorted; empty when there is no such folder.
-fn file_names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
+fn read_manifest(folder: &Path, disk: &Disk) -> Result<Vec<(String, Digest)>, InvalidCheckpoint> {
+    let bytes = disk
+        .read(&folder.join(MANIFEST))
+        .map_err(|error| InvalidCheckpoint::of_error(MANIFEST, error))?
+        .ok_or_else(|| InvalidCheckpoint::corrupt(MANIFEST, MISSING))?;
+    checksummed::decode_json(&bytes).map_err(|error| InvalidCheckpoint::corrupt(MANIFEST, error))
 }
 
 #[cfg(test)]
@@ -273,18 +299,18 @@ mod tests {
     fn a_corrupt_one_falls_back_to_the_previous_one() {
         let cache = tempfile::tempdir().unwrap();
         let checkpoints = checkpoints(cache.path());
-        assert_eq!(checkpoints.latest(), None);
+        assert_eq!(checkpoints.latest().unwrap(), None);
         for step in [5, 10, 100] {
             save(&checkpoints, step);
         }
-        assert_eq!(checkpoints.steps(), [10, 100], "two are kept");
-        let newest = checkpoints.latest().unwrap();
+        assert_eq!(checkpoints.steps().unwrap(), [10, 100], "two are kept");
+        let newest = checkpoints.latest().unwrap().unwrap();
         assert_eq!(newest.step, 100);
         fs::write(newest.folder.join("state"), "garbage").unwrap();
-        assert_eq!(checkpoints.latest().unwrap().step, 10);
+        assert_eq!(checkpoints.latest().unwrap().unwrap().step, 10);
         assert!(!newest.folder.exists(), "the corrupt one is moved away");
         checkpoints.clear().unwrap();
-        assert_eq!(checkpoints.latest(), None);
+        assert_eq!(checkpoints.latest().unwrap(), None);
     }
 
     #[test]
@@ -294,6 +320,6 @@ mod tests {
         save(&checkpoints, 1);
         let failed = checkpoints.save(2, |_| Err("no"));
         assert!(matches!(failed, Err(CheckpointError::Writer("no"))));
-        assert_eq!(checkpoints.latest().unwrap().step, 1);
+        assert_eq!(checkpoints.latest().unwrap().unwrap().step, 1);
     }
 }

@@ -12,6 +12,22 @@ pub(crate) const FOLDER: &str = "corrupt";
 /// Its name in caches of earlier versions. Nothing is added there any more.
 pub(crate) const FOLDER_BEFORE: &str = "damaged";
 
+/// The files and folders of a cache from which corrupt files come.
+const PARTS: [&str; 12] = [
+    "checkpoints",
+    "evicted",
+    "exports",
+    "files",
+    "growth",
+    "index",
+    "ledgers",
+    "maps",
+    "objects",
+    "results",
+    "units",
+    "version",
+];
+
 /// The folder of corrupt files of a cache.
 #[derive(Clone, Debug)]
 pub struct CorruptFolder {
@@ -72,6 +88,12 @@ impl CorruptFolder {
         let parts: Vec<_> = inner.iter().map(OsStr::to_string_lossy).collect();
         parts.join("-")
     }
+}
+
+/// Whether the name of a file or folder is one that [`CorruptFolder::move_in`] gives.
+pub(crate) fn is_name_of_corrupt_file(name: &str) -> bool {
+    let (part, _) = name.split_once(['-', '.']).unwrap_or((name, ""));
+    PARTS.contains(&part)
 }
 
 /// The name itself, or with the first number that makes it one that is not taken.

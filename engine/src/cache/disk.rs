@@ -1,4 +1,4 @@
-//! All writes of the engine: atomic and synced. Tests inject faults here.
+//! All writes of the engine: atomic and synced. Tests inject faults here. Reads are in `disk_read`.
 //!
 //! A file appears complete or not at all: temporary file, write, fsync, rename, fsync of the
 //! folder. Without the first fsync, the name could survive a power cut and the bytes not; without
@@ -18,9 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::file_system::FileSystem;
 
-/// A kind of system call that changes the disk.
+/// A kind of system call. All but `Read` change the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Syscall {
+    Read,
     CreateFolder,
     Create,
     Write,
@@ -33,6 +34,7 @@ pub enum Syscall {
 impl fmt::Display for Syscall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Syscall::Read => "read",
             Syscall::CreateFolder => "create the folder",
             Syscall::Create => "create",
             Syscall::Write => "write",
@@ -57,7 +59,13 @@ pub struct DiskError {
 impl DiskError {
     /// What the user can do about it.
     pub fn help(&self) -> &'static str {
+        if matches!(self.source.raw_os_error(), Some(ENFILE | EMFILE)) {
+            return "raise the limit of open files (`ulimit -n`) and run again";
+        }
         match self.source.kind() {
+            io::ErrorKind::PermissionDenied if self.call == Syscall::Read => {
+                "make the file readable, or name another cache folder with --cache"
+            }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 "the disk is full: free some space and run again; finished results are kept"
             }
@@ -67,7 +75,27 @@ impl DiskError {
             _ => "check the disk and run again; finished results are kept",
         }
     }
+
+    /// Whether a folder is where a file was to be read.
+    pub fn is_a_folder(&self) -> bool {
+        self.source.kind() == io::ErrorKind::IsADirectory
+    }
+
+    /// Whether the disk or the folder cannot be written, by this user at least.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.call != Syscall::Read && is_read_only(&self.source)
+    }
 }
+
+pub(crate) fn is_read_only(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
+}
+
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 
 /// What happens to a system call.
 #[derive(Debug)]
@@ -89,6 +117,14 @@ pub trait Hook: Send + Sync {
     fn before(&self, call: Syscall, path: &Path) -> FaultAction;
     /// A call was made and succeeded.
     fn after(&self, call: Syscall, path: &Path);
+    /// Decides about a read before it is made. It is not counted among the calls above: it changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// The error that the read fails with.
+    fn before_read(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
     /// The file system to report for every folder, instead of the real one.
     fn file_system(&self) -> Option<FileSystem> {
         None
@@ -149,7 +185,15 @@ impl Disk {
             .unwrap_or_else(|| FileSystem::of(folder))
     }
 
-    /// Makes one system call. `act` makes it as the action says, which is never `Fail`.
+    pub(super) fn before_read(&self, path: &Path) -> io::Result<()> {
+        match &self.hook {
+            Some(hook) => hook.before_read(path),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes one system call that changes the disk. `act` makes it as the action says, which is
+    /// never `Fail`.
     fn attempt<T>(
         &self,
         call: Syscall,

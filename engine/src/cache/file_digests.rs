@@ -19,13 +19,16 @@ pub struct FileDigests {
     lookup: Arc<Lookup>,
     /// Digests of `stat` and content that are not committed yet.
     pending: Mutex<Vec<(Digest, Digest)>>,
+    is_writable: bool,
 }
 
 impl FileDigests {
-    pub(crate) fn new(lookup: Arc<Lookup>) -> Self {
+    /// Where the cache is not writable, what is added is lost at the end.
+    pub(crate) fn new(lookup: Arc<Lookup>, is_writable: bool) -> Self {
         Self {
             lookup,
             pending: Mutex::default(),
+            is_writable,
         }
     }
 
@@ -36,6 +39,9 @@ impl FileDigests {
 
     pub fn add(&self, stat: &Digest, digest: &Digest) {
         self.lookup.add_files(None, &[(*stat, *digest)]);
+        if !self.is_writable {
+            return;
+        }
         let mut pending = self.lock_pending();
         pending.push((*stat, *digest));
         let is_full = pending.len() >= GROUP_FILES;

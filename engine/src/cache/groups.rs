@@ -4,8 +4,6 @@
 //! A group has the bytes of a [`Chunk`], so it lists its own content, and an index can be filled
 //! from the folder.
 
-use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use super::corrupt::CorruptFolder;
@@ -43,38 +41,44 @@ impl Groups {
         let bytes = Chunk { items }.encode();
         let group = Digest::of(&bytes);
         let path = self.path(&group);
-        if fs::read(&path).is_ok_and(|existing| existing == bytes) {
-            // The process that wrote it may have died before it synced the folder.
-            self.disk.sync_folder(folder_of(&path))?;
-            return Ok(group);
-        }
-        // Something else has its name: a corrupt file, which is kept, or a folder, which a rename
-        // would not replace.
-        if path.symlink_metadata().is_ok() {
-            self.corrupt.move_in(&path)?;
+        match self.disk.read(&path) {
+            Ok(Some(existing)) if existing == bytes => {
+                // The process that wrote it may have died before it synced the folder.
+                self.disk.sync_folder(folder_of(&path))?;
+                return Ok(group);
+            }
+            Ok(None) => {}
+            // What cannot be read is replaced by the same bytes.
+            Err(error) if !error.is_a_folder() => {}
+            // Something else has its name: a corrupt file, which is kept, or a folder, which a
+            // rename would not replace.
+            Ok(Some(_)) | Err(_) => {
+                self.corrupt.move_in(&path)?;
+            }
         }
         self.disk.write(&path, &bytes)?;
         Ok(group)
     }
 
     /// A group. A corrupt one is moved away and counts as missing.
-    pub(crate) fn get(&self, group: &Digest) -> Option<Chunk> {
+    ///
+    /// # Errors
+    /// [`DiskError`] when it cannot be read.
+    pub(crate) fn get(&self, group: &Digest) -> Result<Option<Chunk>, DiskError> {
         let path = self.path(group);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(_) => {
-                self.corrupt.move_in_or_warn(&path, "unreadable group");
-                return None;
-            }
+        let bytes = match self.disk.read(&path) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
+            Err(error) if error.is_a_folder() => Vec::new(),
+            Err(error) => return Err(error),
         };
         if Digest::of(&bytes) == *group
             && let Ok(chunk) = Chunk::decode(&bytes)
         {
-            return Some(chunk);
+            return Ok(Some(chunk));
         }
         self.corrupt.move_in_or_warn(&path, "corrupt group");
-        None
+        Ok(None)
     }
 
     fn path(&self, group: &Digest) -> PathBuf {
@@ -82,15 +86,16 @@ impl Groups {
     }
 
     /// All groups that exist, sorted.
-    pub(crate) fn list(&self) -> Vec<Digest> {
+    ///
+    /// # Errors
+    /// [`DiskError`] when a folder cannot be listed.
+    pub(crate) fn list(&self) -> Result<Vec<Digest>, DiskError> {
         let mut groups: Vec<Digest> = Vec::new();
-        for folder in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            for entry in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                groups.extend(name.to_str().and_then(|name| name.parse::<Digest>().ok()));
-            }
+        for shard in self.disk.list(&self.folder)? {
+            let names = self.disk.list_names(&shard)?;
+            groups.extend(names.iter().filter_map(|name| name.parse::<Digest>().ok()));
         }
         groups.sort_unstable();
-        groups
+        Ok(groups)
     }
 }

@@ -17,10 +17,16 @@ pub struct UnitLocation {
     pub slot: u32,
 }
 
-/// A corrupt or unreachable index. It is moved away and rebuilt; no run fails because of it.
+/// Why an index cannot be used. No run fails because of it.
 #[derive(Debug, thiserror::Error)]
-#[error("the index is unusable: {0}")]
-pub struct IndexError(pub String);
+pub enum IndexError {
+    /// It is moved away and rebuilt.
+    #[error("the index is unusable: {0}")]
+    Corrupt(String),
+    /// It cannot be read at the moment, and stays as it is.
+    #[error("the index could not be read: {0}")]
+    Unreadable(String),
+}
 
 /// The operations of an index. Keys are looked up in batches, since stores are fast at those.
 pub trait Index: Send + Sync + fmt::Debug {

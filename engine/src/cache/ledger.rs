@@ -18,7 +18,6 @@
 //! results leave empty.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,15 +37,18 @@ pub struct Ledger {
 
 impl Ledger {
     /// The ledger of a workflow; an empty one when there is none, or it is corrupt.
-    pub fn read(cache: &Path, workflow: &str) -> Self {
+    ///
+    /// # Errors
+    /// [`DiskError`] when it cannot be read.
+    pub fn read(disk: &Disk, cache: &Path, workflow: &str) -> Result<Self, DiskError> {
         let path = path_of(cache, workflow);
-        let Ok(bytes) = fs::read(&path) else {
-            return Self::default();
+        let Some(bytes) = disk.read_unless_folder(&path)? else {
+            return Ok(Self::default());
         };
-        Self::decode(&bytes).unwrap_or_else(|error| {
+        Ok(Self::decode(&bytes).unwrap_or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "the ledger is ignored");
             Self::default()
-        })
+        }))
     }
 
     /// # Errors
@@ -170,9 +172,11 @@ mod tests {
             assert!(ledger.insert(&format!("stage {number}").into(), &result(number)));
         }
         assert!(!ledger.insert(&"stage 3".into(), &result(3)));
-        ledger.write(&Disk::default(), cache.path(), "w").unwrap();
-        assert_eq!(Ledger::read(cache.path(), "w"), ledger);
-        assert_eq!(Ledger::read(cache.path(), "other"), Ledger::default());
+        let disk = Disk::default();
+        ledger.write(&disk, cache.path(), "w").unwrap();
+        let read = |workflow| Ledger::read(&disk, cache.path(), workflow).unwrap();
+        assert_eq!(read("w"), ledger);
+        assert_eq!(read("other"), Ledger::default());
         let bytes = ledger.encode();
         for offset in 0..bytes.len() {
             let mut flipped = bytes.clone();

@@ -106,7 +106,17 @@ fn open_lock_file(path: &Path) -> io::Result<File> {
 /// The lock of a cache, held until dropped.
 #[derive(Debug)]
 pub struct CacheLock {
-    _file: File,
+    file: File,
+    is_exclusive: bool,
+}
+
+impl Drop for CacheLock {
+    fn drop(&mut self) {
+        // The name of a process that is gone would be taken for that of the next holder.
+        if self.is_exclusive {
+            let _ = self.file.set_len(0);
+        }
+    }
 }
 
 impl CacheLock {
@@ -121,7 +131,10 @@ impl CacheLock {
     ) -> io::Result<Option<Self>> {
         let mut file = open_lock_file(path)?;
         let acquired = wait_for(&mut file, File::try_lock_shared, Holder::read, waiting)?;
-        Ok(acquired.then_some(Self { _file: file }))
+        Ok(acquired.then_some(Self {
+            file,
+            is_exclusive: false,
+        }))
     }
 
     /// Acquires the lock for this process alone, waiting while others hold it. Those that share it
@@ -140,7 +153,10 @@ impl CacheLock {
             return Ok(None);
         }
         Holder::this().write_or_warn(&mut file);
-        Ok(Some(Self { _file: file }))
+        Ok(Some(Self {
+            file,
+            is_exclusive: true,
+        }))
     }
 
     /// Acquires the lock together with others if that is possible without waiting; also in a folder
@@ -148,7 +164,10 @@ impl CacheLock {
     pub fn try_acquire_shared(path: &Path) -> Option<Self> {
         let file = File::open(path).ok()?;
         file.try_lock_shared().ok()?;
-        Some(Self { _file: file })
+        Some(Self {
+            file,
+            is_exclusive: false,
+        })
     }
 }
 
@@ -291,6 +310,8 @@ mod tests {
         assert!(CacheLock::try_acquire_shared(&path).is_none());
         drop(exclusive);
         assert!(CacheLock::try_acquire_shared(&path).is_some());
+        let left = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(left, "", "the name goes with the lock");
     }
 
     #[test]

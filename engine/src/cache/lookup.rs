@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::corrupt::CorruptFolder;
+use super::disk::{Disk, DiskError};
 use super::groups::Groups;
 use super::index::{Index, IndexError, UnitLocation};
 use super::memory_index::MemoryIndex;
@@ -38,6 +39,26 @@ pub(crate) struct Lookup {
 pub(crate) struct SledLocation {
     pub(crate) folder: PathBuf,
     pub(crate) corrupt: CorruptFolder,
+    pub(crate) disk: Disk,
+}
+
+/// Why an index could not be filled from the groups.
+enum FillError {
+    Index(IndexError),
+    /// The groups cannot be read.
+    Disk(DiskError),
+}
+
+impl From<IndexError> for FillError {
+    fn from(error: IndexError) -> Self {
+        FillError::Index(error)
+    }
+}
+
+impl From<DiskError> for FillError {
+    fn from(error: DiskError) -> Self {
+        FillError::Disk(error)
+    }
 }
 
 impl Lookup {
@@ -66,18 +87,29 @@ impl Lookup {
     }
 
     fn open(&self) -> Arc<dyn Index> {
-        let Some(SledLocation { folder, corrupt }) = &self.sled else {
+        let Some(SledLocation {
+            folder,
+            corrupt,
+            disk,
+        }) = &self.sled
+        else {
             return Arc::new(MemoryIndex::default());
         };
-        match SledIndex::open(folder, corrupt) {
+        match SledIndex::open(folder, corrupt, disk) {
             Opening::Open {
                 index,
                 is_new,
                 moved_to,
             } => {
                 *self.lock_corrupt_index() = moved_to;
-                if is_new && let Err(error) = self.fill(&index) {
-                    return self.replacement_for(&index, &error);
+                let filled = if is_new { self.fill(&index) } else { Ok(()) };
+                match filled {
+                    Err(FillError::Index(error)) => return self.replacement_for(&index, &error),
+                    // Whoever needs the groups reads them again, and reports the error.
+                    Err(FillError::Disk(error)) => {
+                        tracing::warn!(%error, "the new index is not complete yet");
+                    }
+                    Ok(()) => {}
                 }
                 Arc::new(index)
             }
@@ -94,7 +126,7 @@ impl Lookup {
     }
 
     /// Fills a new index from the groups, with a note unless the cache is new too.
-    fn fill(&self, index: &dyn Index) -> Result<(), IndexError> {
+    fn fill(&self, index: &dyn Index) -> Result<(), FillError> {
         let count = self.add_unseen_units(index)? + self.add_unseen_files(index)?;
         self.units_seen.store(true, Ordering::Release);
         self.files_seen.store(true, Ordering::Release);
@@ -154,28 +186,51 @@ impl Lookup {
 
     /// Adds the groups of units that the index has not seen.
     ///
-    /// The flag is set first: if the index fails meanwhile and is replaced,
-    /// [`Self::replacement_for`] clears it again, and a flag set afterwards would hide that.
-    pub(crate) fn refresh_units(&self) {
-        self.units_seen.store(true, Ordering::Release);
-        self.query(|index| self.add_unseen_units(index));
+    /// # Errors
+    /// [`DiskError`] when they cannot be read.
+    pub(crate) fn refresh_units(&self) -> Result<(), DiskError> {
+        self.refresh(&self.units_seen, |index| self.add_unseen_units(index))
     }
 
-    /// The same for the digests of user's files.
+    /// The same for the digests of user's files. What cannot be read of them is as good as missing:
+    /// the files are read again.
     fn refresh_files(&self) {
-        self.files_seen.store(true, Ordering::Release);
-        self.query(|index| self.add_unseen_files(index));
+        let refreshed = self.refresh(&self.files_seen, |index| self.add_unseen_files(index));
+        if let Err(error) = refreshed {
+            tracing::warn!(%error, "some files may be read again");
+            self.files_seen.store(true, Ordering::Release);
+        }
+    }
+
+    /// The flag is set first: if the index fails meanwhile and is replaced,
+    /// [`Self::replacement_for`] clears it again, and a flag set afterwards would hide that.
+    fn refresh(
+        &self,
+        is_seen: &AtomicBool,
+        add_unseen: impl Fn(&dyn Index) -> Result<usize, FillError>,
+    ) -> Result<(), DiskError> {
+        is_seen.store(true, Ordering::Release);
+        loop {
+            match add_unseen(self.index().as_ref()) {
+                Ok(_) => return Ok(()),
+                Err(FillError::Index(error)) => self.replace(&error),
+                Err(FillError::Disk(error)) => {
+                    is_seen.store(false, Ordering::Release);
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// Returns the number of units in the added groups.
-    fn add_unseen_units(&self, index: &dyn Index) -> Result<usize, IndexError> {
+    fn add_unseen_units(&self, index: &dyn Index) -> Result<usize, FillError> {
         add_unseen_groups(index, &self.units, |group, chunk| {
             let keys: Vec<Digest> = chunk.items.iter().map(|item| item.id).collect();
             index.add_units(group, &keys)
         })
     }
 
-    fn add_unseen_files(&self, index: &dyn Index) -> Result<usize, IndexError> {
+    fn add_unseen_files(&self, index: &dyn Index) -> Result<usize, FillError> {
         add_unseen_groups(index, &self.files, |group, chunk| {
             let files: Vec<(Digest, Digest)> = chunk.items.iter().filter_map(file_entry).collect();
             index.add_files(Some(group), &files)
@@ -183,16 +238,22 @@ impl Lookup {
     }
 
     /// The locations of units, in the order of `keys`.
-    pub(crate) fn unit_locations(&self, keys: &[Digest]) -> Vec<Option<UnitLocation>> {
+    ///
+    /// # Errors
+    /// [`DiskError`] when a group that may have them cannot be read.
+    pub(crate) fn unit_locations(
+        &self,
+        keys: &[Digest],
+    ) -> Result<Vec<Option<UnitLocation>>, DiskError> {
         loop {
             if !self.units_seen.load(Ordering::Acquire) {
-                self.refresh_units();
+                self.refresh_units()?;
             }
             let locations = self.query(|index| index.unit_locations(keys));
             // If it is false now, the index was replaced meanwhile, and the answer may come from
             // the new one before it was filled: ask again.
             if self.units_seen.load(Ordering::Acquire) {
-                return locations;
+                return Ok(locations);
             }
         }
     }
@@ -239,7 +300,7 @@ impl Lookup {
 
     /// Replaces an index that gave a wrong location.
     pub(crate) fn invalidate(&self) {
-        self.replace(&IndexError(
+        self.replace(&IndexError::Corrupt(
             "it points to results that do not exist".to_owned(),
         ));
     }
@@ -262,15 +323,23 @@ impl Lookup {
         *slot = Some(self.replacement_for(index.as_ref(), error));
     }
 
-    /// Marks an index as corrupt and gives an empty one, which has seen no groups.
+    /// Gives an empty index, which has seen no groups, for one that fails. That one is marked as
+    /// corrupt, unless it could only not be read.
     fn replacement_for(&self, index: &dyn Index, error: &IndexError) -> Arc<dyn Index> {
-        index.mark_corrupt();
+        let is_corrupt = matches!(error, IndexError::Corrupt(_));
+        if is_corrupt {
+            index.mark_corrupt();
+        }
         self.units_seen.store(false, Ordering::Release);
         self.files_seen.store(false, Ordering::Release);
         let corrupt_index_note = self.corrupt_index_note();
+        let next = if is_corrupt {
+            ", and the next one rebuilds it"
+        } else {
+            ""
+        };
         self.note(format!(
-            "{error}; this run uses an index in memory, and the next one rebuilds it\
-             {corrupt_index_note}"
+            "{error}; this run uses an index in memory{next}{corrupt_index_note}"
         ));
         Arc::new(MemoryIndex::default())
     }
@@ -287,13 +356,13 @@ fn add_unseen_groups(
     index: &dyn Index,
     groups: &Groups,
     add: impl Fn(&Digest, &Chunk) -> Result<(), IndexError>,
-) -> Result<usize, IndexError> {
+) -> Result<usize, FillError> {
     let mut count = 0;
-    for group in groups.list() {
+    for group in groups.list()? {
         if index.has_group(&group)? {
             continue;
         }
-        if let Some(chunk) = groups.get(&group) {
+        if let Some(chunk) = groups.get(&group)? {
             add(&group, &chunk)?;
             count += chunk.items.len();
         }
@@ -305,7 +374,6 @@ fn add_unseen_groups(
 mod tests {
     use std::path::Path;
 
-    use super::super::disk::Disk;
     use super::*;
 
     /// An index that fails after some operations.
@@ -322,7 +390,7 @@ mod tests {
             if left > 0 {
                 Ok(())
             } else {
-                Err(IndexError("it failed".to_owned()))
+                Err(IndexError::Corrupt("it failed".to_owned()))
             }
         }
     }
@@ -392,7 +460,7 @@ mod tests {
                 .put(vec![(file.0, file.1.as_bytes().to_vec())])
                 .unwrap();
             let keys: Vec<Digest> = (0..5).map(key).collect();
-            let locations = lookup.unit_locations(&keys);
+            let locations = lookup.unit_locations(&keys).unwrap();
             assert!(
                 locations[..4].iter().all(Option::is_some),
                 "{operations}: {locations:?}"

@@ -12,7 +12,6 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::checksummed;
@@ -42,15 +41,18 @@ pub(crate) struct MapTable {
 
 impl MapTable {
     /// The table of this name; an empty one when there is none, or it is corrupt.
-    pub(crate) fn read(cache: &Path, name: &Digest) -> Self {
+    ///
+    /// # Errors
+    /// [`DiskError`] when it cannot be read.
+    pub(crate) fn read(disk: &Disk, cache: &Path, name: &Digest) -> Result<Self, DiskError> {
         let path = path_of(cache, name);
-        let Ok(bytes) = fs::read(&path) else {
-            return Self::default();
+        let Some(bytes) = disk.read_unless_folder(&path)? else {
+            return Ok(Self::default());
         };
-        Self::decode(&bytes).unwrap_or_else(|error| {
+        Ok(Self::decode(&bytes).unwrap_or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "the map table is ignored");
             Self::default()
-        })
+        }))
     }
 
     /// # Errors
@@ -127,6 +129,7 @@ mod tests {
     fn it_round_trips_and_a_corrupt_one_reads_as_empty() {
         let cache = tempfile::tempdir().unwrap();
         let (disk, name) = (Disk::default(), Digest::of(b"name"));
+        let read = || MapTable::read(&disk, cache.path(), &name).unwrap();
         let chunk = |number: u32| {
             let digest = Digest::of(&number.to_be_bytes());
             (
@@ -141,11 +144,11 @@ mod tests {
         MapTable::default()
             .write(&disk, cache.path(), &name, &chunks[..3])
             .unwrap();
-        let table = MapTable::read(cache.path(), &name);
+        let table = read();
         table
             .write(&disk, cache.path(), &name, &chunks[2..])
             .unwrap();
-        let table = MapTable::read(cache.path(), &name);
+        let table = read();
         assert!(
             chunks
                 .iter()
@@ -153,7 +156,7 @@ mod tests {
         );
         let mut bytes = table.encode();
         bytes[40] ^= 1;
-        fs::write(path_of(cache.path(), &name), bytes).unwrap();
-        assert_eq!(MapTable::read(cache.path(), &name), MapTable::default());
+        std::fs::write(path_of(cache.path(), &name), bytes).unwrap();
+        assert_eq!(read(), MapTable::default());
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::corrupt::CorruptFolder;
-use super::disk::{Disk, DiskError, folder_of};
+use super::disk::{Disk, DiskError, Syscall, folder_of};
 use crate::digest::Digest;
 
 /// Larger objects are written at once.
@@ -45,10 +45,9 @@ pub enum ObjectError {
     /// It does not exist, or was corrupt and has been moved away.
     #[error("object {} is missing or corrupt", .0.short())]
     Missing(Digest),
+    /// It cannot be read or written. That says nothing about its bytes.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    #[error("could not read {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
 }
 
 impl Objects {
@@ -70,12 +69,16 @@ impl Objects {
 
     /// Whether an object exists. Its bytes are not read, but an empty file, as a full disk or a
     /// repaired file system leaves it, does not count.
-    pub fn contains(&self, digest: &Digest) -> bool {
+    ///
+    /// # Errors
+    /// [`DiskError`] when that is not known.
+    pub fn contains(&self, digest: &Digest) -> Result<bool, DiskError> {
         if self.lock_pending().objects.contains_key(digest) {
-            return true;
+            return Ok(true);
         }
-        fs::metadata(self.file_path(digest))
-            .is_ok_and(|file| file.is_file() && (file.len() > 0 || *digest == Digest::of(b"")))
+        let file = self.disk.metadata(&self.file_path(digest))?;
+        Ok(file
+            .is_some_and(|file| file.is_file() && (file.len() > 0 || *digest == Digest::of(b""))))
     }
 
     /// Stores bytes under their digest. A small object can be read at once, and is on the disk
@@ -163,11 +166,12 @@ impl Objects {
     /// Moves a file in. It must be on the cache's own file system, as a stage's scratch folder is.
     ///
     /// # Errors
-    /// [`ObjectError::Read`] when the file cannot be read, else [`DiskError`].
+    /// [`ObjectError::Disk`], also when the file cannot be read.
     pub fn put_file(&self, path: &Path) -> Result<Digest, ObjectError> {
-        let (digest, _) = Digest::of_file(path).map_err(|source| ObjectError::Read {
+        let digest = self.disk.digest_of(path)?.ok_or_else(|| DiskError {
+            call: Syscall::Read,
             path: path.to_path_buf(),
-            source,
+            source: io::ErrorKind::NotFound.into(),
         })?;
         if self.is_stored(&digest)? {
             return Ok(digest);
@@ -183,14 +187,15 @@ impl Objects {
     }
 
     /// Whether an object is in the cache with the right bytes. A corrupt one is moved away: a stage
-    /// that has just computed the right bytes must not end with the corrupt ones.
+    /// that has just computed the right bytes must not end with the corrupt ones. One that cannot
+    /// be read is replaced.
     fn is_stored(&self, digest: &Digest) -> Result<bool, DiskError> {
         let path = self.file_path(digest);
         if self.lock_verified().contains(digest) && path.is_file() {
             return Ok(true);
         }
-        match Digest::of_file(&path) {
-            Ok((found, _)) if found == *digest => {
+        match self.disk.digest_of(&path) {
+            Ok(Some(found)) if found == *digest => {
                 // The process that wrote it may have died before it synced the folder.
                 self.lock_pending()
                     .folders
@@ -198,8 +203,9 @@ impl Objects {
                 self.lock_verified().insert(*digest);
                 Ok(true)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            _ => {
+            Ok(None) => Ok(false),
+            Err(error) if !error.is_a_folder() => Ok(false),
+            Ok(Some(_)) | Err(_) => {
                 self.move_to_corrupt(digest);
                 Ok(false)
             }
@@ -215,10 +221,11 @@ impl Objects {
             return Ok(bytes.to_vec());
         }
         let path = self.file_path(digest);
-        match fs::read(&path) {
-            Ok(bytes) if Digest::of(&bytes) == *digest => Ok(bytes),
-            Ok(_) => Err(self.move_to_corrupt(digest)),
-            Err(error) => Err(self.unreadable(digest, path, error)),
+        match self.disk.read(&path) {
+            Ok(Some(bytes)) if Digest::of(&bytes) == *digest => Ok(bytes),
+            Ok(Some(_)) => Err(self.move_to_corrupt(digest)),
+            Ok(None) => Err(ObjectError::Missing(*digest)),
+            Err(error) => Err(self.unreadable(digest, error)),
         }
     }
 
@@ -234,25 +241,24 @@ impl Objects {
         if self.lock_verified().contains(digest) && path.is_file() {
             return Ok(path);
         }
-        match Digest::of_file(&path) {
-            Ok((found, _)) if found == *digest => {
+        match self.disk.digest_of(&path) {
+            Ok(Some(found)) if found == *digest => {
                 self.lock_verified().insert(*digest);
                 Ok(path)
             }
-            Ok(_) => Err(self.move_to_corrupt(digest)),
-            Err(error) => Err(self.unreadable(digest, path, error)),
+            Ok(Some(_)) => Err(self.move_to_corrupt(digest)),
+            Ok(None) => Err(ObjectError::Missing(*digest)),
+            Err(error) => Err(self.unreadable(digest, error)),
         }
     }
 
-    /// An object whose file gave an error. A folder under its name is corrupt; any other error may
-    /// be temporary, and says nothing about the bytes.
-    fn unreadable(&self, digest: &Digest, path: PathBuf, source: io::Error) -> ObjectError {
-        if source.kind() == io::ErrorKind::NotFound {
-            ObjectError::Missing(*digest)
-        } else if path.is_dir() {
+    /// An object whose file gave an error. A folder under its name is corrupt; any other error says
+    /// nothing about the bytes.
+    fn unreadable(&self, digest: &Digest, error: DiskError) -> ObjectError {
+        if error.is_a_folder() {
             self.move_to_corrupt(digest)
         } else {
-            ObjectError::Read { path, source }
+            ObjectError::Disk(error)
         }
     }
 
@@ -263,7 +269,7 @@ impl Objects {
         // Between reading the file and moving it, another process may have replaced it by a right
         // one. Then that one was moved, and goes back.
         if let Some(moved_to) = moved_to
-            && Digest::of_file(&moved_to).is_ok_and(|(found, _)| found == *digest)
+            && self.disk.digest_of(&moved_to).ok().flatten() == Some(*digest)
             && let Err(error) = self.disk.rename(&moved_to, &path)
         {
             tracing::warn!(%error, "a valid object could not be moved back; it will be recomputed");

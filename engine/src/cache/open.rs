@@ -1,12 +1,12 @@
 //! Opening a cache: its lock, its session, its version, and where its index is.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::corrupt::CorruptFolder;
 use super::disk::Disk;
 use super::file_system::FileSystem;
+use super::identity::{self, CacheFolder};
 use super::index::IndexKind;
 use super::lock::{CacheLock, Holder};
 use super::lookup::SledLocation;
@@ -18,7 +18,7 @@ impl Cache {
     /// a lock that excludes this one, it waits as long as `waiting` returns true.
     ///
     /// # Errors
-    /// [`CacheError`].
+    /// [`CacheError`]; in a folder that blip did not create, nothing is written.
     pub fn open(
         folder: &Path,
         index: IndexKind,
@@ -26,6 +26,7 @@ impl Cache {
         access: Access,
         waiting: impl FnMut(&Holder) -> bool,
     ) -> Result<Opened, CacheError> {
+        CacheFolder::examine(folder, &disk)?;
         if access == Access::Read {
             return Self::open_for_reading(folder, disk);
         }
@@ -38,6 +39,7 @@ impl Cache {
         let disk = disk.with_temporary(session.folder());
         let corrupt = CorruptFolder::new(folder, disk.clone());
         check_version(folder, &disk, &corrupt)?;
+        identity::write_tag(folder, &disk)?;
         let sled = sled_location(folder, index, &disk, &corrupt, &mut notes);
         Ok(Opened {
             cache: Self::assemble(folder, disk, corrupt, sled, Some(session), lock),
@@ -49,10 +51,11 @@ impl Cache {
     /// that is no cache yet. It writes nothing, so it has neither a session nor an index on disk.
     fn open_for_reading(folder: &Path, disk: Disk) -> Result<Opened, CacheError> {
         let lock = CacheLock::try_acquire_shared(&folder.join("lock"));
-        if let Ok(found) = fs::read_to_string(folder.join("version"))
-            && found.trim() != VERSION
-        {
-            return Err(other_version(folder, &found));
+        if let Some(found) = disk.read_unless_folder(&folder.join("version"))? {
+            let found = String::from_utf8_lossy(&found);
+            if found.trim() != VERSION {
+                return Err(other_version(folder, &found));
+            }
         }
         let corrupt = CorruptFolder::read_only(folder);
         Ok(Opened {
@@ -126,6 +129,7 @@ fn sled_location(
     Some(SledLocation {
         folder: folder.join("index"),
         corrupt: corrupt.clone(),
+        disk: disk.clone(),
     })
 }
 
@@ -141,15 +145,19 @@ fn other_version(folder: &Path, found: &str) -> CacheError {
 /// corrupt.
 fn check_version(folder: &Path, disk: &Disk, corrupt: &CorruptFolder) -> Result<(), CacheError> {
     let path = folder.join("version");
-    match fs::read_to_string(&path) {
-        Ok(found) if found.trim() == VERSION => return Ok(()),
-        Ok(found) if found.trim().parse::<u64>().is_ok() => {
+    let found = match disk.read(&path) {
+        Err(error) if error.is_a_folder() => Some(Vec::new()),
+        read => read?,
+    };
+    if let Some(found) = found {
+        let found = String::from_utf8_lossy(&found);
+        if found.trim() == VERSION {
+            return Ok(());
+        }
+        if found.trim().parse::<u64>().is_ok() {
             return Err(other_version(folder, &found));
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Ok(_) | Err(_) => {
-            corrupt.move_in(&path)?;
-        }
+        corrupt.move_in(&path)?;
     }
     Ok(disk.write(&path, VERSION.as_bytes())?)
 }

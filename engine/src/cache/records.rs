@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -107,26 +106,35 @@ impl Records {
 
     /// The record of a key. One that is corrupt or of another version is a miss: the stage runs
     /// again and replaces it.
-    pub fn get(&self, key: &Digest) -> Option<Record> {
+    ///
+    /// # Errors
+    /// [`DiskError`] when it cannot be read, which says nothing about what is in it.
+    pub fn get(&self, key: &Digest) -> Result<Option<Record>, DiskError> {
         let path = self.path(key);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(_) => {
-                self.corrupt.move_in_or_warn(&path, "unreadable record");
-                return None;
+        let bytes = match self.disk.read(&path) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
+            Err(error) if error.is_a_folder() => {
+                self.corrupt
+                    .move_in_or_warn(&path, "no record but a folder");
+                return Ok(None);
             }
+            Err(error) => return Err(error),
         };
-        match Record::decode(&bytes) {
+        Ok(self.decode_or_move_away(key, &path, &bytes))
+    }
+
+    fn decode_or_move_away(&self, key: &Digest, path: &Path, bytes: &[u8]) -> Option<Record> {
+        match Record::decode(bytes) {
             // A file under another key's name holds another stage's result.
             Ok(Some(record)) if key::hash_fields(&record.key_inputs) != *key => {
-                self.corrupt.move_in_or_warn(&path, "record of another key");
+                self.corrupt.move_in_or_warn(path, "record of another key");
                 None
             }
             Ok(record) => record,
             Err(error) => {
                 let why = format!("corrupt record ({error})");
-                self.corrupt.move_in_or_warn(&path, &why);
+                self.corrupt.move_in_or_warn(path, &why);
                 None
             }
         }
@@ -179,7 +187,8 @@ impl Records {
     /// The record of an evicted key, and when it was evicted.
     pub fn evicted(&self, key: &Digest) -> Option<(Record, SystemTime)> {
         let path = sharded(&self.evicted, key);
-        let record = Record::decode(&fs::read(&path).ok()?).ok()??;
+        let bytes = self.disk.read(&path).ok().flatten()?;
+        let record = Record::decode(&bytes).ok()??;
         let evicted_at = fs::metadata(&path).ok()?.modified().ok()?;
         Some((record, evicted_at))
     }

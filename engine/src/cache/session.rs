@@ -78,6 +78,15 @@ fn unique_name() -> String {
     format!("{pid}-{}", Digest::of(unique.as_bytes()).short())
 }
 
+/// Whether the name of a file or folder in `tmp/` is that of a session or its lock.
+pub(crate) fn is_session_name(name: &str) -> bool {
+    let name = name.strip_suffix(".lock").unwrap_or(name);
+    let is_short_digest =
+        |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.split_once('-')
+        .is_some_and(|(pid, unique)| pid.parse::<u32>().is_ok() && is_short_digest(unique))
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
@@ -94,12 +103,14 @@ pub(crate) fn active_processes(cache: &Path) -> Vec<Holder> {
     holders
 }
 
-/// The path of the lock file of every session, also where only its folder is left.
+/// The path of the lock file of every session, also where only its folder is left. Other files are
+/// not blip's.
 fn session_locks(tmp: &Path) -> BTreeSet<PathBuf> {
     fs::read_dir(tmp)
         .into_iter()
         .flatten()
         .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_session_name))
         .map(|entry| entry.path().with_extension("lock"))
         .collect()
 }
@@ -160,15 +171,18 @@ mod tests {
         let disk = Disk::default();
         let alive = Session::begin(cache.path(), &disk).unwrap();
         fs::write(alive.folder().join("7"), "half").unwrap();
-        let dead = cache.path().join("tmp/1-aaaa");
+        let dead = cache.path().join("tmp/1-aaaaaaaaaaaa");
         fs::create_dir(&dead).unwrap();
         fs::write(dead.join("7"), "half").unwrap();
         fs::write(dead.with_extension("lock"), "1 here 1").unwrap();
-        fs::create_dir(cache.path().join("tmp/2-bbbb")).unwrap();
+        fs::create_dir(cache.path().join("tmp/2-bbbbbbbbbbbb")).unwrap();
+        let foreign = cache.path().join("tmp/notes");
+        fs::create_dir(&foreign).unwrap();
         let other = Session::begin(cache.path(), &disk).unwrap();
         assert!(alive.folder().join("7").is_file());
         assert!(!dead.exists() && !dead.with_extension("lock").exists());
         assert_eq!(active_processes(cache.path()).len(), 2);
+        fs::remove_dir(foreign).expect("a folder that is no session's stays");
         drop((alive, other));
         assert_eq!(fs::read_dir(cache.path().join("tmp")).unwrap().count(), 0);
     }

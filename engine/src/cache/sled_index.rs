@@ -7,12 +7,15 @@
 //! and starts an empty one. One process at a time has it open; the others use an index in memory.
 
 use std::fs;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::corrupt::CorruptFolder;
+use super::disk::Disk;
+use super::disk_read::may_pass;
 use super::index::{Index, IndexError, UnitLocation};
 use super::lock::{FileLock, FileLockAttempt};
 use crate::digest::Digest;
@@ -67,19 +70,20 @@ type Trees = (sled::Db, sled::Tree, sled::Tree);
 
 impl SledIndex {
     /// Opens the index in `folder`. A corrupt one is moved away and replaced.
-    pub(crate) fn open(folder: &Path, corrupt: &CorruptFolder) -> Opening {
+    pub(crate) fn open(folder: &Path, corrupt: &CorruptFolder, disk: &Disk) -> Opening {
         let path = folder.with_extension("lock");
         let lock = match FileLock::try_acquire(&path) {
             Ok(FileLockAttempt::Held(lock)) => lock,
             Ok(FileLockAttempt::HeldByOther(_)) => return Opening::InUse,
             Err(error) => {
-                let error = IndexError(format!("{} cannot be locked: {error}", path.display()));
+                let error =
+                    IndexError::Corrupt(format!("{} cannot be locked: {error}", path.display()));
                 let moved_to = None;
                 return Opening::Unusable { error, moved_to };
             }
         };
         let mut moved_to = None;
-        match Self::open_locked(folder, corrupt, &mut moved_to) {
+        match Self::open_locked(folder, corrupt, disk, &mut moved_to) {
             Ok((db, units, files)) => {
                 let is_new = !db.was_recovered() || moved_to.is_some();
                 let index = Self {
@@ -102,56 +106,71 @@ impl SledIndex {
     fn open_locked(
         folder: &Path,
         corrupt: &CorruptFolder,
+        disk: &Disk,
         moved_to: &mut Option<PathBuf>,
     ) -> Result<Trees, IndexError> {
         if folder.join(CORRUPT_MARK).exists() {
-            let why = IndexError("it was found corrupt".to_owned());
+            let why = IndexError::Corrupt("it was found corrupt".to_owned());
             *moved_to = move_away(folder, corrupt, &why)?;
         }
         remove_generating(folder);
-        match try_open(folder) {
-            Ok(trees) => Ok(trees),
-            Err(error) => {
+        match try_open(folder, disk) {
+            Err(error @ IndexError::Corrupt(_)) => {
                 *moved_to = move_away(folder, corrupt, &error)?.or(moved_to.take());
                 // Once more, on no folder at all: what fails now is not the content.
-                try_open(folder)
+                try_open(folder, disk)
             }
+            opened => opened,
         }
     }
 }
 
 /// Opens in a thread, since a corrupt database may make sled panic or hang. A thread that hangs is
 /// abandoned.
-fn try_open(folder: &Path) -> Result<Trees, IndexError> {
+fn try_open(folder: &Path, disk: &Disk) -> Result<Trees, IndexError> {
     let (sender, receiver) = mpsc::channel();
-    let path = folder.to_path_buf();
+    let (path, disk) = (folder.to_path_buf(), disk.clone());
     let open = move || {
-        let opened = catch_unwind(AssertUnwindSafe(|| open_with_retries(&path)))
-            .unwrap_or_else(|_| Err(IndexError("sled panicked while opening it".to_owned())));
+        let opened = catch_unwind(AssertUnwindSafe(|| open_with_retries(&path, &disk)))
+            .unwrap_or_else(|_| {
+                Err(IndexError::Corrupt(
+                    "sled panicked while opening it".to_owned(),
+                ))
+            });
         // After the timeout there is no receiver.
         let _ = sender.send(opened);
     };
     std::thread::Builder::new()
         .name("index".to_owned())
         .spawn(open)
-        .map_err(|error| IndexError(error.to_string()))?;
-    receiver
-        .recv_timeout(OPEN_TIMEOUT)
-        .unwrap_or_else(|_| Err(IndexError("sled did not finish opening it".to_owned())))
+        .map_err(|error| IndexError::Corrupt(error.to_string()))?;
+    receiver.recv_timeout(OPEN_TIMEOUT).unwrap_or_else(|_| {
+        Err(IndexError::Corrupt(
+            "sled did not finish opening it".to_owned(),
+        ))
+    })
 }
 
-fn open_with_retries(folder: &Path) -> Result<Trees, IndexError> {
+fn open_with_retries(folder: &Path, disk: &Disk) -> Result<Trees, IndexError> {
     let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES);
-    let mut last = IndexError(String::new());
+    let mut last = IndexError::Corrupt(String::new());
     for _ in 0..OPEN_TRIES {
-        let db = match config.open() {
+        let opened = disk.before_read(folder).map_err(sled::Error::Io);
+        let db = match opened.and_then(|()| config.open()) {
             Ok(db) => db,
             Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
-                last = IndexError(error.to_string());
+                last = IndexError::Corrupt(error.to_string());
                 std::thread::sleep(OPEN_PAUSE);
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => match IndexError::from(error) {
+                error @ IndexError::Unreadable(_) => {
+                    last = error;
+                    std::thread::sleep(OPEN_PAUSE);
+                    continue;
+                }
+                error @ IndexError::Corrupt(_) => return Err(error),
+            },
         };
         let (units, files) = (db.open_tree("units")?, db.open_tree("files")?);
         return Ok((db, units, files));
@@ -161,7 +180,14 @@ fn open_with_retries(folder: &Path) -> Result<Trees, IndexError> {
 
 impl From<sled::Error> for IndexError {
     fn from(error: sled::Error) -> Self {
-        IndexError(error.to_string())
+        match &error {
+            sled::Error::Io(source)
+                if may_pass(source) || source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                IndexError::Unreadable(error.to_string())
+            }
+            _ => IndexError::Corrupt(error.to_string()),
+        }
     }
 }
 
@@ -183,13 +209,13 @@ fn move_away(
     tracing::warn!(%why, "the index is moved away");
     corrupt
         .move_in(folder)
-        .map_err(|error| IndexError(format!("{why}; moving it away failed: {error}")))
+        .map_err(|error| IndexError::Corrupt(format!("{why}; moving it away failed: {error}")))
 }
 
 fn decode_digest(value: &[u8]) -> Result<Digest, IndexError> {
     let bytes: [u8; 32] = value
         .try_into()
-        .map_err(|_| IndexError("a digest of the wrong length".to_owned()))?;
+        .map_err(|_| IndexError::Corrupt("a digest of the wrong length".to_owned()))?;
     Ok(Digest::from_bytes(bytes))
 }
 
@@ -199,7 +225,7 @@ fn encode_location(group: &Digest, slot: u32) -> Vec<u8> {
 }
 
 fn decode_location(value: &[u8]) -> Result<UnitLocation, IndexError> {
-    let wrong_length = || IndexError("a location of the wrong length".to_owned());
+    let wrong_length = || IndexError::Corrupt("a location of the wrong length".to_owned());
     let (group, slot) = value.split_at_checked(32).ok_or_else(wrong_length)?;
     let slot = slot.try_into().map_err(|_| wrong_length())?;
     Ok(UnitLocation {
@@ -215,7 +241,7 @@ fn group_key(group: &Digest) -> Vec<u8> {
 /// sled may panic on corruption that it meets while it works.
 fn catch_panic<T>(operation: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
     catch_unwind(AssertUnwindSafe(operation))
-        .unwrap_or_else(|_| Err(IndexError("sled panicked".to_owned())))
+        .unwrap_or_else(|_| Err(IndexError::Corrupt("sled panicked".to_owned())))
 }
 
 impl Index for SledIndex {
@@ -301,13 +327,13 @@ impl Index for SledIndex {
 
 #[cfg(test)]
 mod tests {
-    use super::super::disk::Disk;
     use super::*;
 
     fn open(cache: &Path) -> (SledIndex, bool, Option<PathBuf>) {
         match SledIndex::open(
             &cache.join("index"),
             &CorruptFolder::new(cache, Disk::default()),
+            &Disk::default(),
         ) {
             Opening::Open {
                 index,
@@ -341,7 +367,7 @@ mod tests {
         let corrupt = CorruptFolder::new(cache.path(), Disk::default());
         let first = open(cache.path());
         assert!(matches!(
-            SledIndex::open(&cache.path().join("index"), &corrupt),
+            SledIndex::open(&cache.path().join("index"), &corrupt, &Disk::default()),
             Opening::InUse
         ));
         drop(first);

@@ -1,5 +1,6 @@
 //! Results of single units of map stages, committed in groups: `units/aa/<digest>`.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,24 +31,28 @@ impl Units {
 
     /// The results of units, in the order of `keys`; `None` for those that are not cached. A
     /// missing or corrupt group counts as not cached.
-    pub fn get(&self, keys: &[Digest]) -> Vec<Option<Vec<u8>>> {
-        if let Some(results) = self.try_get(keys) {
-            return results;
+    ///
+    /// # Errors
+    /// [`DiskError`] when a group cannot be read.
+    pub fn get(&self, keys: &[Digest]) -> Result<Vec<Option<Vec<u8>>>, DiskError> {
+        if let Some(results) = self.try_get(keys)? {
+            return Ok(results);
         }
         // The index was wrong. Its replacement is filled from the groups themselves, so the second
         // attempt sees the truth; if even that fails, computing the units again is right.
         self.lookup.invalidate();
-        self.try_get(keys).unwrap_or_else(|| vec![None; keys.len()])
+        let results = self.try_get(keys)?;
+        Ok(results.unwrap_or_else(|| vec![None; keys.len()]))
     }
 
     /// `None` when the index points to the result of another unit.
-    fn try_get(&self, keys: &[Digest]) -> Option<Vec<Option<Vec<u8>>>> {
-        let locations = self.lookup.unit_locations(keys);
+    fn try_get(&self, keys: &[Digest]) -> Result<Option<Vec<Option<Vec<u8>>>>, DiskError> {
+        let locations = self.lookup.unit_locations(keys)?;
         let mut groups: BTreeMap<Digest, Option<Arc<Chunk>>> = BTreeMap::new();
         for location in locations.iter().flatten() {
-            groups
-                .entry(location.group)
-                .or_insert_with(|| self.group(&location.group));
+            if let Entry::Vacant(entry) = groups.entry(location.group) {
+                entry.insert(self.group(&location.group)?);
+            }
         }
         let mut results = Vec::with_capacity(keys.len());
         for (key, location) in keys.iter().zip(&locations) {
@@ -59,29 +64,31 @@ impl Units {
                 results.push(None);
                 continue;
             };
-            let item = chunk.items.get(location.slot as usize)?;
-            if item.id != *key {
-                return None;
+            match chunk.items.get(location.slot as usize) {
+                Some(item) if item.id == *key => results.push(Some(item.payload.clone())),
+                _ => return Ok(None),
             }
-            results.push(Some(item.payload.clone()));
         }
-        Some(results)
+        Ok(Some(results))
     }
 
-    fn group(&self, digest: &Digest) -> Option<Arc<Chunk>> {
+    fn group(&self, digest: &Digest) -> Result<Option<Arc<Chunk>>, DiskError> {
         let known = self
             .lock_recent()
             .iter()
             .find(|(known, _)| known == digest)
             .map(|(_, group)| Arc::clone(group));
         if known.is_some() {
-            return known;
+            return Ok(known);
         }
-        let group = Arc::new(self.lookup.units.get(digest)?);
+        let Some(chunk) = self.lookup.units.get(digest)? else {
+            return Ok(None);
+        };
+        let group = Arc::new(chunk);
         let mut recent = self.lock_recent();
         recent.push_front((*digest, Arc::clone(&group)));
         recent.truncate(RECENT_MAX);
-        Some(group)
+        Ok(Some(group))
     }
 
     fn lock_recent(&self) -> MutexGuard<'_, VecDeque<(Digest, Arc<Chunk>)>> {
@@ -100,7 +107,10 @@ impl Units {
     }
 
     /// Adds what other processes have committed since.
-    pub fn refresh(&self) {
-        self.lookup.refresh_units();
+    ///
+    /// # Errors
+    /// [`DiskError`] when it cannot be read.
+    pub fn refresh(&self) -> Result<(), DiskError> {
+        self.lookup.refresh_units()
     }
 }

@@ -39,8 +39,11 @@ impl StageCheckpoints {
     }
 
     /// The newest state that is complete, if there is one.
-    pub fn latest(&self) -> Option<Checkpoint> {
-        self.checkpoints.latest()
+    ///
+    /// # Errors
+    /// [`OpError::Disk`] when it cannot be read.
+    pub fn latest(&self) -> Result<Option<Checkpoint>, OpError> {
+        Ok(self.checkpoints.latest()?)
     }
 
     /// Whether to save after `step` steps: the interval is over, or the run is asked to stop.
@@ -81,9 +84,6 @@ fn checkpoint_error(error: CheckpointError<OpError>) -> OpError {
     match error {
         CheckpointError::Disk(error) => OpError::Disk(error),
         CheckpointError::Writer(error) => error,
-        CheckpointError::Read { .. } => {
-            OpError::failed(error.to_string(), "check the disk, then run again")
-        }
     }
 }
 
@@ -99,16 +99,17 @@ impl StageCtx {
     /// run from the start. A checkpoint of this very stage is newer: ask for it first.
     ///
     /// # Errors
-    /// [`OpError::Bug`] when `argument` is not a count.
+    /// [`OpError::Bug`] when `argument` is not a count, [`OpError::Disk`] when a state cannot be
+    /// read.
     pub fn warm_start(&self, argument: &str) -> Result<Option<Checkpoint>, OpError> {
         let value = self.parts.args.count(argument)?;
         let rest = self.parts.key_inputs.warm_start_key(argument);
         let cache = &self.parts.cache;
-        let saved = Checkpoints::warm_start_values(cache.folder(), &rest);
+        let saved = Checkpoints::warm_start_values(cache.disk(), cache.folder(), &rest)?;
         let smaller = saved.into_iter().filter(|saved| *saved < value);
         for saved in smaller.rev() {
             // One that is corrupt is passed over for the next smaller one.
-            if let Some(checkpoint) = cache.warm_start(&rest, saved).latest() {
+            if let Some(checkpoint) = cache.warm_start(&rest, saved).latest()? {
                 let note = format!("resumed from {argument} = {saved}");
                 self.log().notes.push(note);
                 return Ok(Some(checkpoint));

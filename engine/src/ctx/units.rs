@@ -30,8 +30,8 @@ impl StageCtx {
     ) -> Result<Vec<UnitResult>, OpError> {
         let prefix = self.parts.key_inputs.unit_key_prefix(None, &[]);
         let keys: Vec<Digest> = units.iter().map(|unit| unit_key(&prefix, unit)).collect();
-        self.parts.cache.units.refresh();
-        let mut results = self.cached_units(&keys);
+        self.parts.cache.units.refresh()?;
+        let mut results = self.cached_units(&keys)?;
         let is_missing = |index: &usize| results.get(*index).is_some_and(Option::is_none);
         let missing: Vec<usize> = (0..keys.len()).filter(is_missing).collect();
         let mut buffer = UnitBuffer::new(self);
@@ -61,14 +61,17 @@ impl StageCtx {
     }
 
     /// The results of units that are in the cache. With `retry_bad` rejected ones are missing.
-    pub(crate) fn cached_units(&self, keys: &[Digest]) -> Vec<Option<UnitResult>> {
+    ///
+    /// # Errors
+    /// [`OpError::Disk`] when they cannot be read.
+    pub(crate) fn cached_units(&self, keys: &[Digest]) -> Result<Vec<Option<UnitResult>>, OpError> {
         let decode_usable = |bytes: Option<Vec<u8>>| {
             let result = decode(&bytes?)?;
             let is_retried = self.parts.retry_bad && matches!(result, UnitResult::Bad(_));
             (!is_retried).then_some(result)
         };
-        let cached = self.parts.cache.units.get(keys);
-        cached.into_iter().map(decode_usable).collect()
+        let cached = self.parts.cache.units.get(keys)?;
+        Ok(cached.into_iter().map(decode_usable).collect())
     }
 }
 

@@ -59,7 +59,9 @@ impl Listener for LogWriter {
             .buffer
             .first()
             .map_or(at_ms, |(oldest_ms, _)| *oldest_ms);
-        if self.buffer.len() >= BUFFERED_MAX || at_ms >= oldest_ms + BUFFERED_MS {
+        // Until the first event is in the log, readers do not know whose run it is.
+        let is_first = matches!(event, Event::RunStarted { .. });
+        if is_first || self.buffer.len() >= BUFFERED_MAX || at_ms >= oldest_ms + BUFFERED_MS {
             self.idle();
         }
     }
@@ -164,6 +166,22 @@ mod tests {
         log.event(0, &numbered_event(0));
         assert_eq!(log.buffer.len(), 1);
         log.event(BUFFERED_MS, &numbered_event(1));
+        assert_eq!(log.buffer.len(), 0);
+    }
+
+    #[test]
+    fn the_start_of_a_run_is_not_buffered() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = LogWriter::create(&Disk::default(), folder.path()).unwrap();
+        log.event(0, &numbered_event(0));
+        let started = Event::RunStarted {
+            run: "1".to_owned(),
+            workflow: "w".to_owned(),
+            stages: Vec::new(),
+            params: Vec::new(),
+            pid: 7,
+        };
+        log.event(0, &started);
         assert_eq!(log.buffer.len(), 0);
     }
 

@@ -1,7 +1,8 @@
 //! A stage on its way to a child, and the end of its execution on the way back.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +24,9 @@ use crate::run::worker::RunTask;
 
 /// The name of a task file in a stage's scratch folder.
 pub(super) const TASK_FILE_NAME: &str = "job.json";
+
+/// A task lists every file that its stage reads, which may be many thousands.
+const TASK_BYTES_MAX: u64 = 256 << 20;
 
 /// What a task file holds. Both sides are the same program, so it needs no version.
 #[derive(Serialize, Deserialize)]
@@ -87,8 +91,16 @@ impl ChildTask {
     /// # Errors
     /// The message, when it cannot be read or this program does not have the op.
     pub(super) fn read(path: &Path, ops: &OpSet) -> Result<Self, String> {
-        let bytes = fs::read(path)
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(TASK_BYTES_MAX + 1).read_to_end(&mut bytes))
             .map_err(|error| format!("could not read {}: {error}", path.display()))?;
+        if bytes.len() as u64 > TASK_BYTES_MAX {
+            return Err(format!(
+                "{} is not a task file: it is too large",
+                path.display()
+            ));
+        }
         let file: TaskFile = serde_json::from_slice(&bytes)
             .map_err(|error| format!("{} is not a task file: {error}", path.display()))?;
         let unknown = || format!("this program has no op `{}` with these arguments", file.op);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cache::Cache;
+use crate::cache::disk::DiskError;
 use crate::cache::ledger::Ledger;
 use crate::cache::stage_result::StageResult;
 use crate::digest::Digest;
@@ -23,19 +24,28 @@ pub(crate) struct CacheScan {
     pub(crate) ledger: Ledger,
     /// Results of the ledger whose files are all there.
     pub(crate) results: ResultMap,
+    /// Why the ledger could not be read, though there is one. It is empty then.
+    pub(crate) ledger_error: Option<DiskError>,
 }
 
 impl CacheScan {
     /// Reads the ledger and checks the results of those of its stages that are wanted by name.
     pub(crate) fn new(cache: &Cache, workflow: &str, is_wanted: impl Fn(&str) -> bool) -> Self {
-        let ledger = Ledger::read(cache.folder(), workflow);
+        let (ledger, ledger_error) = match Ledger::read(cache.disk(), cache.folder(), workflow) {
+            Ok(ledger) => (ledger, None),
+            Err(error) => (Ledger::default(), Some(error)),
+        };
         let candidates: Vec<&Arc<StageResult>> = ledger
             .all()
             .filter(|(name, _)| is_wanted(name))
             .map(|(_, result)| result)
             .collect();
         let results = existing_results(&candidates, cache);
-        Self { ledger, results }
+        Self {
+            ledger,
+            results,
+            ledger_error,
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use crate::op::OpError;
 /// How often a stage is begun again in one run because its result, or what it needs, is corrupt. A
 /// disk that corrupts what is written to it must not keep a run going for ever.
 const REBUILDS_MAX: u32 = 3;
+/// The wait for a stage whose record is on its way to the disk.
+const COMMIT_POLL: Duration = Duration::from_millis(20);
 /// The wait before the second attempt; each further one waits twice as long.
 const BACKOFF: Duration = Duration::from_secs(1);
 
@@ -70,7 +72,7 @@ impl Run<'_, '_> {
             return;
         }
         if producer.is_some()
-            && self.config.cache.objects.contains(&object)
+            && self.config.cache.objects.contains(&object).unwrap_or(false)
             && self.stage(id).rebuilds < REBUILDS_MAX
         {
             // Another stage reported it first, and it has been rebuilt since this one read it. To
@@ -82,6 +84,9 @@ impl Run<'_, '_> {
             return;
         }
         match producer {
+            Some(producer) if self.stage(producer).state == State::Committing => {
+                self.wait_for_commit(id);
+            }
             Some(producer) if self.can_be_rebuilt(producer) => {
                 self.start_rebuild(id, producer, &object);
             }
@@ -94,6 +99,14 @@ impl Run<'_, '_> {
                 self.fail(id, &OpError::failed(what, help));
             }
         }
+    }
+
+    /// Lets a stage that found an object corrupt run again a moment later. The producer has run and
+    /// is about to end; what it took over from the cache, as a map stage does with chunks that it
+    /// knows, is rebuilt when it has.
+    fn wait_for_commit(&mut self, id: NodeId) {
+        self.stage(id).state.transition_to(State::Backoff);
+        self.queues.push_timer(id, Instant::now() + COMMIT_POLL);
     }
 
     /// The stage whose result needs this object, as it is or as it was before its rebuild began.

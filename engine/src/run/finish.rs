@@ -77,7 +77,7 @@ impl Run<'_, '_> {
         }
         // A run in which nothing ran still notices that the workflow has lost stages.
         changed |= self.ledger.len() > graph.len();
-        if !changed {
+        if !changed || self.ledger_is_unreadable || !self.config.cache.is_writable() {
             return;
         }
         // Results are entered by a stage's own name; an alias is found in the graph too.

@@ -9,10 +9,8 @@ use crate::key::{KeyInputs, differences};
 
 /// The record of a key, also if it was evicted.
 pub(crate) fn last_record(cache: &Cache, key: &Digest) -> Option<Record> {
-    cache
-        .records
-        .get(key)
-        .or_else(|| cache.records.evicted(key).map(|(record, _)| record))
+    let record = cache.records.get(key).ok().flatten();
+    record.or_else(|| cache.records.evicted(key).map(|(record, _)| record))
 }
 
 /// Why a stage runs, given the key of its last result: the fields of the key that differ, then what

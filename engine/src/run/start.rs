@@ -1,6 +1,7 @@
 //! A stage whose result is missing: from the queue for resources to its worker.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,15 @@ use crate::graph::{Node, NodeId};
 use crate::isolate::Isolation;
 use crate::key::KeyInputs;
 use crate::op::{Artifact, OpError};
+
+fn unwritable_cache(cache: &Path) -> OpError {
+    let what = format!(
+        "it has no result in the cache {}, which cannot be written",
+        cache.display()
+    );
+    let help = "make the folder writable, or name another one with --cache";
+    OpError::failed(what, help)
+}
 
 /// How often a lease that another process holds is tried again. To be woken when a file lock is
 /// free, a thread would have to block on it.
@@ -47,6 +57,10 @@ impl Run<'_, '_> {
             self.stage(id).state.transition_to(State::Ready);
             self.queues.push_ready(id);
             return self.free.give_back(&amount);
+        }
+        if !self.config.cache.is_writable() {
+            self.free.give_back(&amount);
+            return self.fail(id, &unwritable_cache(self.config.cache.folder()));
         }
         if !self.acquire_lease(id) {
             return self.free.give_back(&amount);
@@ -140,8 +154,13 @@ impl Run<'_, '_> {
     /// Ends the stage with the result that another one has computed since it was probed, if there
     /// is one.
     fn reuse_shared_result(&mut self, id: NodeId, key: &Digest) -> bool {
-        let Some(record) = self.config.cache.hit(key) else {
-            return false;
+        let record = match self.config.cache.hit(key) {
+            Ok(Some(record)) => record,
+            Ok(None) => return false,
+            Err(error) => {
+                self.fail(id, &OpError::Disk(error));
+                return true;
+            }
         };
         let result = Arc::new(StageResult::from_record(*key, &record));
         if !self.suffices(&result) {

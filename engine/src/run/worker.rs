@@ -142,7 +142,7 @@ pub(crate) fn probe_stage(task: &ProbeTask) -> Result<ProbeResult, OpError> {
     };
     let key_inputs = KeyInputs::new(&node.op, &node.args, inputs, &sources, &task.env);
     let key = key_inputs.hash();
-    let record = task.cache.hit(&key);
+    let record = task.cache.hit(&key)?;
     Ok(ProbeResult {
         key,
         key_inputs,

@@ -8,13 +8,14 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::roots::Roots;
+use super::warm_starts::WarmStarts;
 use super::{Amount, CacheEntry, CacheFile, disk_usage, list_entries, list_files, part_folders};
 use crate::cache::corrupt;
+use crate::cache::identity::is_run_id;
 use crate::cache::records::Record;
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
@@ -80,6 +81,7 @@ struct Collector<'a> {
     sizes: BTreeMap<Digest, u64>,
     /// The number of records that refer to each object.
     references: BTreeMap<Digest, u32>,
+    warm_starts: WarmStarts,
     report: GcReport,
 }
 
@@ -93,7 +95,8 @@ pub(super) fn collect(cache: &Cache, options: &GcOptions) -> Result<GcReport, Ca
         path: folder.to_path_buf(),
         source,
     };
-    let roots = Roots::find(&CacheReader::new(folder), options.keep_runs).map_err(list_error)?;
+    let reader = CacheReader::on_disk(folder, cache.disk().clone());
+    let roots = Roots::find(&reader, options.keep_runs)?;
     let bytes_before = disk_usage(folder).map_err(list_error)?.total().bytes;
     let objects = list_files(&folder.join("objects")).map_err(list_error)?;
     let sizes = objects
@@ -107,6 +110,7 @@ pub(super) fn collect(cache: &Cache, options: &GcOptions) -> Result<GcReport, Ca
         now: SystemTime::now(),
         sizes,
         references: BTreeMap::new(),
+        warm_starts: WarmStarts::default(),
         report: GcReport {
             bytes_before,
             bytes_after: bytes_before,
@@ -114,19 +118,21 @@ pub(super) fn collect(cache: &Cache, options: &GcOptions) -> Result<GcReport, Ca
         },
     };
     // All records are read first: they say which objects are referred to.
-    let candidates = collector.candidates().map_err(list_error)?;
+    let candidates = collector.candidates()?;
     collector.remove_orphans()?;
     for part in [corrupt::FOLDER, "checkpoints", "runs"] {
         for folder in part_folders(folder, part) {
             collector.remove_unrooted(part, list_entries(&folder).map_err(list_error)?)?;
         }
     }
+    collector.remove_warm_starts(None)?;
     collector.remove_results(candidates)?;
+    // Those of the results that have just been removed.
+    collector.remove_warm_starts(Some(0))?;
     // These take long to compute and little space. They go last, the oldest first, and only when
     // an age or a size is given.
-    let warm_starts = list_entries(&folder.join("growth")).map_err(list_error)?;
-    collector.remove_oldest("growth", warm_starts)?;
-    let units = list_files(&folder.join("units")).map_err(list_error)?;
+    let mut units = list_files(&folder.join("units")).map_err(list_error)?;
+    units.retain(|file| file.digest().is_some());
     collector.remove_oldest("units", units.into_iter().map(single_file).collect())?;
     collector.remove_old_evicted(list_files(&folder.join("evicted")).map_err(list_error)?)?;
     Ok(collector.report)
@@ -146,19 +152,23 @@ fn single_file(file: CacheFile) -> CacheEntry {
 impl Collector<'_> {
     /// Reads all records, and returns those that are neither roots nor too young, the cheapest
     /// first.
-    fn candidates(&mut self) -> io::Result<Vec<Candidate>> {
+    ///
+    /// # Errors
+    /// Also when a record cannot be read: what it refers to would look like garbage.
+    fn candidates(&mut self) -> Result<Vec<Candidate>, CacheError> {
         let mut candidates = Vec::new();
-        for file in list_files(&self.cache.folder().join("results"))? {
+        let folder = self.cache.folder().join("results");
+        let files = list_files(&folder).map_err(|source| CacheError::Io {
+            path: folder,
+            source,
+        })?;
+        for file in files {
             let Some(key) = file.digest() else { continue };
-            let Some(record) = self.cache.records.get(&key) else {
+            let Some(record) = self.cache.records.get(&key)? else {
                 continue;
             };
-            let objects: BTreeSet<Digest> = record
-                .objects
-                .iter()
-                .copied()
-                .chain([record.output])
-                .collect();
+            let objects: BTreeSet<Digest> = record.referenced_objects().copied().collect();
+            self.warm_starts.add(&record);
             for object in &objects {
                 *self.references.entry(*object).or_default() += 1;
             }
@@ -200,6 +210,7 @@ impl Collector<'_> {
             if !self.options.dry_run {
                 self.cache.records.evict(&candidate.key)?;
             }
+            self.warm_starts.remove(&candidate.record);
             let mut bytes = 0;
             for object in candidate.objects {
                 let references = self.references.entry(object).or_insert(1);
@@ -243,7 +254,8 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Removes entries whose name is neither a key nor a run that is a root.
+    /// Removes entries whose name is neither a key nor a run that is a root. Those with other names
+    /// are not blip's.
     fn remove_unrooted(
         &mut self,
         part: &'static str,
@@ -252,11 +264,50 @@ impl Collector<'_> {
         for entry in entries {
             let name = entry.path.file_name().and_then(|name| name.to_str());
             let name = name.unwrap_or_default();
-            let key = name.parse::<Digest>();
+            let key = name.parse::<Digest>().ok();
             let is_root = self.roots.runs.contains(name)
-                || key.is_ok_and(|key| self.roots.keys.contains(&key));
-            if !is_root && self.is_old_enough(&entry) {
+                || (part == "checkpoints" && self.roots.was_killed)
+                || key.is_some_and(|key| self.roots.keys.contains(&key));
+            let is_ours = match part {
+                corrupt::FOLDER => corrupt::is_name_of_corrupt_file(name),
+                "runs" => is_run_id(name),
+                _ => key.is_some(),
+            };
+            if is_ours && !is_root && self.is_old_enough(&entry) {
                 self.remove(part, &entry.path, entry.amount)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the warm starts that this number of records may have left.
+    fn remove_warm_starts(&mut self, records: Option<u32>) -> Result<(), CacheError> {
+        let folder = self.cache.folder().join("growth");
+        let disk = self.cache.disk();
+        let trainings = disk.list(&folder)?;
+        for training in trainings {
+            let name = training.file_name().and_then(|name| name.to_str());
+            let Some(rest) = name.and_then(|name| name.parse::<Digest>().ok()) else {
+                continue;
+            };
+            let entries = list_entries(&training).map_err(|source| CacheError::Io {
+                path: training.clone(),
+                source,
+            })?;
+            let mut left = entries.len();
+            for entry in entries {
+                let value = entry.path.file_name().and_then(|name| name.to_str());
+                let Some(value) = value.and_then(|value| value.parse().ok()) else {
+                    continue;
+                };
+                let is_unused = self.warm_starts.count(&(rest, value)) == records;
+                if is_unused && self.is_old_enough(&entry) {
+                    self.remove("growth", &entry.path, entry.amount)?;
+                    left -= 1;
+                }
+            }
+            if left == 0 && !self.options.dry_run {
+                disk.remove(&training)?;
             }
         }
         Ok(())
@@ -287,7 +338,7 @@ impl Collector<'_> {
 
     fn remove_old_evicted(&mut self, files: Vec<CacheFile>) -> Result<(), CacheError> {
         for file in files {
-            if file.is_older_than(EVICTED_AGE, self.now) {
+            if file.digest().is_some() && file.is_older_than(EVICTED_AGE, self.now) {
                 let entry = single_file(file);
                 self.remove("evicted", &entry.path, entry.amount)?;
             }

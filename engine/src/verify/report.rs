@@ -16,8 +16,6 @@ pub enum CorruptionKind {
     NotAFile,
     /// A record refers to it and it does not exist.
     Missing,
-    /// Reading it failed.
-    Unreadable(String),
     /// A record or another small file does not match its checksum or its name.
     Record(String),
     /// A checkpoint is incomplete.
@@ -33,7 +31,6 @@ impl fmt::Display for CorruptionKind {
             CorruptionKind::Empty => f.write_str("it is empty"),
             CorruptionKind::NotAFile => f.write_str("it is not a file"),
             CorruptionKind::Missing => f.write_str("it is missing"),
-            CorruptionKind::Unreadable(error) => write!(f, "it cannot be read: {error}"),
             CorruptionKind::Record(detail) | CorruptionKind::Index(detail) => f.write_str(detail),
             CorruptionKind::Checkpoint(detail) => write!(f, "corrupt checkpoint: {detail}"),
         }
@@ -75,6 +72,8 @@ pub struct VerifyReport {
     pub unreferenced: u64,
     /// Files that are not blip's. They are not corrupt either, and stay where they are.
     pub unknown_files: Vec<PathBuf>,
+    /// What could not be read, one message each. It may be corrupt or not, and stays where it is.
+    pub unreadable: Vec<String>,
     /// Records of another version of the program.
     pub other_versions: u64,
     /// Whether the index was checked. A quick verification does not, and it is not possible while

@@ -9,7 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{AffectedResult, Corruption, CorruptionKind, VerifyLevel, VerifyReport};
 use crate::cache::Cache;
-use crate::cache::checkpoints;
+use crate::cache::checkpoints::{self, InvalidCheckpoint};
+use crate::cache::disk::DiskError;
 use crate::cache::ledger::Ledger;
 use crate::cache::map_tables::MapTable;
 use crate::cache::records::Record;
@@ -28,10 +29,10 @@ pub(super) fn scan(cache: &Cache, level: VerifyLevel) -> VerifyReport {
     scan.groups("units");
     scan.groups("files");
     let folder = cache.folder();
-    for stage in list(&folder.join("checkpoints")) {
+    for stage in scan.named_by_digest(&folder.join("checkpoints")) {
         scan.checkpoints(&stage);
     }
-    for training in list(&folder.join("growth")) {
+    for training in scan.named_by_digest(&folder.join("growth")) {
         for value in list(&training) {
             scan.checkpoints(&value);
         }
@@ -106,6 +107,14 @@ impl<'a> CacheScan<'a> {
         });
     }
 
+    /// Reports a file with a problem. Only one that was read is moved away.
+    fn report_problem(&mut self, path: &Path, problem: Problem, affected: Vec<AffectedResult>) {
+        match problem {
+            Problem::Corrupt(kind) => self.corrupt(path, kind, affected),
+            Problem::Unreadable(error) => self.report.unreadable.push(error.to_string()),
+        }
+    }
+
     /// The index was opened before the scan; a corrupt one was replaced then.
     fn opened_index(&mut self) {
         if let Some(moved_to) = self.cache.corrupt_index() {
@@ -167,10 +176,10 @@ impl<'a> CacheScan<'a> {
             let affected = AffectedResult { stage, key: *key };
             Vec::from_iter(has_result.then_some(affected))
         };
-        let bytes = match read(path) {
+        let bytes = match self.read(path) {
             Ok(bytes) => bytes,
-            Err(kind) => {
-                self.corrupt(path, kind, affected(String::new()));
+            Err(problem) => {
+                self.report_problem(path, problem, affected(String::new()));
                 return None;
             }
         };
@@ -202,10 +211,10 @@ impl<'a> CacheScan<'a> {
                 self.report.unreferenced += 1;
             }
             let recorded = references.as_ref().map(|references| references.recorded);
-            if let Some(kind) = self.check_content(&path, &digest, recorded) {
+            if let Err(problem) = self.check_content(&path, &digest, recorded) {
                 let affected = references.map(|references| references.results);
                 let affected = affected.into_iter().flatten().collect();
-                self.corrupt(&path, kind, affected);
+                self.report_problem(&path, problem, affected);
             }
         }
     }
@@ -216,17 +225,19 @@ impl<'a> CacheScan<'a> {
         path: &Path,
         digest: &Digest,
         recorded: Option<SystemTime>,
-    ) -> Option<CorruptionKind> {
-        let metadata = match fs::symlink_metadata(path) {
-            Ok(metadata) => metadata,
-            Err(error) => return Some(CorruptionKind::Unreadable(error.to_string())),
+    ) -> Result<(), Problem> {
+        let disk = self.cache.disk();
+        let lstat = || fs::symlink_metadata(path);
+        // A run or gc may have removed it meanwhile.
+        let Some(metadata) = disk.attempt_read(path, lstat)? else {
+            return Ok(());
         };
         if !metadata.is_file() {
-            return Some(CorruptionKind::NotAFile);
+            return Err(CorruptionKind::NotAFile.into());
         }
         let len = metadata.len();
         if len == 0 && *digest != Digest::of(b"") {
-            return Some(CorruptionKind::Empty);
+            return Err(CorruptionKind::Empty.into());
         }
         let is_modified = recorded.is_some_and(|recorded| modified(Ok(metadata)) > recorded);
         // A wrong length is only a reason to read the file: what an op stored may begin like a
@@ -234,12 +245,12 @@ impl<'a> CacheScan<'a> {
         let is_suspect =
             || is_modified || !dataset::length_matches(path, len).is_ok_and(|matches| matches);
         if !self.reads_content_of(&digest.to_string()) && !is_suspect() {
-            return None;
+            return Ok(());
         }
         self.report.bytes += len;
-        match Digest::of_file(path) {
-            Ok((found, _)) => (found != *digest).then_some(CorruptionKind::Digest),
-            Err(error) => Some(CorruptionKind::Unreadable(error.to_string())),
+        match disk.digest_of(path)? {
+            Some(found) if found != *digest => Err(CorruptionKind::Digest.into()),
+            _ => Ok(()),
         }
     }
 
@@ -247,8 +258,13 @@ impl<'a> CacheScan<'a> {
     fn missing_objects(&mut self) {
         for (digest, references) in std::mem::take(&mut self.references) {
             // A run at the same time may have written it after its folder was listed.
-            if self.cache.objects.contains(&digest) {
-                continue;
+            match self.cache.objects.contains(&digest) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => {
+                    self.report.unreadable.push(error.to_string());
+                    continue;
+                }
             }
             self.report.corruptions.push(Corruption {
                 path: self.cache.objects.file_path(&digest),
@@ -264,8 +280,8 @@ impl<'a> CacheScan<'a> {
         let mut index_is_wrong = false;
         for (path, digest) in self.sharded_files(folder) {
             self.report.groups += 1;
-            if let Some(kind) = self.check_content(&path, &digest, None) {
-                self.corrupt(&path, kind, Vec::new());
+            if let Err(problem) = self.check_content(&path, &digest, None) {
+                self.report_problem(&path, problem, Vec::new());
             } else if holds_units && self.reads_content_of(&digest.to_string()) {
                 index_is_wrong |= !self.cache.index_matches(&digest);
             }
@@ -291,9 +307,22 @@ impl<'a> CacheScan<'a> {
         }
     }
 
+    /// The entries of a folder that are named by digests; others are not blip's.
+    fn named_by_digest(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let (ours, unknown) = list(folder)
+            .into_iter()
+            .partition(|path| file_name(path).parse::<Digest>().is_ok());
+        self.report.unknown_files.extend::<Vec<PathBuf>>(unknown);
+        ours
+    }
+
     /// The checkpoints in a folder.
     fn checkpoints(&mut self, stage: &Path) {
         for folder in list(stage) {
+            if file_name(&folder).parse::<u64>().is_err() {
+                self.report.unknown_files.push(folder);
+                continue;
+            }
             self.report.checkpoints += 1;
             let inner = folder.strip_prefix(self.cache.folder()).unwrap_or(&folder);
             let checked = if self.reads_content_of(&inner.to_string_lossy()) {
@@ -302,28 +331,61 @@ impl<'a> CacheScan<'a> {
                     .filter_map(|path| path.metadata().ok())
                     .map(|file| file.len())
                     .sum::<u64>();
-                checkpoints::validate(&folder)
+                checkpoints::validate(&folder, self.cache.disk())
             } else {
-                checkpoints::validate_modified(&folder)
+                checkpoints::validate_modified(&folder, self.cache.disk())
             };
-            if let Err(error) = checked {
-                self.corrupt(&folder, CorruptionKind::Checkpoint(error), Vec::new());
+            if let Err(invalid) = checked {
+                self.report_problem(&folder, invalid.into(), Vec::new());
             }
         }
     }
 
     /// Small files with a checksum, which `validate` checks.
     fn checksummed_files(&mut self, folder: &str, validate: impl Fn(&[u8]) -> Result<(), String>) {
-        for path in list(&self.cache.folder().join(folder)) {
-            if file_name(&path).parse::<Digest>().is_err() {
-                self.report.unknown_files.push(path);
-                continue;
+        for path in self.named_by_digest(&self.cache.folder().join(folder)) {
+            let checked = self.read(&path).and_then(|bytes| {
+                validate(&bytes).map_err(|why| CorruptionKind::Record(why).into())
+            });
+            if let Err(problem) = checked {
+                self.report_problem(&path, problem, Vec::new());
             }
-            let checked =
-                read(&path).and_then(|bytes| validate(&bytes).map_err(CorruptionKind::Record));
-            if let Err(kind) = checked {
-                self.corrupt(&path, kind, Vec::new());
-            }
+        }
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<u8>, Problem> {
+        if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(CorruptionKind::NotAFile.into());
+        }
+        let bytes = self.cache.disk().read(path)?;
+        bytes.ok_or_else(|| CorruptionKind::Missing.into())
+    }
+}
+
+/// What is wrong with a file.
+enum Problem {
+    Corrupt(CorruptionKind),
+    /// Whether it is corrupt is not known.
+    Unreadable(DiskError),
+}
+
+impl From<CorruptionKind> for Problem {
+    fn from(kind: CorruptionKind) -> Self {
+        Problem::Corrupt(kind)
+    }
+}
+
+impl From<DiskError> for Problem {
+    fn from(error: DiskError) -> Self {
+        Problem::Unreadable(error)
+    }
+}
+
+impl From<InvalidCheckpoint> for Problem {
+    fn from(invalid: InvalidCheckpoint) -> Self {
+        match invalid {
+            InvalidCheckpoint::Corrupt(detail) => CorruptionKind::Checkpoint(detail).into(),
+            InvalidCheckpoint::Unreadable(error) => error.into(),
         }
     }
 }
@@ -347,16 +409,6 @@ fn modified(metadata: io::Result<fs::Metadata>) -> SystemTime {
     metadata
         .and_then(|metadata| metadata.modified())
         .unwrap_or(UNIX_EPOCH)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, CorruptionKind> {
-    if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(CorruptionKind::NotAFile);
-    }
-    fs::read(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => CorruptionKind::Missing,
-        _ => CorruptionKind::Unreadable(error.to_string()),
-    })
 }
 
 /// The paths in a folder, sorted; empty when it is not a folder.

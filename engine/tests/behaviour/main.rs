@@ -15,6 +15,7 @@ mod maps;
 mod network;
 mod power;
 mod random;
+mod reads;
 mod reuse;
 mod scene;
 mod sources;

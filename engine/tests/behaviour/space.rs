@@ -4,9 +4,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use blip_engine::cache::disk::Disk;
+use blip_engine::cache::lock::Holder;
+use blip_engine::cache::{Access, Cache};
 use blip_engine::space::{Amount, GcOptions, GcReport};
-use blip_engine::{Event, Outcome, RunOptions, Status, VerifyLevel};
+use blip_engine::{Event, IndexKind, Outcome, RunOptions, Status, VerifyLevel};
 
+use crate::training::StopAt;
 use crate::world::{World, counts, status};
 
 const ALL: GcOptions = GcOptions {
@@ -230,4 +234,153 @@ fn the_folder_of_corrupt_files_of_earlier_versions_is_counted_ignored_and_collec
     assert_eq!(report.parts.get("corrupt"), Some(&removed));
     assert_eq!(corrupt_usage(), None);
     assert!(!before.join("results-aa-bb").exists() && !moved_to.exists());
+}
+
+#[test]
+fn exports_of_two_workflows_to_one_relative_path_are_both_kept() {
+    let world = World::new();
+    let run = |name: &str, word: &str| {
+        let mut workflow =
+            world.workflow(&format!("{}export b as txt \"out/b.txt\"\n", chain(word)));
+        name.clone_into(&mut workflow.name);
+        let options = RunOptions::default();
+        let summary = world.engine().run(&workflow, &options, &mut []).unwrap();
+        assert_eq!(summary.outcome, Outcome::Done);
+    };
+    run("one/w.blip", "one");
+    run("two/w.blip", "two");
+    collect(
+        &world,
+        &GcOptions {
+            keep_runs: 0,
+            ..ALL
+        },
+    );
+    for word in ["one", "two"] {
+        world.calls.take();
+        let calls = world.calls_of(&format!("a = text(\"{word}\")\nb = upper(a)\n"));
+        assert_eq!(calls.get("upper"), None, "{word}");
+    }
+}
+
+#[test]
+fn the_newest_run_is_the_newest_after_the_clock_was_set_back() {
+    let world = World::new();
+    let first = world.run(&chain("one")).run;
+    let runs = world.config.cache.join("runs");
+    let future = "99990000000000-1";
+    fs::rename(runs.join(first), runs.join(future)).unwrap();
+    let second = world.run(&chain("seven")).run;
+    assert!(second.as_str() > future, "{second}");
+    assert!(second.starts_with("99990000000001-"), "{second}");
+    assert_eq!(world.engine().reader().runs().unwrap(), [future, &second]);
+    collect(&world, &ALL);
+    assert_eq!(world.calls_of(&chain("seven")), counts([]));
+    assert_eq!(world.calls_of(&chain("one")).get("upper"), Some(&1));
+}
+
+#[test]
+fn a_warm_start_goes_with_the_last_result_that_left_it() {
+    let world = World::new();
+    let train = |steps: u32| format!("t = train(text(\"data\"), steps = {steps})\n");
+    let warm_starts = || {
+        let paths = crate::corruption::files(&world.config.cache.join("growth"));
+        let mut values: Vec<u64> = paths
+            .iter()
+            .filter_map(|path| path.iter().rev().nth(2)?.to_str()?.parse().ok())
+            .collect();
+        values.dedup();
+        values
+    };
+    let growth = |report: &GcReport| report.parts.get("growth").copied().unwrap_or_default();
+    world.run(&train(20));
+    world.run(&train(50));
+    assert_eq!(warm_starts(), [20, 50]);
+    assert_eq!(
+        growth(&collect(
+            &world,
+            &GcOptions {
+                keep_runs: 2,
+                ..ALL
+            }
+        ))
+        .files,
+        0
+    );
+    let plan = collect(
+        &world,
+        &GcOptions {
+            dry_run: true,
+            ..ALL
+        },
+    );
+    assert_eq!(warm_starts(), [20, 50], "a dry run removes nothing");
+    let done = collect(&world, &ALL);
+    assert_eq!(warm_starts(), [50], "that of the newest run stays");
+    assert!(growth(&done).files >= 2);
+    assert_eq!(growth(&plan), growth(&done));
+    // One that no result has left, as when its record was deleted.
+    let key = world.run(&train(50)).results["t"].key;
+    fs::remove_file(world.record_path(&key)).unwrap();
+    collect(&world, &ALL);
+    assert_eq!(warm_starts(), [0; 0]);
+}
+
+#[test]
+fn the_checkpoints_of_a_run_that_was_killed_stay() {
+    const TRAIN: &str =
+        "@checkpoint(every = 10) t = train(text(\"data\"), steps = 100, pause = 2)\n";
+    let world = World::new();
+    let options = RunOptions::default();
+    let mut stop = StopAt(50, options.stop.clone());
+    let workflow = world.workflow(TRAIN);
+    let engine = world.engine();
+    let run = engine
+        .run(&workflow, &options, &mut [&mut stop])
+        .unwrap()
+        .run;
+    // What a kill leaves of the log.
+    let log = engine.reader().log_path(&run);
+    let text = fs::read_to_string(&log).unwrap();
+    let is_end = |line: &&str| line.contains("stage_finished") || line.contains("run_finished");
+    let lines: Vec<&str> = text.lines().filter(|line| !is_end(line)).collect();
+    fs::write(&log, lines.join("\n") + "\n").unwrap();
+    collect(&world, &ALL);
+    world.run(TRAIN);
+    let steps = world.calls.take().get("step").copied().unwrap_or(0);
+    assert!((1..=60).contains(&steps), "{steps} steps");
+    let left = crate::corruption::files(&world.config.cache.join("checkpoints"));
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn who_waits_is_told_for_whom() {
+    let world = World::new();
+    world.run(&chain("one"));
+    let mut holders = Vec::new();
+    let disk = Disk::default();
+    let open = Cache::open(
+        &world.config.cache,
+        IndexKind::Memory,
+        disk,
+        Access::Run,
+        |_| false,
+    );
+    let opened = open.unwrap();
+    let keep_waiting = |holder: &Holder| {
+        holders.push(holder.clone());
+        false
+    };
+    let error = world
+        .engine()
+        .collect_while(&ALL, keep_waiting)
+        .unwrap_err();
+    drop(opened);
+    assert!(holders[0].is_this());
+    let start = format!(
+        "the cache {} is in use by process {} on ",
+        world.config.cache.display(),
+        std::process::id()
+    );
+    assert!(error.to_string().starts_with(&start), "{error}");
 }

@@ -480,7 +480,7 @@ fn train(calls: &Calls) -> Op {
         let pause = Duration::from_millis(ctx.args().count("pause")?);
         let mut state = Digest::of(read(ctx, "from")?.as_bytes());
         let mut done = 0;
-        let newest = match ctx.checkpoints().latest() {
+        let newest = match ctx.checkpoints().latest()? {
             None => ctx.warm_start("steps")?,
             newest => newest,
         };

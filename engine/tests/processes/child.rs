@@ -93,25 +93,31 @@ impl TestFolder {
 
     /// Starts a process that does `what`, see [`main`].
     pub(crate) fn start(&self, what: &str) -> Process {
-        self.spawn(what, Command::new(std::env::current_exe().unwrap()))
+        let command = Command::new(std::env::current_exe().unwrap());
+        self.spawn(what, &self.text, command)
     }
 
     /// Starts a process in a mount namespace of its own, after `mounts`: a line of shell in which
     /// `$BLIP_FOLDER` is the folder. Only where [`mounts_are_allowed`].
     pub(crate) fn start_mounted(&self, what: &str, mounts: &str) -> Process {
+        self.start_text_mounted(what, &self.text, mounts)
+    }
+
+    /// The same with another workflow.
+    pub(crate) fn start_text_mounted(&self, what: &str, text: &str, mounts: &str) -> Process {
         let mut command = Command::new("unshare");
         command
             .args(["-rm", "sh", "-c"])
             .arg(format!("{mounts} && exec \"$0\""))
             .arg(std::env::current_exe().unwrap());
-        self.spawn(what, command)
+        self.spawn(what, text, command)
     }
 
-    fn spawn(&self, what: &str, mut command: Command) -> Process {
+    fn spawn(&self, what: &str, text: &str, mut command: Command) -> Process {
         let mut child = command
             .env("BLIP_CHILD", what)
             .env("BLIP_FOLDER", self.folder.path())
-            .env("BLIP_TEXT", &self.text)
+            .env("BLIP_TEXT", text)
             .env("BLIP_INDEX", self.index)
             .stdout(Stdio::piped())
             .spawn()
@@ -300,7 +306,10 @@ fn read(engine: &Engine, workflow: &Workflow) -> i32 {
         report.corruptions.len()
     ));
     match engine.run(workflow, &RunOptions::default(), &mut []) {
-        Ok(_) => write_line("ran"),
+        Ok(summary) => {
+            let count = summary.results.len();
+            write_line(&format!("ran {:?} {count}", summary.outcome));
+        }
         Err(error) => {
             write_line(&format!("error {error}"));
             write_line(&format!("help {}", error.help()));

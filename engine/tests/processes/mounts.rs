@@ -15,8 +15,8 @@ const READ_ONLY: &str = "mount --bind \"$BLIP_FOLDER/cache\" \"$BLIP_FOLDER/cach
 const SMALL: &str =
     "mkdir \"$BLIP_FOLDER/cache\" && mount -t tmpfs -o size=6m tmpfs \"$BLIP_FOLDER/cache\"";
 
-/// Readers work, verification finds corrupt files and leaves them where they are, and a run fails
-/// with the file that it cannot write.
+/// Readers work, verification finds corrupt files and leaves them where they are, a run that has
+/// nothing to do succeeds, and one that has fails and says why.
 pub(crate) fn a_read_only_cache_is_read() {
     for index in ["none", "sled"] {
         let folder = TestFolder::new(GRAPH, index);
@@ -26,15 +26,9 @@ pub(crate) fn a_read_only_cache_is_read() {
         assert_eq!(reader.line("log").unwrap(), "log 6");
         assert_eq!(reader.line("use").unwrap(), "use true");
         assert_eq!(reader.line("verify").unwrap(), "verify 6 0 0");
-        let lock = folder.cache().join("lock");
-        let error = format!(
-            "error could not use the cache {}: Read-only file system (os error 30)",
-            lock.display()
-        );
-        assert_eq!(reader.line("error").unwrap(), error);
-        let help = "help make the folder readable and writable, or name another one with --cache";
-        assert_eq!(reader.line("help").unwrap(), help);
+        assert_eq!(reader.line("ran").unwrap(), "ran Done 6");
         assert_eq!(reader.exit_code(), Some(0));
+        nothing_is_recorded_and_nothing_new_runs(&folder);
         let object = crate::kills::files(&folder.cache().join("objects")).remove(0);
         fs::write(&object, "damaged").unwrap();
         let mut reader = folder.start_mounted("read", READ_ONLY);
@@ -47,6 +41,33 @@ pub(crate) fn a_read_only_cache_is_read() {
         assert_eq!(fs::read_to_string(&object).unwrap(), "damaged");
         assert_eq!(folder.start("run").exit_code(), Some(0));
     }
+}
+
+fn nothing_is_recorded_and_nothing_new_runs(folder: &TestFolder) {
+    let cache = folder.cache();
+    let note = format!(
+        "warning the cache {} cannot be written: its results are used, and this run is not recorded",
+        cache.display()
+    );
+    let before = crate::kills::files(&cache);
+    let mut run = folder.start_mounted("run", READ_ONLY);
+    assert_eq!(run.line("warning").unwrap(), note);
+    assert_eq!(run.line("warning"), None, "one note");
+    assert_eq!(run.exit_code(), Some(0));
+    let text = "a = upper(text(\"a\"))\nb = upper(text(\"b\"))\n";
+    let mut run = folder.start_text_mounted("run", text, READ_ONLY);
+    let error = format!(
+        "finished b/text Failed it has no result in the cache {}, which cannot be written",
+        cache.display()
+    );
+    let ends: Vec<String> = std::iter::from_fn(|| run.line("finished")).collect();
+    assert!(ends.contains(&error), "{ends:?}");
+    assert!(
+        ends.iter().any(|end| end.starts_with("finished a Reused")),
+        "{ends:?}"
+    );
+    assert_eq!(run.exit_code(), Some(1));
+    assert_eq!(crate::kills::files(&cache), before);
 }
 
 /// The error names the path, and when there is space again the next run uses what there is.

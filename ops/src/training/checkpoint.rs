@@ -33,7 +33,7 @@ impl Training<'_> {
     pub(super) fn resume(&mut self, objective: &mut dyn Objective) -> Result<u64, OpError> {
         let seed = self.plan.random(Purpose::Start, &[]).next_u64();
         tch::manual_seed(seed.cast_signed());
-        let mut checkpoint = self.ctx.checkpoints().latest();
+        let mut checkpoint = self.ctx.checkpoints().latest()?;
         // An own checkpoint is further along than what a shorter training left.
         if checkpoint.is_none() && self.plan.recipe.warm_start {
             checkpoint = self.ctx.warm_start(WARM_START_ARG)?;

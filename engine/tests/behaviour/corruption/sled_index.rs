@@ -166,7 +166,7 @@ fn one_that_another_process_has_open_is_not_checked() {
         )
     };
     let other = open(Access::Run).unwrap().cache;
-    other.units.get(&[Digest::of(b"any unit")]);
+    other.units.get(&[Digest::of(b"any unit")]).unwrap();
     let verify = |level| {
         case.world
             .engine()

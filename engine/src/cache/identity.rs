@@ -1,0 +1,233 @@
+//! What makes a folder a cache: the file `CACHEDIR.TAG` that blip writes into it.
+//!
+//! A cache is a folder from which files are removed. So nothing is done in a folder that blip did
+//! not create: it may be a project whose own `checkpoints/` look like those of a cache. Tools that
+//! make backups know the tag and skip the folder.
+
+use std::io;
+use std::path::Path;
+
+use super::disk::{Disk, DiskError};
+use super::{CacheError, session};
+use crate::digest::Digest;
+
+pub(crate) const TAG_NAME: &str = "CACHEDIR.TAG";
+/// How every tag begins, whichever program wrote it.
+const SIGNATURE: &str = "Signature: 8a477f597d28d172789f06886806bc55";
+/// What tells the tag of a blip cache from that of other programs.
+const CREATOR: &str = "created by blip";
+const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+    # This file is a cache directory tag created by blip.\n\
+    # For information about cache directory tags see https://bford.info/cachedir/\n";
+
+/// Folders whose files are in subfolders named by the first digits of a digest.
+const SHARDED: [&str; 5] = ["results", "objects", "units", "files", "evicted"];
+/// Folders whose entries are named by digests.
+const NAMED_BY_DIGEST: [&str; 6] = [
+    "ledgers",
+    "checkpoints",
+    "growth",
+    "exports",
+    "maps",
+    "leases",
+];
+
+/// A folder that is a cache, or may become one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CacheFolder {
+    /// It does not exist.
+    Missing,
+    /// Nothing is in it, or only what a process leaves that was killed while it created a cache.
+    Empty,
+    /// blip created it.
+    Cache,
+}
+
+impl CacheFolder {
+    /// Looks at a folder, and writes nothing.
+    ///
+    /// # Errors
+    /// [`CacheError::Foreign`] for a folder that holds other files.
+    pub fn examine(folder: &Path, disk: &Disk) -> Result<Self, CacheError> {
+        if read_tag(folder, disk)?.is_some_and(|tag| is_created_by_blip(&tag)) {
+            return Ok(CacheFolder::Cache);
+        }
+        match disk.metadata(folder)? {
+            None => return Ok(CacheFolder::Missing),
+            Some(metadata) if !metadata.is_dir() => {
+                return Err(CacheError::Io {
+                    path: folder.to_path_buf(),
+                    source: io::ErrorKind::NotADirectory.into(),
+                });
+            }
+            Some(_) => {}
+        }
+        if has_files_of_a_cache(folder, disk)? {
+            return Ok(CacheFolder::Cache);
+        }
+        for name in disk.list_names(folder)? {
+            if !is_left_by_creation(folder, &name, disk)? {
+                return Err(CacheError::Foreign {
+                    path: folder.to_path_buf(),
+                    example: name,
+                });
+            }
+        }
+        Ok(CacheFolder::Empty)
+    }
+}
+
+fn read_tag(folder: &Path, disk: &Disk) -> Result<Option<Vec<u8>>, DiskError> {
+    disk.read_unless_folder(&folder.join(TAG_NAME))
+}
+
+fn is_created_by_blip(tag: &[u8]) -> bool {
+    tag.starts_with(SIGNATURE.as_bytes()) && String::from_utf8_lossy(tag).contains(CREATOR)
+}
+
+/// Writes the tag into a cache that has none: a new one, or one of an earlier version. The tag of
+/// another program stays: it has the same meaning.
+pub(super) fn write_tag(folder: &Path, disk: &Disk) -> Result<(), DiskError> {
+    let is_tagged = |tag: Vec<u8>| tag.starts_with(SIGNATURE.as_bytes());
+    if read_tag(folder, disk)?.is_some_and(is_tagged) {
+        return Ok(());
+    }
+    disk.write(&folder.join(TAG_NAME), TAG.as_bytes())
+}
+
+/// Whether a folder has a file that only blip names so. Caches of earlier versions have no tag.
+fn has_files_of_a_cache(folder: &Path, disk: &Disk) -> Result<bool, DiskError> {
+    for part in SHARDED {
+        let part = folder.join(part);
+        for shard in disk.list_names(&part)? {
+            let names = disk.list_names(&part.join(&shard))?;
+            if names.iter().any(|name| is_in_shard(name, &shard)) {
+                return Ok(true);
+            }
+        }
+    }
+    for part in NAMED_BY_DIGEST {
+        let names = disk.list_names(&folder.join(part))?;
+        if names.iter().any(|name| name.parse::<Digest>().is_ok()) {
+            return Ok(true);
+        }
+    }
+    let runs = disk.list_names(&folder.join("runs"))?;
+    Ok(runs.iter().any(|name| is_run_id(name)))
+}
+
+fn is_in_shard(name: &str, shard: &str) -> bool {
+    shard.len() == 2 && name.starts_with(shard) && name.parse::<Digest>().is_ok()
+}
+
+/// Whether a name is that of a run: milliseconds since 1970 in 14 digits, and a process id.
+pub fn is_run_id(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    name.split_once('-')
+        .is_some_and(|(time, pid)| time.len() == 14 && is_number(time) && is_number(pid))
+}
+
+/// Whether an entry of a folder is one that is there before the tag is, or is empty.
+fn is_left_by_creation(folder: &Path, name: &str, disk: &Disk) -> Result<bool, DiskError> {
+    let path = folder.join(name);
+    Ok(match name {
+        "lock" => path.is_file(),
+        "version" => folder.join("lock").is_file() && is_number(disk.read_unless_folder(&path)?),
+        "tmp" => {
+            let names = disk.list_names(&path)?;
+            path.is_dir() && names.iter().all(|name| session::is_session_name(name))
+        }
+        _ => {
+            let is_ours = SHARDED.contains(&name) || NAMED_BY_DIGEST.contains(&name);
+            (is_ours || name == "runs") && path.is_dir() && disk.list(&path)?.is_empty()
+        }
+    })
+}
+
+fn is_number(text: Option<Vec<u8>>) -> bool {
+    text.is_some_and(|text| text.trim_ascii().iter().all(u8::is_ascii_digit) && !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn examine(folder: &Path) -> Result<CacheFolder, String> {
+        CacheFolder::examine(folder, &Disk::default()).map_err(|error| error.to_string())
+    }
+
+    /// A folder with a file at each of these paths.
+    fn folder_with(paths: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for path in paths {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "7").unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_tag_makes_a_cache_and_that_of_another_program_does_not() {
+        let folder = folder_with(&["notes.txt"]);
+        write_tag(folder.path(), &Disk::default()).unwrap();
+        assert_eq!(examine(folder.path()), Ok(CacheFolder::Cache));
+        let tag = format!("{SIGNATURE}\n# created by cargo\n");
+        fs::write(folder.path().join(TAG_NAME), &tag).unwrap();
+        let error = format!(
+            "{} is not a blip cache: it contains `CACHEDIR.TAG`",
+            folder.path().display()
+        );
+        assert_eq!(examine(folder.path()), Err(error));
+        write_tag(folder.path(), &Disk::default()).unwrap();
+        let kept = fs::read_to_string(folder.path().join(TAG_NAME)).unwrap();
+        assert_eq!(kept, tag, "the tag of another program stays");
+    }
+
+    #[test]
+    fn caches_of_earlier_versions_are_known_by_their_files() {
+        let digest = Digest::of(b"x").to_string();
+        let shard = &digest[..2];
+        let files = [
+            format!("results/{shard}/{digest}"),
+            format!("objects/{shard}/{digest}"),
+            format!("ledgers/{digest}"),
+            format!("checkpoints/{digest}/000000000001/state"),
+            "runs/01700000000000-12/events.jsonl".to_owned(),
+        ];
+        for file in files {
+            let folder = folder_with(&[&file, "lock", "version", "notes.txt"]);
+            assert_eq!(examine(folder.path()), Ok(CacheFolder::Cache), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_killed_creation_leaves_what_counts_as_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(
+            examine(&folder.path().join("none")),
+            Ok(CacheFolder::Missing)
+        );
+        assert_eq!(examine(folder.path()), Ok(CacheFolder::Empty));
+        let session = "tmp/12-0123456789ab/0";
+        let left = folder_with(&["lock", "version", session, "tmp/12-0123456789ab.lock"]);
+        fs::create_dir(left.path().join("runs")).unwrap();
+        assert_eq!(examine(left.path()), Ok(CacheFolder::Empty));
+        for (foreign, named) in [
+            ("version", "version"),
+            ("tmp/scratch.txt", "tmp"),
+            ("objects/ab/cd", "objects"),
+            ("runs/experiment-1/log", "runs"),
+            ("checkpoints/step-100/model", "checkpoints"),
+        ] {
+            let folder = folder_with(&[foreign]);
+            let error = format!(
+                "{} is not a blip cache: it contains `{named}`",
+                folder.path().display()
+            );
+            assert_eq!(examine(folder.path()), Err(error));
+        }
+    }
+}
