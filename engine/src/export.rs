@@ -101,7 +101,7 @@ impl ExportJob<'_> {
     /// A path that cannot be exported to, or a file that cannot be read.
     fn obstacles(&self) -> Result<Vec<Obstacle>, OpError> {
         let destination = self.destination()?;
-        destination.obstacles(self.last_receipt(&destination).as_ref())
+        destination.obstacles(self.last_receipt(&destination)?.as_ref())
     }
 
     /// Writes the export unless it is current; says whether any byte had to change.
@@ -117,12 +117,12 @@ impl ExportJob<'_> {
         if temporary.symlink_metadata().is_ok() {
             disk.remove(&temporary)?;
         }
-        let receipt = self.last_receipt(&destination);
+        let receipt = self.last_receipt(&destination)?;
         if let Some(receipt) = &receipt
             && receipt.input == input
             && receipt.is_current(destination.folder())
         {
-            if destination.receipt().is_none() {
+            if destination.receipt()?.is_none() {
                 destination.finish(receipt.clone(), disk)?;
             }
             return Ok(false);
@@ -181,11 +181,12 @@ impl ExportJob<'_> {
     }
 
     /// Before there were receipts, the cache knew what was exported where.
-    fn last_receipt(&self, destination: &Destination) -> Option<Receipt> {
-        destination.receipt().or_else(|| {
+    fn last_receipt(&self, destination: &Destination) -> Result<Option<Receipt>, OpError> {
+        let receipt = destination.receipt()?;
+        Ok(receipt.or_else(|| {
             let target = self.config.base.join(&self.export.path);
             Receipt::of_export_state(&self.config.cache, &target, destination.folder())
-        })
+        }))
     }
 }
 

@@ -81,8 +81,9 @@ impl Destination {
         self.folder.join(format!(".{}.blip-export", self.name))
     }
 
-    pub(crate) fn receipt(&self) -> Option<Receipt> {
-        Receipt::read(&self.receipt_path())
+    pub(crate) fn receipt(&self) -> Result<Option<Receipt>, OpError> {
+        let path = self.receipt_path();
+        Receipt::read(&path).map_err(|error| unreadable(&path, &error))
     }
 
     /// Fails if there is something here that publishing must not touch, as far as that can be said
@@ -91,7 +92,7 @@ impl Destination {
     /// # Errors
     /// The files, named; or one that cannot be read.
     pub fn check(&self) -> Result<(), OpError> {
-        refuse(&self.obstacles(self.receipt().as_ref())?)
+        refuse(&self.obstacles(self.receipt()?.as_ref())?)
     }
 
     pub(crate) fn obstacles(&self, receipt: Option<&Receipt>) -> Result<Vec<Obstacle>, OpError> {
@@ -172,7 +173,7 @@ impl Destination {
         overwrite: bool,
         disk: &Disk,
     ) -> Result<bool, OpError> {
-        self.publish_over(from, input, self.receipt(), overwrite, disk)
+        self.publish_over(from, input, self.receipt()?, overwrite, disk)
     }
 
     pub(crate) fn publish_over(

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use super::disk::{Disk, DiskError};
-use super::{CacheError, session};
+use super::{CacheError, VERSION, session};
 use crate::digest::Digest;
 
 pub(crate) const TAG_NAME: &str = "CACHEDIR.TAG";
@@ -132,7 +132,10 @@ fn is_left_by_creation(folder: &Path, name: &str, disk: &Disk) -> Result<bool, D
     let path = folder.join(name);
     Ok(match name {
         "lock" => path.is_file(),
-        "version" => folder.join("lock").is_file() && is_number(disk.read_unless_folder(&path)?),
+        "version" => is_version(
+            disk.read_unless_folder(&path)?,
+            folder.join("lock").is_file(),
+        ),
         "tmp" => {
             let names = disk.list_names(&path)?;
             path.is_dir() && names.iter().all(|name| session::is_session_name(name))
@@ -144,8 +147,13 @@ fn is_left_by_creation(folder: &Path, name: &str, disk: &Disk) -> Result<bool, D
     })
 }
 
-fn is_number(text: Option<Vec<u8>>) -> bool {
-    text.is_some_and(|text| text.trim_ascii().iter().all(u8::is_ascii_digit) && !text.is_empty())
+/// Whether this is the content of a version file: our own, or any number beside a lock. After a
+/// power cut either of the two names may be there alone.
+fn is_version(text: Option<Vec<u8>>, has_lock: bool) -> bool {
+    let text = text.unwrap_or_default();
+    let number = text.trim_ascii();
+    let is_number = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
+    number == VERSION.as_bytes() || (has_lock && is_number)
 }
 
 #[cfg(test)]
@@ -215,6 +223,13 @@ mod tests {
         let left = folder_with(&["lock", "version", session, "tmp/12-0123456789ab.lock"]);
         fs::create_dir(left.path().join("runs")).unwrap();
         assert_eq!(examine(left.path()), Ok(CacheFolder::Empty));
+        let version = tempfile::tempdir().unwrap();
+        fs::write(version.path().join("version"), "1\n").unwrap();
+        assert_eq!(
+            examine(version.path()),
+            Ok(CacheFolder::Empty),
+            "after a power cut"
+        );
         for (foreign, named) in [
             ("version", "version"),
             ("tmp/scratch.txt", "tmp"),

@@ -38,9 +38,15 @@ pub(crate) struct PublishedFile {
 impl Receipt {
     /// Reads a receipt. One that is missing or does not match its checksum says nothing: the files
     /// are then the user's.
-    pub(crate) fn read(path: &Path) -> Option<Self> {
-        let bytes = fs::read(path).ok()?;
-        checksummed::decode_json(&bytes).ok()
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
+        match fs::read(path) {
+            Ok(bytes) => Ok(checksummed::decode_json(&bytes).ok()),
+            Err(error) if super::is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What a cache knew of an export before there were receipts: names, lengths and times. Files
