@@ -98,15 +98,65 @@ fn bad_samples_are_rejected_and_return_once_they_are_fixed() {
 #[test]
 fn a_list_in_another_format_is_reported() {
     let world = World::new();
-    world.write("list.json", "{\"captions\": []}");
+    world.write("list.json", "image,caption\na.jpg,a ring\n");
     assert_eq!(
         world.failure(READ, "human"),
         (
-            "list.json is not a captions list: not COCO captions: missing \
-             field `images`"
+            "list.json is not a captions list: `image,caption\\na.jpg,` at byte 0 is no part of a \
+             JSON list"
                 .to_owned(),
             "use BLIP's format, `[{\"image\": path, \"caption\": text}]`, or COCO's captions"
                 .to_owned()
         )
+    );
+    world.write("list.json", "{\"captions\": []}");
+    assert_eq!(
+        world.failure(READ, "human").0,
+        "none of the 1 samples can be used: entry 0: it has no `image`, only `captions`"
+    );
+}
+
+#[test]
+fn paths_are_found_as_they_are_meant() {
+    let world = World::new();
+    let samples = scenes("human", 5);
+    // As macOS writes it, as Windows writes it, absolute, and two ways to the same file.
+    world.write("images/cafe\u{301}.jpg", &samples[0].jpeg);
+    world.write("images/x/y.jpg", &samples[1].jpeg);
+    world.write("elsewhere/z.jpg", &samples[2].jpeg);
+    world.write("images/w.jpg", &samples[3].jpeg);
+    let absolute = world.path("elsewhere/z.jpg").display().to_string();
+    let list = serde_json::json!([
+        {"image": "caf\u{e9}.jpg", "caption": "one"},
+        {"image": "x\\y.jpg", "caption": "two"},
+        {"image": absolute, "caption": "three"},
+        {"image": "./w.jpg", "caption": "four"},
+        {"image": "x/../w.jpg", "caption": "five"},
+        {"image": "x\\..\\..\\elsewhere\\z.jpg", "caption": "six"},
+        {"image": "../elsewhere/z.jpg", "caption": "seven"},
+    ]);
+    world.write("list.json", list.to_string());
+    let summary =
+        world.done("human = read.captions(\"list.json\", images = \"images\", max_bad = 0.3)\n");
+    assert_eq!(
+        world.texts(&summary, "human"),
+        ["five", "four", "one", "three", "two"]
+    );
+    assert_eq!(
+        *end(&summary, "human").notes,
+        ["1 images are listed several times: their captions were merged"]
+    );
+    assert_eq!(
+        world.rejected(&summary, "human"),
+        crate::world::list([
+            (
+                "../elsewhere/z.jpg",
+                "its path leads out of the folder of images"
+            ),
+            (
+                "x\\..\\..\\elsewhere\\z.jpg",
+                "the file is missing or cannot be read"
+            ),
+        ])
     );
 }
