@@ -1,5 +1,5 @@
-//! Caption lists in JSON: entries (`{"image": path, "caption": text or texts}`) as an array, such as
-//! BLIP's, or one a line; and COCO's (`{"images", "annotations"}`).
+//! Caption lists in JSON: entries (`{"image": path, "caption": text or texts}`) as an array, such
+//! as BLIP's, or one a line; and COCO's (`{"images", "annotations"}`).
 //!
 //! Entries are read one by one: one that cannot be used is rejected, and the others are used. Where
 //! a list contradicts itself, no side is taken.
@@ -61,6 +61,10 @@ pub fn read(list: impl Read) -> Result<CaptionList, ListError> {
         Err(SplitError::Ends(at)) => Err(ListError::Format(format!(
             "it ends early, inside what begins at byte {at}, after {read} entries"
         ))),
+        Err(SplitError::Unexpected(0, text)) if text.starts_with("version https://git") => {
+            let reason = "it is a Git LFS pointer: fetch the file itself (`git lfs pull`)";
+            Err(ListError::Format(reason.to_owned()))
+        }
         Err(SplitError::Unexpected(at, text)) => Err(ListError::Format(format!(
             "`{text}` at byte {at} is no part of a JSON list"
         ))),

@@ -133,9 +133,6 @@ mod tests {
         assert_eq!(reason(b"{\"a\""), "ends early");
         assert_eq!(reason(b""), "is empty");
         assert_eq!(reason(b"[1]"), "is no object (`{…}`)");
-        assert_eq!(
-            reason(b"{'a': 1}"),
-            "is no valid JSON at line 1, column 2"
-        );
+        assert_eq!(reason(b"{'a': 1}"), "is no valid JSON at line 1, column 2");
     }
 }

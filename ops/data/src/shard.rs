@@ -4,7 +4,7 @@
 //! A member's key is its name up to the first dot of its last part, the rest is its suffix. Nothing
 //! is unpacked: images are addressed by their offset in the shard. Members of a key that are not
 //! adjacent, as in a folder that was packed by `tar cf`, are joined within bounds
-//! ([`samples`](self::samples)). A sample that cannot be used is rejected with a reason. A shard that
+//! (`samples.rs`). A sample that cannot be used is rejected with a reason. A shard that
 //! ends early or is corrupt is rejected as a shard, beside the samples before that place.
 
 mod archive;
@@ -16,14 +16,14 @@ mod samples;
 use std::io::{self, Read, Write};
 
 use self::archive::{Archive, ArchiveError, Entry, Fault, Kind, Member};
-pub use self::names::{is_about_data, is_clutter};
 use self::names::MemberName;
+pub use self::names::{is_about_data, is_clutter};
 use self::samples::Samples;
 
 /// The largest accepted text or JSON member.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
-/// The largest accepted image member.
-const IMAGE_BYTES_MAX: u64 = 64 << 20;
+/// The largest accepted encoded image.
+pub const IMAGE_BYTES_MAX: u64 = 64 << 20;
 const IMAGE_SUFFIXES: [&str; 9] = [
     "jpg", "jpeg", "jfif", "png", "webp", "gif", "bmp", "tiff", "tif",
 ];

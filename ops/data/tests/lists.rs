@@ -141,9 +141,10 @@ fn other_files_are_named_as_what_they_are() {
         "`image,caption\\na.jpg,` at byte 0 is no part of a JSON list"
     );
     assert_eq!(
-        error(b"[] []"),
-        "`[]` at byte 3 is no part of a JSON list"
+        error(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"),
+        "it is a Git LFS pointer: fetch the file itself (`git lfs pull`)"
     );
+    assert_eq!(error(b"[] []"), "`[]` at byte 3 is no part of a JSON list");
     assert_eq!(
         error(br#"{"images": []}"#),
         "it is like COCO's captions, but has no `annotations`"
@@ -153,7 +154,10 @@ fn other_files_are_named_as_what_they_are() {
         "it is one of Karpathy's split files, with the images of all splits"
     );
     let found = list(br#"{"captions": []}"#);
-    assert_eq!(rejected(&found), ["entry 0: it has no `image`, only `captions`"]);
+    assert_eq!(
+        rejected(&found),
+        ["entry 0: it has no `image`, only `captions`"]
+    );
     assert_eq!(list(b""), CaptionList::default());
     assert_eq!(list(b"[]"), CaptionList::default());
 }

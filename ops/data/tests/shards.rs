@@ -18,15 +18,29 @@ fn read(bytes: &[u8]) -> Found {
     let mut found = Found::default();
     let notes = shard::read(bytes, |sample| {
         match sample {
-            Ok(RawSample { key, text, offset, image, .. }) => {
+            Ok(RawSample {
+                key,
+                text,
+                offset,
+                image,
+                ..
+            }) => {
                 let start = offset as usize;
-                assert_eq!(&bytes[start..start + image.len()], image, "the bytes of {key}");
+                assert_eq!(
+                    &bytes[start..start + image.len()],
+                    image,
+                    "the bytes of {key}"
+                );
                 found.samples.push(format!("{key}={text}"));
             }
             Err(RejectedSample { key, reason, .. }) if key.is_empty() => {
                 found.rejected.push(reason);
             }
-            Err(RejectedSample { key, reason, retracts }) => {
+            Err(RejectedSample {
+                key,
+                reason,
+                retracts,
+            }) => {
                 let retracts = if retracts { " (retracts)" } else { "" };
                 found.rejected.push(format!("{key}: {reason}{retracts}"));
             }
@@ -60,7 +74,10 @@ fn file(name: &str, bytes: &[u8]) -> Vec<u8> {
 
 /// Members without an end of the archive.
 fn members(files: &[(&str, &[u8])]) -> Vec<u8> {
-    files.iter().flat_map(|(name, bytes)| file(name, bytes)).collect()
+    files
+        .iter()
+        .flat_map(|(name, bytes)| file(name, bytes))
+        .collect()
 }
 
 const END: [u8; 1024] = [0; 1024];
@@ -133,7 +150,11 @@ fn files_that_are_no_tar_files_are_named_as_what_they_are() {
         found.rejected.concat()
     };
     assert_eq!(read(b"").rejected, ["it is empty (0 bytes)"]);
-    assert_eq!(read(&[0; 10240]).rejected, [""; 0], "an archive without members");
+    assert_eq!(
+        read(&[0; 10240]).rejected,
+        [""; 0],
+        "an archive without members"
+    );
     assert_eq!(
         read(&vec![0; 20480]).rejected,
         ["it has no members: all its 20480 bytes are zeros"]
@@ -280,19 +301,23 @@ fn files_of_systems_and_tools_are_no_samples() {
 
 #[test]
 fn members_that_are_not_adjacent_are_joined_or_named() {
-    let shard = [
-        members(&[A[0], B[1], C[0], A[1], B[0], C[1]]),
-        END.to_vec(),
-    ];
+    let shard = [members(&[A[0], B[1], C[0], A[1], B[0], C[1]]), END.to_vec()];
     let found = read(&shard.concat());
     assert_eq!(found.samples, ["a=a ring", "b=a cross", "c=a star"]);
     assert_eq!(found.rejected, [""; 0]);
     // What was passed on before its last member came is not used.
-    let late = [members(&A), members(&B), file("a.json", b"{}"), END.to_vec()];
+    let late = [
+        members(&A),
+        members(&B),
+        file("a.json", b"{}"),
+        END.to_vec(),
+    ];
     assert_eq!(
         read(&late.concat()).rejected,
-        ["a: its .json is not beside its other members: pack them sorted by name \
-          (`tar --sort=name`) (retracts)"]
+        [
+            "a: its .json is not beside its other members: pack them sorted by name \
+          (`tar --sort=name`) (retracts)"
+        ]
     );
     let again = [members(&A), members(&B), members(&A), END.to_vec()];
     let found = read(&again.concat());
@@ -302,7 +327,12 @@ fn members_that_are_not_adjacent_are_joined_or_named() {
 #[test]
 fn names_of_members_do_not_merge_samples() {
     let latin = |byte: u8, suffix: &str, bytes: &[u8]| {
-        member(&[b"caf", [byte].as_slice(), suffix.as_bytes()].concat(), b'0', "", bytes)
+        member(
+            &[b"caf", [byte].as_slice(), suffix.as_bytes()].concat(),
+            b'0',
+            "",
+            bytes,
+        )
     };
     let shard = [
         latin(0xe9, ".jpg", b"one"),
@@ -347,7 +377,11 @@ fn json_that_cannot_be_read_costs_no_sample_that_has_a_text() {
         sample("nan", br#"{"caption": "a ring", "similarity": NaN}"#, None),
         sample("half", br#"{"caption": "\ud83d"}"#, Some(b"a cross")),
         sample("half2", br#"{"caption": "\ud83d"}"#, None),
-        sample("own", br#"{"format": "blip/pair/1", "caption": "\ud83d"}"#, Some(b"t")),
+        sample(
+            "own",
+            br#"{"format": "blip/pair/1", "caption": "\ud83d"}"#,
+            Some(b"t"),
+        ),
         sample("null", br#"{"caption": null}"#, None),
         sample("list", br#"{"caption": ["a"]}"#, None),
         sample("twice", br#"{"caption": "a", "caption": "b"}"#, None),

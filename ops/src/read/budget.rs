@@ -60,8 +60,8 @@ pub(crate) fn reject(ctx: &StageCtx, good: usize, bad: &[BadSample]) -> Result<(
     Ok(())
 }
 
-/// Rejects shards that are corrupt or end early, of `all`. How many samples were in the missing part
-/// is not known, so shards are counted against `max_bad` by themselves.
+/// Rejects shards that are corrupt or end early, of `all`. How many samples were in the missing
+/// part is not known, so shards are counted against `max_bad` by themselves.
 ///
 /// # Errors
 /// When there are more than `max_bad` allows, or no sample was read.

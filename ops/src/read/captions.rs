@@ -6,6 +6,7 @@ use std::path::Path;
 use blip_data::Caption;
 use blip_data::captions::{self, CaptionList, CaptionedImage, ListError};
 use blip_data::decode::decode;
+use blip_data::shard::IMAGE_BYTES_MAX;
 use blip_engine::{Args, Digest, Files, InputFile, Op, OpError, Output, StageCtx, UnitResult};
 use blip_grammar::{Arg, Signature, Type};
 
@@ -52,8 +53,12 @@ pub(crate) fn op() -> Op {
 fn sources(args: &Args, files: &Files<'_>) -> Result<Vec<InputFile>, OpError> {
     let list = files.file(args.path("list")?)?;
     let mut sources = vec![list.clone()];
+    let entries = parse_list(&list)?.entries;
     let folder = image_folder(args)?;
-    for CaptionedImage { image, .. } in parse_list(&list)?.entries {
+    if args.given("images")? {
+        check_folder(&files.path(args.path("images")?))?;
+    }
+    for CaptionedImage { image, .. } in entries {
         // A missing or unreadable image is a bad sample, not the end of the stage.
         let mut found = captions::spellings(&image)
             .into_iter()
@@ -67,6 +72,19 @@ fn sources(args: &Args, files: &Files<'_>) -> Result<Vec<InputFile>, OpError> {
         }
     }
     Ok(sources)
+}
+
+fn check_folder(folder: &Path) -> Result<(), OpError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let what = if folder.exists() {
+        format!("{} is a file, not a folder", folder.display())
+    } else {
+        format!("there is no folder {}", folder.display())
+    };
+    let help = "`images` is the folder that the paths in the list are relative to";
+    Err(OpError::failed(what, help))
 }
 
 fn image_folder(args: &Args) -> Result<&Path, OpError> {
@@ -212,6 +230,12 @@ fn decode_all(ctx: &StageCtx, images: &[InputFile]) -> Result<BTreeMap<Digest, S
 }
 
 fn check(file: InputFile) -> Result<UnitResult, OpError> {
+    let len = file.len;
+    if len > IMAGE_BYTES_MAX {
+        return Ok(UnitResult::Bad(format!(
+            "the image has {len} bytes; at most {IMAGE_BYTES_MAX} are read"
+        )));
+    }
     let bytes = file.read()?;
     Ok(match decode(&bytes) {
         Ok(_) => UnitResult::Ok(Vec::new()),

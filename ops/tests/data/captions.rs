@@ -67,8 +67,12 @@ fn bad_samples_are_rejected_and_return_once_they_are_fixed() {
         "list.json",
         r#"[{"image": "human-000000.jpg", "caption": "a ring"}, {"image": "missing.jpg", "caption": "a cross"},
             {"image": "broken.jpg", "caption": "a cross"}, {"image": "human-000001.jpg"},
+            {"image": "large.jpg", "caption": "a cross"},
             {"image": "../list.json", "caption": "a cross"}]"#,
     );
+    // A sparse file: it takes no room on the disk.
+    let large = std::fs::File::create(world.path("images/large.jpg")).unwrap();
+    large.set_len((64 << 20) + 1).unwrap();
     let read = "human = read.captions(\"list.json\", images = \"images\", max_bad = 0.9)\n";
     let summary = world.done(read);
     assert_eq!(world.texts(&summary, "human"), ["a ring"]);
@@ -80,6 +84,10 @@ fn bad_samples_are_rejected_and_return_once_they_are_fixed() {
             (
                 "broken.jpg",
                 "the image is truncated: the file ends before the picture does"
+            ),
+            (
+                "large.jpg",
+                "the image has 67108865 bytes; at most 67108864 are read"
             ),
             ("missing.jpg", "the file is missing or cannot be read"),
         ])
@@ -158,5 +166,23 @@ fn paths_are_found_as_they_are_meant() {
                 "the file is missing or cannot be read"
             ),
         ])
+    );
+}
+
+#[test]
+fn the_folder_of_images_is_a_folder() {
+    let world = world();
+    let failure = |images: &str| {
+        let text = format!("human = read.captions(\"list.json\", images = \"{images}\")\n");
+        world.failure(&text, "human")
+    };
+    let help = "`images` is the folder that the paths in the list are relative to".to_owned();
+    assert_eq!(
+        failure("image"),
+        ("there is no folder image".to_owned(), help.clone())
+    );
+    assert_eq!(
+        failure("list.json"),
+        ("list.json is a file, not a folder".to_owned(), help)
     );
 }

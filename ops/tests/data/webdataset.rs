@@ -345,3 +345,42 @@ fn a_sample_whose_members_are_far_apart_is_read_complete_or_not_at_all() {
         )])
     );
 }
+
+#[test]
+fn names_with_brackets_and_braces_are_found() {
+    let world = World::new();
+    let samples = scenes("web", 5);
+    for (at, name) in [
+        "a[1].tar",
+        "x [2]/00.tar",
+        "x [2]/01.tar",
+        "x [2]/02.tar",
+        "x2/00.tar",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.shard_of(name, &samples[at..=at]);
+    }
+    let count = |pattern: &str| {
+        let summary = world.done(&format!("web = read.webdataset(\"{pattern}\")\n"));
+        end(&summary, "web").count
+    };
+    assert_eq!(count("a[1].tar"), Some(1));
+    assert_eq!(count("a[[]1].tar"), Some(1));
+    assert_eq!(count("x [2]/*.tar"), Some(3));
+    assert_eq!(count("x [2]/{00..01}.tar"), Some(2));
+    assert_eq!(count("{x [2]/02,x2/*,a*}.tar"), Some(3));
+    let failed = |pattern: &str| {
+        let text = format!("web = read.webdataset(\"{pattern}\")\n");
+        world.failure(&text, "web")
+    };
+    assert_eq!(failed("x2/{00..02}.tar").0, "there is no file x2/01.tar");
+    assert_eq!(
+        failed("{0..1000000}.tar"),
+        (
+            "`{0..1000000}.tar` stands for more than a million files".to_owned(),
+            "name fewer files, or use `*`".to_owned()
+        )
+    );
+}

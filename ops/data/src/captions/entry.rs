@@ -67,14 +67,22 @@ impl Entry {
 }
 
 fn first_of(fields: &Fields, names: &[&'static str]) -> Option<&'static str> {
-    names.iter().copied().find(|name| fields.contains_key(*name))
+    names
+        .iter()
+        .copied()
+        .find(|name| fields.contains_key(*name))
 }
 
 fn missing(field: &str, fields: &Fields) -> String {
     let names: Vec<String> = fields
         .keys()
         .take(NAMED_FIELDS_MAX)
-        .map(|name| format!("`{}`", name.chars().take(40).collect::<String>().escape_debug()))
+        .map(|name| {
+            format!(
+                "`{}`",
+                name.chars().take(40).collect::<String>().escape_debug()
+            )
+        })
         .collect();
     match names.as_slice() {
         [] => format!("it has no `{field}`"),

@@ -313,10 +313,19 @@ mod tests {
         assert!(matches!(pieces(b"[1, {\"a"), Err(SplitError::Ends(4))));
         assert!(matches!(pieces(b"[1, 2"), Err(SplitError::Ends(4))));
         assert!(matches!(pieces(b"[] x"), Err(SplitError::Unexpected(3, text)) if text == "x"));
-        assert!(matches!(pieces(b"[1 2]"), Err(SplitError::Unexpected(3, _))));
+        assert!(matches!(
+            pieces(b"[1 2]"),
+            Err(SplitError::Unexpected(3, _))
+        ));
         let long = format!("[\"{}\", 1]", "x".repeat(ENTRY_BYTES_MAX));
         let found = pieces(long.as_bytes()).unwrap();
-        assert_eq!(found, [(PieceOf::Top, String::new()), (PieceOf::Top, "1".to_owned())]);
+        assert_eq!(
+            found,
+            [
+                (PieceOf::Top, String::new()),
+                (PieceOf::Top, "1".to_owned())
+            ]
+        );
     }
 
     proptest::proptest! {

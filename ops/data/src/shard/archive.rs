@@ -184,7 +184,11 @@ impl<R: Read> Archive<R> {
             match kind {
                 EntryType::GNULongName => {
                     let mut name = self.extension(size)?;
-                    name.truncate(name.iter().position(|byte| *byte == 0).unwrap_or(name.len()));
+                    name.truncate(
+                        name.iter()
+                            .position(|byte| *byte == 0)
+                            .unwrap_or(name.len()),
+                    );
                     extensions.name = Some(name);
                 }
                 EntryType::XHeader => {
@@ -239,7 +243,9 @@ impl<R: Read> Archive<R> {
             self.skip_sparse_map(header)?;
         }
         let offset = self.position;
-        let end = offset.checked_add(size).filter(|end| *end < u64::MAX - BLOCK);
+        let end = offset
+            .checked_add(size)
+            .filter(|end| *end < u64::MAX - BLOCK);
         let Some(end) = end else {
             return Err(ArchiveError::Fault(Fault::Corrupt(offset - BLOCK)));
         };

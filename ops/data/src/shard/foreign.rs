@@ -19,9 +19,18 @@ const KNOWN: [(&[u8], &str); 15] = [
         "it is compressed with bzip2: decompress it (`bunzip2`), images are read from inside the \
          tar",
     ),
-    (b"\x04\x22\x4d\x18", "it is compressed with lz4: decompress it"),
-    (b"PK\x03\x04", "it is a zip file: pack its files as a tar file"),
-    (b"7z\xbc\xaf", "it is a 7z file: pack its files as a tar file"),
+    (
+        b"\x04\x22\x4d\x18",
+        "it is compressed with lz4: decompress it",
+    ),
+    (
+        b"PK\x03\x04",
+        "it is a zip file: pack its files as a tar file",
+    ),
+    (
+        b"7z\xbc\xaf",
+        "it is a 7z file: pack its files as a tar file",
+    ),
     (
         b"version https://git-lfs.github.com/spec/",
         "it is a Git LFS pointer: fetch the file itself (`git lfs pull`)",

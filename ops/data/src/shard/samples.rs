@@ -3,6 +3,7 @@
 //! file system has them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem;
 
 use super::group::{Formed, Group};
@@ -12,7 +13,7 @@ use super::{Fault, RawSample, RejectedSample, ShardNotes, is_about_data};
 const WAITING_BYTES_MAX: usize = 256 << 20;
 
 /// A key by its digest: a shard may have millions.
-type KeyDigest = [u8; 16];
+type KeyDigest = [u64; 2];
 
 #[derive(Debug, Default)]
 pub(super) struct Samples {
@@ -202,10 +203,10 @@ impl Samples {
 }
 
 fn digest(key: &str) -> KeyDigest {
-    let mut digest = KeyDigest::default();
-    let hash = blake3::hash(key.as_bytes());
-    for (to, from) in digest.iter_mut().zip(hash.as_bytes()) {
-        *to = *from;
-    }
-    digest
+    let half = |number: u8| {
+        let mut hasher = DefaultHasher::new();
+        (number, key).hash(&mut hasher);
+        hasher.finish()
+    };
+    [half(0), half(1)]
 }

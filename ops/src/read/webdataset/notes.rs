@@ -50,7 +50,10 @@ impl Notes {
     pub(super) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if self.same_shards > 0 {
-            lines.push(format!("{} duplicate shards were read once", self.same_shards));
+            lines.push(format!(
+                "{} duplicate shards were read once",
+                self.same_shards
+            ));
         }
         if self.same_images > 0 {
             lines.push(format!(
@@ -59,7 +62,10 @@ impl Notes {
             ));
         }
         lines.extend(self.skipped_files.line("files", "are no shards: skipped"));
-        lines.extend(self.skipped_members.line("members", "are no samples: skipped"));
+        lines.extend(
+            self.skipped_members
+                .line("members", "are no samples: skipped"),
+        );
         let several = "are several tar files in one: all were read";
         lines.extend(self.several_archives.line("shards", several));
         let json = "have a .json that cannot be read: their .txt was used";
