@@ -1,6 +1,8 @@
 //! The user's files: found by pattern, digested, cached by what `stat` says of them, and checked
 //! again after use.
 
+pub(crate) mod braces;
+
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -49,12 +51,38 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// The files that match a pattern such as `data/*.tar`, sorted by name.
+    /// Where a path of the workflow is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.base.join(name)
+    }
+
+    /// The files that match a pattern such as `data/*.tar` or `data/{000..009}.tar`, sorted by
+    /// name. A file of exactly that name is that file, whatever characters are in it.
     ///
     /// # Errors
     /// An invalid pattern, no match, or what [`Files::file`] gives.
     pub fn glob(&self, pattern: &str) -> Result<Vec<InputFile>, OpError> {
-        if !pattern.contains(['*', '?', '[']) {
+        if self.path(pattern).is_file() {
+            return Ok(vec![self.file(pattern)?]);
+        }
+        let patterns = braces::expand(pattern).ok_or_else(|| {
+            OpError::failed(
+                format!("`{pattern}` stands for more than a million files"),
+                "name fewer files, or use `*`",
+            )
+        })?;
+        let mut files = Vec::new();
+        for pattern in &patterns {
+            files.extend(self.matching(pattern)?);
+        }
+        files.sort_by(|left, right| left.name.cmp(&right.name));
+        files.dedup_by(|left, right| left.name == right.name);
+        Ok(files)
+    }
+
+    /// The files that match a pattern without braces.
+    fn matching(&self, pattern: &str) -> Result<Vec<InputFile>, OpError> {
+        if !pattern.contains(['*', '?', '[']) || self.path(pattern).is_file() {
             return Ok(vec![self.file(pattern)?]);
         }
         let mut files = Vec::new();
@@ -70,7 +98,6 @@ impl<'a> Files<'a> {
                 files.push(self.digest(self.name_of(&path), path)?);
             }
         }
-        files.sort_by(|left, right| left.name.cmp(&right.name));
         if files.is_empty() {
             return Err(OpError::failed(
                 format!("no file matches `{pattern}` in {}", self.base.display()),
@@ -93,19 +120,28 @@ impl<'a> Files<'a> {
     }
 
     fn glob_paths(&self, pattern: &str) -> Result<glob::Paths, OpError> {
-        // The folder's own name may contain `*` or `[`.
+        // The folder's own name may contain `*` or `[`, and so may those of folders in the pattern.
         let base = glob::Pattern::escape(&self.base.to_string_lossy());
+        let (folders, rest) = pattern.split_at(self.existing_folders(pattern));
+        let escaped = format!("{}{rest}", glob::Pattern::escape(folders));
         let full = if Path::new(pattern).is_absolute() {
-            pattern.to_owned()
+            escaped
         } else {
-            format!("{base}/{pattern}")
+            format!("{base}/{escaped}")
         };
         glob::glob(&full).map_err(|error| {
             OpError::failed(
                 format!("`{pattern}` is not a valid file pattern: {}", error.msg),
-                "`*` and `?` stand for any characters, `[ab]` for one of them",
+                "`*` and `?` stand for any characters, `[ab]` for one of them, `[*]` for itself",
             )
         })
+    }
+
+    /// How many bytes at the start of a pattern are the path of a folder that exists.
+    fn existing_folders(&self, pattern: &str) -> usize {
+        let ends = pattern.match_indices('/').map(|(at, _)| at + 1);
+        let exists = |end: &usize| pattern.get(..*end).is_some_and(|it| self.path(it).is_dir());
+        ends.take_while(exists).last().unwrap_or(0)
     }
 
     /// One file, by its path relative to the base.

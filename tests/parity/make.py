@@ -9,7 +9,7 @@ import argparse
 import pathlib
 import shutil
 
-PARTS = ("forward", "decoding", "training", "tokenizer", "pixels")
+PARTS = ("forward", "decoding", "training", "tokenizer", "pixels", "files")
 
 
 def main():

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use blip_grammar::{Diagnostic, Export, Value, codes};
 
+use crate::files::braces;
 use crate::graph::Graph;
 use crate::publish::resolve;
 
@@ -61,7 +62,10 @@ impl Input {
             let node = graph.node(id);
             for (_, value) in node.args.values().iter() {
                 each_path(value, &mut |path| {
-                    inputs.push(Self::new(&node.name, base, path))
+                    // More names than any pattern may stand for are an error of the stage.
+                for path in braces::expand(path).unwrap_or_default() {
+                    inputs.push(Self::new(&node.name, base, &path));
+                }
                 });
             }
         }

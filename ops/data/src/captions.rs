@@ -1,24 +1,37 @@
-//! Caption lists in JSON: BLIP's (`[{"image": path, "caption": text or texts}]`) and COCO's
-//! (`{"images", "annotations"}`).
+//! Caption lists in JSON: entries (`{"image": path, "caption": text or texts}`) as an array, such
+//! as BLIP's, or one a line; and COCO's (`{"images", "annotations"}`).
+//!
+//! Entries are read one by one: one that cannot be used is rejected, and the others are used. Where
+//! a list contradicts itself, no side is taken.
 
-use std::collections::BTreeMap;
-use std::path::{Component, Path};
+mod entry;
+mod paths;
+mod pieces;
 
-use serde::Deserialize;
-use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use self::entry::{CocoAnnotation, CocoImage, Entry};
+pub use self::paths::spellings;
+use self::pieces::{ENTRY_BYTES_MAX, Piece, PieceOf, SplitError, split};
+use crate::json;
 
 /// An image of a list with all its captions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CaptionedImage {
-    /// The image's path, relative to the folder of images.
+    /// The image's path: absolute, or relative to the folder of images.
     pub image: String,
     pub captions: Vec<String>,
 }
 
 /// A list that cannot be read at all.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ListError(String);
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    #[error("{0}")]
+    Io(std::io::Error),
+    #[error("{0}")]
+    Format(String),
+}
 
 /// The contents of a list.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -27,196 +40,212 @@ pub struct CaptionList {
     pub entries: Vec<CaptionedImage>,
     /// Items that cannot be used, and why.
     pub rejected: Vec<(String, String)>,
+    /// Images that several entries name: their captions are those of all.
+    pub repeated: u64,
+    /// Images of a COCO list without any annotation, and the first of them.
+    pub without_captions: u64,
+    pub first_without: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Coco {
-    images: Vec<CocoImage>,
-    annotations: Vec<CocoAnnotation>,
-}
-
-#[derive(Deserialize)]
-struct CocoImage {
-    id: u64,
-    file_name: String,
-}
-
-#[derive(Deserialize)]
-struct CocoAnnotation {
-    image_id: u64,
-    caption: String,
-}
-
-/// Reads a list in either format.
+/// Reads a list in any of the formats.
 ///
 /// # Errors
-/// [`ListError`] when it is neither.
-pub fn read(bytes: &[u8]) -> Result<CaptionList, ListError> {
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|error| ListError(format!("invalid JSON: {error}")))?;
-    let mut list = Builder::default();
-    match value {
-        Value::Array(entries) => {
-            for (at, entry) in entries.iter().enumerate() {
-                list.add_blip(at, entry);
-            }
+/// [`ListError`] when it is none of them, or ends early.
+pub fn read(list: impl Read) -> Result<CaptionList, ListError> {
+    let mut builder = Builder::default();
+    let result = split(list, &mut |piece| builder.add_piece(piece));
+    let read = builder.entries;
+    match result {
+        Ok(()) => builder.finish(),
+        Err(SplitError::Io(error)) => Err(ListError::Io(error)),
+        Err(SplitError::Ends(at)) => Err(ListError::Format(format!(
+            "it ends early, inside what begins at byte {at}, after {read} entries"
+        ))),
+        Err(SplitError::Unexpected(0, text)) if text.starts_with("version https://git") => {
+            let reason = "it is a Git LFS pointer: fetch the file itself (`git lfs pull`)";
+            Err(ListError::Format(reason.to_owned()))
         }
-        Value::Object(_) => {
-            let coco = Coco::deserialize(value)
-                .map_err(|error| ListError(format!("not COCO captions: {error}")))?;
-            list.add_coco(coco);
-        }
-        _ => {
-            let what = "neither an array of entries nor COCO captions";
-            return Err(ListError(what.to_owned()));
-        }
+        Err(SplitError::Unexpected(at, text)) => Err(ListError::Format(format!(
+            "`{text}` at byte {at} is no part of a JSON list"
+        ))),
     }
-    Ok(list.finish())
+}
+
+/// A caption without blanks around it and without a byte-order mark, which is no text.
+pub(crate) fn trim(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
 
 #[derive(Default)]
 struct Builder {
+    /// Pieces of any kind.
+    entries: u64,
     captions: BTreeMap<String, Vec<String>>,
     rejected: Vec<(String, String)>,
+    repeated: BTreeSet<String>,
+    coco: Option<Coco>,
+    /// Why this is another kind of file.
+    foreign: Option<String>,
+}
+
+/// The parts of a COCO list, whose order is not known.
+#[derive(Default)]
+struct Coco {
+    images: Vec<CocoImage>,
+    annotations: Vec<CocoAnnotation>,
+    fields: BTreeSet<&'static str>,
 }
 
 // The reasons are stored with a stage's result: other words would be other bytes.
 impl Builder {
-    fn add_blip(&mut self, at: usize, entry: &Value) {
-        let Some(image) = entry.get("image").and_then(Value::as_str) else {
-            return self.reject(format!("entry {at}"), "it has no `image`");
+    fn add_piece(&mut self, piece: Piece) {
+        let item = match piece.of {
+            PieceOf::Top => format!("entry {}", self.entries),
+            PieceOf::Field("images") => format!("image at byte {}", piece.at),
+            PieceOf::Field(_) => format!("annotation at byte {}", piece.at),
+            PieceOf::Rest => "the list".to_owned(),
         };
-        match entry.get("caption") {
-            Some(Value::String(text)) => self.add(image, text),
-            Some(Value::Array(texts)) => {
-                for text in texts {
-                    match text.as_str() {
-                        Some(text) => self.add(image, text),
-                        None => self.reject(image.to_owned(), "one of its captions is no text"),
-                    }
-                }
-            }
-            _ => self.reject(image.to_owned(), "it has no `caption`"),
+        self.entries += 1;
+        if let PieceOf::Field(field) = piece.of {
+            self.coco.get_or_insert_default().fields.insert(field);
+        }
+        let Some(text) = piece.text else {
+            let reason = format!("it is longer than {ENTRY_BYTES_MAX} bytes");
+            return self.reject(item, reason);
+        };
+        match json::read_object(&text) {
+            Ok(fields) => self.add_fields(piece.of, item, fields),
+            Err(reason) => self.reject(item, format!("it {reason}")),
         }
     }
 
-    fn add_coco(&mut self, coco: Coco) {
-        let mut file_names = BTreeMap::new();
-        for image in coco.images {
-            file_names.insert(image.id, image.file_name);
+    fn add_fields(&mut self, of: PieceOf, item: String, fields: json::Fields) {
+        let added = match of {
+            PieceOf::Top => Entry::read(fields).and_then(|entry| self.add_entry(entry)),
+            PieceOf::Field("images") if entry::is_karpathy(&fields) => {
+                self.foreign.get_or_insert_with(|| {
+                    "it is one of Karpathy's split files, with the images of all splits".to_owned()
+                });
+                Ok(())
+            }
+            PieceOf::Field("images") => {
+                CocoImage::read(&fields).map(|image| self.coco_parts().images.push(image))
+            }
+            PieceOf::Field(_) => CocoAnnotation::read(fields)
+                .map(|annotation| self.coco_parts().annotations.push(annotation)),
+            PieceOf::Rest => {
+                let parts = self.coco_parts();
+                parts.fields.extend(
+                    ["images", "annotations"]
+                        .into_iter()
+                        .filter(|field| fields.contains_key(*field)),
+                );
+                Ok(())
+            }
+        };
+        if let Err((name, reason)) = added {
+            self.reject(name.unwrap_or(item), reason);
         }
-        for annotation in coco.annotations {
-            match file_names.get(&annotation.image_id) {
-                Some(name) => self.add(name, &annotation.caption),
+    }
+
+    fn coco_parts(&mut self) -> &mut Coco {
+        self.coco.get_or_insert_default()
+    }
+
+    fn add_entry(&mut self, entry: Entry) -> Result<(), entry::Unusable> {
+        let Entry { image, captions } = entry;
+        let path = paths::normalize(&image)
+            .map_err(|reason| (Some(image.escape_default().to_string()), reason.to_owned()))?;
+        if self.captions.contains_key(&path) {
+            self.repeated.insert(path.clone());
+        }
+        let mut kept = Vec::new();
+        for caption in captions {
+            match caption {
+                Ok(text) => kept.push(text),
+                Err(reason) => self.reject(image.clone(), reason),
+            }
+        }
+        if !kept.is_empty() {
+            self.captions.entry(path).or_default().extend(kept);
+        }
+        Ok(())
+    }
+
+    fn add_coco(&mut self, coco: Coco) -> (u64, Option<String>) {
+        let mut file_names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for CocoImage { id, file_name } in &coco.images {
+            file_names.entry(id).or_default().insert(file_name);
+        }
+        let mut captions: BTreeMap<&str, Vec<Result<String, String>>> = BTreeMap::new();
+        for CocoAnnotation { image_id, caption } in coco.annotations {
+            match file_names.get_key_value(image_id.as_str()) {
+                Some((id, _)) => captions.entry(id).or_default().push(caption),
                 None => {
-                    let item = format!("annotation of image {}", annotation.image_id);
-                    self.reject(item, "there is no image of that id");
+                    let item = format!("annotation of image {image_id}");
+                    self.reject(item, "there is no image of that id".to_owned());
                 }
             }
         }
-    }
-
-    fn add(&mut self, image: &str, text: &str) {
-        if !is_relative_inside(image) {
-            let item = image.escape_default().to_string();
-            self.reject(item, "its path leads out of the folder of images");
-        } else if text.trim().is_empty() {
-            self.reject(image.to_owned(), "its caption is empty");
-        } else {
-            let captions = self.captions.entry(image.to_owned()).or_default();
-            captions.push(text.trim().to_owned());
+        let (mut without, mut first) = (0, None);
+        for (id, names) in &file_names {
+            let names: Vec<&str> = names.iter().copied().collect();
+            let (name, captions) = match (names.as_slice(), captions.remove(id)) {
+                ([name], Some(captions)) => (*name, captions),
+                ([name, ..], None) => {
+                    without += 1;
+                    first.get_or_insert_with(|| (*name).to_owned());
+                    continue;
+                }
+                (names, captions) => {
+                    let item = format!("image {id}");
+                    let reason = format!("several images have this id: {}", names.join(", "));
+                    for _ in captions.unwrap_or_default() {
+                        self.reject(item.clone(), reason.clone());
+                    }
+                    continue;
+                }
+            };
+            let entry = Entry {
+                image: name.to_owned(),
+                captions,
+            };
+            if let Err((item, reason)) = self.add_entry(entry) {
+                self.reject(item.unwrap_or_default(), reason);
+            }
         }
+        (without, first)
     }
 
-    fn reject(&mut self, item: String, reason: &str) {
-        self.rejected.push((item, reason.to_owned()));
+    fn reject(&mut self, item: String, reason: String) {
+        self.rejected.push((item, reason));
     }
 
-    fn finish(self) -> CaptionList {
+    fn finish(mut self) -> Result<CaptionList, ListError> {
+        let format = |what: &str| Err(ListError::Format(what.to_owned()));
+        if let Some(foreign) = &self.foreign {
+            return format(foreign);
+        }
+        let (mut without_captions, mut first_without) = (0, None);
+        if let Some(coco) = self.coco.take() {
+            for field in ["images", "annotations"] {
+                if !coco.fields.contains(field) {
+                    return format(&format!("it is like COCO's captions, but has no `{field}`"));
+                }
+            }
+            (without_captions, first_without) = self.add_coco(coco);
+        }
         let entries = self
             .captions
             .into_iter()
             .map(|(image, captions)| CaptionedImage { image, captions })
             .collect();
-        CaptionList {
+        Ok(CaptionList {
             entries,
             rejected: self.rejected,
-        }
-    }
-}
-
-/// Whether a path stays in the folder that it starts from: a list may come from anywhere, and must
-/// not make this program read other files.
-fn is_relative_inside(path: &str) -> bool {
-    let inside = Path::new(path)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    inside && !path.contains('\0')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(image: &str, captions: &[&str]) -> CaptionedImage {
-        CaptionedImage {
-            image: image.to_owned(),
-            captions: captions.iter().map(ToString::to_string).collect(),
-        }
-    }
-
-    #[test]
-    fn both_formats_are_read() {
-        let blip = br#"[
-            {"image": "b.jpg", "caption": "x"},
-            {"image": "a.jpg", "caption": ["y", " z "]},
-            {"image": "b.jpg", "caption": "w"}
-        ]"#;
-        let list = read(blip).unwrap();
-        assert_eq!(list.rejected, []);
-        assert_eq!(
-            list.entries,
-            [entry("a.jpg", &["y", "z"]), entry("b.jpg", &["x", "w"])]
-        );
-        let coco = br#"{
-            "info": {},
-            "images": [{"id": 3, "file_name": "c.jpg", "width": 1}],
-            "annotations": [{"id": 1, "image_id": 3, "caption": "v"}]
-        }"#;
-        assert_eq!(read(coco).unwrap().entries, [entry("c.jpg", &["v"])]);
-    }
-
-    #[test]
-    fn items_are_rejected_and_the_others_used() {
-        let list = br#"[
-            {"image": "../../etc/passwd", "caption": "x"},
-            {"caption": "x"},
-            {"image": "a.jpg"},
-            {"image": "b.jpg", "caption": " "},
-            {"image": "c.jpg", "caption": "ok"}
-        ]"#;
-        let list = read(list).unwrap();
-        let reasons = list.rejected.iter().map(|(_, reason)| reason.as_str());
-        assert_eq!(
-            reasons.collect::<Vec<_>>(),
-            [
-                "its path leads out of the folder of images",
-                "it has no `image`",
-                "it has no `caption`",
-                "its caption is empty"
-            ]
-        );
-        assert_eq!(list.entries, [entry("c.jpg", &["ok"])]);
-    }
-
-    #[test]
-    fn other_files_are_errors() {
-        let error = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
-        assert_eq!(
-            error(b"["),
-            "invalid JSON: EOF while parsing a list at line 1 column 1"
-        );
-        assert_eq!(error(b"{}"), "not COCO captions: missing field `images`");
-        assert_eq!(error(b"3"), "neither an array of entries nor COCO captions");
+            repeated: self.repeated.len() as u64,
+            without_captions,
+            first_without,
+        })
     }
 }

@@ -1,17 +1,21 @@
 //! Decoding of images, with limits: RGB8 as PIL's `convert("RGB")` gives it.
 //!
-//! The format is recognised by the content, not by the name. JPEG is decoded by zune-jpeg, all
-//! other formats by `image`. Sizes beyond the limits are refused before any memory is allocated for
-//! them. EXIF orientation is not applied, as in BLIP.
+//! The format is recognised by the content, not by the name. JPEG is decoded by zune-jpeg, GIF by
+//! `gif`, all other formats by `image`. Sizes beyond the limits are refused before any memory is
+//! allocated for them, and all threads together decode within one budget (`memory.rs`). Of an
+//! animation the first frame is used. EXIF orientation is not applied, in any format, as in BLIP's
+//! own code: its models were trained so, and Pillow applies it only in TIFF files.
+
+mod gif;
+mod jpeg;
+mod memory;
 
 use std::io::Cursor;
 use std::panic::catch_unwind;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
+
+use self::memory::Permit;
 
 /// The longest accepted side.
 const SIDE_MAX: u32 = 16_384;
@@ -36,6 +40,9 @@ pub enum DecodeError {
     Empty,
     #[error("unsupported: neither JPEG, PNG, WebP, GIF, BMP nor TIFF")]
     Unsupported,
+    /// A format that is supported, with a feature that is not.
+    #[error("unsupported: {0} of this kind, such as with a palette or an unusual number of bits")]
+    UnsupportedKind(&'static str),
     #[error(
         "too large: {width} x {height} pixels; at most {SIDE_MAX} a side and {PIXELS_MAX} in all"
     )]
@@ -52,8 +59,8 @@ pub fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
     // Decoders are complex and their input is untrusted: a panic in one makes the image corrupt, it
     // does not end the run.
     let decoded = catch_unwind(|| {
-        if bytes.starts_with(&JPEG_START) {
-            decode_jpeg(bytes)
+        if bytes.starts_with(&jpeg::START) {
+            jpeg::decode(bytes)
         } else {
             decode_other(bytes)
         }
@@ -86,66 +93,6 @@ fn check_size(width: u64, height: u64) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// The markers at the start and at the end of a JPEG.
-const JPEG_START: [u8; 2] = [0xff, 0xd8];
-const JPEG_END: [u8; 2] = [0xff, 0xd9];
-/// What zune-jpeg's errors about missing data contain.
-const TRUNCATED_WORDS: [&str; 5] = [
-    "remaining",
-    "exhausted",
-    "EOF",
-    "Not enough bytes",
-    "Premature End",
-];
-
-fn decode_jpeg(bytes: &[u8]) -> Result<Picture, DecodeError> {
-    // Decoders replace the missing part of a truncated file by grey without an error, so whether
-    // the file is complete has to be seen from its end marker.
-    if !has_end_marker(bytes) {
-        return Err(DecodeError::Truncated);
-    }
-    let side = SIDE_MAX as usize;
-    let options = DecoderOptions::default()
-        .set_strict_mode(false)
-        .set_max_width(side)
-        .set_max_height(side)
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|error| {
-        let text = error.to_string();
-        match refused_size(&text) {
-            Some((width, height)) => DecodeError::TooLarge { width, height },
-            None => jpeg_error(&text),
-        }
-    })?;
-    let (width, height) = decoder
-        .dimensions()
-        .ok_or_else(|| DecodeError::Corrupt("no dimensions".to_owned()))?;
-    check_size(width as u64, height as u64)?;
-    let rgb = decoder
-        .decode()
-        .map_err(|error| jpeg_error(&error.to_string()))?;
-    new_picture(width as u64, height as u64, rgb)
-}
-
-/// At the end of the file, where padding with zeros may follow, or near it, where cameras append
-/// data of their own.
-fn has_end_marker(bytes: &[u8]) -> bool {
-    let last = bytes.iter().rposition(|byte| *byte != 0);
-    let is_at_end =
-        last.is_some_and(|last| last > 0 && bytes.get(last - 1..=last) == Some(&JPEG_END));
-    let mut near_end = bytes.windows(2).rev().take(4096);
-    is_at_end || near_end.any(|pair| pair == JPEG_END)
-}
-
-fn jpeg_error(text: &str) -> DecodeError {
-    if TRUNCATED_WORDS.iter().any(|words| text.contains(words)) {
-        DecodeError::Truncated
-    } else {
-        corrupt(text)
-    }
-}
-
 /// The message of a decoder, in one line and without control characters, since it may quote the
 /// file.
 fn corrupt(text: &str) -> DecodeError {
@@ -155,19 +102,6 @@ fn corrupt(text: &str) -> DecodeError {
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c });
     DecodeError::Corrupt(plain.take(200).collect())
-}
-
-/// The side in zune-jpeg's error about a size beyond the limits, which has no fields for it.
-fn refused_size(text: &str) -> Option<(u64, u64)> {
-    let names_side = text.contains("width") || text.contains("height");
-    if !names_side || !text.contains("larger") {
-        return None;
-    }
-    let mut numbers = text
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|number| number.parse().ok());
-    let side: u64 = numbers.next()?;
-    Some((side, side))
 }
 
 fn new_picture(width: u64, height: u64, rgb: Vec<u8>) -> Result<Picture, DecodeError> {
@@ -189,10 +123,12 @@ fn decode_other(bytes: &[u8]) -> Result<Picture, DecodeError> {
         return Err(DecodeError::Empty);
     }
     let format = image::guess_format(bytes).map_err(|_| DecodeError::Unsupported)?;
+    if format == ImageFormat::Gif {
+        return gif::decode(bytes);
+    }
     let supported = [
         ImageFormat::Png,
         ImageFormat::WebP,
-        ImageFormat::Gif,
         ImageFormat::Bmp,
         ImageFormat::Tiff,
     ];
@@ -204,20 +140,26 @@ fn decode_other(bytes: &[u8]) -> Result<Picture, DecodeError> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(EXTRA_BYTES);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|error| image_error(&error))?;
+    let mut decoder = reader
+        .into_decoder()
+        .map_err(|error| image_error(format, &error))?;
     let (width, height) = decoder.dimensions();
     check_size(width.into(), height.into())?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(u64::from(width) * u64::from(height) * 8 + EXTRA_BYTES);
     decoder
         .set_limits(limits)
-        .map_err(|error| image_error(&error))?;
-    let decoded = DynamicImage::from_decoder(decoder).map_err(|error| image_error(&error))?;
+        .map_err(|error| image_error(format, &error))?;
+    // The decoded pixels, and those converted to RGB8.
+    let pixels = u64::from(width) * u64::from(height);
+    let _permit: Permit = memory::reserve(decoder.total_bytes() + 3 * pixels);
+    let decoded =
+        DynamicImage::from_decoder(decoder).map_err(|error| image_error(format, &error))?;
     // Alpha is dropped, not blended, as PIL's convert("RGB") does.
     new_picture(width.into(), height.into(), decoded.into_rgb8().into_raw())
 }
 
-fn image_error(error: &image::ImageError) -> DecodeError {
+fn image_error(format: ImageFormat, error: &image::ImageError) -> DecodeError {
     match error {
         image::ImageError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
             DecodeError::Truncated
@@ -225,7 +167,12 @@ fn image_error(error: &image::ImageError) -> DecodeError {
         image::ImageError::Limits(_) => {
             DecodeError::Corrupt("it needs more memory than its size allows".to_owned())
         }
-        image::ImageError::Unsupported(_) => DecodeError::Unsupported,
+        image::ImageError::Unsupported(_) => DecodeError::UnsupportedKind(match format {
+            ImageFormat::Png => "a PNG",
+            ImageFormat::WebP => "a WebP",
+            ImageFormat::Bmp => "a BMP",
+            _ => "a TIFF",
+        }),
         other => {
             let text = other.to_string();
             let is_truncated = text.contains("unexpected end") || text.contains("EOF");

@@ -5,6 +5,7 @@ pub mod augment;
 pub mod captions;
 pub mod clean;
 pub mod decode;
+mod json;
 pub mod plot;
 pub mod randaugment;
 pub mod resize;

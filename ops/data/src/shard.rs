@@ -1,19 +1,32 @@
 //! Webdataset shards: tar files whose members form samples by their names (webdataset 1.0
 //! `tariterators.py`).
 //!
-//! A member's key is its name up to the first dot of its last part, the rest is its suffix. Members
-//! of one key are adjacent. Nothing is unpacked: images are addressed by their offset in the shard.
-//! A sample that cannot be used is rejected with a reason, and of a corrupt shard everything before
-//! the corruption is used.
+//! A member's key is its name up to the first dot of its last part, the rest is its suffix. Nothing
+//! is unpacked: images are addressed by their offset in the shard. Members of a key that are not
+//! adjacent, as in a folder that was packed by `tar cf`, are joined within bounds
+//! (`samples.rs`). A sample that cannot be used is rejected with a reason. A shard that
+//! ends early or is corrupt is rejected as a shard, beside the samples before that place.
 
-use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read, Write};
+mod archive;
+mod foreign;
+mod group;
+mod names;
+mod samples;
+
+use std::io::{self, Read, Write};
+
+use self::archive::{Archive, ArchiveError, Entry, Fault, Kind, Member};
+use self::names::MemberName;
+pub use self::names::{is_about_data, is_clutter};
+use self::samples::Samples;
 
 /// The largest accepted text or JSON member.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
-/// The largest accepted image member.
-const IMAGE_BYTES_MAX: u64 = 64 << 20;
-const IMAGE_SUFFIXES: [&str; 7] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff"];
+/// The largest accepted encoded image.
+pub const IMAGE_BYTES_MAX: u64 = 64 << 20;
+const IMAGE_SUFFIXES: [&str; 9] = [
+    "jpg", "jpeg", "jfif", "png", "webp", "gif", "bmp", "tiff", "tif",
+];
 
 /// A sample as a shard has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,21 +42,30 @@ pub struct RawSample {
     pub json: Option<serde_json::Value>,
 }
 
-/// A sample that cannot be used, or the rest of a shard. Reasons are stored with a stage's result.
+/// A sample that cannot be used, or a fault of the shard. Reasons are stored with a stage's result.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RejectedSample {
-    /// Empty for the rest of a shard.
+    /// Empty for a fault of the shard.
     pub key: String,
     pub reason: String,
+    /// Whether samples of this key that were passed on before are not to be used either: a member
+    /// of theirs came later, apart from them.
+    pub retracts: bool,
 }
 
-/// The members of one key that were read so far.
-#[derive(Default)]
-struct Group {
-    key: String,
-    /// By suffix: offset and bytes.
-    members: BTreeMap<String, (u64, Vec<u8>)>,
-    rejected: Option<String>,
+/// What a reader of a shard should know besides its samples.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ShardNotes {
+    /// Members that are no part of a sample, such as `.DS_Store` and `README.md`.
+    pub skipped: u64,
+    /// The first of them.
+    pub skipped_first: Option<String>,
+    /// Archives that follow the first one in the same file.
+    pub further_archives: u64,
+    /// Samples with a `.txt` whose `.json` cannot be read.
+    pub unreadable_json: u64,
+    /// Samples with the key of an earlier one.
+    pub repeated_keys: u64,
 }
 
 /// Reads a shard from beginning to end, passing each sample to `take`.
@@ -53,160 +75,78 @@ struct Group {
 pub fn read<E>(
     shard: impl Read,
     mut take: impl FnMut(Result<RawSample, RejectedSample>) -> Result<(), E>,
-) -> Result<Result<(), E>, io::Error> {
-    let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, shard));
-    let mut group = Group::default();
-    // The end of the last good member. Of errors only this is reported: the tar reader's messages
-    // may quote the file.
-    let mut end_of_good = 0;
-    let mut is_corrupt = false;
-    for entry in archive.entries()? {
-        let Ok(entry) = entry else {
-            is_corrupt = true;
-            break;
+) -> Result<Result<ShardNotes, E>, io::Error> {
+    let mut archive = Archive::new(shard);
+    let mut samples = Samples::default();
+    loop {
+        let is_done = match read_entry(&mut archive, &mut samples) {
+            Ok(is_done) => is_done,
+            Err(ArchiveError::Fault(fault)) => {
+                samples.end_by_fault(&fault);
+                true
+            }
+            Err(ArchiveError::Io(error)) => return Err(error),
         };
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        // webdataset ignores what its own tools note about a shard.
-        if !entry.header().entry_type().is_file() || name.contains("__meta__") {
-            continue;
-        }
-        let (key, suffix) = split_name(&name);
-        if key != group.key {
-            if let Err(error) = pass_on(std::mem::take(&mut group), &mut take) {
+        for sample in samples.take_ready() {
+            if let Err(error) = take(sample) {
                 return Ok(Err(error));
             }
-            key.clone_into(&mut group.key);
         }
-        let offset = entry.raw_file_position();
-        let end = offset.saturating_add(entry.size());
-        let Ok(bytes) = read_member(entry, &suffix) else {
-            is_corrupt = true;
-            break;
-        };
-        group.add(suffix, offset, bytes);
-        end_of_good = end;
-    }
-    if is_corrupt {
-        // The last sample may be incomplete: it is not used.
-        return Ok(take(Err(RejectedSample {
-            key: String::new(),
-            reason: corrupt_reason(end_of_good),
-        })));
-    }
-    Ok(pass_on(group, &mut take))
-}
-
-fn corrupt_reason(end_of_good: u64) -> String {
-    match end_of_good {
-        0 => "it is not a tar file, or is corrupt from its first byte".to_owned(),
-        end => format!("the shard is corrupt or ends early: nothing after byte {end} is used"),
+        if is_done {
+            return Ok(Ok(samples.notes));
+        }
     }
 }
 
-/// The bytes of a member, empty if its suffix is not used. The inner error is the reason to reject
-/// the sample.
-fn read_member<R: Read>(
-    mut entry: tar::Entry<'_, R>,
-    suffix: &str,
-) -> io::Result<Result<Vec<u8>, String>> {
-    let limit = match suffix {
-        "txt" | "json" => TEXT_BYTES_MAX,
-        _ if IMAGE_SUFFIXES.contains(&suffix) => IMAGE_BYTES_MAX,
-        _ => return Ok(Ok(Vec::new())),
-    };
-    let size = entry.size();
-    if size > limit {
-        return Ok(Err(format!(
-            "its .{suffix} has {size} bytes; at most {limit} are read"
-        )));
+/// Reads the next member. Returns whether it was the last one.
+fn read_entry<R: Read>(
+    archive: &mut Archive<R>,
+    samples: &mut Samples,
+) -> Result<bool, ArchiveError> {
+    match archive.next()? {
+        Entry::Member(member) => add_member(archive, samples, member)?,
+        Entry::NextArchive => samples.next_archive(),
+        Entry::Hole(from, to) => samples.hole(from, to),
+        Entry::End => {
+            samples.end();
+            return Ok(true);
+        }
     }
-    let mut bytes = Vec::new();
-    entry.read_to_end(&mut bytes)?;
-    if bytes.len() as u64 != size {
-        let kind = io::ErrorKind::UnexpectedEof;
-        return Err(io::Error::new(kind, "the member is truncated"));
-    }
-    Ok(Ok(bytes))
+    Ok(false)
 }
 
-/// Key and lower-case suffix of a member's name.
-fn split_name(name: &str) -> (&str, String) {
-    let base = name.rfind('/').map_or(0, |slash| slash + 1);
-    let (folder, file) = name.split_at(base);
-    let dot = file.find('.').unwrap_or(file.len());
-    let suffix = file.get(dot + 1..).unwrap_or("").to_lowercase();
-    let key = name.get(..folder.len() + dot).unwrap_or(name);
-    (key, suffix)
-}
-
-impl Group {
-    fn add(&mut self, suffix: String, offset: u64, bytes: Result<Vec<u8>, String>) {
-        match bytes {
-            Err(reason) => self.rejected = Some(reason),
-            Ok(_) if self.members.contains_key(&suffix) => {
-                self.rejected = Some(format!("it has two .{suffix} members"));
-            }
-            Ok(bytes) => {
-                self.members.insert(suffix, (offset, bytes));
-            }
-        }
-    }
-
-    fn into_sample(mut self) -> Result<RawSample, String> {
-        if let Some(reason) = self.rejected {
-            return Err(reason);
-        }
-        let mut images = IMAGE_SUFFIXES
-            .iter()
-            .filter_map(|suffix| self.members.remove(*suffix));
-        let Some((offset, image)) = images.next() else {
-            return Err("it has no image".to_owned());
-        };
-        if images.next().is_some() {
-            return Err("it has several images".to_owned());
-        }
-        let json: Option<serde_json::Value> = match self.members.get("json") {
-            Some((_, bytes)) => serde_json::from_slice(bytes)
-                .map(Some)
-                .map_err(|error| format!("its .json is no JSON: {error}"))?,
-            None => None,
-        };
-        let text = match self.members.remove("txt") {
-            Some((_, bytes)) => {
-                String::from_utf8(bytes).map_err(|_| "its .txt is not UTF-8".to_owned())?
-            }
-            None => json_caption(json.as_ref())
-                .ok_or("it has neither a .txt nor a caption in its .json")?,
-        };
-        if text.trim().is_empty() {
-            return Err("its caption is empty".to_owned());
-        }
-        Ok(RawSample {
-            key: self.key,
-            offset,
-            image,
-            text: text.trim().to_owned(),
-            json,
-        })
-    }
-}
-
-/// Passes a completed group to `take`. The first group of a shard is empty.
-fn pass_on<E>(
-    group: Group,
-    take: &mut impl FnMut(Result<RawSample, RejectedSample>) -> Result<(), E>,
-) -> Result<(), E> {
-    if group.members.is_empty() && group.rejected.is_none() {
+fn add_member<R: Read>(
+    archive: &mut Archive<R>,
+    samples: &mut Samples,
+    member: Member,
+) -> Result<(), ArchiveError> {
+    if matches!(member.kind, Kind::Folder | Kind::Metadata) {
         return Ok(());
     }
-    let key = group.key.clone();
-    let sample = group.into_sample();
-    take(sample.map_err(|reason| RejectedSample { key, reason }))
-}
-
-fn json_caption(json: Option<&serde_json::Value>) -> Option<String> {
-    let caption = json?.get("caption")?;
-    Some(caption.as_str()?.to_owned())
+    let MemberName::Sample(key, suffix) = names::read(&member.name) else {
+        samples.skip(member.name);
+        return Ok(());
+    };
+    let limit = match suffix.as_str() {
+        "txt" | "json" => TEXT_BYTES_MAX,
+        suffix if IMAGE_SUFFIXES.contains(&suffix) => IMAGE_BYTES_MAX,
+        // Its bytes are not used.
+        _ => 0,
+    };
+    let (offset, size) = (member.offset, member.size);
+    samples.begin_member(&key);
+    let bytes = match member.kind {
+        _ if limit == 0 => Ok(Vec::new()),
+        Kind::Unreadable(what) => Err(format!(
+            "its .{suffix} is {what} at byte {offset}, not a file"
+        )),
+        _ if size > limit => Err(format!(
+            "its .{suffix} has {size} bytes; at most {limit} are read"
+        )),
+        _ => Ok(archive.read_member()?),
+    };
+    samples.add(suffix, offset, bytes);
+    Ok(())
 }
 
 /// Writes a shard: the same samples always give the same bytes.
@@ -336,7 +276,7 @@ mod tests {
         let bytes = write(&[("a/x.1", "jpg", b"image"), ("a/x.1", "txt", b"words")]);
         assert_eq!(
             reasons(&bytes),
-            ["it has no image"],
+            ["it has no image, only .1.jpg, .1.txt"],
             "the first dot ends the key"
         );
         let bytes = write(&[
@@ -375,10 +315,10 @@ mod tests {
     fn samples_are_rejected_with_a_reason() {
         let long = vec![b'x'; (TEXT_BYTES_MAX + 1) as usize];
         let cases: [(&[Member<'_>], &str); 6] = [
-            (&[("x", "txt", b"words")], "it has no image"),
+            (&[("x", "txt", b"words")], "it has no image, only .txt"),
             (
                 &[("x", "jpg", b"i")],
-                "it has neither a .txt nor a caption in its .json",
+                "it has neither a .txt nor a `caption` in a .json, only .jpg",
             ),
             (
                 &[("x", "jpg", b"i"), ("x", "txt", b" \n")],
@@ -390,7 +330,7 @@ mod tests {
             ),
             (
                 &[("x", "jpg", b"i"), ("x", "png", b"i"), ("x", "txt", b"w")],
-                "it has several images",
+                "it has several images: .jpg, .png, .txt",
             ),
             (
                 &[("x", "jpg", b"i"), ("x", "txt", &long)],
@@ -416,7 +356,8 @@ mod tests {
         let reason = &found[1].as_ref().unwrap_err().reason;
         assert_eq!(
             reason,
-            "the shard is corrupt or ends early: nothing after byte 2049 is used"
+            "it ends early, at byte 5512, inside `y.jpg` (3000 bytes from byte 3072): the 1 samples \
+             before it are used"
         );
     }
 

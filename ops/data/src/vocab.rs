@@ -118,6 +118,7 @@ impl Vocab {
     pub fn read(bytes: &[u8]) -> Result<Self, VocabError> {
         let text =
             std::str::from_utf8(bytes).map_err(|_| VocabError::Format("not UTF-8".to_owned()))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if text.trim_start().starts_with('{') {
             return Self::new(json_tokens(text)?);
         }
@@ -329,6 +330,9 @@ mod tests {
         )
         .unwrap();
         assert_eq!(sample().to_text(), other.to_text());
+        let marked = ["\u{feff}", &sample().to_text()].concat();
+        let unmarked = Vocab::read(marked.as_bytes()).unwrap();
+        assert_eq!(unmarked.to_text(), sample().to_text());
         let read = Vocab::read(sample().to_text().as_bytes()).unwrap();
         assert_eq!(read.to_text(), sample().to_text());
         assert_eq!(read.special().enc, read.len() as i64 - 1);

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use blip_data::decode::decode;
+use blip_data::decode::{DecodeError, decode};
 use blip_data::vocab::Vocab;
 use blip_data::{clean, resize};
 use serde::Deserialize;
@@ -121,6 +121,93 @@ fn pixels_are_close_to_those_of_pil() {
             &format!("pixels of {stem}, mean of 255"),
             (mean(&ours), mean(&theirs)),
             mean(&differences),
+            bound,
+        );
+    }
+    table.check();
+}
+
+/// A file of tests/parity/files.py.
+#[derive(Deserialize)]
+struct ImageFile {
+    name: String,
+    suffix: String,
+    /// By Pillow.
+    verdict: String,
+    /// Where blip differs on purpose.
+    blip: Option<String>,
+    /// From which length on the file is whole when it is cut.
+    whole_from: Option<usize>,
+}
+
+fn verdict(bytes: &[u8]) -> &'static str {
+    match decode(bytes) {
+        Ok(_) => "whole",
+        Err(DecodeError::Truncated) => "truncated",
+        Err(DecodeError::Corrupt(_)) => "corrupt",
+        Err(_) => "unsupported",
+    }
+}
+
+#[test]
+fn files_are_whole_or_truncated_as_pillow_says() {
+    let folder = folder("files");
+    let files: Vec<ImageFile> =
+        serde_json::from_slice(&fs::read(folder.join("files.json")).unwrap()).unwrap();
+    let mut table = Table::default();
+    compare(&mut table, "verdicts on image files", &files, |file| {
+        let bytes = fs::read(folder.join(format!("{}.{}", file.name, file.suffix))).unwrap();
+        let ours = verdict(&bytes);
+        let is_same = match &file.blip {
+            Some(expected) => ours == expected,
+            None if file.verdict == "whole" => ours == "whole",
+            None => ours == "truncated" || (file.verdict == "broken" && ours == "corrupt"),
+        };
+        (!is_same).then(|| format!("{} is {ours}, not {}", file.name, file.verdict))
+    });
+    for file in &files {
+        let Some(whole_from) = file.whole_from else {
+            continue;
+        };
+        let bytes = fs::read(folder.join(format!("{}.{}", file.name, file.suffix))).unwrap();
+        let lengths: Vec<usize> = (2..=bytes.len()).collect();
+        compare(
+            &mut table,
+            &format!("cuts of {}", file.name),
+            &lengths,
+            |length| {
+                let is_whole = verdict(&bytes[..*length]) == "whole";
+                (is_whole != (*length >= whole_from)).then(|| format!("at {length}"))
+            },
+        );
+    }
+    for file in files
+        .iter()
+        .filter(|file| file.verdict == "whole" && file.blip.is_none())
+    {
+        let bytes = fs::read(folder.join(format!("{}.{}", file.name, file.suffix))).unwrap();
+        let Ok(ours) = decode(&bytes) else {
+            continue;
+        };
+        let theirs = image::open(folder.join(format!("{}.want.png", file.name))).unwrap();
+        let theirs = theirs.into_rgb8();
+        let sizes = ((ours.width, ours.height), theirs.dimensions());
+        assert_eq!(sizes.0, sizes.1, "the size of {}", file.name);
+        let differences = ours.rgb.iter().zip(theirs.as_raw());
+        let sum: f64 = differences
+            .map(|(one, other)| f64::from(one.abs_diff(*other)))
+            .sum();
+        let mean = sum / ours.rgb.len() as f64;
+        let bound = match file.suffix.as_str() {
+            // There libjpeg repeats colors of half the size, and zune-jpeg interpolates them.
+            "jpg" if ours.width < 5 => 16.0,
+            "jpg" => 1.5,
+            _ => 0.0,
+        };
+        table.number(
+            &format!("pixels of {}", file.name),
+            (mean, 0.0),
+            mean,
             bound,
         );
     }

@@ -1,6 +1,8 @@
 //! How many samples of a dataset may be bad. With more of them something is wrong with the dataset
 //! itself, and the stage fails.
 
+use std::collections::BTreeSet;
+
 use blip_engine::{OpError, StageCtx};
 use blip_grammar::{Arg, Type};
 
@@ -9,8 +11,8 @@ const LISTED_MAX: usize = 3;
 
 /// The argument of every op that reads pairs.
 pub(crate) fn max_bad() -> Arg {
-    let doc = "Maximum fraction of bad samples. They are rejected and listed; with more of them \
-               the stage fails.";
+    let doc = "Maximum fraction of bad samples, and of shards that cannot be read to their end. \
+               They are rejected and listed; with more of them the stage fails.";
     Arg::with_default("max_bad", Type::Float, "0.01", doc)
         .within(0.0, 1.0)
         .not_in_key()
@@ -32,13 +34,7 @@ pub(crate) fn reject(ctx: &StageCtx, good: usize, bad: &[BadSample]) -> Result<(
     for BadSample { item, reason } in bad {
         ctx.reject(item, reason);
     }
-    let listed: Vec<String> = bad
-        .iter()
-        .take(LISTED_MAX)
-        .map(|BadSample { item, reason }| format!("{item}: {reason}"))
-        .collect();
-    let more = if bad.len() > LISTED_MAX { "; …" } else { "" };
-    let listed = format!("{}{more}", listed.join("; "));
+    let listed = list(bad);
     let all = good + bad.len();
     if good == 0 {
         let what = match bad {
@@ -51,9 +47,7 @@ pub(crate) fn reject(ctx: &StageCtx, good: usize, bad: &[BadSample]) -> Result<(
         ));
     }
     let max_bad = ctx.args().float("max_bad")?;
-    #[expect(clippy::cast_precision_loss, reason = "a fraction of counts")]
-    let share = bad.len() as f64 / all as f64;
-    if share > max_bad {
+    if share(bad.len(), all) > max_bad {
         return Err(OpError::failed(
             format!(
                 "{} of {all} samples cannot be used, more than max_bad = {max_bad:?} allows: \
@@ -64,4 +58,60 @@ pub(crate) fn reject(ctx: &StageCtx, good: usize, bad: &[BadSample]) -> Result<(
         ));
     }
     Ok(())
+}
+
+/// Rejects shards that are corrupt or end early, of `all`. How many samples were in the missing
+/// part is not known, so shards are counted against `max_bad` by themselves.
+///
+/// # Errors
+/// When there are more than `max_bad` allows, or no sample was read.
+pub(crate) fn reject_shards(
+    ctx: &StageCtx,
+    all: usize,
+    good: usize,
+    faults: &[BadSample],
+) -> Result<(), OpError> {
+    for BadSample { item, reason } in faults {
+        ctx.reject(item, reason);
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let listed = list(faults);
+    if good == 0 {
+        return Err(OpError::failed(
+            format!("no sample can be used: {listed}"),
+            "a shard is a tar file of images with texts, as webdataset and img2dataset write it",
+        ));
+    }
+    let max_bad = ctx.args().float("max_bad")?;
+    // A shard may have several faults.
+    let bad: BTreeSet<&str> = faults.iter().map(|fault| fault.item.as_str()).collect();
+    if share(bad.len(), all) > max_bad {
+        return Err(OpError::failed(
+            format!(
+                "{} of {all} shards cannot be read to their end, more than max_bad = {max_bad:?} \
+                 allows: {listed}",
+                bad.len()
+            ),
+            "fetch or pack them again, or raise max_bad to use what was read of them",
+        ));
+    }
+    Ok(())
+}
+
+/// The first of the bad samples with their reasons.
+fn list(bad: &[BadSample]) -> String {
+    let listed: Vec<String> = bad
+        .iter()
+        .take(LISTED_MAX)
+        .map(|BadSample { item, reason }| format!("{item}: {reason}"))
+        .collect();
+    let more = if bad.len() > LISTED_MAX { "; …" } else { "" };
+    format!("{}{more}", listed.join("; "))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a fraction of counts")]
+fn share(part: usize, all: usize) -> f64 {
+    part as f64 / all as f64
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use blip_data::Caption;
-use blip_data::captions::{self, CaptionList, CaptionedImage};
+use blip_data::captions::{self, CaptionList, CaptionedImage, ListError};
 use blip_data::decode::decode;
+use blip_data::shard::IMAGE_BYTES_MAX;
 use blip_engine::{Args, Digest, Files, InputFile, Op, OpError, Output, StageCtx, UnitResult};
 use blip_grammar::{Arg, Signature, Type};
 
@@ -24,8 +25,11 @@ pub(crate) fn op() -> Op {
         "read.captions",
         PAIRS,
         "Images with captions from a JSON list: BLIP's (`[{\"image\": path, \"caption\": text or \
-         texts}]`) or COCO's captions (`{\"images\", \"annotations\"}`). The images are files. \
-         Every image is decoded once; those that cannot be used are rejected with a reason.",
+         texts}]`), the same entries one a line, or COCO's captions (`{\"images\", \
+         \"annotations\"}`). The images are files; their paths are absolute, or relative to the \
+         folder of images and do not lead out of it. Every image is decoded once; those that \
+         cannot be used are rejected with a reason, and so are entries that contradict each other. \
+         An image that is listed several times has the captions of all its entries.",
     )
     .example("read.captions(\"data/coco/captions.json\", images = \"data/coco\")")
     .arg(Arg::required("list", Type::Path, "The list."))
@@ -41,7 +45,7 @@ pub(crate) fn op() -> Op {
         "Who wrote the captions.",
     ))
     .arg(budget::max_bad());
-    Op::run(signature, 1, run).reading(sources)
+    Op::run(signature, 2, run).reading(sources)
 }
 
 /// The list first, then every image of it that exists. The list refers to images by name, so their
@@ -49,10 +53,17 @@ pub(crate) fn op() -> Op {
 fn sources(args: &Args, files: &Files<'_>) -> Result<Vec<InputFile>, OpError> {
     let list = files.file(args.path("list")?)?;
     let mut sources = vec![list.clone()];
-    for CaptionedImage { image, .. } in parse_list(&list, &list.read()?)?.entries {
-        let path = image_folder(args)?.join(&image);
+    let entries = parse_list(&list)?.entries;
+    let folder = image_folder(args)?;
+    if args.given("images")? {
+        check_folder(&files.path(args.path("images")?))?;
+    }
+    for CaptionedImage { image, .. } in entries {
         // A missing or unreadable image is a bad sample, not the end of the stage.
-        if let Ok(file) = files.file(&path.to_string_lossy()) {
+        let mut found = captions::spellings(&image)
+            .into_iter()
+            .filter_map(|spelling| files.file(&folder.join(spelling).to_string_lossy()).ok());
+        if let Some(file) = found.next() {
             let file = InputFile {
                 name: image,
                 ..file
@@ -63,6 +74,19 @@ fn sources(args: &Args, files: &Files<'_>) -> Result<Vec<InputFile>, OpError> {
     Ok(sources)
 }
 
+fn check_folder(folder: &Path) -> Result<(), OpError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let what = if folder.exists() {
+        format!("{} is a file, not a folder", folder.display())
+    } else {
+        format!("there is no folder {}", folder.display())
+    };
+    let help = "`images` is the folder that the paths in the list are relative to";
+    Err(OpError::failed(what, help))
+}
+
 fn image_folder(args: &Args) -> Result<&Path, OpError> {
     if args.given("images")? {
         return Ok(Path::new(args.path("images")?));
@@ -71,13 +95,39 @@ fn image_folder(args: &Args) -> Result<&Path, OpError> {
     Ok(list.parent().unwrap_or(Path::new("")))
 }
 
-fn parse_list(list: &InputFile, bytes: &[u8]) -> Result<CaptionList, OpError> {
-    captions::read(bytes).map_err(|error| {
-        OpError::failed(
-            format!("{} is not a captions list: {error}", list.path.display()),
+/// Reads the list in pieces: it may be larger than memory.
+fn parse_list(list: &InputFile) -> Result<CaptionList, OpError> {
+    let mut bytes = list.open()?;
+    let parsed = captions::read(&mut bytes).map_err(|error| match error {
+        ListError::Io(error) => OpError::failed(
+            format!("could not read {}: {error}", list.path.display()),
+            "check the file and the disk it is on",
+        ),
+        ListError::Format(reason) => OpError::failed(
+            format!("{} is not a captions list: {reason}", list.path.display()),
             "use BLIP's format, `[{\"image\": path, \"caption\": text}]`, or COCO's captions",
-        )
-    })
+        ),
+    })?;
+    bytes.finish()?;
+    Ok(parsed)
+}
+
+fn notes(list: &CaptionList) -> Vec<String> {
+    let mut notes = Vec::new();
+    if list.repeated > 0 {
+        notes.push(format!(
+            "{} images are listed several times: their captions were merged",
+            list.repeated
+        ));
+    }
+    if let Some(first) = &list.first_without {
+        notes.push(format!(
+            "{} images of the list have no caption (the first: {}): skipped",
+            list.without_captions,
+            first.escape_debug()
+        ));
+    }
+    notes
 }
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
@@ -86,11 +136,13 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         .sources()
         .split_first()
         .ok_or_else(|| OpError::Bug("the list is not among the sources".to_owned()))?;
-    let bytes = list_file.read()?;
+    let list = parse_list(list_file)?;
+    let notes = notes(&list);
     let CaptionList {
         entries,
         rejected: faults,
-    } = parse_list(list_file, &bytes)?;
+        ..
+    } = list;
     let mut files: BTreeMap<&str, &InputFile> = BTreeMap::new();
     for file in images {
         files.insert(&file.name, file);
@@ -138,6 +190,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let output = pairs.finish(ctx)?;
     Ok(Output {
         side_outputs: vec![image_store::publish(ctx, locations)?],
+        notes,
         ..output
     })
 }
@@ -177,6 +230,12 @@ fn decode_all(ctx: &StageCtx, images: &[InputFile]) -> Result<BTreeMap<Digest, S
 }
 
 fn check(file: InputFile) -> Result<UnitResult, OpError> {
+    let len = file.len;
+    if len > IMAGE_BYTES_MAX {
+        return Ok(UnitResult::Bad(format!(
+            "the image has {len} bytes; at most {IMAGE_BYTES_MAX} are read"
+        )));
+    }
     let bytes = file.read()?;
     Ok(match decode(&bytes) {
         Ok(_) => UnitResult::Ok(Vec::new()),

@@ -3,13 +3,16 @@
 //! A shard is a unit of work, named by its content: replacing one of many reads only that one.
 //! Every image is decoded once here, so that no later stage meets one that does not decode.
 
+mod notes;
 mod shard_reader;
 
 use std::collections::BTreeMap;
 
+use blip_data::shard::{is_about_data, is_clutter};
 use blip_engine::{Args, Digest, Files, InputFile, Op, OpError, Output, StageCtx, UnitResult};
 use blip_grammar::{Arg, Signature, Type};
 
+use self::notes::Notes;
 use self::shard_reader::{ShardContent, ShardSample, read_shard};
 use super::budget::{self, BadSample};
 use super::{SOURCES, parse_source};
@@ -23,9 +26,10 @@ pub(crate) fn op() -> Op {
         PAIRS,
         "Images with texts from webdataset shards, such as img2dataset writes: tar files of \
          `key.jpg` with `key.txt`, or with `key.json` that has a `caption`. Every image is decoded \
-         once; samples that cannot be used are rejected with a reason. Samples with the same image \
-         become one image with several texts. Shards that `export … as webdataset` wrote are read \
-         back with all provenance.",
+         once; samples that cannot be used are rejected with a reason, and so are shards that end \
+         early or are corrupt, beside the samples before that place. Hidden files, READMEs and \
+         the like are skipped. Samples with the same image become one image with several texts. \
+         Shards that `export … as webdataset` wrote are read back with all provenance.",
     )
     .example("read.webdataset(\"data/web/*.tar\")")
     .arg(Arg::required(
@@ -41,32 +45,59 @@ pub(crate) fn op() -> Op {
                                                           not say.",
     ))
     .arg(budget::max_bad());
-    Op::run(signature, 1, run).reading(sources)
+    Op::run(signature, 2, run).reading(sources)
 }
 
+/// Files that are no shards by their names stay among the sources, to be counted. Their names are
+/// part of the key, since they decide.
 fn sources(args: &Args, files: &Files<'_>) -> Result<Vec<InputFile>, OpError> {
-    files.glob(args.path("shards")?)
+    let pattern = args.path("shards")?;
+    let files = files.glob(pattern)?;
+    let named = |file: InputFile| {
+        if is_no_shard(pattern, &file) {
+            file.named()
+        } else {
+            file
+        }
+    };
+    Ok(files.into_iter().map(named).collect())
+}
+
+/// Whether a file that a pattern has found is what systems leave beside data, or about it.
+fn is_no_shard(pattern: &str, file: &InputFile) -> bool {
+    let name = file.name.rsplit('/').next().unwrap_or(&file.name);
+    let is_shard = name.to_lowercase().ends_with(".tar");
+    file.name != pattern && (is_clutter(name) || (is_about_data(name) && !is_shard))
 }
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     // Shards of the same content are read once.
     let mut shards: BTreeMap<Digest, &InputFile> = BTreeMap::new();
+    let mut notes = Notes::default();
+    let pattern = ctx.args().path("shards")?;
     for file in ctx.sources() {
-        shards.entry(file.digest).or_insert(file);
+        if is_no_shard(pattern, file) {
+            notes.skipped_files.add(1, Some(&file.name));
+        } else if shards.contains_key(&file.digest) {
+            notes.same_shards += 1;
+        } else {
+            shards.insert(file.digest, file);
+        }
     }
     let units = read_shards(ctx, &shards)?;
 
     let (mut pairs, mut locations) = (PairsWriter::default(), Vec::new());
-    let (mut bad, mut good) = (Vec::new(), 0);
+    let (mut bad, mut bad_shards, mut good) = (Vec::new(), Vec::new(), 0);
     for (file, unit) in shards.values().zip(units) {
         let content = decode_content(file, unit)?;
+        notes.add_shard(&file.name, &content);
         for (key, reason) in content.rejected {
-            let item = if key.is_empty() {
-                file.name.clone()
-            } else {
-                format!("{}: {key}", file.name)
-            };
+            let item = format!("{}: {key}", file.name);
             bad.push(BadSample { item, reason });
+        }
+        for reason in content.shard_faults {
+            let item = file.name.clone();
+            bad_shards.push(BadSample { item, reason });
         }
         good += content.samples.len();
         for sample in content.samples {
@@ -80,8 +111,10 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
             pairs.add(sample.image, text, truth);
         }
     }
+    budget::reject_shards(ctx, shards.len(), good, &bad_shards)?;
     budget::reject(ctx, good, &bad)?;
-    let notes = notes(ctx.sources().len() - shards.len(), good - pairs.images());
+    notes.same_images = good - pairs.images();
+    let notes = notes.lines();
     let output = pairs.finish(ctx)?;
     Ok(Output {
         side_outputs: vec![image_store::publish(ctx, locations)?],
@@ -126,21 +159,8 @@ fn decode_content(file: &InputFile, unit: UnitResult) -> Result<ShardContent, Op
             ))
         }),
         UnitResult::Bad(reason) => Ok(ShardContent {
-            rejected: vec![(String::new(), reason)],
+            shard_faults: vec![reason],
             ..ShardContent::default()
         }),
     }
-}
-
-fn notes(same_shards: usize, same_images: usize) -> Vec<String> {
-    let mut notes = Vec::new();
-    if same_shards > 0 {
-        notes.push(format!("{same_shards} duplicate shards were read once"));
-    }
-    if same_images > 0 {
-        notes.push(format!(
-            "{same_images} samples have the image of another sample: their texts were merged"
-        ));
-    }
-    notes
 }

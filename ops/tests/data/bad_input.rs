@@ -58,8 +58,7 @@ fn a_shard_that_is_no_tar_file_is_reported() {
         world
             .failure("web = read.webdataset(\"web.tar\")\n", "web")
             .0,
-        "none of the 1 samples can be used: web.tar: it is not a tar file, or is corrupt from its \
-         first byte"
+        "no sample can be used: web.tar: it is no tar file, or is corrupt from its first byte"
     );
 }
 

@@ -67,8 +67,12 @@ fn bad_samples_are_rejected_and_return_once_they_are_fixed() {
         "list.json",
         r#"[{"image": "human-000000.jpg", "caption": "a ring"}, {"image": "missing.jpg", "caption": "a cross"},
             {"image": "broken.jpg", "caption": "a cross"}, {"image": "human-000001.jpg"},
+            {"image": "large.jpg", "caption": "a cross"},
             {"image": "../list.json", "caption": "a cross"}]"#,
     );
+    // A sparse file: it takes no room on the disk.
+    let large = std::fs::File::create(world.path("images/large.jpg")).unwrap();
+    large.set_len((64 << 20) + 1).unwrap();
     let read = "human = read.captions(\"list.json\", images = \"images\", max_bad = 0.9)\n";
     let summary = world.done(read);
     assert_eq!(world.texts(&summary, "human"), ["a ring"]);
@@ -80,6 +84,10 @@ fn bad_samples_are_rejected_and_return_once_they_are_fixed() {
             (
                 "broken.jpg",
                 "the image is truncated: the file ends before the picture does"
+            ),
+            (
+                "large.jpg",
+                "the image has 67108865 bytes; at most 67108864 are read"
             ),
             ("missing.jpg", "the file is missing or cannot be read"),
         ])
@@ -98,15 +106,83 @@ fn bad_samples_are_rejected_and_return_once_they_are_fixed() {
 #[test]
 fn a_list_in_another_format_is_reported() {
     let world = World::new();
-    world.write("list.json", "{\"captions\": []}");
+    world.write("list.json", "image,caption\na.jpg,a ring\n");
     assert_eq!(
         world.failure(READ, "human"),
         (
-            "list.json is not a captions list: not COCO captions: missing \
-             field `images`"
+            "list.json is not a captions list: `image,caption\\na.jpg,` at byte 0 is no part of a \
+             JSON list"
                 .to_owned(),
             "use BLIP's format, `[{\"image\": path, \"caption\": text}]`, or COCO's captions"
                 .to_owned()
         )
+    );
+    world.write("list.json", "{\"captions\": []}");
+    assert_eq!(
+        world.failure(READ, "human").0,
+        "none of the 1 samples can be used: entry 0: it has no `image`, only `captions`"
+    );
+}
+
+#[test]
+fn paths_are_found_as_they_are_meant() {
+    let world = World::new();
+    let samples = scenes("human", 5);
+    // As macOS writes it, as Windows writes it, absolute, and two ways to the same file.
+    world.write("images/cafe\u{301}.jpg", &samples[0].jpeg);
+    world.write("images/x/y.jpg", &samples[1].jpeg);
+    world.write("elsewhere/z.jpg", &samples[2].jpeg);
+    world.write("images/w.jpg", &samples[3].jpeg);
+    let absolute = world.path("elsewhere/z.jpg").display().to_string();
+    let list = serde_json::json!([
+        {"image": "caf\u{e9}.jpg", "caption": "one"},
+        {"image": "x\\y.jpg", "caption": "two"},
+        {"image": absolute, "caption": "three"},
+        {"image": "./w.jpg", "caption": "four"},
+        {"image": "x/../w.jpg", "caption": "five"},
+        {"image": "x\\..\\..\\elsewhere\\z.jpg", "caption": "six"},
+        {"image": "../elsewhere/z.jpg", "caption": "seven"},
+    ]);
+    world.write("list.json", list.to_string());
+    let summary =
+        world.done("human = read.captions(\"list.json\", images = \"images\", max_bad = 0.3)\n");
+    assert_eq!(
+        world.texts(&summary, "human"),
+        ["five", "four", "one", "three", "two"]
+    );
+    assert_eq!(
+        *end(&summary, "human").notes,
+        ["1 images are listed several times: their captions were merged"]
+    );
+    assert_eq!(
+        world.rejected(&summary, "human"),
+        crate::world::list([
+            (
+                "../elsewhere/z.jpg",
+                "its path leads out of the folder of images"
+            ),
+            (
+                "x\\..\\..\\elsewhere\\z.jpg",
+                "the file is missing or cannot be read"
+            ),
+        ])
+    );
+}
+
+#[test]
+fn the_folder_of_images_is_a_folder() {
+    let world = world();
+    let failure = |images: &str| {
+        let text = format!("human = read.captions(\"list.json\", images = \"{images}\")\n");
+        world.failure(&text, "human")
+    };
+    let help = "`images` is the folder that the paths in the list are relative to".to_owned();
+    assert_eq!(
+        failure("image"),
+        ("there is no folder image".to_owned(), help.clone())
+    );
+    assert_eq!(
+        failure("list.json"),
+        ("list.json is a file, not a folder".to_owned(), help)
     );
 }

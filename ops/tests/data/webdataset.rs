@@ -218,8 +218,9 @@ fn too_many_bad_samples_fail_the_stage() {
         world.failure(READ, "web"),
         (
             "4 of 5 samples cannot be used, more than max_bad = 0.01 allows: a.tar: 5: its image \
-             is empty: the image has no bytes; a.tar: 2: it has neither a .txt nor a caption in \
-             its .json; a.tar: 3: it has neither a .txt nor a caption in its .json; …"
+             is empty: the image has no bytes; a.tar: 2: it has neither a .txt nor a `caption` in \
+             a .json, only .jpg; a.tar: 3: it has neither a .txt nor a `caption` in a .json, only \
+             .jpg; …"
                 .to_owned(),
             "fix or remove them, or raise max_bad: what was read already is cached".to_owned()
         )
@@ -239,15 +240,147 @@ fn a_truncated_shard_keeps_the_samples_before_the_cut() {
     // Members begin at multiples of 512. The first sample has two; the cut is in the image of the
     // second sample.
     let good = 512 + samples[3].jpeg.len().next_multiple_of(512) + 512 + samples[3].text.len();
+    let good = good.next_multiple_of(512);
     let bytes = std::fs::read(world.path("b.tar")).unwrap();
-    world.write("b.tar", &bytes[..good.next_multiple_of(512) + 512 + 100]);
+    world.write("b.tar", &bytes[..good + 512 + 100]);
+    let reason = format!(
+        "it ends early, at byte {}, inside `web-000004.jpg` ({} bytes from byte {}): the 1 samples \
+         before it are used",
+        good + 612,
+        samples[4].jpeg.len(),
+        good + 512
+    );
+    let (what, help) = world.failure(READ, "web");
+    assert_eq!(
+        what,
+        format!(
+            "1 of 2 shards cannot be read to their end, more than max_bad = 0.01 allows: b.tar: \
+             {reason}"
+        )
+    );
+    assert_eq!(
+        help,
+        "fetch or pack them again, or raise max_bad to use what was read of them"
+    );
     let summary = world.done("web = read.webdataset(\"*.tar\", max_bad = 0.5)\n");
     assert_eq!(end(&summary, "web").count, Some(4));
     assert_eq!(
         world.rejected(&summary, "web"),
-        [(
-            "b.tar".to_owned(),
-            format!("the shard is corrupt or ends early: nothing after byte {good} is used")
-        )]
+        [("b.tar".to_owned(), reason)]
+    );
+}
+
+#[test]
+fn files_beside_shards_and_beside_samples_are_skipped_and_counted() {
+    let world = World::new();
+    let samples = scenes("web", 3);
+    world.shard(
+        "web/a.tar",
+        &[
+            ("README", "md", b"about".as_slice()),
+            ("x", "jpg", &samples[0].jpeg),
+            ("._x", "jpg", b"fork"),
+            ("x", "txt", b"one"),
+            ("y", "jpg", &samples[1].jpeg),
+            ("y", "json", b"{\"caption\": \"\\ud83d\"}"),
+            ("y", "txt", b"two"),
+            ("x", "jpg", &samples[2].jpeg),
+            ("x", "txt", b"three"),
+        ],
+    );
+    let two = std::fs::read(world.path("web/a.tar")).unwrap();
+    world.shard_of("web/b.tar", &scenes("more", 1));
+    world.write(
+        "web/b.tar",
+        [std::fs::read(world.path("web/b.tar")).unwrap(), two].concat(),
+    );
+    world.write("web/._a.tar", b"fork");
+    world.write("web/.DS_Store", b"x");
+    world.write("web/LICENSE", b"terms");
+    let summary = world.done("web = read.webdataset(\"web/*\")\n");
+    assert_eq!(end(&summary, "web").count, Some(4));
+    assert_eq!(end(&summary, "web").rejected, 0);
+    assert_eq!(
+        *end(&summary, "web").notes,
+        [
+            "3 samples have the image of another sample: their texts were merged",
+            "3 files (the first: web/.DS_Store) are no shards: skipped",
+            "4 members (the first: web/a.tar: ._x.jpg) are no samples: skipped",
+            "1 shards (the first: web/b.tar) are several tar files in one: all were read",
+            "2 samples (the first: web/a.tar) have a .json that cannot be read: their .txt was used",
+            "2 samples (the first: web/a.tar) have the key of an earlier sample of their shard: all \
+             were read",
+        ]
+    );
+    // A file of such a name that is asked for is read.
+    world.shard_of("._a.tar", &samples);
+    let summary = world.done("web = read.webdataset(\"._a.tar\")\n");
+    assert_eq!(end(&summary, "web").count, Some(3));
+}
+
+#[test]
+fn a_sample_whose_members_are_far_apart_is_read_complete_or_not_at_all() {
+    let world = World::new();
+    let samples = scenes("web", 3);
+    world.shard(
+        "a.tar",
+        &[
+            ("x", "jpg", samples[0].jpeg.as_slice()),
+            ("y", "txt", b"two"),
+            ("z", "jpg", &samples[2].jpeg),
+            ("z", "txt", b"three"),
+            ("x", "txt", b"one"),
+            ("y", "jpg", &samples[1].jpeg),
+            ("z", "json", b"{}"),
+        ],
+    );
+    let summary = world.done("web = read.webdataset(\"*.tar\", max_bad = 0.5)\n");
+    assert_eq!(world.texts(&summary, "web"), ["one", "two"]);
+    assert_eq!(
+        world.rejected(&summary, "web"),
+        list([(
+            "a.tar: z",
+            "its .json is not beside its other members: pack them sorted by name (`tar \
+             --sort=name`)"
+        )])
+    );
+}
+
+#[test]
+fn names_with_brackets_and_braces_are_found() {
+    let world = World::new();
+    let samples = scenes("web", 5);
+    for (at, name) in [
+        "a[1].tar",
+        "x [2]/00.tar",
+        "x [2]/01.tar",
+        "x [2]/02.tar",
+        "x2/00.tar",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.shard_of(name, &samples[at..=at]);
+    }
+    let count = |pattern: &str| {
+        let summary = world.done(&format!("web = read.webdataset(\"{pattern}\")\n"));
+        end(&summary, "web").count
+    };
+    assert_eq!(count("a[1].tar"), Some(1));
+    assert_eq!(count("a[[]1].tar"), Some(1));
+    assert_eq!(count("x [2]/*.tar"), Some(3));
+    assert_eq!(count("x [2]/{00..01}.tar"), Some(2));
+    assert_eq!(count("{x [2]/02,x2/*,a*}.tar"), Some(3));
+    let failed = |pattern: &str| {
+        let text = format!("web = read.webdataset(\"{pattern}\")\n");
+        world.failure(&text, "web")
+    };
+    assert_eq!(failed("x2/{00..02}.tar").0, "there is no file x2/01.tar");
+    assert_eq!(
+        failed("{0..1000000}.tar"),
+        (
+            "`{0..1000000}.tar` stands for more than a million files".to_owned(),
+            "name fewer files, or use `*`".to_owned()
+        )
     );
 }

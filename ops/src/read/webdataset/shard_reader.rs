@@ -1,9 +1,9 @@
 //! Reads one shard: this thread parses the tar, others decode the images.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use blip_data::decode::decode;
-use blip_data::shard::{self, RawSample, RejectedSample};
+use blip_data::shard::{self, RawSample, RejectedSample, ShardNotes};
 use blip_data::{Caption, TextSource};
 use blip_engine::{Digest, InputFile, OpError, StageCtx};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,14 @@ pub(super) struct ShardContent {
     /// Keys and reasons of the samples that cannot be used.
     #[serde(rename = "faults")]
     pub(super) rejected: Vec<(String, String)>,
+    /// Why the shard itself is at fault.
+    pub(super) shard_faults: Vec<String>,
+    // What `ShardNotes` has.
+    pub(super) skipped: u64,
+    pub(super) skipped_first: Option<String>,
+    pub(super) further_archives: u64,
+    pub(super) unreadable_json: u64,
+    pub(super) repeated_keys: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +55,7 @@ pub(super) fn read_shard(
     let mut decoding = Decoding {
         pool: OrderedPool::new(cores(), move |sample: RawSample| Ok(check(sample, source))),
         in_flight: VecDeque::new(),
+        keys: Vec::new(),
         content: ShardContent::default(),
     };
     let mut unparsed = Vec::new();
@@ -58,23 +67,22 @@ pub(super) fn read_shard(
                 progress(sample.offset);
                 decoding.push(sample)
             }
-            Err(RejectedSample { key, reason }) => {
-                unparsed.push((key, reason));
+            Err(rejected) => {
+                unparsed.push(rejected);
                 Ok(())
             }
         }
     });
     // The outer error is the file's, the inner one comes from the closure.
-    read.map_err(|error| {
+    let notes = read.map_err(|error| {
         let what = format!("could not read {}: {error}", file.path.display());
         OpError::failed(what, "check the file and the disk it is on")
     })??;
     // The content is cached under the file's digest, so it must come from exactly those bytes:
     // a shard that was replaced or short for a moment would be wrong for good.
     bytes.finish()?;
-    let mut content = decoding.finish(ctx)?;
-    content.rejected.extend(unparsed);
-    Ok(content)
+    decoding.drain(ctx)?;
+    Ok(decoding.into_content(unparsed, notes))
 }
 
 /// The samples of a shard that are being decoded, and those that are done.
@@ -82,6 +90,8 @@ struct Decoding {
     pool: OrderedPool<RawSample, Checked>,
     /// The bytes of each image in flight, oldest first.
     in_flight: VecDeque<usize>,
+    /// The key of each sample of the content.
+    keys: Vec<String>,
     content: ShardContent,
 }
 
@@ -105,24 +115,64 @@ impl Decoding {
     fn pop(&mut self) -> Result<(), OpError> {
         self.in_flight.pop_front();
         match self.pool.pop().transpose()? {
-            Some(Ok(sample)) => self.content.samples.push(sample),
+            Some(Ok((key, sample))) => {
+                self.keys.push(key);
+                self.content.samples.push(sample);
+            }
             Some(Err(rejected)) => self.content.rejected.push(rejected),
             None => {}
         }
         Ok(())
     }
 
-    fn finish(mut self, ctx: &StageCtx) -> Result<ShardContent, OpError> {
+    fn drain(&mut self, ctx: &StageCtx) -> Result<(), OpError> {
         while self.pool.in_flight() > 0 {
             ctx.check_interrupted()?;
             self.pop()?;
         }
-        Ok(self.content)
+        Ok(())
+    }
+
+    /// The content, with what could not be read of the shard.
+    fn into_content(self, unparsed: Vec<RejectedSample>, notes: ShardNotes) -> ShardContent {
+        let mut content = self.content;
+        let mut retracted = BTreeSet::new();
+        for rejected in unparsed {
+            if rejected.key.is_empty() {
+                content.shard_faults.push(rejected.reason);
+                continue;
+            }
+            if rejected.retracts {
+                retracted.insert(rejected.key.clone());
+            }
+            content.rejected.push((rejected.key, rejected.reason));
+        }
+        if !retracted.is_empty() {
+            let mut keys = self.keys.iter();
+            content
+                .samples
+                .retain(|_| keys.next().is_none_or(|key| !retracted.contains(key)));
+        }
+        let ShardNotes {
+            skipped,
+            skipped_first,
+            further_archives,
+            unreadable_json,
+            repeated_keys,
+        } = notes;
+        ShardContent {
+            skipped,
+            skipped_first,
+            further_archives,
+            unreadable_json,
+            repeated_keys,
+            ..content
+        }
     }
 }
 
-/// A sample that can be used, or its key and why it cannot.
-type Checked = Result<ShardSample, (String, String)>;
+/// The key of a sample, and it if it can be used, or why it cannot.
+type Checked = Result<(String, ShardSample), (String, String)>;
 
 fn check(sample: RawSample, source: TextSource) -> Checked {
     let RawSample {
@@ -143,14 +193,15 @@ fn check(sample: RawSample, source: TextSource) -> Checked {
     // provenance does not hold for the new text; the ground truth of the image still does.
     let (text, truth) = match row {
         Some(row) if row.caption == text => row.into_caption(),
-        Some(row) => (Caption::new(text, source, key), row.truth),
-        None => (Caption::new(text, source, key), None),
+        Some(row) => (Caption::new(text, source, key.clone()), row.truth),
+        None => (Caption::new(text, source, key.clone()), None),
     };
-    Ok(ShardSample {
+    let sample = ShardSample {
         image: Digest::of(&image),
         offset,
         len: image.len() as u64,
         text,
         truth,
-    })
+    };
+    Ok((key, sample))
 }

@@ -1,0 +1,157 @@
+//! JPEG: whether a file is complete, and its pixels.
+
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
+
+use super::memory::{self, Permit};
+use super::{DecodeError, Picture, SIDE_MAX, check_size, corrupt, new_picture};
+
+/// The marker at the start of a JPEG.
+pub(super) const START: [u8; 2] = [0xff, 0xd8];
+/// What zune-jpeg's errors about missing data contain.
+const TRUNCATED_WORDS: [&str; 5] = [
+    "remaining",
+    "exhausted",
+    "EOF",
+    "Not enough bytes",
+    "Premature End",
+];
+/// And, in strict mode, those about data that end before the last row.
+const EARLY_END_WORDS: [&str; 2] = ["Exhausted", "Premature end"];
+/// How far a decoder reads ahead of the bits that it needs.
+const READ_AHEAD: usize = 16;
+/// Bytes a pixel while a progressive JPEG is decoded: coefficients of two bytes, and the pixels.
+const PROGRESSIVE_PIXEL_BYTES: u64 = 3 * 2 + 3;
+
+/// The markers of a file, up to the end of its picture.
+struct Markers {
+    /// Where the end marker is.
+    end: usize,
+    is_progressive: bool,
+}
+
+/// Decoders replace the missing part of a truncated file by grey without an error, and so does
+/// libjpeg. So a picture has to have its end marker, and its data have to last until the last row.
+pub(super) fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
+    let Some(markers) = find_end(bytes) else {
+        return Err(DecodeError::Truncated);
+    };
+    if !markers.is_progressive {
+        // Without the end marker, which decoders take for endless zeros.
+        let mut data = bytes.get(..markers.end).unwrap_or(bytes).to_vec();
+        data.resize(data.len() + READ_AHEAD, 0);
+        match decode_rows(&data, true) {
+            Ok(picture) => return Ok(picture),
+            Err(Failure::Decoder(text))
+                if EARLY_END_WORDS.iter().any(|words| text.contains(words)) =>
+            {
+                return Err(DecodeError::Corrupt(
+                    "its data end before its last row, as when its header gives a wrong size"
+                        .to_owned(),
+                ));
+            }
+            Err(Failure::Other(error)) => return Err(error),
+            // Strict mode refuses more than libjpeg does.
+            Err(Failure::Decoder(_)) => {}
+        }
+    }
+    decode_rows(bytes, false).map_err(|failure| match failure {
+        Failure::Decoder(text) => jpeg_error(&text),
+        Failure::Other(error) => error,
+    })
+}
+
+/// Why a decoding failed: the decoder's message, or a reason of our own.
+enum Failure {
+    Decoder(String),
+    Other(DecodeError),
+}
+
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Self {
+        Self::Other(error)
+    }
+}
+
+fn decode_rows(bytes: &[u8], is_strict: bool) -> Result<Picture, Failure> {
+    let side = SIDE_MAX as usize;
+    let options = DecoderOptions::default()
+        .set_strict_mode(is_strict)
+        .set_max_width(side)
+        .set_max_height(side)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(|error| {
+        let text = error.to_string();
+        match refused_size(&text) {
+            Some((width, height)) => Failure::Other(DecodeError::TooLarge { width, height }),
+            None => Failure::Decoder(text),
+        }
+    })?;
+    let (width, height) = decoder
+        .dimensions()
+        .ok_or_else(|| DecodeError::Corrupt("no dimensions".to_owned()))?;
+    let (width, height) = (width as u64, height as u64);
+    check_size(width, height)?;
+    let _permit: Permit = memory::reserve(width * height * PROGRESSIVE_PIXEL_BYTES);
+    let rgb = decoder
+        .decode()
+        .map_err(|error| Failure::Decoder(error.to_string()))?;
+    Ok(new_picture(width, height, rgb)?)
+}
+
+/// Walks over the segments by their lengths, so that the end marker of a thumbnail in one of them
+/// is not taken for that of the picture, nor one in data that were appended. `None` without one.
+fn find_end(bytes: &[u8]) -> Option<Markers> {
+    let mut at = START.len();
+    let mut is_progressive = false;
+    loop {
+        // Up to the next marker: entropy-coded data, or what should not be there.
+        while bytes.get(at)? != &0xff {
+            at += 1;
+        }
+        let mut code = *bytes.get(at + 1)?;
+        while code == 0xff {
+            at += 1;
+            code = *bytes.get(at + 1)?;
+        }
+        match code {
+            0xd9 => {
+                return Some(Markers {
+                    end: at,
+                    is_progressive,
+                });
+            }
+            // A byte 0xff of the data, a restart, a start, and a marker without a length.
+            0x00 | 0xd0..=0xd8 | 0x01 => at += 2,
+            _ => {
+                is_progressive |= matches!(code, 0xc2 | 0xc6 | 0xca | 0xce);
+                let length = [*bytes.get(at + 2)?, *bytes.get(at + 3)?];
+                at += 2 + usize::from(u16::from_be_bytes(length)).max(2);
+            }
+        }
+    }
+}
+
+fn jpeg_error(text: &str) -> DecodeError {
+    if TRUNCATED_WORDS.iter().any(|words| text.contains(words)) {
+        DecodeError::Truncated
+    } else {
+        corrupt(text)
+    }
+}
+
+/// The side in zune-jpeg's error about a size beyond the limits, which has no fields for it.
+fn refused_size(text: &str) -> Option<(u64, u64)> {
+    let names_side = text.contains("width") || text.contains("height");
+    if !names_side || !text.contains("larger") {
+        return None;
+    }
+    let mut numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok());
+    let side: u64 = numbers.next()?;
+    Some((side, side))
+}
