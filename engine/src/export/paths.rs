@@ -63,9 +63,9 @@ impl Input {
             for (_, value) in node.args.values().iter() {
                 each_path(value, &mut |path| {
                     // More names than any pattern may stand for are an error of the stage.
-                for path in braces::expand(path).unwrap_or_default() {
-                    inputs.push(Self::new(&node.name, base, &path));
-                }
+                    for path in braces::expand(path).unwrap_or_default() {
+                        inputs.push(Self::new(&node.name, base, &path));
+                    }
                 });
             }
         }

@@ -356,7 +356,7 @@ mod tests {
         let reason = &found[1].as_ref().unwrap_err().reason;
         assert_eq!(
             reason,
-            "it ends early, at byte 5512, inside `y.jpg` (3000 bytes from byte 3072): the 1 samples \
+            "it ends early, at byte 3976, inside `y.jpg` (3000 bytes from byte 3072): the 1 samples \
              before it are used"
         );
     }

@@ -55,7 +55,8 @@ fn sources(args: &Args, files: &Files<'_>) -> Result<Vec<InputFile>, OpError> {
     let mut sources = vec![list.clone()];
     let entries = parse_list(&list)?.entries;
     let folder = image_folder(args)?;
-    if args.given("images")? {
+    // Of a list without a usable entry that is what has to be said.
+    if args.given("images")? && !entries.is_empty() {
         check_folder(&files.path(args.path("images")?))?;
     }
     for CaptionedImage { image, .. } in entries {

@@ -304,7 +304,7 @@ fn files_beside_shards_and_beside_samples_are_skipped_and_counted() {
         *end(&summary, "web").notes,
         [
             "3 samples have the image of another sample: their texts were merged",
-            "3 files (the first: web/.DS_Store) are no shards: skipped",
+            "1 files (the first: web/LICENSE) are no shards: skipped",
             "4 members (the first: web/a.tar: ._x.jpg) are no samples: skipped",
             "1 shards (the first: web/b.tar) are several tar files in one: all were read",
             "2 samples (the first: web/a.tar) have a .json that cannot be read: their .txt was used",

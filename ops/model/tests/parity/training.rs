@@ -67,6 +67,10 @@ impl Case {
         &self.given[&format!("step.{step}.{name}")]
     }
 
+    fn of_gradient(&self, step: usize, name: &str) -> &Tensor {
+        &self.given[&format!("grad.{step}.{name}")]
+    }
+
     fn batch(&self, step: usize) -> Batch {
         let count = self.of(step, "ids").size()[0];
         Batch {
@@ -127,10 +131,15 @@ impl Case {
         }
     }
 
-    /// The largest difference of gradients, relative to the tensor's largest value, and the name of
-    /// the tensor.
+    /// The largest difference of gradients and the name of the tensor that has it, relative to the
+    /// largest gradient of that tensor in any step: in one step, what the samples of a batch add to
+    /// a bias may cancel out but for rounding errors.
     fn worst_gradient(&self, flat: &Tensor, theirs: &Tensors) -> (f64, String) {
         let overall = theirs.values().map(max_abs).fold(0.0, f64::max);
+        let largest = |name: &str| {
+            let steps = (0..STEPS).map(|step| max_abs(self.of_gradient(step, name)));
+            steps.fold(f64::MIN_POSITIVE, f64::max)
+        };
         let mut worst = (0.0, String::new());
         for (name, theirs) in theirs {
             let ours = self.med.weights.part(flat, name);
@@ -138,9 +147,9 @@ impl Case {
             let scale = if is_mathematically_zero(name) {
                 overall
             } else {
-                max_abs(theirs)
+                largest(name)
             };
-            let apart = max_abs(&(ours - theirs)) / scale.max(f64::MIN_POSITIVE);
+            let apart = max_abs(&(ours - theirs)) / scale;
             if apart.is_nan() || apart >= worst.0 {
                 worst = (apart, short_name(name));
             }
