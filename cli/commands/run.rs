@@ -5,7 +5,7 @@ use std::path::Path;
 
 use blip_engine::cache::disk::Disk;
 use blip_engine::trace::ChromeTrace;
-use blip_engine::{Engine, Event, Listener, OpError, Outcome, RunOptions, StopSignal};
+use blip_engine::{Engine, Event, Listener, OpError, Outcome, RunOptions, StopSignal, Summary};
 use blip_ops::report::{Report, ReportError};
 
 use crate::args::{Format, Run};
@@ -46,13 +46,7 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     } else {
         None
     };
-    let report = args.report.as_deref().map(Report::at).transpose();
-    let report = report.map_err(report_error)?;
-    if let Some(report) = &report
-        && !args.overwrite
-    {
-        report.check().map_err(report_error)?;
-    }
+    let report = open_report(args)?;
     let mut trace = args.trace.as_deref().map(create_trace).transpose()?;
     let options = RunOptions {
         targets: args.targets.clone(),
@@ -92,14 +86,7 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         print_summary(&viewer.0, &engine, finished.outcome, console);
     }
     if let Some(report) = &report {
-        let reader = engine.reader();
-        let files = report
-            .write(&reader, &finished, args.overwrite)
-            .map_err(report_error)?;
-        if args.format == Format::Text {
-            let (files, folder) = (plural(files, "file"), report.folder().display());
-            console.line(format!("report: {files} in {folder}"));
-        }
+        write_report(report, args, &engine, &finished, console)?;
     }
     Ok(match finished.outcome {
         Outcome::Done => exit_code::SUCCESS,
@@ -150,6 +137,35 @@ fn print_summary(view: &RunView, engine: &Engine, outcome: Outcome, console: &mu
         (&summary::totals(view), summary::outcome_style(outcome)),
         (&format!(" (run {}, cache {cache})", view.run), Style::Dim),
     ]);
+}
+
+/// The report of the run, if one is asked for. What is in its way is found before the run.
+fn open_report(args: &Run) -> Result<Option<Report>, ErrorMessage> {
+    let Some(folder) = &args.report else {
+        return Ok(None);
+    };
+    let report = Report::at(folder).map_err(report_error)?;
+    if !args.overwrite {
+        report.check().map_err(report_error)?;
+    }
+    Ok(Some(report))
+}
+
+fn write_report(
+    report: &Report,
+    args: &Run,
+    engine: &Engine,
+    finished: &Summary,
+    console: &mut Console,
+) -> Result<(), ErrorMessage> {
+    let files = report
+        .write(&engine.reader(), finished, args.overwrite)
+        .map_err(report_error)?;
+    if args.format == Format::Text {
+        let (files, folder) = (plural(files, "file"), report.folder().display());
+        console.line(format!("report: {files} in {folder}"));
+    }
+    Ok(())
 }
 
 fn report_error(error: ReportError) -> ErrorMessage {

@@ -7,6 +7,7 @@ mod notes;
 mod shard_reader;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use blip_data::shard::{is_about_data, is_clutter};
 use blip_engine::{Args, Digest, Files, InputFile, Op, OpError, Output, StageCtx, UnitResult};
@@ -78,10 +79,13 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     for file in ctx.sources() {
         if is_no_shard(pattern, file) {
             notes.skipped_files.add(1, Some(&file.name));
-        } else if shards.contains_key(&file.digest) {
-            notes.same_shards += 1;
-        } else {
-            shards.insert(file.digest, file);
+            continue;
+        }
+        match shards.entry(file.digest) {
+            Entry::Occupied(_) => notes.same_shards += 1,
+            Entry::Vacant(entry) => {
+                entry.insert(file);
+            }
         }
     }
     let units = read_shards(ctx, &shards)?;

@@ -90,7 +90,7 @@ pub(super) struct Archive<R> {
 }
 
 enum Block {
-    Full([u8; BLOCK as usize]),
+    Full(Box<[u8; BLOCK as usize]>),
     /// The file ended after these bytes of it.
     Part(Vec<u8>),
 }
@@ -125,12 +125,12 @@ impl<R: Read> Archive<R> {
         loop {
             let at = self.position;
             let block = match self.read_block()? {
-                Block::Full(block) if is_zero(&block) => continue,
+                Block::Full(block) if is_zero(&*block) => continue,
                 Block::Full(block) => block,
                 Block::Part(part) => return self.end(zeros_from, at, &part),
             };
             let Some(header) = valid_header(&block) else {
-                return Err(invalid(at, at > zeros_from, &block));
+                return Err(invalid(at, at > zeros_from, &*block));
             };
             if at == zeros_from {
                 return self.member(header);
