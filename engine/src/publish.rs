@@ -1,7 +1,8 @@
 //! Publishing: files that were written in a temporary folder move to where the user wants them.
 //!
 //! Only files that an earlier publication wrote, and that still have the bytes it wrote, are
-//! replaced or removed (`publish/receipt.rs`). Where one is not, nothing is touched and the files are named.
+//! replaced or removed (`publish/receipt.rs`). Where one is not, nothing is touched and the files
+//! are named.
 //!
 //! The receipt is written before the files move and lists those of the publication before as well,
 //! so that a run that is killed in between owns both.
