@@ -1,30 +1,33 @@
 //! The resources of this machine: cores, GPUs, memory; and the device that models run on.
 
+use std::ffi::OsString;
 use std::fs;
 use std::thread;
 
 use blip_engine::{Resources, Workflow};
 use blip_grammar::{Diagnostic, codes};
 use blip_ops::DeviceChoice;
+use clap::ValueEnum;
 
 use crate::args::{Device, DeviceArgs};
 
 /// Makes the device of the command line the one of this process.
 pub(crate) fn choose_device(args: DeviceArgs) {
-    match args.device {
-        Some(Device::Auto) => DeviceChoice::Auto.choose(),
-        Some(Device::Cpu) => DeviceChoice::Cpu.choose(),
-        Some(Device::Cuda) => DeviceChoice::Cuda.choose(),
-        None => {}
+    let choice = args.device.map(|device| match device {
+        Device::Auto => DeviceChoice::Auto,
+        Device::Cpu => DeviceChoice::Cpu,
+        Device::Cuda => DeviceChoice::Cuda,
+    });
+    if let Some(choice) = choice {
+        choice.choose();
     }
 }
 
 /// The arguments that give a child process the same device.
-pub(crate) fn device_args(args: DeviceArgs) -> Vec<&'static str> {
-    match args.device {
-        Some(Device::Auto) => vec!["--device", "auto"],
-        Some(Device::Cpu) => vec!["--device", "cpu"],
-        Some(Device::Cuda) => vec!["--device", "cuda"],
+pub(crate) fn device_args(args: DeviceArgs) -> Vec<OsString> {
+    let name = args.device.and_then(|device| device.to_possible_value());
+    match name {
+        Some(name) => vec!["--device".into(), name.get_name().into()],
         None => Vec::new(),
     }
 }

@@ -199,7 +199,7 @@ pub(crate) fn default_cache(base: &Path) -> PathBuf {
 /// in this process.
 fn with_isolation(engine: Engine, device: DeviceArgs) -> Engine {
     let mut args = vec!["stage".into()];
-    args.extend(machine::device_args(device).into_iter().map(Into::into));
+    args.extend(machine::device_args(device));
     match std::env::current_exe() {
         Ok(program) => engine.with_isolation(Isolation { program, args }),
         Err(_) => engine,

@@ -195,6 +195,7 @@ impl Engine {
         let targets = workflow.targets(&options.targets)?;
         let exporter = Exporter {
             config: &self.config,
+            disk: &self.disk,
             workflow,
             targets: &targets,
             overwrite: options.overwrite,

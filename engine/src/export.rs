@@ -8,6 +8,7 @@ use std::time::Duration;
 use blip_grammar::Export;
 
 use crate::Config;
+use crate::cache::disk::Disk;
 use crate::cache::{Cache, Lease};
 use crate::ctx::StageCtx;
 use crate::digest::Digest;
@@ -24,6 +25,7 @@ pub(crate) mod paths;
 /// The exports of a run.
 pub(crate) struct Exporter<'a> {
     pub(crate) config: &'a Config,
+    pub(crate) disk: &'a Disk,
     pub(crate) workflow: &'a Workflow,
     /// Only exports of these stages are written.
     pub(crate) targets: &'a [NodeId],
@@ -40,6 +42,7 @@ impl Exporter<'_> {
                 export,
                 op,
                 config: self.config,
+                disk: self.disk,
                 overwrite: self.overwrite,
             };
             self.targets.contains(&id).then_some((job, id))
@@ -93,6 +96,7 @@ struct ExportJob<'a> {
     export: &'a Export,
     op: &'a ExportOp,
     config: &'a Config,
+    disk: &'a Disk,
     overwrite: bool,
 }
 
@@ -101,7 +105,8 @@ impl ExportJob<'_> {
     /// A path that cannot be exported to, or a file that cannot be read.
     fn obstacles(&self) -> Result<Vec<Obstacle>, OpError> {
         let destination = self.destination()?;
-        destination.obstacles(self.last_receipt(&destination)?.as_ref())
+        let receipt = self.last_receipt(&destination)?;
+        destination.obstacles(receipt.as_ref(), self.disk)
     }
 
     /// Writes the export unless it is current; says whether any byte had to change.
@@ -120,9 +125,11 @@ impl ExportJob<'_> {
         let receipt = self.last_receipt(&destination)?;
         if let Some(receipt) = &receipt
             && receipt.input == input
-            && receipt.is_current(destination.folder())
+            && receipt
+                .is_current(destination.folder(), disk)
+                .map_err(publish::unreadable)?
         {
-            if destination.receipt()?.is_none() {
+            if destination.receipt(disk)?.is_none() {
                 destination.finish(receipt.clone(), disk)?;
             }
             return Ok(false);
@@ -182,11 +189,12 @@ impl ExportJob<'_> {
 
     /// Before there were receipts, the cache knew what was exported where.
     fn last_receipt(&self, destination: &Destination) -> Result<Option<Receipt>, OpError> {
-        let receipt = destination.receipt()?;
-        Ok(receipt.or_else(|| {
-            let target = self.config.base.join(&self.export.path);
-            Receipt::of_export_state(&self.config.cache, &target, destination.folder())
-        }))
+        if let Some(receipt) = destination.receipt(self.disk)? {
+            return Ok(Some(receipt));
+        }
+        let target = self.config.base.join(&self.export.path);
+        let (cache, folder) = (&self.config.cache, destination.folder());
+        Receipt::of_export_state(cache, &target, folder, self.disk).map_err(publish::unreadable)
     }
 }
 

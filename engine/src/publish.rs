@@ -9,7 +9,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::cache::checksummed;
@@ -19,7 +18,7 @@ use crate::op::OpError;
 
 pub(crate) mod receipt;
 
-use receipt::{PublishedFile, Receipt};
+use receipt::{PublishedFile, Receipt, stat};
 
 /// How many files a message names.
 const NAMED_MAX: usize = 5;
@@ -82,9 +81,8 @@ impl Destination {
         self.folder.join(format!(".{}.blip-export", self.name))
     }
 
-    pub(crate) fn receipt(&self) -> Result<Option<Receipt>, OpError> {
-        let path = self.receipt_path();
-        Receipt::read(&path).map_err(|error| unreadable(&path, &error))
+    pub(crate) fn receipt(&self, disk: &Disk) -> Result<Option<Receipt>, OpError> {
+        Receipt::read(&self.receipt_path(), disk).map_err(unreadable)
     }
 
     /// Fails if there is something here that publishing must not touch, as far as that can be said
@@ -92,31 +90,32 @@ impl Destination {
     ///
     /// # Errors
     /// The files, named; or one that cannot be read.
-    pub fn check(&self) -> Result<(), OpError> {
-        refuse(&self.obstacles(self.receipt()?.as_ref())?)
+    pub fn check(&self, disk: &Disk) -> Result<(), OpError> {
+        let receipt = self.receipt(disk)?;
+        refuse(&self.obstacles(receipt.as_ref(), disk)?)
     }
 
-    pub(crate) fn obstacles(&self, receipt: Option<&Receipt>) -> Result<Vec<Obstacle>, OpError> {
+    pub(crate) fn obstacles(
+        &self,
+        receipt: Option<&Receipt>,
+        disk: &Disk,
+    ) -> Result<Vec<Obstacle>, OpError> {
         let mut obstacles = BTreeSet::new();
-        let published = receipt.map_or(BTreeSet::new(), Receipt::paths);
-        for path in &published {
-            let owned = receipt.map(|receipt| receipt.owns(&self.folder, path));
-            match owned {
-                Some(Ok(false)) => {
-                    obstacles.insert(Obstacle::Changed(self.folder.join(path)));
+        // Of the files and folders that were published, the names in the destination's folder.
+        let mut published: BTreeSet<PathBuf> = BTreeSet::new();
+        if let Some(receipt) = receipt {
+            for path in receipt.paths() {
+                if !receipt
+                    .owns(&self.folder, &path, disk)
+                    .map_err(unreadable)?
+                {
+                    obstacles.insert(Obstacle::Changed(self.folder.join(&path)));
                 }
-                Some(Err(error)) if !is_absent(&error) => {
-                    return Err(unreadable(&self.folder.join(path), &error));
-                }
-                _ => {}
+                published.extend(path.iter().next().map(PathBuf::from));
             }
         }
-        for name in self
-            .existing_names()
-            .map_err(|error| unreadable(&self.folder, &error))?
-        {
-            let is_published = published.iter().any(|path| path.starts_with(&name));
-            if !is_published {
+        for name in self.existing_names(disk).map_err(unreadable)? {
+            if !published.contains(&name) {
                 obstacles.insert(Obstacle::Foreign(self.folder.join(name)));
             }
         }
@@ -125,23 +124,17 @@ impl Destination {
 
     /// The files and folders with the destination's name, or one that its pattern stands for. An
     /// empty folder is in no one's way.
-    fn existing_names(&self) -> io::Result<Vec<PathBuf>> {
-        let mut names = Vec::new();
-        let entries = match fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(error) if is_absent(&error) => return Ok(names),
-            Err(error) => return Err(error),
+    fn existing_names(&self, disk: &Disk) -> Result<Vec<PathBuf>, DiskError> {
+        let names = disk.list_names(&self.folder)?;
+        let is_in_the_way = |name: &String| {
+            let path = self.folder.join(name);
+            self.stands_for(name) && !(path.is_dir() && is_empty(&path))
         };
-        for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name();
-            let is_named = name.to_str().is_some_and(|name| self.stands_for(name));
-            if is_named && !(entry.file_type()?.is_dir() && is_empty(&entry.path())) {
-                names.push(PathBuf::from(name));
-            }
-        }
-        names.sort();
-        Ok(names)
+        Ok(names
+            .into_iter()
+            .filter(is_in_the_way)
+            .map(PathBuf::from)
+            .collect())
     }
 
     /// Whether a file that is published here may have this name: `{...}` is any number.
@@ -174,7 +167,7 @@ impl Destination {
         overwrite: bool,
         disk: &Disk,
     ) -> Result<bool, OpError> {
-        self.publish_over(from, input, self.receipt()?, overwrite, disk)
+        self.publish_over(from, input, self.receipt(disk)?, overwrite, disk)
     }
 
     pub(crate) fn publish_over(
@@ -186,21 +179,15 @@ impl Destination {
         disk: &Disk,
     ) -> Result<bool, OpError> {
         disk.sync_all(from)?;
-        let files = PublishedFile::all_below(from).map_err(|error| unreadable(from, &error))?;
+        let files = PublishedFile::all_below(from, disk).map_err(unreadable)?;
         let receipt = Receipt {
             input,
             files,
             earlier: last.map_or(Vec::new(), Receipt::into_earlier),
         };
-        let changes = self.changes(&receipt)?;
-        let must_stay =
-            |obstacle: &&Obstacle| !overwrite || matches!(obstacle, Obstacle::NotAFile(_));
-        let obstacles: Vec<Obstacle> = changes
-            .obstacles
-            .iter()
-            .filter(must_stay)
-            .cloned()
-            .collect();
+        let changes = self.changes(&receipt, disk).map_err(unreadable)?;
+        let mut obstacles = changes.obstacles.clone();
+        obstacles.retain(|obstacle| !overwrite || matches!(obstacle, Obstacle::NotAFile(_)));
         refuse(&obstacles)?;
         let has_changes = !changes.is_empty();
         if has_changes {
@@ -238,62 +225,66 @@ impl Destination {
     }
 
     /// What publishing `receipt.files` over `receipt.earlier` has to do.
-    fn changes(&self, receipt: &Receipt) -> Result<Changes, OpError> {
+    fn changes(&self, receipt: &Receipt, disk: &Disk) -> Result<Changes, DiskError> {
         let mut changes = Changes::default();
         for file in &receipt.files {
-            match self.occupant(&file.path) {
-                Occupant::None => changes.moved.push(file.path.clone()),
-                Occupant::Other(path) => changes.obstacles.push(Obstacle::NotAFile(path)),
-                Occupant::File => {
-                    let place = self.folder.join(&file.path);
-                    let digest = digest_of(&place)?;
-                    if digest == file.digest {
-                        continue;
-                    }
-                    if !receipt.wrote(&file.path, digest) {
-                        changes
-                            .obstacles
-                            .push(if receipt.was_published(&file.path) {
-                                Obstacle::Changed(place)
-                            } else {
-                                Obstacle::Foreign(place)
-                            });
-                    }
-                    changes.moved.push(file.path.clone());
+            match self.occupant(&file.path, disk)? {
+                Occupant::None => {}
+                Occupant::Other(path) => {
+                    changes.obstacles.push(Obstacle::NotAFile(path));
+                    continue;
+                }
+                Occupant::File(digest) if digest == file.digest => continue,
+                Occupant::File(digest) => {
+                    changes
+                        .obstacles
+                        .extend(self.obstacle(receipt, &file.path, digest));
                 }
             }
+            changes.moved.push(file.path.clone());
         }
         for path in receipt.stale_paths() {
-            if !matches!(self.occupant(&path), Occupant::File) {
-                continue;
+            if let Occupant::File(digest) = self.occupant(&path, disk)? {
+                changes
+                    .obstacles
+                    .extend(self.obstacle(receipt, &path, digest));
+                changes.stale.push(path);
             }
-            let place = self.folder.join(&path);
-            if !receipt.wrote(&path, digest_of(&place)?) {
-                changes.obstacles.push(Obstacle::Changed(place));
-            }
-            changes.stale.push(path);
         }
         Ok(changes)
     }
 
+    /// Why a file with this content must not be replaced or removed, if it must not.
+    fn obstacle(&self, receipt: &Receipt, path: &Path, digest: Digest) -> Option<Obstacle> {
+        if receipt.wrote(path, digest) {
+            None
+        } else if receipt.earlier.iter().any(|file| file.path == path) {
+            Some(Obstacle::Changed(self.folder.join(path)))
+        } else {
+            Some(Obstacle::Foreign(self.folder.join(path)))
+        }
+    }
+
     /// What is where a file is to be published.
-    fn occupant(&self, path: &Path) -> Occupant {
+    fn occupant(&self, path: &Path, disk: &Disk) -> Result<Occupant, DiskError> {
         let mut parent = self.folder.clone();
         for part in path.parent().into_iter().flat_map(Path::components) {
             parent.push(part);
-            match fs::symlink_metadata(&parent) {
-                Ok(metadata) if !metadata.is_dir() => return Occupant::Other(parent),
-                Ok(_) => {}
-                Err(_) => return Occupant::None,
+            match stat(&parent, disk)? {
+                Some(metadata) if !metadata.is_dir() => return Ok(Occupant::Other(parent)),
+                Some(_) => {}
+                None => return Ok(Occupant::None),
             }
         }
         let place = self.folder.join(path);
-        match fs::symlink_metadata(&place) {
-            Err(_) => Occupant::None,
-            Ok(metadata) if metadata.is_file() => Occupant::File,
-            Ok(metadata) if metadata.is_dir() && is_empty(&place) => Occupant::None,
-            Ok(_) => Occupant::Other(place),
-        }
+        Ok(match stat(&place, disk)? {
+            None => Occupant::None,
+            Some(metadata) if metadata.is_file() => disk
+                .digest_of(&place)?
+                .map_or(Occupant::None, Occupant::File),
+            Some(metadata) if metadata.is_dir() && is_empty(&place) => Occupant::None,
+            Some(_) => Occupant::Other(place),
+        })
     }
 
     /// Removes the folders that a removed file leaves empty, up to the destination's own.
@@ -308,25 +299,6 @@ impl Destination {
                 return;
             }
         }
-    }
-}
-
-impl Receipt {
-    /// The paths of the publication before that this one does not write.
-    fn stale_paths(&self) -> Vec<PathBuf> {
-        let kept: BTreeSet<&Path> = self.files.iter().map(|file| file.path.as_path()).collect();
-        let mut stale: Vec<PathBuf> = self
-            .earlier
-            .iter()
-            .map(|file| file.path.clone())
-            .filter(|path| !kept.contains(path.as_path()))
-            .collect();
-        stale.dedup();
-        stale
-    }
-
-    fn was_published(&self, path: &Path) -> bool {
-        self.earlier.iter().any(|file| file.path == path)
     }
 }
 
@@ -347,30 +319,19 @@ impl Changes {
 /// What is at the path of a file to be published.
 enum Occupant {
     None,
-    File,
+    /// A file with this content.
+    File(Digest),
     /// A folder with files in it, a file where a folder is needed, a symbolic link, a device.
     Other(PathBuf),
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }
 
 fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-fn digest_of(path: &Path) -> Result<Digest, OpError> {
-    let (digest, _) = Digest::of_file(path).map_err(|error| unreadable(path, &error))?;
-    Ok(digest)
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> OpError {
+pub(crate) fn unreadable(error: DiskError) -> OpError {
     OpError::failed(
-        format!("could not read {}: {error}", path.display()),
+        error.to_string(),
         "make it readable, or choose another path",
     )
 }

@@ -189,6 +189,16 @@ impl Value {
             _ => {}
         }
     }
+
+    /// Calls `each` for every path in it, in order.
+    pub fn each_path(&self, each: &mut impl FnMut(&str)) {
+        match self {
+            Value::Path(path) => each(path),
+            Value::List(values) => values.iter().for_each(|value| value.each_path(each)),
+            Value::Config { args, .. } => args.values().for_each(|value| value.each_path(each)),
+            _ => {}
+        }
+    }
 }
 
 /// As written in the language; a stage as `%` and its index, an absent value as `absent`.

@@ -82,7 +82,7 @@ impl Report {
     /// # Errors
     /// [`ReportError::Publish`].
     pub fn check(&self) -> Result<(), ReportError> {
-        Ok(self.destination.check()?)
+        Ok(self.destination.check(&Disk::default())?)
     }
 
     /// Writes the report of all stages that have a result, also after a failed run. Says how many

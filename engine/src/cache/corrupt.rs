@@ -6,27 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, DiskError};
+use super::identity;
 
 /// The name of the folder in a cache.
 pub(crate) const FOLDER: &str = "corrupt";
 /// Its name in caches of earlier versions. Nothing is added there any more.
 pub(crate) const FOLDER_BEFORE: &str = "damaged";
-
-/// The files and folders of a cache from which corrupt files come.
-const PARTS: [&str; 12] = [
-    "checkpoints",
-    "evicted",
-    "exports",
-    "files",
-    "growth",
-    "index",
-    "ledgers",
-    "maps",
-    "objects",
-    "results",
-    "units",
-    "version",
-];
 
 /// The folder of corrupt files of a cache.
 #[derive(Clone, Debug)]
@@ -93,7 +78,10 @@ impl CorruptFolder {
 /// Whether the name of a file or folder is one that [`CorruptFolder::move_in`] gives.
 pub(crate) fn is_name_of_corrupt_file(name: &str) -> bool {
     let (part, _) = name.split_once(['-', '.']).unwrap_or((name, ""));
-    PARTS.contains(&part)
+    let folders = identity::SHARDED.iter().chain(&identity::NAMED_BY_DIGEST);
+    folders
+        .chain(&["index", "version"])
+        .any(|known| *known == part)
 }
 
 /// The name itself, or with the first number that makes it one that is not taken.

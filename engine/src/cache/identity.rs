@@ -21,9 +21,9 @@ const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # For information about cache directory tags see https://bford.info/cachedir/\n";
 
 /// Folders whose files are in subfolders named by the first digits of a digest.
-const SHARDED: [&str; 5] = ["results", "objects", "units", "files", "evicted"];
+pub(super) const SHARDED: [&str; 5] = ["results", "objects", "units", "files", "evicted"];
 /// Folders whose entries are named by digests.
-const NAMED_BY_DIGEST: [&str; 6] = [
+pub(super) const NAMED_BY_DIGEST: [&str; 6] = [
     "ledgers",
     "checkpoints",
     "growth",

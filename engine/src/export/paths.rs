@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use blip_grammar::{Diagnostic, Export, Value, codes};
+use blip_grammar::{Diagnostic, Export, codes};
 
 use crate::files::braces;
 use crate::graph::Graph;
@@ -11,6 +11,9 @@ use crate::publish::resolve;
 /// An error for each export into the cache, onto a file that the workflow reads, into a folder that
 /// it reads, or to where another export goes by another name.
 pub(crate) fn check(graph: &Graph, base: &Path, cache: &Path) -> Vec<Diagnostic> {
+    if graph.exports().next().is_none() {
+        return Vec::new();
+    }
     let base = resolve(base);
     let cache = resolve(cache);
     let inputs = Input::all(graph, &base);
@@ -61,7 +64,7 @@ impl Input {
         for id in graph.ids() {
             let node = graph.node(id);
             for (_, value) in node.args.values().iter() {
-                each_path(value, &mut |path| {
+                value.each_path(&mut |path| {
                     // More names than any pattern may stand for are an error of the stage.
                     for path in braces::expand(path).unwrap_or_default() {
                         inputs.push(Self::new(&node.name, base, &path));
@@ -93,16 +96,6 @@ impl Input {
             .is_some_and(|pattern| pattern.matches(&first_file));
         let is_inside = target.starts_with(&self.path) && !base.starts_with(&self.path);
         is_matched || is_inside || self.path.starts_with(target)
-    }
-}
-
-/// Calls `found` with every path in a value.
-fn each_path(value: &Value, found: &mut impl FnMut(&str)) {
-    match value {
-        Value::Path(path) => found(path),
-        Value::List(values) => values.iter().for_each(|value| each_path(value, found)),
-        Value::Config { args, .. } => args.iter().for_each(|(_, value)| each_path(value, found)),
-        _ => {}
     }
 }
 

@@ -3,15 +3,15 @@
 //! A receipt lies beside the files (`.NAME.blip-export`), so a file is known as ours whatever
 //! cache, working folder or link leads to it, and also after the project has moved.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::cache::checksummed;
+use crate::cache::disk::{Disk, DiskError};
 use crate::digest::Digest;
 
 /// What was published at a destination. The names of its fields are the format on disk.
@@ -41,17 +41,22 @@ impl Receipt {
     ///
     /// # Errors
     /// When it is there and cannot be read.
-    pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
-        match fs::read(path) {
-            Ok(bytes) => Ok(checksummed::decode_json(&bytes).ok()),
-            Err(error) if super::is_absent(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub(crate) fn read(path: &Path, disk: &Disk) -> Result<Option<Self>, DiskError> {
+        let bytes = disk.read_unless_folder(path)?;
+        Ok(bytes.and_then(|bytes| checksummed::decode_json(&bytes).ok()))
     }
 
     /// What a cache knew of an export before there were receipts: names, lengths and times. Files
     /// that are still as they were then are ours; their digests are those of today.
-    pub(crate) fn of_export_state(cache: &Path, target: &Path, folder: &Path) -> Option<Self> {
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(crate) fn of_export_state(
+        cache: &Path,
+        target: &Path,
+        folder: &Path,
+        disk: &Disk,
+    ) -> Result<Option<Self>, DiskError> {
         #[derive(Deserialize)]
         struct ExportState {
             input: Digest,
@@ -65,27 +70,34 @@ impl Receipt {
         }
         let bytes = target.as_os_str().as_encoded_bytes();
         let name = Digest::parts("blip/export-place/1", &[bytes]).to_string();
-        let state = fs::read(cache.join("exports").join(name)).ok()?;
-        let state: ExportState = checksummed::decode_json(&state).ok()?;
-        let unchanged = |file: ExportedFile| {
-            let path = folder.join(&file.path);
-            let metadata = fs::symlink_metadata(&path).ok()?;
-            let is_same = metadata.len() == file.len && mtime_ns(&metadata) == file.mtime_ns;
-            let (digest, _) = Digest::of_file(&path).ok().filter(|_| is_same)?;
-            let ExportedFile {
-                path,
-                len,
-                mtime_ns,
-            } = file;
-            Some(PublishedFile {
+        let state = disk.read_unless_folder(&cache.join("exports").join(name))?;
+        let state = state.and_then(|bytes| checksummed::decode_json::<ExportState>(&bytes).ok());
+        let Some(state) = state else {
+            return Ok(None);
+        };
+        let count = state.files.len();
+        let mut files = Vec::new();
+        for ExportedFile {
+            path,
+            len,
+            mtime_ns,
+        } in state.files
+        {
+            let place = folder.join(&path);
+            let Some(digest) = disk.digest_of(&place)? else {
+                continue;
+            };
+            let file = PublishedFile {
                 path,
                 digest,
                 len,
                 mtime_ns,
-            })
-        };
-        let count = state.files.len();
-        let files: Vec<PublishedFile> = state.files.into_iter().filter_map(unchanged).collect();
+            };
+            if stat(&place, disk)?.is_some_and(|metadata| file.has_stat(&metadata)) {
+                files.push(file);
+            }
+        }
+        files.sort();
         // An export of which files are missing or changed is written again; those that changed are
         // in no receipt, and so not replaced.
         let input = if files.len() == count {
@@ -93,11 +105,11 @@ impl Receipt {
         } else {
             Digest::of(b"")
         };
-        Some(Self {
+        Ok(Some(Self {
             input,
             files,
             earlier: Vec::new(),
-        })
+        }))
     }
 
     /// All files, those of the publication before included.
@@ -117,57 +129,85 @@ impl Receipt {
         self.all().map(|file| file.path.clone()).collect()
     }
 
-    /// Whether bytes with this digest were published at this path.
-    pub(super) fn wrote(&self, path: &Path, digest: Digest) -> bool {
-        self.all()
-            .any(|file| file.path == path && file.digest == digest)
+    /// What was published at a path.
+    fn at<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a PublishedFile> {
+        // Both are sorted by path.
+        [&self.files, &self.earlier]
+            .into_iter()
+            .flat_map(move |files| {
+                let first = files.partition_point(|file| file.path.as_path() < path);
+                files
+                    .iter()
+                    .skip(first)
+                    .take_while(move |file| file.path == path)
+            })
     }
 
-    /// Whether the file that is there has bytes that were published. A file with the length and
-    /// time of the receipt is not read: the bytes are compared before a file is replaced.
+    /// Whether bytes with this digest were published at this path.
+    pub(super) fn wrote(&self, path: &Path, digest: Digest) -> bool {
+        self.at(path).any(|file| file.digest == digest)
+    }
+
+    /// Whether what is at a path, if there is anything, has bytes that were published there. A file
+    /// with the length and time of the receipt is not read: the bytes are compared before a file is
+    /// replaced.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub(super) fn owns(&self, folder: &Path, path: &Path) -> io::Result<bool> {
+    pub(super) fn owns(&self, folder: &Path, path: &Path, disk: &Disk) -> Result<bool, DiskError> {
         let place = folder.join(path);
-        let metadata = fs::symlink_metadata(&place)?;
+        let Some(metadata) = stat(&place, disk)? else {
+            return Ok(true);
+        };
         if !metadata.is_file() {
             return Ok(false);
         }
-        let is_unchanged = |file: &PublishedFile| file.path == path && file.has_stat(&metadata);
-        if self.all().any(is_unchanged) {
+        if self.at(path).any(|file| file.has_stat(&metadata)) {
             return Ok(true);
         }
-        let (digest, _) = Digest::of_file(&place)?;
-        Ok(self.wrote(path, digest))
+        let digest = disk.digest_of(&place)?;
+        Ok(digest.is_none_or(|digest| self.wrote(path, digest)))
     }
 
     /// Whether everything that was published is there as it was, and nothing of the publication
     /// before is left.
-    pub(crate) fn is_current(&self, folder: &Path) -> bool {
-        let current: BTreeMap<&Path, Digest> = self
-            .files
-            .iter()
-            .map(|file| (file.path.as_path(), file.digest))
-            .collect();
-        let is_gone = |file: &PublishedFile| {
-            current.contains_key(file.path.as_path())
-                || folder.join(&file.path).symlink_metadata().is_err()
-        };
-        self.files.iter().all(|file| file.is_unchanged(folder)) && self.earlier.iter().all(is_gone)
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn is_current(&self, folder: &Path, disk: &Disk) -> Result<bool, DiskError> {
+        for file in &self.files {
+            if !file.is_unchanged(folder, disk)? {
+                return Ok(false);
+            }
+        }
+        for path in self.stale_paths() {
+            if stat(&folder.join(path), disk)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The paths of the publication before that this one does not write.
+    pub(super) fn stale_paths(&self) -> BTreeSet<PathBuf> {
+        let kept: BTreeSet<&Path> = self.files.iter().map(|file| file.path.as_path()).collect();
+        let earlier = self.earlier.iter().map(|file| &file.path);
+        earlier
+            .filter(|path| !kept.contains(path.as_path()))
+            .cloned()
+            .collect()
     }
 }
 
 impl PublishedFile {
-    fn is_unchanged(&self, folder: &Path) -> bool {
+    fn is_unchanged(&self, folder: &Path, disk: &Disk) -> Result<bool, DiskError> {
         let path = folder.join(&self.path);
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_file() => {
-                self.has_stat(&metadata)
-                    || Digest::of_file(&path).is_ok_and(|(digest, _)| digest == self.digest)
+        Ok(match stat(&path, disk)? {
+            Some(metadata) if metadata.is_file() => {
+                self.has_stat(&metadata) || disk.digest_of(&path)? == Some(self.digest)
             }
             _ => false,
-        }
+        })
     }
 
     fn has_stat(&self, metadata: &fs::Metadata) -> bool {
@@ -175,30 +215,37 @@ impl PublishedFile {
     }
 
     /// All files of a folder, in order. A rename changes neither their length nor their time.
-    pub(super) fn all_below(folder: &Path) -> io::Result<Vec<Self>> {
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(super) fn all_below(folder: &Path, disk: &Disk) -> Result<Vec<Self>, DiskError> {
         let mut files = Vec::new();
-        let mut folders = vec![PathBuf::new()];
-        while let Some(inside) = folders.pop() {
-            for entry in fs::read_dir(folder.join(&inside))? {
-                let entry = entry?;
-                let path = inside.join(entry.file_name());
-                if entry.file_type()?.is_dir() {
-                    folders.push(path);
+        let mut folders = vec![folder.to_path_buf()];
+        while let Some(next) = folders.pop() {
+            for place in disk.list(&next)? {
+                let Some(metadata) = stat(&place, disk)? else {
                     continue;
+                };
+                if metadata.is_dir() {
+                    folders.push(place);
+                } else if let Some(digest) = disk.digest_of(&place)? {
+                    files.push(Self {
+                        path: place.strip_prefix(folder).unwrap_or(&place).to_path_buf(),
+                        digest,
+                        len: metadata.len(),
+                        mtime_ns: mtime_ns(&metadata),
+                    });
                 }
-                let (digest, len) = Digest::of_file(&folder.join(&path))?;
-                let mtime_ns = mtime_ns(&entry.metadata()?);
-                files.push(Self {
-                    path,
-                    digest,
-                    len,
-                    mtime_ns,
-                });
             }
         }
         files.sort();
         Ok(files)
     }
+}
+
+/// What `lstat` says of a path; `None` where there is nothing.
+pub(super) fn stat(path: &Path, disk: &Disk) -> Result<Option<fs::Metadata>, DiskError> {
+    disk.attempt_read(path, || fs::symlink_metadata(path))
 }
 
 pub(super) fn mtime_ns(metadata: &fs::Metadata) -> i128 {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
+use blip_engine::event::StageError;
 use blip_engine::{Digest, Engine, EngineError, Event, Outcome, RunOptions};
 
 use crate::world::{World, counts};
@@ -31,6 +32,15 @@ fn refused(world: &World, text: &str) -> String {
     error
         .to_string()
         .replace(&format!("{}/", folder.display()), "")
+}
+
+/// The error of the export that failed.
+fn failed_export(events: Vec<Event>) -> StageError {
+    let error = events.into_iter().find_map(|event| match event {
+        Event::ExportFailed { error, .. } => Some(error),
+        _ => None,
+    });
+    error.expect("an export failed")
 }
 
 fn overwrite() -> RunOptions {
@@ -186,11 +196,7 @@ fn a_file_of_the_user_where_a_new_file_of_a_folder_goes_fails_the_export() {
     world.write("out/words/a/avocado", "mine");
     let (summary, events) = world.run_with(&words("apple avocado"), &RunOptions::default());
     assert_eq!(summary.outcome, Outcome::Failed);
-    let error = events.into_iter().find_map(|event| match event {
-        Event::ExportFailed { error, .. } => Some(error),
-        _ => None,
-    });
-    let error = error.unwrap();
+    let error = failed_export(events);
     let path = world
         .folder
         .path()
@@ -213,11 +219,7 @@ fn a_folder_is_never_replaced_by_a_file() {
     );
     let (summary, events) = world.run_with(EXPORT, &overwrite());
     assert_eq!(summary.outcome, Outcome::Failed);
-    let error = events.into_iter().find_map(|event| match event {
-        Event::ExportFailed { error, .. } => Some(error),
-        _ => None,
-    });
-    let error = error.unwrap();
+    let error = failed_export(events);
     let path = world
         .folder
         .path()
@@ -400,11 +402,7 @@ fn a_corrupt_result_is_detected_before_it_is_exported_and_the_next_run_recompute
     std::fs::remove_file(world.folder.path().join("out/b.txt")).unwrap();
     let (summary, events) = world.run_with(EXPORT, &RunOptions::default());
     assert_eq!(summary.outcome, Outcome::Failed);
-    let error = events.into_iter().find_map(|event| match event {
-        Event::ExportFailed { error, .. } => Some(error),
-        _ => None,
-    });
-    let error = error.unwrap();
+    let error = failed_export(events);
     assert_eq!(
         error.what,
         format!("object {} is missing or corrupt", object.short())

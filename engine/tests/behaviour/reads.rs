@@ -7,7 +7,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime};
 
 use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
 use blip_engine::space::GcOptions;
@@ -107,15 +106,7 @@ fn prepare(part: &str) -> World {
     if part == "index" {
         world.config.index = IndexKind::Sled;
     }
-    // Digests of files that were just written are not stored.
-    for name in ["notes.txt", "lines.txt"] {
-        let file = fs::File::options()
-            .write(true)
-            .open(world.folder.path().join(name))
-            .unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(60))
-            .unwrap();
-    }
+    scene::age(&world);
     let summary = scene::run(&world, scene::unsynced());
     let cache = world.config.cache.clone();
     match part {

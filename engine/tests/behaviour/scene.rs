@@ -2,8 +2,10 @@
 //! checkpoints, a result moved in as a file, and exports.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
 use blip_engine::{Engine, Outcome, RunOptions, Summary, VerifyLevel, VerifyReport};
@@ -51,6 +53,19 @@ pub(crate) fn fill(world: &World) {
     world.write("notes.txt", "some notes");
     let lines: Vec<String> = (0..9).map(|number| format!("line {number}")).collect();
     world.write("lines.txt", &format!("{}\nbad line\n", lines.join("\n")));
+}
+
+/// Makes the files that the scene reads a minute old: digests of files that were just written are
+/// not stored.
+pub(crate) fn age(world: &World) {
+    for name in ["notes.txt", "lines.txt"] {
+        let file = File::options()
+            .write(true)
+            .open(world.folder.path().join(name))
+            .unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(60))
+            .unwrap();
+    }
 }
 
 /// All results of a run of the scene, by stage, and its exports.

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use blip_engine::space::GcOptions;
 use blip_engine::{CorruptionKind, RunOptions, VerifyLevel, VerifyReport};
@@ -25,14 +24,7 @@ fn verify(world: &World, level: VerifyLevel) -> VerifyReport {
 /// A cache with something in every folder.
 fn full_world() -> World {
     let world = scene::world();
-    for name in ["notes.txt", "lines.txt"] {
-        let file = fs::File::options()
-            .write(true)
-            .open(world.folder.path().join(name))
-            .unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(60))
-            .unwrap();
-    }
+    scene::age(&world);
     world.run("z = text(\"removed\")\n");
     world.write("good.txt", "one\ntwo\nthree\n");
     world.run(MAP);
