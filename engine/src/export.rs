@@ -105,8 +105,16 @@ impl ExportJob<'_> {
     /// A path that cannot be exported to, or a file that cannot be read.
     fn obstacles(&self) -> Result<Vec<Obstacle>, OpError> {
         let destination = self.destination()?;
-        let receipt = self.last_receipt(&destination)?;
-        destination.obstacles(receipt.as_ref(), self.disk)
+        let mut receipt = self.last_receipt(&destination)?;
+        loop {
+            let obstacles = destination.obstacles(receipt.as_ref(), self.disk)?;
+            // Another process may have exported between the receipt and the files.
+            let read_again = self.last_receipt(&destination)?;
+            if obstacles.is_empty() || read_again == receipt {
+                return Ok(obstacles);
+            }
+            receipt = read_again;
+        }
     }
 
     /// Writes the export unless it is current; says whether any byte had to change.

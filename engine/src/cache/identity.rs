@@ -49,7 +49,7 @@ impl CacheFolder {
     /// # Errors
     /// [`CacheError::Foreign`] for a folder that holds other files.
     pub fn examine(folder: &Path, disk: &Disk) -> Result<Self, CacheError> {
-        if read_tag(folder, disk)?.is_some_and(|tag| is_created_by_blip(&tag)) {
+        if is_tagged(folder, disk)? {
             return Ok(CacheFolder::Cache);
         }
         match disk.metadata(folder)? {
@@ -67,6 +67,10 @@ impl CacheFolder {
         }
         for name in disk.list_names(folder)? {
             if !is_left_by_creation(folder, &name, disk)? {
+                // Another process may have created the cache since: the tag comes before all else.
+                if is_tagged(folder, disk)? {
+                    return Ok(CacheFolder::Cache);
+                }
                 return Err(CacheError::Foreign {
                     path: folder.to_path_buf(),
                     example: name,
@@ -81,8 +85,10 @@ fn read_tag(folder: &Path, disk: &Disk) -> Result<Option<Vec<u8>>, DiskError> {
     disk.read_unless_folder(&folder.join(TAG_NAME))
 }
 
-fn is_created_by_blip(tag: &[u8]) -> bool {
-    tag.starts_with(SIGNATURE.as_bytes()) && String::from_utf8_lossy(tag).contains(CREATOR)
+/// Whether a folder has the tag of a blip cache.
+fn is_tagged(folder: &Path, disk: &Disk) -> Result<bool, DiskError> {
+    let tag = read_tag(folder, disk)?.unwrap_or_default();
+    Ok(tag.starts_with(SIGNATURE.as_bytes()) && String::from_utf8_lossy(&tag).contains(CREATOR))
 }
 
 /// Writes the tag into a cache that has none: a new one, or one of an earlier version. The tag of
@@ -159,7 +165,10 @@ fn is_version(text: Option<Vec<u8>>, has_lock: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::PathBuf;
+    use std::sync::Arc;
 
+    use super::super::disk::{FaultAction, Hook, Syscall};
     use super::*;
 
     fn examine(folder: &Path) -> Result<CacheFolder, String> {
@@ -192,6 +201,37 @@ mod tests {
         write_tag(folder.path(), &Disk::default()).unwrap();
         let kept = fs::read_to_string(folder.path().join(TAG_NAME)).unwrap();
         assert_eq!(kept, tag, "the tag of another program stays");
+    }
+
+    /// A disk on which another process creates the cache while its folder is listed.
+    struct CreatedMeanwhile(PathBuf);
+
+    impl Hook for CreatedMeanwhile {
+        fn before(&self, _: Syscall, _: &Path) -> FaultAction {
+            FaultAction::Proceed
+        }
+
+        fn after(&self, _: Syscall, _: &Path) {}
+
+        fn before_read(&self, path: &Path) -> io::Result<()> {
+            let runs = self.0.join("runs");
+            if path == runs {
+                write_tag(&self.0, &Disk::default()).unwrap();
+                fs::create_dir_all(self.0.join("objects/ab/cd"))?;
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_cache_that_another_process_creates_meanwhile_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::with_hook(Arc::new(CreatedMeanwhile(folder.path().to_path_buf())));
+        let found = CacheFolder::examine(folder.path(), &disk);
+        assert_eq!(
+            found.map_err(|error| error.to_string()),
+            Ok(CacheFolder::Cache)
+        );
     }
 
     #[test]

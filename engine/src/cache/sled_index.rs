@@ -143,7 +143,7 @@ fn try_open(folder: &Path, disk: &Disk) -> Result<Trees, IndexError> {
     std::thread::Builder::new()
         .name("index".to_owned())
         .spawn(open)
-        .map_err(|error| IndexError::Corrupt(error.to_string()))?;
+        .map_err(|error| IndexError::Unreadable(error.to_string()))?;
     receiver.recv_timeout(OPEN_TIMEOUT).unwrap_or_else(|_| {
         Err(IndexError::Corrupt(
             "sled did not finish opening it".to_owned(),

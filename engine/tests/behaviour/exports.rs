@@ -1,7 +1,7 @@
 //! Exports are written when they have changed, and never over files that no export wrote.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -413,5 +413,44 @@ fn a_corrupt_result_is_detected_before_it_is_exported_and_the_next_run_recompute
         world.calls_of(EXPORT),
         counts([("upper", 1), ("export", 1)])
     );
+    assert_eq!(world.read("out/b.txt"), "HELLO");
+}
+
+/// A disk on which another process exports the moment the folder of the export is listed.
+struct ExportedMeanwhile {
+    out: PathBuf,
+    exported: PathBuf,
+}
+
+impl Hook for ExportedMeanwhile {
+    fn before(&self, _: Syscall, _: &Path) -> FaultAction {
+        FaultAction::Proceed
+    }
+
+    fn after(&self, _: Syscall, _: &Path) {}
+
+    fn before_read(&self, path: &Path) -> std::io::Result<()> {
+        if path == self.out && self.exported.exists() {
+            fs::rename(&self.exported, &self.out)?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_another_process_exports_at_the_same_time_is_not_in_the_way() {
+    let world = World::new();
+    world.run(EXPORT);
+    let folder = world.folder.path().canonicalize().unwrap();
+    let (out, exported) = (folder.join("out"), folder.join("exported"));
+    fs::rename(&out, &exported).unwrap();
+    let disk = Disk::with_hook(Arc::new(ExportedMeanwhile {
+        out,
+        exported: exported.clone(),
+    }));
+    let engine = world.engine().with_disk(disk);
+    let run = engine.run(&world.workflow(EXPORT), &RunOptions::default(), &mut []);
+    assert_eq!(run.unwrap().outcome, Outcome::Done);
+    assert!(!exported.exists(), "it came in between");
     assert_eq!(world.read("out/b.txt"), "HELLO");
 }
