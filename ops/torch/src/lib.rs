@@ -29,9 +29,6 @@ pub use home::home;
 /// The version of libtorch that this program is built for.
 pub const VERSION: &str = fetched::VERSION;
 
-/// How many rounds a thread of libgomp spins before it sleeps.
-const SPIN_COUNT: &str = "GOMP_SPINCOUNT";
-
 /// torch-sys's C++ half, a shared library.
 static LIBTCH: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libtch.so"));
 
@@ -116,7 +113,6 @@ fn load_all(home: &Path) -> Result<Library, OpenError> {
             home.display()
         )));
     }
-    limit_spinning();
     std::mem::forget(load(&cpu, RTLD_NOW)?);
     // After the CPU library, with which the CUDA library registers its kernels. If it cannot be
     // loaded, as without a driver, the CPU still works.
@@ -131,20 +127,6 @@ fn load_all(home: &Path) -> Result<Library, OpenError> {
         }
     }
     load_embedded()
-}
-
-/// Makes OpenMP's threads sleep soon when they wait for each other. By default libgomp lets them
-/// spin for milliseconds: where another process has one of the cores, the thread that works waits
-/// for those that spin, and a training step takes 3 to 300 times as long. Bits are the same.
-fn limit_spinning() {
-    let is_chosen = |name: &str| std::env::var_os(name).is_some();
-    if is_chosen(SPIN_COUNT) || is_chosen("OMP_WAIT_POLICY") {
-        return;
-    }
-    // SAFETY: libgomp reads the variable when it is loaded, which follows. Rust's own reads of the
-    // environment are locked against this write, and no C code runs in a thread of this program
-    // before libtorch is loaded.
-    unsafe { std::env::set_var(SPIN_COUNT, "2000") };
 }
 
 /// Loads torch-sys's C++ half from memory, so that the program is one file. Symbols are bound
