@@ -102,7 +102,7 @@ impl From<EngineError> for CommandError {
         let exit_code = match &error {
             EngineError::Target(unknown) => return CommandError::Message(unknown_target(unknown)),
             EngineError::Cache(error) => return CommandError::Message(error.into()),
-            EngineError::Log { .. } => exit_code::IO,
+            EngineError::Log(_) | EngineError::Threads(_) => exit_code::IO,
             EngineError::Export(_) => exit_code::FAILED,
         };
         CommandError::Message(ErrorMessage {

@@ -7,7 +7,8 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// A file or the cache could not be read or written: `EX_IOERR` of sysexits.h.
 pub const IO: u8 = 74;
-/// Another process holds the cache and `--no-wait` was given: `EX_TEMPFAIL` of sysexits.h.
+/// Another process holds the cache, or computes what a stage needs, and `--no-wait` was given:
+/// `EX_TEMPFAIL` of sysexits.h.
 pub const BUSY: u8 = 75;
 /// The run was interrupted by Ctrl-C or SIGTERM: 128 + SIGINT, as shells report it.
 pub const INTERRUPTED: u8 = 130;
@@ -26,7 +27,7 @@ pub const ALL: &[(u8, &str)] = &[
     (IO, "a file or the cache could not be read or written"),
     (
         BUSY,
-        "another process holds the cache, and --no-wait was given",
+        "another process holds the cache or computes a stage, and --no-wait was given",
     ),
     (
         INTERRUPTED,

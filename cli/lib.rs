@@ -41,6 +41,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     logging::init(args.verbose);
+    signals::report_large_files_as_errors();
     let mut console = Console::new();
     let code = dispatch(args, &mut console).unwrap_or_else(|error| report(error, &mut console));
     match console.finish() {

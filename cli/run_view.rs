@@ -116,6 +116,7 @@ impl RunView {
             Event::RunFinished { outcome, took_ms } => self.end = Some((*outcome, *took_ms)),
             Event::Waiting { .. }
             | Event::Warning { .. }
+            | Event::Resumed { .. }
             | Event::Rejected { .. }
             | Event::Retrying { .. } => {}
         }

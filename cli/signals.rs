@@ -1,11 +1,13 @@
 //! SIGINT and SIGTERM: the first signal stops the run after the current unit of work, the second
-//! exits immediately.
+//! exits immediately. SIGXFSZ is no reason to end.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use blip_engine::StopSignal;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
@@ -23,6 +25,13 @@ pub(crate) fn install(stop: StopSignal) -> Result<(), ErrorMessage> {
         help: "check the resource limits of this process".to_owned(),
         exit_code: exit_code::IO,
     })
+}
+
+/// A write beyond the limit of file sizes becomes an error with a message, where the signal's
+/// default is to end the process without one.
+pub(crate) fn report_large_files_as_errors() {
+    // Without the handler there is only no message.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
 fn spawn_handler(stop: StopSignal) -> io::Result<()> {

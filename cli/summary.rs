@@ -136,7 +136,10 @@ fn print_rejected(view: &RunView, reader: &CacheReader, console: &mut Console) {
         }
         table.print(console, "  ");
         if items.len() > MAX_REJECTED {
-            console.line(format!("  and {} more", items.len() - MAX_REJECTED));
+            let more = count((items.len() - MAX_REJECTED) as u64);
+            console.line(format!(
+                "  and {more} more: `--report FOLDER` writes a list of all"
+            ));
         }
     }
 }

@@ -101,6 +101,26 @@ fn the_first_signal_interrupts_the_run() {
 }
 
 #[test]
+fn a_run_that_does_not_wait_for_another_exits_with_75() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _events) = start(folder.path());
+    let output = blip(folder.path(), &["run", "long.blip", "--no-wait"])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let failure = format!(
+        "\nworld failed: its result is being computed by process {} on ",
+        child.id()
+    );
+    assert!(printed.contains(&failure), "{printed}");
+    let help = "\n  help: wait for that process to finish, then run again\n";
+    assert!(printed.contains(help), "{printed}");
+    assert_eq!(output.status.code(), Some(75), "{printed}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_second_signal_exits_immediately() {
     let folder = tempfile::tempdir().unwrap();
     let (mut child, _events) = start(folder.path());

@@ -90,6 +90,7 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     }
     Ok(match finished.outcome {
         Outcome::Done => exit_code::SUCCESS,
+        Outcome::Failed if finished.is_busy => exit_code::BUSY,
         Outcome::Failed => exit_code::FAILED,
         Outcome::Interrupted => exit_code::INTERRUPTED,
     })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use blip_engine::{Event, Listener};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::lines::{EventLines, progress_text};
+use super::lines::{RunLines, progress_text};
 use crate::console::{escape_line, write_stderr};
 use crate::run_view::RunView;
 
@@ -38,7 +38,7 @@ pub(crate) struct Bars {
     bars: MultiProgress,
     running: BTreeMap<String, ProgressBar>,
     view: RunView,
-    lines: EventLines,
+    lines: RunLines,
 }
 
 impl Bars {
@@ -50,7 +50,7 @@ impl Bars {
             bars,
             running: BTreeMap::new(),
             view: RunView::default(),
-            lines: EventLines::default(),
+            lines: RunLines::default(),
         }
     }
 

@@ -13,15 +13,41 @@ const PROGRESS_INTERVAL_MS: u64 = 10_000;
 const MAX_REASONS: usize = 3;
 const MAX_METRICS: usize = 4;
 
+/// Rejected items of a stage that are printed while it runs.
+const MAX_REJECTED: usize = 5;
+
 /// Prints events on standard error.
 #[derive(Debug, Default)]
-pub(crate) struct Printer(EventLines);
+pub(crate) struct Printer(RunLines);
 
 impl Listener for Printer {
     fn event(&mut self, at_ms: u64, event: &Event) {
         if let Some(line) = self.0.format(at_ms, event) {
             write_stderr(&format!("{}\n", escape(&line)));
         }
+    }
+}
+
+/// The lines of a run that someone watches: only the first rejected items of each stage, which may
+/// have thousands.
+#[derive(Debug, Default)]
+pub(crate) struct RunLines {
+    lines: EventLines,
+    /// By stage.
+    rejected: BTreeMap<String, usize>,
+}
+
+impl RunLines {
+    /// The line for an event, if it has one.
+    pub(crate) fn format(&mut self, at_ms: u64, event: &Event) -> Option<String> {
+        if let Event::Rejected { stage, .. } = event {
+            let rejected = self.rejected.entry(stage.to_string()).or_default();
+            *rejected += 1;
+            if *rejected > MAX_REJECTED {
+                return None;
+            }
+        }
+        self.lines.format(at_ms, event)
     }
 }
 
@@ -61,6 +87,18 @@ impl EventLines {
             Event::Warning { stage: None, text } => format!("warning: {text}"),
             Event::StageStarted { stage, op, why } => {
                 format!("{stage}: {op} started: {}", first_reasons(why))
+            }
+            Event::Resumed {
+                stage,
+                done,
+                total,
+                unit,
+            } => {
+                format!(
+                    "{stage}: resumed at {} of {} {unit}",
+                    count(*done),
+                    count(*total)
+                )
             }
             Event::Progress {
                 stage, done, total, ..
@@ -163,6 +201,9 @@ fn completed(end: &StageEnd) -> String {
     if let Some(items) = end.count {
         text += &format!(", {}", plural_u64(items, "item"));
     }
+    if end.rejected > 0 {
+        text += &format!(", {} rejected", count(end.rejected));
+    }
     if !end.metrics.is_empty() {
         text += &format!(", {}", metrics(&end.metrics, MAX_METRICS));
     }
@@ -225,6 +266,31 @@ mod tests {
                 "   20.0s  base: 200 of 2,000 steps (10%), 10/s, 3m 00s left, loss 2.5",
                 "   30.0s  base: 300 of 2,000 steps (15%), 10/s, 2m 50s left, loss 2.5",
             ]
+        );
+    }
+
+    #[test]
+    fn a_run_shows_the_first_rejected_items_of_a_stage_and_what_it_resumes() {
+        let mut lines = RunLines::default();
+        let rejected = |number: u64| Event::Rejected {
+            stage: "web".into(),
+            item: number.to_string(),
+            reason: "broken".to_owned(),
+        };
+        let printed = (1..=20_000)
+            .filter_map(|number| lines.format(0, &rejected(number)))
+            .collect::<Vec<_>>();
+        assert_eq!(printed.len(), 5);
+        assert_eq!(printed[4], "     0ms  web: rejected 5: broken");
+        let resumed = Event::Resumed {
+            stage: "base".into(),
+            done: 340,
+            total: 1_120,
+            unit: "steps".to_owned(),
+        };
+        assert_eq!(
+            lines.format(0, &resumed).unwrap(),
+            "     0ms  base: resumed at 340 of 1,120 steps"
         );
     }
 }

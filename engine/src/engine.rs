@@ -1,5 +1,6 @@
 //! The engine: what it is made with, and what it does with a workflow.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -78,12 +79,19 @@ pub struct Summary {
     /// The run's id.
     pub run: String,
     pub outcome: Outcome,
+    /// Whether the run failed only because another process computes results of its stages, for
+    /// which [`RunOptions::no_wait`] does not wait.
+    pub is_busy: bool,
     /// The results of all stages that have one, by name; inputs before their consumers.
     pub results: IndexMap<Arc<str>, Arc<StageResult>>,
     /// How every stage ended, in the order in which they did.
     pub stages: Vec<Arc<StageEnd>>,
     pub took_ms: u64,
 }
+
+/// What to do where a thread could not be started.
+pub const THREADS_HELP: &str =
+    "raise the limit of processes and threads (`ulimit -u`), or lower --jobs";
 
 /// Why a run or a plan could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +102,8 @@ pub enum EngineError {
     Target(#[from] UnknownTarget),
     #[error("could not create the event log: {0}")]
     Log(#[source] DiskError),
+    #[error("could not start a thread: {0}")]
+    Threads(#[source] io::Error),
     /// Something stands where an export would be written.
     #[error(transparent)]
     Export(OpError),
@@ -106,6 +116,7 @@ impl EngineError {
             EngineError::Cache(error) => error.help(),
             EngineError::Target(error) => format!("the workflow has {}", error.known.join(", ")),
             EngineError::Log(error) => error.help().to_owned(),
+            EngineError::Threads(_) => THREADS_HELP.to_owned(),
             EngineError::Export(error) => error.help(),
         }
     }
@@ -224,10 +235,16 @@ impl Engine {
             .as_ref()
             .and_then(|prefetch| prefetch.take(&self.config.cache, &workflow.name));
         let config = self.run_config(workflow, options, &cache);
-        let run_outcome = run::run(&workflow.graph, wanted, config, prefetched, &mut event_bus);
-        let mut outcome = run_outcome.outcome;
+        let run_outcome = run::run(&workflow.graph, wanted, config, prefetched, &mut event_bus)
+            .map_err(EngineError::Threads)?;
+        let RunOutcome {
+            mut outcome,
+            mut is_busy,
+            ..
+        } = run_outcome;
         if !exporter.write(&run_outcome, &cache, &mut event_bus) {
             outcome = Outcome::Failed;
+            is_busy = false;
         }
         cache.flush();
         let took_ms = event_bus.elapsed_ms();
@@ -238,6 +255,7 @@ impl Engine {
         Ok(Summary {
             run,
             outcome,
+            is_busy,
             results: results_by_name(workflow, &run_outcome),
             stages: run_outcome.ends,
             took_ms,

@@ -56,6 +56,15 @@ pub enum Event {
         /// What changed since its last result, by field.
         why: Vec<String>,
     },
+    /// A stage goes on from a checkpoint.
+    Resumed {
+        stage: Arc<str>,
+        /// Of the total, those that are in the checkpoint.
+        done: u64,
+        total: u64,
+        /// What is counted: "steps".
+        unit: String,
+    },
     /// How far a stage is.
     Progress {
         stage: Arc<str>,
@@ -118,6 +127,7 @@ impl Event {
             Event::Waiting { stage, .. } | Event::Warning { stage, .. } => stage.as_deref(),
             Event::StageFinished(end) => Some(&end.stage),
             Event::StageStarted { stage, .. }
+            | Event::Resumed { stage, .. }
             | Event::Progress { stage, .. }
             | Event::Metric { stage, .. }
             | Event::Rejected { stage, .. }

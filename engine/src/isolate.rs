@@ -19,6 +19,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
@@ -180,7 +181,15 @@ fn start_child(
     let (input, output) = (child.stdin.take(), child.stdout.take());
     let (sender, lines) = channel::bounded(256);
     if let Some(output) = output {
-        std::thread::spawn(move || read_lines(output, &sender));
+        let started = Builder::new().spawn(move || read_lines(output, &sender));
+        if let Err(error) = started {
+            // It waits for a parent that cannot listen to it.
+            let _ = child.kill().and_then(|()| child.wait());
+            return Err(start_error(
+                "start a thread for the process of a stage",
+                &error,
+            ));
+        }
     }
     Ok((child, input, lines))
 }

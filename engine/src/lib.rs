@@ -43,7 +43,7 @@ pub use self::ctx::{
 };
 pub use self::dataset::Item;
 pub use self::digest::Digest;
-pub use self::engine::{Config, Engine, EngineError, RunOptions, Summary};
+pub use self::engine::{Config, Engine, EngineError, RunOptions, Summary, THREADS_HELP};
 pub use self::event::{Event, Listener, Outcome, StageEnd, Status};
 pub use self::files::{Files, InputFile, InputReader};
 pub use self::graph::Graph;

@@ -21,8 +21,10 @@ mod state;
 pub(crate) mod worker;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::Builder;
 use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender};
@@ -89,7 +91,10 @@ pub(crate) struct Run<'a, 'l> {
     pending_tasks: usize,
     /// Stages whose records are on their way to the disk.
     committing: usize,
-    failed: bool,
+    /// Stages that failed…
+    failed: usize,
+    /// …and those of them that another process computes, for which this run does not wait.
+    computed_elsewhere: usize,
     content_paths: Arc<BTreeMap<Digest, PathBuf>>,
     ledger: Ledger,
     /// Whether the ledger could not be read: one that is there must not be replaced then.
@@ -115,6 +120,8 @@ pub(crate) struct Run<'a, 'l> {
 /// How a run ended, and the results of its stages.
 pub(crate) struct RunOutcome {
     pub(crate) outcome: Outcome,
+    /// Whether stages failed only because another process computes them.
+    pub(crate) is_busy: bool,
     /// By the stage's number.
     results: Vec<Option<Arc<StageResult>>>,
     /// In the order in which the stages ended.
@@ -129,13 +136,16 @@ impl RunOutcome {
 }
 
 /// Runs the `wanted` stages, which are ascending and complete: all upstream stages are among them.
+///
+/// # Errors
+/// A thread cannot be started. No stage ran.
 pub(crate) fn run(
     graph: &Graph,
     wanted: Vec<NodeId>,
     config: RunConfig,
     prefetched: Option<PrefetchedScan>,
     event_bus: &mut EventBus<'_>,
-) -> RunOutcome {
+) -> io::Result<RunOutcome> {
     let cache = Arc::clone(&config.cache);
     let worker_count = config.resources.cpu.max(1) as usize + 1;
     let (tasks_in, tasks_out) = channel::bounded::<Task>(CHANNEL_CAPACITY);
@@ -146,18 +156,26 @@ pub(crate) fn run(
     let channels = (tasks_in, commits_in);
     let mut run = Run::new(graph, wanted, config, prefetched, event_bus, channels);
     std::thread::scope(|scope| {
-        for _ in 0..worker_count {
-            let (tasks, completions) = (tasks_out.clone(), completions_in.clone());
-            scope.spawn(move || worker::run_tasks(&tasks, &completions));
-        }
-        let completions = completions_in.clone();
-        scope.spawn(move || commit::run_commits(&cache, &commits_out, &completions));
+        let start = || {
+            for _ in 0..worker_count {
+                let (tasks, completions) = (tasks_out.clone(), completions_in.clone());
+                let work = move || worker::run_tasks(&tasks, &completions);
+                Builder::new().spawn_scoped(scope, work)?;
+            }
+            let completions = completions_in.clone();
+            let commit = move || commit::run_commits(&cache, &commits_out, &completions);
+            Builder::new().spawn_scoped(scope, commit).map(drop)
+        };
+        let started = start();
         drop((tasks_out, completions_in));
-        run.run_event_loop(&completions_out);
+        if started.is_ok() {
+            run.run_event_loop(&completions_out);
+        }
         // The threads end when their channels are closed.
         run.channels = None;
-    });
-    run.finish()
+        started
+    })?;
+    Ok(run.finish())
 }
 
 /// The scan that was prefetched, or one made now.
@@ -211,7 +229,8 @@ impl<'a, 'l> Run<'a, 'l> {
             config,
             pending_tasks: 0,
             committing: 0,
-            failed: false,
+            failed: 0,
+            computed_elsewhere: 0,
             content_paths: Arc::default(),
             ledger,
             ledger_is_unreadable: ledger_error.is_some(),
@@ -318,7 +337,7 @@ impl Run<'_, '_> {
     }
 
     fn is_halted(&self) -> bool {
-        self.config.stop.is_requested() || (self.failed && !self.config.keep_going)
+        self.config.stop.is_requested() || (self.failed > 0 && !self.config.keep_going)
     }
 
     /// A waiting stage whose inputs all have results becomes ready.

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use blip_engine::cache::disk::limit_help;
 use blip_engine::{ExportOp, OpError};
 
 /// All export formats.
@@ -55,14 +56,13 @@ impl OutputFile {
 fn unwritable(path: &Path, error: &io::Error) -> OpError {
     // The folder is a temporary one of the engine: the user knows the name only.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let help = match error.kind() {
-        io::ErrorKind::StorageFull => "free some space on the disk, then run again",
+    let help = limit_help(error).unwrap_or(match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "make the export's folder writable"
         }
         io::ErrorKind::InvalidFilename => "export to a shorter name",
         _ => "check the disk of the export's folder",
-    };
+    });
     OpError::failed(format!("could not write {name}: {error}"), help)
 }
 
@@ -79,7 +79,10 @@ mod tests {
             error.to_string(),
             "could not write full: No space left on device (os error 28)"
         );
-        assert_eq!(error.help(), "free some space on the disk, then run again");
+        assert_eq!(
+            error.help(),
+            "the disk is full: free some space and run again; finished results are kept"
+        );
         let error = OutputFile::create(PathBuf::from("/nowhere/pairs.json"))
             .map(drop)
             .unwrap_err();

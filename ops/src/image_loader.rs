@@ -99,7 +99,10 @@ impl ImageLoader {
     }
 
     /// Begins to load. The threads end with the iterator.
-    pub(crate) fn load<R>(&self, requests: R) -> LoadedImages<R>
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn load<R>(&self, requests: R) -> Result<LoadedImages<R>, OpError>
     where
         R: Iterator<Item = DecodeRequest>,
     {
@@ -108,11 +111,11 @@ impl ImageLoader {
         // Fewer than a request per thread would leave threads idle, whatever it costs in memory.
         let in_flight_max =
             (PREFETCH_BYTES_MAX / image_bytes).clamp(self.threads + 1, PREFETCH_IMAGES_MAX);
-        LoadedImages {
+        Ok(LoadedImages {
             requests,
-            pool: OrderedPool::new(self.threads, move |request| shared.load(request)),
+            pool: OrderedPool::new(self.threads, move |request| shared.load(request))?,
             in_flight_max: in_flight_max as u64,
-        }
+        })
     }
 }
 
@@ -274,7 +277,7 @@ mod tests {
         let uncached = ImageLoader::new(store(&locations, &path), 8);
         let cached = ImageLoader::with_cache(store(&locations, &path), 8);
         let load = |loader: &ImageLoader| {
-            let images = loader.load(requests.clone().into_iter());
+            let images = loader.load(requests.clone().into_iter()).unwrap();
             images.map(Result::unwrap).collect::<Vec<_>>()
         };
         let first = load(&uncached);
@@ -312,12 +315,12 @@ mod tests {
                 transform: Transform::Resize,
             })
         };
-        let first = loader.load(requests()).next().unwrap();
+        let first = loader.load(requests()).unwrap().next().unwrap();
         assert_eq!(
             first.unwrap_err().to_string(),
             format!("{} was removed during the run", path.display())
         );
-        assert_eq!(loader.load(requests()).count(), 10);
+        assert_eq!(loader.load(requests()).unwrap().count(), 10);
     }
 
     #[test]
@@ -333,7 +336,7 @@ mod tests {
                 transform: Transform::Resize,
             }
         });
-        let mut images = loader.load(requests);
+        let mut images = loader.load(requests).unwrap();
         for _ in 0..3 {
             assert!(matches!(images.next(), Some(Ok(LoadedImage::Pixels(_)))));
         }

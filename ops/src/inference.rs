@@ -55,7 +55,7 @@ impl ImageEncoder {
             image: *image,
             transform: Transform::Resize,
         });
-        let loaded = self.loader.load(requests);
+        let loaded = self.loader.load(requests)?;
         let loaded = loaded.collect::<Result<Vec<LoadedImage>, OpError>>()?;
         let mut encoded = Vec::with_capacity(loaded.len());
         for batch in loaded.chunks(self.batch) {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
-use blip_engine::OpError;
+use blip_engine::{OpError, THREADS_HELP};
 use crossbeam::channel::{self, Receiver, Sender};
 
 /// A task's number with its result.
@@ -24,26 +24,37 @@ pub(crate) struct OrderedPool<T, R> {
 }
 
 impl<T: Send + 'static, R: Send + 'static> OrderedPool<T, R> {
-    /// Starts the threads, at least one.
+    /// Starts as many of the threads as can be started, at least one.
+    ///
+    /// # Errors
+    /// None can.
     pub(crate) fn new(
         threads: usize,
         work: impl Fn(T) -> Result<R, OpError> + Send + Sync + 'static,
-    ) -> Self {
+    ) -> Result<Self, OpError> {
         let (tasks, task_receiver) = channel::unbounded();
         let (result_sender, results) = channel::unbounded();
         let work = Arc::new(work);
-        for _ in 0..threads.max(1) {
+        for number in 0..threads.max(1) {
             let work = Arc::clone(&work);
             let (tasks, results) = (task_receiver.clone(), result_sender.clone());
-            thread::spawn(move || work_off(&tasks, &results, work.as_ref()));
+            let thread = move || work_off(&tasks, &results, work.as_ref());
+            match thread::Builder::new().spawn(thread) {
+                Ok(_) => {}
+                Err(error) if number == 0 => {
+                    let what = format!("could not start a thread: {error}");
+                    return Err(OpError::failed(what, THREADS_HELP));
+                }
+                Err(_) => break,
+            }
         }
-        Self {
+        Ok(Self {
             tasks,
             results,
             early: BTreeMap::new(),
             pushed: 0,
             popped: 0,
-        }
+        })
     }
 
     pub(crate) fn push(&mut self, task: T) {
@@ -122,7 +133,8 @@ mod tests {
             thread::sleep(std::time::Duration::from_micros(number * 7919 % 500));
             assert!(number != 50, "fifty");
             Ok(number)
-        });
+        })
+        .unwrap();
         (0..100).for_each(|number| pool.push(number));
         for number in 0..100 {
             match pool.pop().unwrap() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use blip_data::plot::{Series, line_chart};
 use blip_engine::cache::disk::Disk;
 use blip_engine::publish::Destination;
-use blip_engine::{CacheReader, Digest, OpError, StageResult, Summary};
+use blip_engine::{CacheReader, Digest, OpError, RejectedItem, StageResult, Summary};
 use serde_json::{Map, Value, json};
 
 use crate::filter::SHEET;
@@ -17,6 +17,8 @@ use crate::filter::SHEET;
 const CURVES: &str = "curves";
 /// The file that every report has.
 const NUMBERS: &str = "report.json";
+/// A line for each rejected item, if there are any.
+const REJECTED: &str = "rejected.jsonl";
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -132,10 +134,28 @@ fn files(reader: &CacheReader, summary: &Summary) -> Result<Vec<(String, Vec<u8>
             files.push((file_name("curves", stage), draw_chart(stage, &bytes)?));
         }
     }
+    let rejected = rejected_lines(reader, summary);
+    if !rejected.is_empty() {
+        files.push((REJECTED.to_owned(), rejected));
+    }
     let numbers = serde_json::to_vec_pretty(&summary_json(summary))
         .expect("numbers and names are plain data");
     files.push((NUMBERS.to_owned(), numbers));
     Ok(files)
+}
+
+/// `{"stage", "item", "reason"}` in a line each.
+fn rejected_lines(reader: &CacheReader, summary: &Summary) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for end in summary.stages.iter().filter(|end| end.rejected > 0) {
+        let record = end.key.and_then(|key| reader.record(&key));
+        for RejectedItem { item, reason } in record.map_or(Vec::new(), |record| record.rejected) {
+            let line = json!({ "stage": end.stage, "item": item, "reason": reason });
+            lines.extend(line.to_string().into_bytes());
+            lines.push(b'\n');
+        }
+    }
+    lines
 }
 
 fn side_output(result: &StageResult, name: &str) -> Option<Digest> {

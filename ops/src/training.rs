@@ -121,6 +121,9 @@ pub(crate) fn train(
         pixels: Vec::new(),
     };
     let start = training.resume(objective)?;
+    if start > 0 {
+        ctx.resumed(start, plan.total, "steps");
+    }
     training.run(start, objective)?;
     let mut metrics = vec![
         ("steps".to_owned(), plan.total as f64),
@@ -150,7 +153,7 @@ impl Training<'_> {
         let size = u32::try_from(self.med.config.vision.image())
             .expect("images are at most 4096 pixels wide");
         let loader = ImageLoader::with_cache(ImageStore::of_upstream(self.ctx)?, size);
-        let mut images = loader.load(self.plan.decode_requests(start));
+        let mut images = loader.load(self.plan.decode_requests(start))?;
         let mut order: Option<(u64, Vec<u32>)> = None;
         for step in start..self.plan.total {
             if self.ctx.interrupted() {

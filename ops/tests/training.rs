@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use blip_engine::{
-    Config, Engine, Event, IndexKind, Listener, NumericEnv, Outcome, Resources, RunOptions,
-    StopSignal, Summary, Workflow,
+    CacheReader, Config, Engine, Event, IndexKind, Listener, NumericEnv, Outcome, Resources,
+    RunOptions, StopSignal, Summary, Workflow,
 };
 use blip_grammar::Source;
 
@@ -99,12 +99,17 @@ fn a_training_that_was_stopped_ends_in_the_same_bytes() {
         outputs(&straight),
         "twice the same"
     );
-    let mut stopped = 0;
+    let mut stopped = 0_u32;
     for (stage, steps) in [("base", 20), ("writer", 4), ("judge", 4)] {
         for step in 1..steps {
             let cache = folder.path().join(format!("{stage}-{step}"));
-            stopped += u32::from(run(&cache, Some((stage, step))).outcome == Outcome::Interrupted);
+            let was_stopped = run(&cache, Some((stage, step))).outcome == Outcome::Interrupted;
             let resumed = run(&cache, None);
+            if was_stopped {
+                stopped += 1;
+                let from = resumed_at(&cache, &resumed, stage);
+                assert!((step..=steps).contains(&from), "{from} after {step}");
+            }
             assert_eq!(
                 outputs(&resumed),
                 outputs(&straight),
@@ -119,6 +124,16 @@ fn a_training_that_was_stopped_ends_in_the_same_bytes() {
     assert!(stopped > 0, "no run was stopped in the middle");
 }
 
+/// The step that a training went on from, by the run's log.
+fn resumed_at(cache: &Path, summary: &Summary, resumed: &str) -> u64 {
+    let log = CacheReader::new(cache).log(&summary.run).unwrap();
+    let mut found = log.events.iter().filter_map(|entry| match &entry.event {
+        Event::Resumed { stage, done, .. } if **stage == *resumed => Some(*done),
+        _ => None,
+    });
+    found.next().unwrap()
+}
+
 /// The curves that a training left as a side output.
 fn curves(cache: &Path, summary: &Summary, stage: &str) -> Vec<u8> {
     let (_, digest) = summary.results[stage]
@@ -126,7 +141,7 @@ fn curves(cache: &Path, summary: &Summary, stage: &str) -> Vec<u8> {
         .iter()
         .find(|(name, _)| name == "curves")
         .unwrap();
-    blip_engine::CacheReader::new(cache).object(digest).unwrap()
+    CacheReader::new(cache).object(digest).unwrap()
 }
 
 #[test]

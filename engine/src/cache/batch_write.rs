@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
 
 use super::disk::{Disk, DiskError, folder_of};
 
@@ -96,9 +97,13 @@ fn in_parallel<T: Sync>(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..SYNCS_MAX.min(items.len()) {
-            scope.spawn(work);
+        for _ in 1..SYNCS_MAX.min(items.len()) {
+            // This thread works too, so that it goes on where no other can be started.
+            if Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
         }
+        work();
     });
     first_error
         .into_inner()

@@ -59,15 +59,12 @@ pub struct DiskError {
 impl DiskError {
     /// What the user can do about it.
     pub fn help(&self) -> &'static str {
-        if matches!(self.source.raw_os_error(), Some(ENFILE | EMFILE)) {
-            return "raise the limit of open files (`ulimit -n`) and run again";
+        if let Some(help) = limit_help(&self.source) {
+            return help;
         }
         match self.source.kind() {
             io::ErrorKind::PermissionDenied if self.call == Syscall::Read => {
                 "make the file readable, or name another cache folder with --cache"
-            }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "the disk is full: free some space and run again; finished results are kept"
             }
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 "make the folder writable, or name another cache folder with --cache"
@@ -82,6 +79,23 @@ impl DiskError {
     }
 
     /// Whether the disk or the folder cannot be written, by this user at least.
+    /// What to do about an error that says that something is used up: the disk, or what this process
+    /// may use of it.
+    pub fn limit_help(error: &io::Error) -> Option<&'static str> {
+        if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) {
+            return Some("raise the limit of open files (`ulimit -n`) and run again");
+        }
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Some("the disk is full: free some space and run again; finished results are kept")
+            }
+            io::ErrorKind::FileTooLarge => Some(
+                "raise the limit of file sizes (`ulimit -f`) and run again; finished results are kept",
+            ),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_read_only(&self) -> bool {
         self.call != Syscall::Read && is_read_only(&self.source)
     }

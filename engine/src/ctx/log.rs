@@ -29,6 +29,16 @@ pub(crate) struct StageLog {
 }
 
 impl StageCtx {
+    /// Reports that the stage goes on from a checkpoint that has `done` of the total.
+    pub fn resumed(&self, done: u64, total: u64, unit: &str) {
+        self.send(Event::Resumed {
+            stage: self.parts.stage.clone(),
+            done,
+            total,
+            unit: unit.to_owned(),
+        });
+    }
+
     /// Reports how far the stage is; `unit` names what is counted: "steps", "images".
     pub fn progress(&self, done: u64, total: u64, unit: &str) {
         let now = Instant::now();

@@ -1,6 +1,7 @@
 //! The results of a workflow's last runs that are still in the cache.
 
 use std::sync::Arc;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use crate::cache::Cache;
@@ -66,7 +67,10 @@ fn existing_results(candidates: &[&Arc<StageResult>], cache: &Cache) -> ResultMa
         let mut threads = Vec::with_capacity(THREADS);
         for part in rest.chunks(rest.len().div_ceil(THREADS).max(1)) {
             let check = move || part.iter().filter_map(existing).collect::<Vec<_>>();
-            threads.push(scope.spawn(check));
+            match Builder::new().spawn_scoped(scope, check) {
+                Ok(thread) => threads.push(thread),
+                Err(_) => scan.add(check()),
+            }
         }
         for thread in threads {
             // What a thread that panicked would have found is looked up record by record.

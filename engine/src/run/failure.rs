@@ -174,7 +174,7 @@ impl Run<'_, '_> {
     }
 
     pub(super) fn fail(&mut self, id: NodeId, error: &OpError) {
-        self.failed = true;
+        self.failed += 1;
         self.rebuilding.remove(&id);
         let error = StageError {
             what: error.to_string(),

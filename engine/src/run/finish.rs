@@ -51,7 +51,7 @@ impl Run<'_, '_> {
                 self.end_stage(id, Status::Interrupted, None);
             }
         }
-        let outcome = match (self.failed, self.config.stop.is_requested()) {
+        let outcome = match (self.failed > 0, self.config.stop.is_requested()) {
             (true, _) => Outcome::Failed,
             (false, true) => Outcome::Interrupted,
             (false, false) => Outcome::Done,
@@ -60,6 +60,7 @@ impl Run<'_, '_> {
         let stages = self.stages.into_iter();
         RunOutcome {
             outcome,
+            is_busy: self.failed > 0 && self.failed == self.computed_elsewhere,
             results: stages.map(|stage| stage?.result).collect(),
             ends: self.ends,
             content_paths: self.content_paths,

@@ -122,6 +122,7 @@ impl Run<'_, '_> {
             let what = format!("its result is being computed by {holder}");
             let help = "wait for that process to finish, then run again";
             self.fail(id, &OpError::failed(what, help));
+            self.computed_elsewhere += 1;
             return false;
         }
         self.stage(id).state.transition_to(State::WaitingForLease);

@@ -230,6 +230,7 @@ pub(crate) fn main(what: &str) -> i32 {
     };
     match engine.run(&workflow, &options, &mut [&mut LinePrinter]) {
         Ok(summary) if summary.outcome == Outcome::Done => 0,
+        Ok(summary) if summary.is_busy => 75,
         Ok(_) => 1,
         Err(error) => {
             write_line(&format!("error {error}"));

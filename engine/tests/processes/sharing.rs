@@ -119,7 +119,7 @@ pub(crate) fn a_run_that_does_not_wait_names_the_holder() {
         line.starts_with(&start) && line.contains(", for "),
         "{line}"
     );
-    assert_eq!(second.exit_code(), Some(1));
+    assert_eq!(second.exit_code(), Some(75));
 }
 
 pub(crate) fn exclusive_access_names_the_run_that_holds_the_cache() {

@@ -205,7 +205,7 @@ fn decode_all(ctx: &StageCtx, images: &[InputFile]) -> Result<BTreeMap<Digest, S
     let digests: Vec<Digest> = files.keys().copied().collect();
     let mut done = 0;
     let units = ctx.map_units(&digests, BATCH, |positions| {
-        let mut pool = OrderedPool::new(cores(), check);
+        let mut pool = OrderedPool::new(cores(), check)?;
         for position in positions {
             let file = digests.get(*position).and_then(|digest| files.get(digest));
             if let Some(file) = file {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use blip_data::scenes::{CaptionStyle, Generated, generate};
 use blip_data::shard::ShardWriter;
 use blip_data::{Caption, TextSource};
+use blip_engine::cache::disk::limit_help;
 use blip_engine::{Args, Digest, Op, OpError, Output, StageCtx};
 use blip_grammar::{Arg, Signature, Type};
 
@@ -98,7 +99,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
 
     let mut pool = OrderedPool::new(cores(), move |number| {
         Ok(generate(seed, &split, number, side, texts))
-    });
+    })?;
     let in_flight_max = IN_FLIGHT_PER_CORE * cores() as u64;
     let (mut pairs, mut locations) = (PairsWriter::default(), Vec::new());
     let mut requested = 0;
@@ -213,6 +214,6 @@ impl Shard {
 fn unwritable(error: &std::io::Error) -> OpError {
     OpError::failed(
         format!("could not write a shard into the cache: {error}"),
-        "free some space on the cache's disk, then run again",
+        limit_help(error).unwrap_or("check the cache's disk, then run again"),
     )
 }

@@ -53,7 +53,7 @@ pub(super) fn read_shard(
     progress: &mut dyn FnMut(u64),
 ) -> Result<ShardContent, OpError> {
     let mut decoding = Decoding {
-        pool: OrderedPool::new(cores(), move |sample: RawSample| Ok(check(sample, source))),
+        pool: OrderedPool::new(cores(), move |sample: RawSample| Ok(check(sample, source)))?,
         in_flight: VecDeque::new(),
         keys: Vec::new(),
         content: ShardContent::default(),
