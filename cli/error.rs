@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use blip_engine::cache::CacheError;
+use blip_engine::cache::disk::limit_help;
 use blip_engine::{EngineError, UnknownTarget};
 use blip_grammar::{Diagnostic, Source, nearest};
 use blip_ops::SettingError;
@@ -41,20 +42,23 @@ impl ErrorMessage {
 
     /// A failed file operation: `action` completes "could not ...", such as "read the workflow".
     pub(crate) fn io(action: &str, path: &Path, error: &io::Error) -> Self {
-        let help = match error.kind() {
+        // Without a number it is our own error about a file that was read.
+        let is_own = error.kind() == io::ErrorKind::FileTooLarge && error.raw_os_error().is_none();
+        let limit = limit_help(error).filter(|_| !is_own);
+        let help = limit.unwrap_or(match error.kind() {
             io::ErrorKind::NotFound => "check the path; it is relative to the current directory",
             io::ErrorKind::PermissionDenied => "check the permissions of the file and its folder",
             io::ErrorKind::IsADirectory => "name a file in it",
             io::ErrorKind::NotADirectory => "a component of the path is a file, not a folder",
             io::ErrorKind::FileTooLarge => "name another file",
-            io::ErrorKind::StorageFull => "free some disk space",
             _ => "check the disk and try again",
-        };
+        });
         // A mistyped path is a usage error; a failing disk is not.
-        let mistyped = matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::FileTooLarge
-        );
+        let mistyped = limit.is_none()
+            && matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::FileTooLarge
+            );
         let exit_code = if mistyped {
             exit_code::USAGE
         } else {

@@ -188,7 +188,7 @@ impl<'a> Files<'a> {
             len,
             name_in_key: false,
         };
-        let stat = stat_digest(&path, &before);
+        let stat = stat_digest(&before);
         let cached = self.digest_cache.and_then(|cache| cache.get(&stat));
         if let Some(digest) = cached {
             return Ok(input_file(digest, before.len()));
@@ -196,7 +196,7 @@ impl<'a> Files<'a> {
         let (digest, len) = read_again(&path, || Digest::of_file(&path))?;
         // Only if `stat` is the same before and after does the digest belong to it.
         let after = read_again(&path, || fs::metadata(&path))?;
-        if stat_digest(&path, &after) != stat || len != after.len() {
+        if stat_digest(&after) != stat || len != after.len() {
             return Err(changed(&path));
         }
         if let Some(cache) = self.digest_cache
@@ -334,8 +334,9 @@ impl InputReader {
 }
 
 /// Identifies a file's content without reading it. The ctime is part of it since programs can set
-/// the mtime back, but not the ctime.
-fn stat_digest(path: &Path, metadata: &Metadata) -> Digest {
+/// the mtime back, but not the ctime. The path is not: the file may be reached by a link, or its
+/// project may have moved.
+fn stat_digest(metadata: &Metadata) -> Digest {
     let fields = [
         metadata.len(),
         metadata.ino(),
@@ -349,7 +350,7 @@ fn stat_digest(path: &Path, metadata: &Metadata) -> Digest {
         .iter()
         .flat_map(|field| field.to_be_bytes())
         .collect();
-    Digest::parts("blip/stat/1", &[path.as_os_str().as_bytes(), &fields])
+    Digest::parts("blip/stat/2", &[&fields])
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> OpError {
@@ -370,4 +371,39 @@ fn changed(path: &Path) -> OpError {
         format!("{} changed while it was read", path.display()),
         "run again when nothing writes to it any more",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::IndexKind;
+    use crate::cache::{Access, Cache};
+
+    /// The digest under the file's `stat` is a wrong one here, so that it shows whether a file was
+    /// read.
+    #[test]
+    fn a_file_is_not_read_again_by_another_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("project")).unwrap();
+        fs::write(path("project/a.tar"), "one").unwrap();
+        std::os::unix::fs::symlink(path("project"), path("link")).unwrap();
+        let (cache, disk) = (path("cache"), Disk::default());
+        let opened = Cache::open(&cache, IndexKind::Memory, disk, Access::Run, |_| true).unwrap();
+        let digests = &opened.cache.files;
+        let known = Digest::of(b"known");
+        let stat = stat_digest(&fs::metadata(path("project/a.tar")).unwrap());
+        digests.add(&stat, &known);
+        let digest = |base: &str, name: &str| {
+            let files = Files::new(&path(base), Some(digests));
+            files.file(name).unwrap().digest
+        };
+        assert_eq!(digest("project", "a.tar"), known);
+        assert_eq!(digest("link", "a.tar"), known);
+        assert_eq!(digest("cache", "../project/a.tar"), known);
+        fs::rename(path("project"), path("moved")).unwrap();
+        assert_eq!(digest("moved", "a.tar"), known);
+        fs::write(path("moved/a.tar"), "two").unwrap();
+        assert_eq!(digest("moved", "a.tar"), Digest::of(b"two"));
+    }
 }

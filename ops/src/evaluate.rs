@@ -29,14 +29,24 @@ pub(crate) fn op() -> Op {
         METRICS,
         "Evaluates a model on pairs it was not trained on. A captioner: `perplexity`, and on \
          generated scenes `accuracy`, the fraction of captions that name every attribute correctly \
-         and no other. A filter: `auc`, `precision` and `recall` of telling matching from \
-         mismatched texts, and retrieval: `text_recall@k` (texts for an image) and \
+         and no other. A filter: `auc`, `precision` and `recall` of telling an image's texts from \
+         as many texts of other images, and retrieval: `text_recall@k` (texts for an image) and \
          `image_recall@k`. A pretrained model: all but `accuracy`.",
     )
     .example("evaluate(captioner, read.scenes(split = \"test\", count = 200, seed = 7))")
     .arg(Arg::required("model", EVALUATED, "The model."))
-    .arg(Arg::required("pairs", PAIRS, "The pairs to evaluate on."));
-    Op::run(signature, 1, run).numeric()
+    .arg(Arg::required("pairs", PAIRS, "The pairs to evaluate on."))
+    .arg(
+        Arg::with_default(
+            "threshold",
+            Type::Float,
+            "0.5",
+            "Minimum probability of a match at which a text counts as kept, for `precision` and \
+             `recall`: that of the `filter`.",
+        )
+        .within(0.0, 1.0),
+    );
+    Op::run(signature, 2, run).numeric()
 }
 
 /// A value under its name in the result.
@@ -67,13 +77,16 @@ impl Case {
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let cases = read_cases(ctx)?;
     let ty = ctx.input("model")?.ty.clone();
-    let mut metrics = Vec::new();
+    let (mut metrics, mut notes) = (Vec::new(), Vec::new());
     if ty == "Captioner" {
         metrics.extend(accuracy(ctx, &cases)?);
         metrics.push(perplexity(ctx, Role::Captioner, &cases)?);
     } else {
         let scorer = FilterScorer::new(ctx, "model")?;
-        metrics.extend(match_metrics(ctx, &scorer, &cases)?);
+        let threshold = ctx.args().float("threshold")?;
+        let (matching, note) = match_metrics(ctx, &scorer, &cases, threshold)?;
+        metrics.extend(matching);
+        notes.extend(note);
         metrics.extend(retrieval(ctx, &scorer, &cases)?);
         if ty == "Model" {
             metrics.push(perplexity(ctx, Role::Pretrained, &cases)?);
@@ -87,6 +100,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     let bytes = serde_json::to_vec(&object).expect("numbers under names are plain data");
     Ok(Output {
         metrics,
+        notes,
         ..Output::of(ctx.put(&bytes)?)
     })
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use blip_data::plot::{Series, line_chart};
-use blip_engine::cache::disk::Disk;
+use blip_engine::cache::disk::{Disk, limit_help};
 use blip_engine::publish::Destination;
 use blip_engine::{CacheReader, Digest, OpError, RejectedItem, StageResult, Summary};
 use serde_json::{Map, Value, json};
@@ -45,9 +45,9 @@ impl ReportError {
     pub fn help(&self) -> String {
         match self {
             ReportError::Folder(_) => "name a folder, such as \"out/report\"".to_owned(),
-            ReportError::Write { .. } => {
-                "make the folder writable, or choose another one with --report".to_owned()
-            }
+            ReportError::Write { source, .. } => limit_help(source)
+                .unwrap_or("make the folder writable, or choose another one with --report")
+                .to_owned(),
             ReportError::Unreadable { .. } => {
                 "run again: missing and corrupt results are recomputed".to_owned()
             }

@@ -79,25 +79,25 @@ impl DiskError {
     }
 
     /// Whether the disk or the folder cannot be written, by this user at least.
-    /// What to do about an error that says that something is used up: the disk, or what this process
-    /// may use of it.
-    pub fn limit_help(error: &io::Error) -> Option<&'static str> {
-        if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) {
-            return Some("raise the limit of open files (`ulimit -n`) and run again");
-        }
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Some("the disk is full: free some space and run again; finished results are kept")
-            }
-            io::ErrorKind::FileTooLarge => Some(
-                "raise the limit of file sizes (`ulimit -f`) and run again; finished results are kept",
-            ),
-            _ => None,
-        }
-    }
-
     pub(crate) fn is_read_only(&self) -> bool {
         self.call != Syscall::Read && is_read_only(&self.source)
+    }
+}
+
+/// What to do about an error that says that something is used up: the disk, or what this process
+/// may use of it.
+pub fn limit_help(error: &io::Error) -> Option<&'static str> {
+    if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) {
+        return Some("raise the limit of open files (`ulimit -n`) and run again");
+    }
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("the disk is full: free some space and run again; finished results are kept")
+        }
+        io::ErrorKind::FileTooLarge => Some(
+            "raise the limit of file sizes (`ulimit -f`) and run again; finished results are kept",
+        ),
+        _ => None,
     }
 }
 

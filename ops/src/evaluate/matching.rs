@@ -8,8 +8,9 @@ use crate::filter::FilterScorer;
 use crate::inference::{ITEMS, match_scores};
 use crate::libtorch;
 
-/// The score from which on a text counts as matching, as in the paper.
-const THRESHOLD: f64 = 0.5;
+/// An AUC this close to 0.5 is one that a filter has which has learned nothing. On few pairs chance
+/// reaches further: two standard errors.
+const CHANCE: f64 = 0.05;
 /// How many other images are searched for a mismatched text. A bound, since on a dataset where all
 /// texts match all images the search would be quadratic.
 const CANDIDATES_MAX: usize = 64;
@@ -17,12 +18,15 @@ const CANDIDATES_MAX: usize = 64;
 /// A score, and whether the text matches.
 type Scored = (f64, bool);
 
-/// Scores every image's own texts and one mismatched text.
+/// Scores every image's own texts and as many mismatched ones, so that chance has an AUC and a
+/// precision of a half, however many texts an image has. A text counts as kept from the threshold
+/// on.
 pub(super) fn match_metrics(
     ctx: &StageCtx,
     scorer: &FilterScorer,
     cases: &[Case],
-) -> Result<Vec<Metric>, OpError> {
+    threshold: f64,
+) -> Result<(Vec<Metric>, Option<String>), OpError> {
     let _device = libtorch::lock_device()?;
     let mut scored: Vec<Scored> = Vec::new();
     for (start, batch) in (0..).step_by(ITEMS).zip(cases.chunks(ITEMS)) {
@@ -34,7 +38,7 @@ pub(super) fn match_metrics(
             let Ok(encoded) = encoded else { continue };
             let image = tokens.len();
             tokens.push(encoded);
-            let mismatched = mismatched_text(cases, start + position);
+            let mismatched = mismatched_texts(cases, start + position);
             for text in case.texts.iter().chain(mismatched) {
                 pairs.push((image, text.as_str()));
                 labels.push(case.matches(text));
@@ -43,25 +47,34 @@ pub(super) fn match_metrics(
         let scores = match_scores(&scorer.med, &scorer.vocab, &tokens, &pairs);
         scored.extend(scores.into_iter().zip(labels));
     }
-    Ok(metrics(&mut scored))
+    let auc = auc(&mut scored);
+    let mut metrics = Vec::new();
+    metrics.extend(auc.map(|auc| ("auc".to_owned(), auc)));
+    metrics.extend(precision_and_recall(&scored, threshold));
+    Ok((metrics, auc.and_then(|auc| chance_note(auc, &scored))))
 }
 
-/// A text of one of the next images that does not describe this one.
-fn mismatched_text(cases: &[Case], position: usize) -> Option<&String> {
+/// Texts of the next images that do not describe this one, as many as make its matching and its
+/// mismatched texts equally many.
+fn mismatched_texts(cases: &[Case], position: usize) -> Vec<&String> {
+    let case = &cases[position];
+    let matching = case.texts.iter().filter(|text| case.matches(text)).count();
+    let mismatched = case.texts.len() - matching;
     (1..cases.len())
         .take(CANDIDATES_MAX)
         .map(|distance| &cases[(position + distance) % cases.len()])
         .flat_map(|other| &other.texts)
-        .find(|text| !cases[position].matches(text))
+        .filter(|text| !case.matches(text))
+        .take(matching.saturating_sub(mismatched))
+        .collect()
 }
 
-/// AUC, and precision and recall at the threshold; undefined ones are left out.
-fn metrics(scored: &mut [Scored]) -> Vec<Metric> {
+/// At the threshold; what is undefined is left out.
+fn precision_and_recall(scored: &[Scored], threshold: f64) -> Vec<Metric> {
     let mut metrics = Vec::new();
-    metrics.extend(auc(scored).map(|auc| ("auc".to_owned(), auc)));
     let (mut kept, mut matching, mut both) = (0.0, 0.0, 0.0);
     for (score, matches) in scored {
-        let keep = *score >= THRESHOLD;
+        let keep = *score >= threshold;
         kept += f64::from(keep);
         matching += f64::from(*matches);
         both += f64::from(keep && *matches);
@@ -73,6 +86,18 @@ fn metrics(scored: &mut [Scored]) -> Vec<Metric> {
         metrics.push(("recall".to_owned(), both / matching));
     }
     metrics
+}
+
+/// Says so when an AUC is one that chance has. Its standard error without any skill is that of the
+/// Mann-Whitney statistic.
+fn chance_note(auc: f64, scored: &[Scored]) -> Option<String> {
+    let matching = scored.iter().filter(|(_, matches)| *matches).count() as f64;
+    let mismatched = scored.len() as f64 - matching;
+    let error = ((matching + mismatched + 1.0) / (12.0 * matching * mismatched)).sqrt();
+    let is_chance = (auc - 0.5).abs() <= CHANCE.max(2.0 * error);
+    is_chance.then(|| {
+        format!("an AUC of {auc:.3} is what chance reaches: the filter does not tell texts apart")
+    })
 }
 
 /// The probability that a matching pair scores higher than a mismatched one, ties counting half;
@@ -93,6 +118,8 @@ fn auc(scored: &mut [Scored]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use blip_engine::Digest;
+
     use super::*;
 
     #[test]
@@ -102,11 +129,49 @@ mod tests {
         assert_eq!(auc(&mut [(0.5, false), (0.5, true)]), Some(0.5));
         assert_eq!(auc(&mut [(0.5, true)]), None);
         let mut scored = vec![(0.9, true), (0.6, false), (0.2, true), (0.1, false)];
-        let found = metrics(&mut scored);
-        assert_eq!(found[0], ("auc".to_owned(), 0.75));
+        assert_eq!(auc(&mut scored), Some(0.75));
+        let (precision, recall) = ("precision".to_owned(), "recall".to_owned());
         assert_eq!(
-            found[1..],
-            [("precision".to_owned(), 0.5), ("recall".to_owned(), 0.5)]
+            precision_and_recall(&scored, 0.5),
+            [(precision.clone(), 0.5), (recall.clone(), 0.5)]
+        );
+        assert_eq!(
+            precision_and_recall(&scored, 0.2),
+            [(precision, 2.0 / 3.0), (recall, 1.0)]
+        );
+    }
+
+    /// With one mismatched text for five matching ones, a filter that keeps all would have a
+    /// precision of 0.83.
+    #[test]
+    fn an_image_is_scored_with_as_many_mismatched_texts_as_matching_ones() {
+        let case = |number: usize| Case {
+            image: Digest::of(&[number as u8]),
+            texts: (0..5).map(|text| format!("{text} of {number}")).collect(),
+            scene: None,
+        };
+        let cases: Vec<Case> = (0..4).map(case).collect();
+        for (position, case) in cases.iter().enumerate() {
+            let mismatched = mismatched_texts(&cases, position);
+            assert_eq!(mismatched.len(), 5);
+            assert!(mismatched.iter().all(|text| !case.has_text(text)));
+        }
+        assert!(mismatched_texts(&cases[..1], 0).is_empty(), "there is none");
+    }
+
+    #[test]
+    fn an_auc_of_chance_is_noted() {
+        let scored = |count: usize| vec![(0.5, true), (0.5, false)].repeat(count);
+        assert_eq!(
+            chance_note(0.52, &scored(1000)).unwrap(),
+            "an AUC of 0.520 is what chance reaches: the filter does not tell texts apart"
+        );
+        assert_eq!(chance_note(0.6, &scored(1000)), None);
+        assert!(chance_note(0.6, &scored(10)).is_some(), "few pairs");
+        assert_eq!(
+            chance_note(0.1, &scored(1000)),
+            None,
+            "not chance but wrong"
         );
     }
 }
