@@ -1,7 +1,8 @@
 //! Exit codes. They are part of the interface: scripts depend on them.
 
 pub const SUCCESS: u8 = 0;
-/// A stage or an export failed, or `fmt --check` found an unformatted file.
+/// A stage or an export failed, `fmt --check` found an unformatted file, or `cache verify` a corrupt
+/// one.
 pub const FAILED: u8 = 1;
 /// The command line or the workflow is invalid; nothing ran.
 pub const USAGE: u8 = 2;
@@ -18,7 +19,8 @@ pub const ALL: &[(u8, &str)] = &[
     (SUCCESS, "success"),
     (
         FAILED,
-        "a stage or an export failed, or `fmt --check` found an unformatted file",
+        "a stage or an export failed, `fmt --check` found an unformatted file, or `cache verify` a \
+         corrupt one",
     ),
     (
         USAGE,

@@ -16,6 +16,8 @@ use crate::error::ErrorMessage;
 use crate::exit_code;
 use crate::input_file::read_text;
 
+/// Beside the workflow.
+pub(crate) const FILE_NAME: &str = "blip.lock";
 /// A section has a few hundred bytes a stage.
 const BYTES_MAX: u64 = 64 << 20;
 /// Writing takes milliseconds: who holds the lock for ten seconds is no run.
@@ -40,7 +42,7 @@ enum Content {
 impl StoredLockfile {
     /// Reads the lock file of a folder.
     pub(crate) fn open(folder: &Path) -> Self {
-        let path = folder.join("blip.lock");
+        let path = folder.join(FILE_NAME);
         let content = read(&path);
         Self { path, content }
     }

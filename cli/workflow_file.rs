@@ -10,9 +10,9 @@ use blip_grammar::{Diagnostic, ParamOverride, SOURCE_BYTES_MAX, Source};
 use crate::args::{CacheArgs, DeviceArgs, Index, WorkflowArgs};
 use crate::console::Console;
 use crate::error::{CommandError, ErrorMessage};
-use crate::machine;
 use crate::overrides::overrides;
 use crate::render;
+use crate::{lockfile, machine};
 
 /// The name of the default cache folder, beside the workflow.
 pub(crate) const CACHE_NAME: &str = ".blip";
@@ -52,6 +52,8 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 pub(crate) struct WorkflowSource {
     source: Source,
     overrides: Vec<ParamOverride>,
+    /// The file that overrides come from.
+    params: Option<PathBuf>,
     base: PathBuf,
 }
 
@@ -76,7 +78,8 @@ pub(crate) fn load(
     source.check(&cache, console)
 }
 
-/// Parses and checks a workflow, its export paths included.
+/// Parses and checks a workflow, its export paths included. `params` is the file that overrides
+/// come from.
 ///
 /// # Errors
 /// All diagnostics, errors and warnings.
@@ -85,9 +88,16 @@ pub(crate) fn parse(
     base: &Path,
     cache: &Path,
     overrides: &[ParamOverride],
+    params: Option<&Path>,
 ) -> Result<Workflow, Vec<Diagnostic>> {
     let workflow = Workflow::parse(source, &blip_ops::all(), overrides)?;
-    let mut errors = workflow.check_export_paths(base, cache);
+    let lock_file = base.join(lockfile::FILE_NAME);
+    let mut files = vec![
+        (Path::new(source.name()), "the workflow itself"),
+        (lock_file.as_path(), "the lock file"),
+    ];
+    files.extend(params.map(|params| (params, "the file of params")));
+    let mut errors = workflow.check_export_paths(base, cache, &files);
     if errors.is_empty() {
         return Ok(workflow);
     }
@@ -101,6 +111,7 @@ impl WorkflowSource {
         Ok(Self {
             source: read(&args.file)?,
             overrides: overrides(&args.overrides)?,
+            params: args.overrides.params.clone(),
             base: base_folder(&args.file),
         })
     }
@@ -114,9 +125,10 @@ impl WorkflowSource {
         let Self {
             source,
             overrides,
+            params,
             base,
         } = self;
-        let workflow = match parse(&source, &base, cache, &overrides) {
+        let workflow = match parse(&source, &base, cache, &overrides, params.as_deref()) {
             Ok(workflow) => workflow,
             Err(diagnostics) => return Err(CommandError::Workflow(Box::new(source), diagnostics)),
         };

@@ -28,7 +28,8 @@ pub(crate) fn run(args: &Check, console: &mut Console) -> Result<u8, CommandErro
         };
         let base = workflow_file::base_folder(file);
         let cache = workflow_file::default_cache(&base);
-        let result = match workflow_file::parse(&source, &base, &cache, &overrides) {
+        let params = args.overrides.params.as_deref();
+        let result = match workflow_file::parse(&source, &base, &cache, &overrides, params) {
             Ok(workflow) => {
                 print_diagnostics(&workflow.diagnostics, &source, args.format, console);
                 valid(&workflow, source.name())

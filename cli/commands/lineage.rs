@@ -1,8 +1,9 @@
 //! `blip lineage`: the provenance of an image's texts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use blip_engine::{Graph, Ledger};
+use blip_engine::{Engine, Graph, Ledger, StageResult, Workflow};
 use blip_ops::lineage::{ImageProvenance, TextProvenance, find};
 use serde_json::{Value, json};
 
@@ -22,7 +23,7 @@ pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, CommandEr
     run_history::examine(engine.cache_folder())?;
     let reader = engine.reader();
     let graph = &loaded.workflow.graph;
-    let ledger = reader.ledger(&loaded.workflow.name);
+    let (ledger, missing) = current_results(&engine, &loaded.workflow)?;
     let images = find(&reader, graph, &ledger, &args.key).map_err(|error| ErrorMessage {
         message: error.to_string(),
         help: error.help().to_owned(),
@@ -30,6 +31,12 @@ pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, CommandEr
     })?;
     if images.is_empty() {
         return Err(not_found(args, &ledger).into());
+    }
+    if !missing.is_empty() {
+        console.note(format!(
+            "note: without {}, which the cache has no result of with these params and files",
+            missing.join(", ")
+        ));
     }
     let models = ModelNames::new(graph, &ledger);
     for (index, image) in images.iter().take(MAX_IMAGES).enumerate() {
@@ -47,6 +54,41 @@ pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, CommandEr
         console.note(format!("and {more} more images with that key"));
     }
     Ok(exit_code::SUCCESS)
+}
+
+/// The cached results of the workflow as it is, with these params and the files of now, and the
+/// stages of pairs that have none. What the last run had may be of other params.
+fn current_results(
+    engine: &Engine,
+    workflow: &Workflow,
+) -> Result<(Ledger, Vec<String>), CommandError> {
+    let names: Vec<String> = workflow
+        .graph
+        .names()
+        .into_iter()
+        .map(String::from)
+        .collect();
+    let reader = engine.reader();
+    let (mut results, mut missing) = (Ledger::default(), Vec::new());
+    for planned in engine.plan(workflow, &names)? {
+        let record = planned
+            .key
+            .and_then(|key| Some((key, reader.record(&key)?)));
+        if let Some((key, record)) = record {
+            results.insert(
+                &planned.stage,
+                &Arc::new(StageResult::from_record(key, &record)),
+            );
+        } else if is_dataset(&workflow.graph, &planned.stage) {
+            missing.push(format!("`{}`", planned.stage));
+        }
+    }
+    Ok((results, missing))
+}
+
+fn is_dataset(graph: &Graph, stage: &str) -> bool {
+    let id = graph.find(stage);
+    id.is_some_and(|id| blip_ops::lineage::is_dataset(graph.node(id)))
 }
 
 fn not_found(args: &Lineage, ledger: &Ledger) -> ErrorMessage {

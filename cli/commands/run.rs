@@ -57,6 +57,7 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         overwrite: args.overwrite,
         locked,
         prefetch,
+        repair: None,
     };
     let mut shown = progress::listener(args.format, verbose);
     let mut viewer = Viewer::default();

@@ -14,7 +14,8 @@ use crate::args::{CacheArgs, DeviceArgs, Format, Index, WorkflowArgs};
 use crate::console::Console;
 use crate::error::{CommandError, ErrorMessage};
 use crate::humanize::{bytes, plural, plural_u64};
-use crate::{exit_code, progress, signals, workflow_file};
+use crate::workflow_file::{self, LoadedWorkflow};
+use crate::{exit_code, progress, signals};
 
 /// Verifies a cache. Corrupt files fail the command even though they are moved away, since results
 /// have to be recomputed; with `--repair`, only results that could not be recomputed do.
@@ -25,10 +26,15 @@ pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, CommandErr
         Some(share) => VerifyLevel::Subset(share),
         None => VerifyLevel::Quick,
     };
+    // Before anything is moved: a workflow that cannot be read repairs nothing.
+    let workflow = match &args.repair {
+        Some(file) => Some(load(file, args, console)?),
+        None => None,
+    };
     let engine = open_engine(&args.dir, IndexKind::Sled)?;
     let report = engine.verify_while(level, announce_wait(args.no_wait, console))?;
-    let repaired = match &args.repair {
-        Some(file) if !report.corruptions.is_empty() => Some(repair(file, args, &report, console)?),
+    let repaired = match workflow {
+        Some(workflow) if !report.corruptions.is_empty() => Some(repair(workflow, args, &report)?),
         _ => None,
     };
     match args.format {
@@ -61,17 +67,19 @@ fn check_overrides(args: &Verify) -> Result<(), ErrorMessage> {
     Ok(())
 }
 
-fn repair(
-    file: &Path,
-    args: &Verify,
-    report: &VerifyReport,
-    console: &mut Console,
-) -> Result<RepairReport, CommandError> {
+fn load(file: &Path, args: &Verify, console: &mut Console) -> Result<LoadedWorkflow, CommandError> {
     let workflow = WorkflowArgs {
         file: file.to_path_buf(),
         overrides: args.overrides.clone(),
     };
-    let mut loaded = workflow_file::load(&workflow, Some(&args.dir.cache), console)?;
+    workflow_file::load(&workflow, Some(&args.dir.cache), console)
+}
+
+fn repair(
+    mut loaded: LoadedWorkflow,
+    args: &Verify,
+    report: &VerifyReport,
+) -> Result<RepairReport, CommandError> {
     let cache = CacheArgs {
         cache: Some(args.dir.cache.clone()),
         index: Index::Sled,

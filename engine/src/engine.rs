@@ -1,5 +1,6 @@
 //! The engine: what it is made with, and what it does with a workflow.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::cache::lock::Holder;
 use crate::cache::stage_result::StageResult;
 use crate::cache::{Access, Cache, CacheError, Opened};
 use crate::ctx::{self, StopSignal};
+use crate::digest::Digest;
 use crate::event::{Event, EventBus, Listener, LogWriter, Outcome, StageEnd};
 use crate::export::Exporter;
 use crate::graph::NodeId;
@@ -69,6 +71,9 @@ pub struct RunOptions {
     pub locked: Option<LockedWorkflow>,
     /// A scan begun by [`Engine::prefetch`]; without, the run scans the cache by itself.
     pub prefetch: Option<Prefetch>,
+    /// Compute only results with these keys, and export nothing: what a verification found
+    /// incomplete. A stage that would compute another one fails.
+    pub repair: Option<Arc<BTreeSet<Digest>>>,
     /// Asks the run to stop.
     pub stop: StopSignal,
 }
@@ -204,11 +209,15 @@ impl Engine {
     ) -> Result<Summary, EngineError> {
         let started = Instant::now();
         let targets = workflow.targets(&options.targets)?;
+        let exported = match options.repair {
+            Some(_) => &[],
+            None => targets.as_slice(),
+        };
         let exporter = Exporter {
             config: &self.config,
             disk: &self.disk,
             workflow,
-            targets: &targets,
+            targets: exported,
             overwrite: options.overwrite,
         };
         exporter.check().map_err(EngineError::Export)?;
@@ -278,6 +287,7 @@ impl Engine {
             no_wait: options.no_wait,
             retry_bad: options.retry_bad,
             locked: options.locked.clone(),
+            repair: options.repair.clone(),
             isolation: self.isolation.clone(),
             stop: options.stop.clone(),
         }

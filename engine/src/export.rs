@@ -55,13 +55,11 @@ impl Exporter<'_> {
     /// # Errors
     /// The files, named; or one that cannot be read.
     pub(crate) fn check(&self) -> Result<(), OpError> {
-        if self.overwrite {
-            return Ok(());
-        }
         let mut obstacles: Vec<Obstacle> = Vec::new();
         for (job, _) in self.jobs() {
             obstacles.extend(job.obstacles()?);
         }
+        obstacles.retain(|obstacle| !(self.overwrite && obstacle.can_be_replaced()));
         publish::refuse(&obstacles)
     }
 

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 
 use crate::cache::map_tables::{MapTable, MappedChunk};
-use crate::ctx::{Dataset, StageCtx, UnitBuffer, budget_error, unit_key};
+use crate::ctx::{Dataset, StageCtx, UnitBuffer, unit_key};
 use crate::dataset::{Chunk, Item, Manifest};
 use crate::digest::Digest;
 use crate::event::UnitCounts;
@@ -362,7 +362,7 @@ impl<'a> Map<'a> {
     }
 
     fn check_budget(&self) -> Result<(), OpError> {
-        match budget_error(self.ctx, self.counts.bad, self.counts.total) {
+        match self.ctx.budget_error(self.counts.bad, self.counts.total) {
             Some(error) => Err(error),
             None => Ok(()),
         }

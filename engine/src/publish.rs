@@ -40,6 +40,8 @@ pub enum Obstacle {
     Changed(PathBuf),
     /// A folder or something else that a file cannot replace.
     NotAFile(PathBuf),
+    /// A file where a folder is needed.
+    NotAFolder(PathBuf),
 }
 
 impl Destination {
@@ -101,6 +103,10 @@ impl Destination {
         disk: &Disk,
     ) -> Result<Vec<Obstacle>, OpError> {
         let mut obstacles = BTreeSet::new();
+        if let Some(file) = file_among(&self.folder) {
+            obstacles.insert(Obstacle::NotAFolder(file.to_path_buf()));
+            return Ok(obstacles.into_iter().collect());
+        }
         // Of the files and folders that were published, the names in the destination's folder.
         let mut published: BTreeSet<PathBuf> = BTreeSet::new();
         if let Some(receipt) = receipt {
@@ -139,20 +145,10 @@ impl Destination {
 
     /// Whether a file that is published here may have this name: `{...}` is any number.
     fn stands_for(&self, name: &str) -> bool {
-        let braces = (self.name.find('{'), self.name.rfind('}'));
-        let (Some(open), Some(close)) = braces else {
-            return name == self.name;
-        };
-        if close < open {
-            return name == self.name;
+        match around_number(&self.name) {
+            Some((before, after)) => is_numbered(name, before, after),
+            None => name == self.name,
         }
-        let (before, after) = (&self.name[..open], &self.name[close + 1..]);
-        let number = name
-            .strip_prefix(before)
-            .and_then(|rest| rest.strip_suffix(after));
-        number.is_some_and(|number| {
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        })
     }
 
     /// Moves everything in `from` here, and removes what an earlier publication wrote and this one
@@ -187,7 +183,7 @@ impl Destination {
         };
         let changes = self.changes(&receipt, disk).map_err(unreadable)?;
         let mut obstacles = changes.obstacles.clone();
-        obstacles.retain(|obstacle| !overwrite || matches!(obstacle, Obstacle::NotAFile(_)));
+        obstacles.retain(|obstacle| !(overwrite && obstacle.can_be_replaced()));
         refuse(&obstacles)?;
         let has_changes = !changes.is_empty();
         if has_changes {
@@ -325,6 +321,31 @@ enum Occupant {
     Other(PathBuf),
 }
 
+/// What is before and after the `{…}` of a name, which stands for a number.
+pub(crate) fn around_number(name: &str) -> Option<(&str, &str)> {
+    let (before, rest) = name.split_once('{')?;
+    let (_, after) = rest.rsplit_once('}')?;
+    Some((before, after))
+}
+
+/// Whether a name is a number between these texts.
+pub(crate) fn is_numbered(name: &str, before: &str, after: &str) -> bool {
+    let number = name
+        .strip_prefix(before)
+        .and_then(|rest| rest.strip_suffix(after));
+    number.is_some_and(|number| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+/// The first file on the way to a folder.
+fn file_among(folder: &Path) -> Option<&Path> {
+    let existing = folder
+        .ancestors()
+        .find(|path| path.symlink_metadata().is_ok())?;
+    (!existing.is_dir()).then_some(existing)
+}
+
 fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
@@ -350,15 +371,19 @@ pub(crate) fn refuse(obstacles: &[Obstacle]) -> Result<(), OpError> {
     if more > 0 {
         named.push(format!("and {more} more"));
     }
-    let only_files = !obstacles
-        .iter()
-        .any(|obstacle| matches!(obstacle, Obstacle::NotAFile(_)));
-    let help = if only_files {
+    let help = if obstacles.iter().all(Obstacle::can_be_replaced) {
         "move it away, choose another path, or replace it with --overwrite"
     } else {
         "move it away, or choose another path"
     };
     Err(OpError::failed(named.join("; "), help))
+}
+
+impl Obstacle {
+    /// Whether publishing with `overwrite` replaces it.
+    pub(crate) fn can_be_replaced(&self) -> bool {
+        matches!(self, Obstacle::Foreign(_) | Obstacle::Changed(_))
+    }
 }
 
 impl std::fmt::Display for Obstacle {
@@ -372,6 +397,9 @@ impl std::fmt::Display for Obstacle {
             }
             Obstacle::NotAFile(path) => {
                 write!(f, "{} exists and is not a file", path.display())
+            }
+            Obstacle::NotAFolder(path) => {
+                write!(f, "{} exists and is not a folder", path.display())
             }
         }
     }

@@ -20,7 +20,7 @@ mod start;
 mod state;
 pub(crate) mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,6 +74,7 @@ pub(crate) struct RunConfig {
     pub(crate) no_wait: bool,
     pub(crate) retry_bad: bool,
     pub(crate) locked: Option<LockedWorkflow>,
+    pub(crate) repair: Option<Arc<BTreeSet<Digest>>>,
     pub(crate) isolation: Option<Arc<Isolation>>,
     pub(crate) stop: StopSignal,
 }

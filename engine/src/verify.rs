@@ -7,6 +7,7 @@ mod report;
 mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::cache::Opened;
 use crate::cache::index::IndexKind;
@@ -133,6 +134,7 @@ impl Engine {
                 targets,
                 keep_going: true,
                 prefetch: None,
+                repair: Some(Arc::new(affected.iter().map(|result| result.key).collect())),
                 ..options.clone()
             };
             let summary = self.run(workflow, &options, listeners)?;

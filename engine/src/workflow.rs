@@ -68,11 +68,17 @@ impl Workflow {
         }
     }
 
-    /// Errors of export paths that lead into the cache, to files that the workflow reads, or to the
-    /// same place. They depend on where the workflow and its cache are, which [`Workflow::parse`]
-    /// does not know.
-    pub fn check_export_paths(&self, base: &Path, cache: &Path) -> Vec<Diagnostic> {
-        crate::export::paths::check(&self.graph, base, cache)
+    /// Errors of export paths that lead into the cache, to files that the workflow reads, or to
+    /// where another export writes. `files` are others that no export may replace, each with what
+    /// it is. All depend on where the workflow and its cache are, which [`Workflow::parse`] does
+    /// not know.
+    pub fn check_export_paths(
+        &self,
+        base: &Path,
+        cache: &Path,
+        files: &[(&Path, &str)],
+    ) -> Vec<Diagnostic> {
+        crate::export::paths::check(&self.graph, base, cache, files)
     }
 
     /// The stages with these names; without names, the default targets.

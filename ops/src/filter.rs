@@ -44,7 +44,7 @@ pub(crate) fn ops() -> [Op; 3] {
     .arg(threshold_arg());
     [
         Op::map(score, 1, |ctx| Ok(Box::new(scorer::Score::new(ctx)?))).numeric(),
-        Op::run(select, 1, select::run),
+        Op::run(select, 2, select::run),
         Op::compose(filter, steps),
     ]
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blip_data::{Caption, Sample, TextSource};
 use blip_engine::dataset::{Chunk, Manifest};
+use blip_engine::graph::Node;
 use blip_engine::{CacheReader, Digest, Graph, Ledger};
 use serde_json::Value;
 
@@ -65,7 +66,7 @@ struct ResultDataset {
 }
 
 /// The provenance of the images that `wanted` selects: a sample's key, an image's digest or a
-/// prefix of one. Looks through the last results of the workflow's stages.
+/// prefix of one. Looks through `ledger`, the results of the workflow's stages.
 ///
 /// # Errors
 /// [`LineageError`].
@@ -141,11 +142,16 @@ fn add_text(
     }
 }
 
-/// The datasets in the last results of a workflow's stages, upstream stages first.
+/// Whether a stage's result has texts.
+pub fn is_dataset(stage: &Node) -> bool {
+    stage.output == PAIRS
+}
+
+/// The datasets in the results of a workflow's stages, upstream stages first.
 fn result_datasets(graph: &Graph, ledger: &Ledger) -> Vec<ResultDataset> {
     let mut datasets = Vec::new();
     for node in graph.ids().map(|id| graph.node(id)) {
-        if node.output != PAIRS {
+        if !is_dataset(node) {
             continue;
         }
         let Some(result) = ledger.get(&node.name) else {

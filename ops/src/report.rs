@@ -68,6 +68,9 @@ impl Report {
     /// [`ReportError::Folder`].
     pub fn at(folder: &Path) -> Result<Self, ReportError> {
         let destination = Destination::of(&folder.join(NUMBERS));
+        if folder.exists() && !folder.is_dir() {
+            return Err(ReportError::Folder(folder.to_path_buf()));
+        }
         Ok(Self {
             folder: folder.to_path_buf(),
             destination: destination.ok_or_else(|| ReportError::Folder(folder.to_path_buf()))?,

@@ -16,8 +16,8 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 impl StageCtx {
-    /// The results of units of work, each cached by its digest and this stage's arguments.
-    /// `process` is given the indices of missing units, at most `batch` at a time, and gives one
+    /// The results of units of work, each cached by its digest and this stage's arguments but the
+    /// `excluded_args`, which say what is made of them. `process` is given the indices of missing units, at most `batch` at a time, and gives one
     /// result for each.
     ///
     /// # Errors
@@ -25,10 +25,11 @@ impl StageCtx {
     pub fn map_units(
         &self,
         units: &[Digest],
+        excluded_args: &[&str],
         batch: usize,
         mut process: impl FnMut(&[usize]) -> Result<Vec<UnitResult>, OpError>,
     ) -> Result<Vec<UnitResult>, OpError> {
-        let prefix = self.parts.key_inputs.unit_key_prefix(None, &[]);
+        let prefix = self.parts.key_inputs.unit_key_prefix(None, excluded_args);
         let keys: Vec<Digest> = units.iter().map(|unit| unit_key(&prefix, unit)).collect();
         self.parts.cache.units.refresh()?;
         let mut results = self.cached_units(&keys)?;
@@ -72,6 +73,14 @@ impl StageCtx {
         };
         let cached = self.parts.cache.units.get(keys)?;
         Ok(cached.into_iter().map(decode_usable).collect())
+    }
+}
+
+impl StageCtx {
+    /// As [`budget_error`], for what this stage has rejected so far.
+    pub(crate) fn budget_error(&self, rejected: u64, total: u64) -> Option<OpError> {
+        let share_ppm = self.parts.attributes.max_bad_ppm?;
+        budget_error(share_ppm, rejected, total, || self.first_reason())
     }
 }
 
@@ -132,15 +141,20 @@ fn decode(bytes: &[u8]) -> Option<UnitResult> {
     }
 }
 
-/// The error of a stage that rejected more of its items than its `@max_bad` allows.
-pub(crate) fn budget_error(ctx: &StageCtx, rejected: u64, total: u64) -> Option<OpError> {
-    let share_ppm = u64::from(ctx.parts.attributes.max_bad_ppm?);
+/// The error of a stage that rejected more of its items than its `@max_bad` allows, in millionths.
+pub(crate) fn budget_error(
+    share_ppm: u32,
+    rejected: u64,
+    total: u64,
+    first_reason: impl FnOnce() -> String,
+) -> Option<OpError> {
+    let share_ppm = u64::from(share_ppm);
     // Compared as whole numbers: a share as a float could round to the other side.
     if u128::from(rejected) * 1_000_000 <= u128::from(total) * u128::from(share_ppm) {
         return None;
     }
     let share = share_ppm as f64 / 1e6;
-    let reason = ctx.first_reason();
+    let reason = first_reason();
     let what = format!(
         "rejected {rejected} of {total} items, more than @max_bad({share:?}) allows; \
          first reason: {reason}"

@@ -6,11 +6,17 @@ use blip_grammar::{Diagnostic, Export, codes};
 
 use crate::files::braces;
 use crate::graph::Graph;
-use crate::publish::resolve;
+use crate::publish::{around_number, is_numbered, resolve};
 
 /// An error for each export into the cache, onto a file that the workflow reads, into a folder that
-/// it reads, or to where another export goes by another name.
-pub(crate) fn check(graph: &Graph, base: &Path, cache: &Path) -> Vec<Diagnostic> {
+/// it reads, onto one of the `files` that belong to the workflow, or to where another export may
+/// write.
+pub(crate) fn check(
+    graph: &Graph,
+    base: &Path,
+    cache: &Path,
+    files: &[(&Path, &str)],
+) -> Vec<Diagnostic> {
     if graph.exports().next().is_none() {
         return Vec::new();
     }
@@ -21,10 +27,18 @@ pub(crate) fn check(graph: &Graph, base: &Path, cache: &Path) -> Vec<Diagnostic>
     let mut earlier: Vec<(PathBuf, &Export)> = Vec::new();
     for (export, _) in graph.exports() {
         let target = resolve(&base.join(&export.path));
-        let same = earlier.iter().find(|(path, _)| *path == target);
-        if let Some((_, other)) = same {
-            let what = format!("`{}` and `{}` are the same path", other.path, export.path);
+        let clash = earlier
+            .iter()
+            .find_map(|(path, other)| Some((other, clash(path, &target)?)));
+        let file = files
+            .iter()
+            .find(|(file, _)| target == resolve(file) || resolve(file).starts_with(&target));
+        if let Some((other, relation)) = clash {
+            let what = format!("`{}` and `{}` {relation}", other.path, export.path);
             diagnostics.push(error(export, what, "give every export a path of its own"));
+        } else if let Some((_, file)) = file {
+            let what = format!("`{}` is {file}", export.path);
+            diagnostics.push(error(export, what, HELP));
         } else if target.starts_with(&cache) {
             let what = format!("`{}` is in the cache", export.path);
             diagnostics.push(error(export, what, HELP));
@@ -49,6 +63,32 @@ fn error(export: &Export, what: String, help: &str) -> Diagnostic {
     Diagnostic::error(codes::EXPORT_PATH, what)
         .at(export.span, "this export")
         .help(help)
+}
+
+/// How two exports may get in each other's way, if they may.
+fn clash(one: &Path, other: &Path) -> Option<&'static str> {
+    if one == other {
+        return Some("are the same path");
+    }
+    if one.starts_with(other) || other.starts_with(one) {
+        return Some("are inside each other");
+    }
+    let names = (one.file_name()?.to_str()?, other.file_name()?.to_str()?);
+    let may_be_same = one.parent() == other.parent() && may_be_same(names.0, names.1);
+    may_be_same.then_some("may be the same file")
+}
+
+/// Whether two names, of which `{…}` in one stands for a number, can be the same.
+fn may_be_same(one: &str, other: &str) -> bool {
+    let ((before, after), (other_before, other_after)) =
+        match (around_number(one), around_number(other)) {
+            (None, None) => return one == other,
+            (Some((before, after)), None) => return is_numbered(other, before, after),
+            (None, Some((before, after))) => return is_numbered(one, before, after),
+            (Some(one), Some(other)) => (one, other),
+        };
+    (before.starts_with(other_before) || other_before.starts_with(before))
+        && (after.ends_with(other_after) || other_after.ends_with(after))
 }
 
 /// A path that a stage reads: a file, a folder, or a pattern of files.

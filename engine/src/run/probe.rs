@@ -7,12 +7,13 @@ use super::Run;
 use super::state::State;
 use super::worker::{ProbeResult, ProbeTask, Task};
 use crate::cache::stage_result::StageResult;
+use crate::ctx::budget_error;
 use crate::digest::Digest;
 use crate::event::Status;
 use crate::files::InputFile;
 use crate::graph::NodeId;
 use crate::key::KeyInputs;
-use crate::op::OpError;
+use crate::op::{Body, OpError};
 
 impl Run<'_, '_> {
     pub(super) fn input_digests(&self, id: NodeId) -> Vec<(&'static str, Digest)> {
@@ -111,7 +112,7 @@ impl Run<'_, '_> {
 
     /// Ends a stage with a result that there was before it ran.
     pub(super) fn reuse(&mut self, id: NodeId, result: Arc<StageResult>) {
-        if self.violates_locked_output(id, &result.output) {
+        if self.violates_locked_output(id, &result.output) || self.exceeds_budget(id, &result) {
             return;
         }
         self.any_side_outputs |= !result.side_outputs.is_empty();
@@ -124,5 +125,28 @@ impl Run<'_, '_> {
         };
         self.end_stage(id, status, None);
         self.notify_downstream(id, false);
+    }
+
+    /// Whether a cached result lacks more items than the stage's `@max_bad` allows, which is not in
+    /// the key; the stage has failed then.
+    fn exceeds_budget(&mut self, id: NodeId, result: &StageResult) -> bool {
+        let node = self.graph.node(id);
+        // How many units the items of a map stage had is not in its record.
+        let (Some(share_ppm), Body::Run(_)) = (node.attributes.max_bad_ppm, &node.op.body) else {
+            return false;
+        };
+        let total = result.rejected + result.count.unwrap_or(0);
+        let first_reason = || {
+            let record = self.config.cache.records.get(&result.key).ok().flatten();
+            let first = record.and_then(|record| record.rejected.into_iter().next());
+            first.map_or(String::new(), |first| first.reason)
+        };
+        match budget_error(share_ppm, result.rejected, total, first_reason) {
+            Some(error) => {
+                self.fail(id, &error);
+                true
+            }
+            None => false,
+        }
     }
 }

@@ -58,6 +58,11 @@ impl Run<'_, '_> {
             self.queues.push_ready(id);
             return self.free.give_back(&amount);
         }
+        if !self.may_compute(&key_inputs.hash()) {
+            self.free.give_back(&amount);
+            let what = "the workflow, its params or its files have changed since";
+            return self.fail(id, &OpError::failed(what, "name the workflow as it was"));
+        }
         if !self.config.cache.is_writable() {
             self.free.give_back(&amount);
             return self.fail(id, &unwritable_cache(self.config.cache.folder()));
@@ -86,6 +91,12 @@ impl Run<'_, '_> {
             parts,
             isolation,
         })));
+    }
+
+    /// Whether the run is one that may compute the result with this key.
+    fn may_compute(&self, key: &Digest) -> bool {
+        let repair = self.config.repair.as_ref();
+        repair.is_none_or(|keys| keys.contains(key))
     }
 
     /// How to start a process for a stage that wants one.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
 use crate::cache::records::Record;
-use crate::ctx::{StageCtx, StageParts, budget_error};
+use crate::ctx::{StageCtx, StageParts};
 use crate::digest::Digest;
 use crate::event::UnitCounts;
 use crate::files::{Files, InputFile};
@@ -181,7 +181,7 @@ fn run_body(node: &Node, ctx: &mut StageCtx) -> Result<Output, OpError> {
             let output = run(ctx)?;
             let rejected = ctx.log().rejected.len() as u64;
             let total = rejected + output.count.unwrap_or(0);
-            match budget_error(ctx, rejected, total) {
+            match ctx.budget_error(rejected, total) {
                 Some(error) => Err(error),
                 None => Ok(output),
             }

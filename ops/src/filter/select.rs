@@ -27,7 +27,10 @@ pub(super) fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         } = decode_sample(&item)?;
         let (mut kept_texts, mut rejected_texts) = (Vec::new(), Vec::new());
         for mut text in texts {
-            // A text that could not be scored is not kept: nothing says that it matches.
+            if text.score.is_none() && text.judge.is_none() {
+                return Err(not_scored(&text));
+            }
+            // A text that a filter could not score is not kept: nothing says that it matches.
             let keep = text.score.is_some_and(|score| score >= threshold);
             text.kept = Some(keep);
             counts.add(&text, keep, threshold);
@@ -139,4 +142,12 @@ pub(super) fn source_name(source: TextSource) -> &'static str {
         TextSource::Synthetic => "synthetic",
         TextSource::Human => "human",
     }
+}
+/// No filter has seen the text: to keep it would be as wrong as to drop it.
+fn not_scored(text: &Caption) -> OpError {
+    let Caption { text, key, .. } = text;
+    OpError::failed(
+        format!("{text:?} of `{key}` has no score"),
+        "score all pairs: `filter(judge, pairs)`, or `score(judge, pairs)` after `merge`",
+    )
 }

@@ -9,13 +9,15 @@ use blip_grammar::{Arg, Type};
 /// Bad samples listed in the message.
 const LISTED_MAX: usize = 3;
 
+/// In the key of a stage, so that a cached result is one that the budget allows; not in that of its
+/// units, so that another budget reads nothing again.
+pub(crate) const MAX_BAD: &str = "max_bad";
+
 /// The argument of every op that reads pairs.
 pub(crate) fn max_bad() -> Arg {
     let doc = "Maximum fraction of bad samples, and of shards that cannot be read to their end. \
                They are rejected and listed; with more of them the stage fails.";
-    Arg::with_default("max_bad", Type::Float, "0.01", doc)
-        .within(0.0, 1.0)
-        .not_in_key()
+    Arg::with_default(MAX_BAD, Type::Float, "0.01", doc).within(0.0, 1.0)
 }
 
 /// A sample that cannot be used.
@@ -46,7 +48,7 @@ pub(crate) fn reject(ctx: &StageCtx, good: usize, bad: &[BadSample]) -> Result<(
             "a sample is an image with a text: `blip ops` describes what each op reads",
         ));
     }
-    let max_bad = ctx.args().float("max_bad")?;
+    let max_bad = ctx.args().float(MAX_BAD)?;
     if share(bad.len(), all) > max_bad {
         return Err(OpError::failed(
             format!(
@@ -84,7 +86,7 @@ pub(crate) fn reject_shards(
             "a shard is a tar file of images with texts, as webdataset and img2dataset write it",
         ));
     }
-    let max_bad = ctx.args().float("max_bad")?;
+    let max_bad = ctx.args().float(MAX_BAD)?;
     // A shard may have several faults.
     let bad: BTreeSet<&str> = faults.iter().map(|fault| fault.item.as_str()).collect();
     if share(bad.len(), all) > max_bad {

@@ -204,7 +204,7 @@ fn decode_all(ctx: &StageCtx, images: &[InputFile]) -> Result<BTreeMap<Digest, S
     }
     let digests: Vec<Digest> = files.keys().copied().collect();
     let mut done = 0;
-    let units = ctx.map_units(&digests, BATCH, |positions| {
+    let units = ctx.map_units(&digests, &[budget::MAX_BAD], BATCH, |positions| {
         let mut pool = OrderedPool::new(cores(), check)?;
         for position in positions {
             let file = digests.get(*position).and_then(|digest| files.get(digest));

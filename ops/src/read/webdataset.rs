@@ -136,7 +136,7 @@ fn read_shards(
     let digests: Vec<Digest> = shards.keys().copied().collect();
     let total: u64 = shards.values().map(|file| file.len).sum();
     let mut bytes_before = 0;
-    ctx.map_units(&digests, 1, |positions| {
+    ctx.map_units(&digests, &[budget::MAX_BAD], 1, |positions| {
         let mut results = Vec::new();
         for position in positions {
             let digest = digests.get(*position);
