@@ -349,9 +349,9 @@ pub(crate) struct Inspect {
 
 #[derive(ArgGroup, Debug)]
 pub(crate) struct Help {
-    /// Command, error code such as E020, `codes` or `exit-codes`
+    /// Command such as `run` or `cache gc`, error code such as E020, `codes` or `exit-codes`
     #[arg(value_name = "TOPIC")]
-    pub(crate) topic: Option<String>,
+    pub(crate) topic: Vec<String>,
 }
 
 /// Parses `name=value`.

@@ -1,8 +1,8 @@
 //! Exit codes. They are part of the interface: scripts depend on them.
 
 pub const SUCCESS: u8 = 0;
-/// A stage or an export failed, `fmt --check` found an unformatted file, or `cache verify` a corrupt
-/// one.
+/// A stage or an export failed, `fmt --check` found an unformatted file, or `cache verify` a
+/// corrupt one.
 pub const FAILED: u8 = 1;
 /// The command line or the workflow is invalid; nothing ran.
 pub const USAGE: u8 = 2;

@@ -237,7 +237,8 @@ mod tests {
             path.display()
         );
         assert_eq!(error.message, message);
-        assert_eq!(error.help, "free some disk space");
+        let help = "the disk is full: free some space and run again; finished results are kept";
+        assert_eq!(error.help, help);
         assert_eq!(sections(folder.path()), ["a"]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         update(folder.path(), "a", &full).expect("what is unchanged is not written");

@@ -13,15 +13,16 @@ const MAX_STAGES: usize = 40;
 const MAX_REJECTED: usize = 5;
 const MAX_METRICS: usize = 4;
 
-/// Prints all tables of a run. Rejected items are read from the cache.
-pub(crate) fn print(view: &RunView, reader: &CacheReader, console: &mut Console) {
-    print_stages(view, console);
+/// Prints all tables of a run. Rejected items are read from the cache. `unfinished` is the state of
+/// a stage that has begun: `running`, or `aborted` where the run's process is gone.
+pub(crate) fn print(view: &RunView, unfinished: &str, reader: &CacheReader, console: &mut Console) {
+    print_stages(view, unfinished, console);
     print_rejected(view, reader, console);
     print_failures(view, console);
     print_exports(&view.exports, console);
 }
 
-fn print_stages(view: &RunView, console: &mut Console) {
+fn print_stages(view: &RunView, unfinished: &str, console: &mut Console) {
     let mut table = Table::new(&["stage", "op", ">items", ">time", "result", "metrics"]);
     let mut hidden = 0;
     for stage in &view.stages {
@@ -30,7 +31,7 @@ fn print_stages(view: &RunView, console: &mut Console) {
             continue;
         }
         let items = stage.end.as_ref().and_then(|end| end.count);
-        let (result, style) = stage_result(stage, view);
+        let (result, style) = stage_result(stage, view, unfinished);
         let values = match &stage.end {
             Some(end) => metrics(&end.metrics, MAX_METRICS),
             None => metrics(&stage.metrics, MAX_METRICS),
@@ -69,9 +70,9 @@ fn stage_time(stage: &StageView, view: &RunView) -> String {
     }
 }
 
-fn stage_result(stage: &StageView, view: &RunView) -> (String, Style) {
+fn stage_result(stage: &StageView, view: &RunView, unfinished: &str) -> (String, Style) {
     let Some(end) = &stage.end else {
-        return unfinished(stage, view);
+        return unfinished_result(stage, view, unfinished);
     };
     let (word, style) = match end.status {
         Status::Ran => return (ran(end), Style::Good),
@@ -94,7 +95,7 @@ fn ran(end: &StageEnd) -> String {
     }
 }
 
-fn unfinished(stage: &StageView, view: &RunView) -> (String, Style) {
+fn unfinished_result(stage: &StageView, view: &RunView, state: &str) -> (String, Style) {
     if !stage.is_running() {
         let word = if view.end.is_some() {
             "did not run"
@@ -105,13 +106,13 @@ fn unfinished(stage: &StageView, view: &RunView) -> (String, Style) {
     }
     let text = match &stage.progress {
         Some(progress) => format!(
-            "running: {} of {} {}, {}%",
+            "{state}: {} of {} {}, {}%",
             count(progress.done),
             count(progress.total),
             progress.unit,
             progress.percent()
         ),
-        None => "running".to_owned(),
+        None => state.to_owned(),
     };
     (text, Style::Warn)
 }

@@ -16,13 +16,36 @@ const TOPICS: [&str; 2] = ["codes", "exit-codes"];
 pub(crate) fn run(args: &Help, console: &mut Console) -> Result<u8, CommandError> {
     let mut command = Args::command();
     command.build();
-    match args.topic.as_deref() {
-        None => console.print(&command.render_long_help().to_string()),
-        Some("codes") => print_codes(console),
-        Some("exit-codes") => print_exit_codes(console),
-        Some(topic) => print_topic(topic, &mut command, console)?,
+    let topics: Vec<&str> = args.topic.iter().map(String::as_str).collect();
+    match topics.as_slice() {
+        [] => console.print(&command.render_long_help().to_string()),
+        ["codes"] => print_codes(console),
+        ["exit-codes"] => print_exit_codes(console),
+        [topic] => print_topic(topic, &mut command, console)?,
+        [name, subcommands @ ..] => {
+            let command = subcommand(&mut command, name)?;
+            let command = subcommands
+                .iter()
+                .try_fold(command, |command, name| subcommand(command, name))?;
+            console.print(&command.render_long_help().to_string());
+        }
     }
     Ok(exit_code::SUCCESS)
+}
+
+fn subcommand<'c>(
+    command: &'c mut clap::Command,
+    name: &str,
+) -> Result<&'c mut clap::Command, ErrorMessage> {
+    if command.find_subcommand(name).is_none() {
+        return Err(ErrorMessage::usage(
+            format!("`{}` has no command `{name}`", command.get_name()),
+            format!("`blip help {}` lists them", command.get_name()),
+        ));
+    }
+    Ok(command
+        .find_subcommand_mut(name)
+        .expect("it was found just above"))
 }
 
 /// Prints the help of an error code or a command.

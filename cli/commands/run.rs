@@ -132,7 +132,7 @@ fn create_trace(path: &Path) -> Result<ChromeTrace, ErrorMessage> {
 }
 
 fn print_summary(view: &RunView, engine: &Engine, outcome: Outcome, console: &mut Console) {
-    summary::print(view, &engine.reader(), console);
+    summary::print(view, "running", &engine.reader(), console);
     console.line("");
     let cache = engine.cache_folder().display();
     console.styled(&[
@@ -171,15 +171,15 @@ fn write_report(
 }
 
 fn report_error(error: ReportError) -> ErrorMessage {
-    let is_in_the_way = matches!(error, ReportError::Publish(OpError::Failed { .. }));
+    let exit_code = match error {
+        ReportError::Folder(_) => exit_code::USAGE,
+        ReportError::Publish(OpError::Failed { .. }) => exit_code::FAILED,
+        _ => exit_code::IO,
+    };
     ErrorMessage {
         message: error.to_string(),
         help: error.help(),
-        exit_code: if is_in_the_way {
-            exit_code::FAILED
-        } else {
-            exit_code::IO
-        },
+        exit_code,
     }
 }
 

@@ -63,11 +63,11 @@ fn read_view(reader: &CacheReader, run: &str) -> RunView {
 }
 
 fn print_latest(view: &RunView, active: &[u32], reader: &CacheReader, console: &mut Console) {
-    let (state, style) = state(view, active);
-    let state = match state {
+    let (word, style) = state(view, active);
+    let state = match word {
         "running" => format!("running as process {}", view.pid),
         "aborted" => "aborted: its process no longer exists; run again to resume".to_owned(),
-        _ => state.to_owned(),
+        _ => word.to_owned(),
     };
     let started = started_ago(view).map_or(String::new(), |ago| format!(", started {ago}"));
     console.styled(&[
@@ -79,7 +79,7 @@ fn print_latest(view: &RunView, active: &[u32], reader: &CacheReader, console: &
         (&started, Style::Plain),
     ]);
     console.line("");
-    summary::print(view, reader, console);
+    summary::print(view, word, reader, console);
     console.line("");
     console.line(summary::totals(view));
 }

@@ -176,10 +176,13 @@ impl<'a> Files<'a> {
     fn digest(&self, name: String, path: PathBuf) -> Result<InputFile, OpError> {
         let before = read_again(&path, || fs::metadata(&path))?;
         if !before.is_file() {
-            return Err(OpError::failed(
-                format!("{} is not a file", path.display()),
-                "name a file, or a pattern such as `data/*.tar`",
-            ));
+            let help = if before.is_dir() {
+                "name a file in it"
+            } else {
+                "name a file"
+            };
+            let what = format!("{} is not a file", path.display());
+            return Err(OpError::failed(what, help));
         }
         let input_file = |digest: Digest, len: u64| InputFile {
             name,

@@ -13,7 +13,7 @@ use crate::cache::Opened;
 use crate::cache::index::IndexKind;
 use crate::cache::lock::Holder;
 use crate::digest::Digest;
-use crate::event::Listener;
+use crate::event::{Listener, Status};
 use crate::workflow::Workflow;
 use crate::{Engine, EngineError, RunOptions};
 
@@ -139,7 +139,7 @@ impl Engine {
             };
             let summary = self.run(workflow, &options, listeners)?;
             for end in &summary.stages {
-                if let Some(error) = &end.error {
+                if let (Status::Failed, Some(error)) = (end.status, &end.error) {
                     failures.insert(end.stage.to_string(), error.what.clone());
                 }
             }

@@ -1,6 +1,7 @@
 //! The formats in which results leave the cache. What is written is a function of the result alone,
 //! byte for byte; only a model card depends on the upstream stages, too.
 
+mod captions;
 mod huggingface;
 mod json;
 mod text;
@@ -14,8 +15,9 @@ use blip_engine::cache::disk::limit_help;
 use blip_engine::{ExportOp, OpError};
 
 /// All export formats.
-pub(crate) fn formats() -> [ExportOp; 4] {
+pub(crate) fn formats() -> [ExportOp; 5] {
     [
+        captions::format(),
         huggingface::format(),
         json::format(),
         text::format(),

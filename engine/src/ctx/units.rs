@@ -17,8 +17,8 @@ const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 impl StageCtx {
     /// The results of units of work, each cached by its digest and this stage's arguments but the
-    /// `excluded_args`, which say what is made of them. `process` is given the indices of missing units, at most `batch` at a time, and gives one
-    /// result for each.
+    /// `excluded_args`, which say what is made of them. `process` is given the indices of missing
+    /// units, at most `batch` at a time, and gives one result for each.
     ///
     /// # Errors
     /// As `process` gives, or [`OpError::Disk`].

@@ -32,12 +32,14 @@ pub(crate) fn check(
             .find_map(|(path, other)| Some((other, clash(path, &target)?)));
         let file = files
             .iter()
-            .find(|(file, _)| target == resolve(file) || resolve(file).starts_with(&target));
-        if let Some((other, relation)) = clash {
-            let what = format!("`{}` and `{}` {relation}", other.path, export.path);
-            diagnostics.push(error(export, what, "give every export a path of its own"));
-        } else if let Some((_, file)) = file {
-            let what = format!("`{}` is {file}", export.path);
+            .find(|(file, _)| resolve(file).starts_with(&target));
+        if let Some((path, file)) = file {
+            let relation = if target == resolve(path) {
+                "is"
+            } else {
+                "contains"
+            };
+            let what = format!("`{}` {relation} {file}", export.path);
             diagnostics.push(error(export, what, HELP));
         } else if target.starts_with(&cache) {
             let what = format!("`{}` is in the cache", export.path);
@@ -51,6 +53,9 @@ pub(crate) fn check(
                 export.path, input.stage
             );
             diagnostics.push(error(export, what, HELP));
+        } else if let Some((other, relation)) = clash {
+            let what = format!("`{}` and `{}` {relation}", other.path, export.path);
+            diagnostics.push(error(export, what, "give every export a path of its own"));
         }
         earlier.push((target, export));
     }

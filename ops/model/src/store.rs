@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::fs::{self, File, Permissions};
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensorError;
@@ -81,17 +81,23 @@ pub fn write<'t>(
         .collect();
     let views = views.iter().map(|(name, view)| (*name, view));
     let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_owned(), value.to_owned())]));
-    serialize_to_file(views, metadata, path).map_err(|error| {
-        let source = match error {
+    let written = mode_of_new_file(path).and_then(|mode| {
+        serialize_to_file(views, metadata, path).map_err(|error| match error {
             SafeTensorError::IoError(source) => source,
             other => std::io::Error::other(other.to_string()),
-        };
-        StoreError::Io {
-            verb: "write",
-            path: path.to_path_buf(),
-            source,
-        }
+        })?;
+        std::fs::set_permissions(path, mode)
+    });
+    written.map_err(|source| StoreError::Io {
+        verb: "write",
+        path: path.to_path_buf(),
+        source,
     })
+}
+
+/// The mode that the user's umask gives a file: the library makes one that only the user can read.
+fn mode_of_new_file(path: &Path) -> std::io::Result<Permissions> {
+    Ok(File::create(path)?.metadata()?.permissions())
 }
 
 /// A tensor whose bytes are copied when they are written: only one tensor at a time is in memory

@@ -14,9 +14,9 @@ pub(crate) fn format() -> ExportOp {
         format: ExportFormat {
             name: "json",
             accepts: &[PAIRS, METRICS],
-            doc: "One JSON file. Pairs are a list in BLIP's format, a row for each text: `image` \
-                  (the digest of its bytes), `caption`, and its provenance and score. Metrics are \
-                  an object.",
+            doc: "One JSON file. Pairs are a list with a row for each text: `image` (the digest of \
+                  its bytes; `as captions` writes the images too), `caption`, and its provenance \
+                  and score. Metrics are an object.",
         },
         version: 1,
         run: std::sync::Arc::new(run),

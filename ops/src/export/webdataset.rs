@@ -37,8 +37,8 @@ pub(crate) fn format() -> ExportOp {
         format: ExportFormat {
             name: "webdataset",
             accepts: &[PAIRS],
-            doc: "Tar shards of at most 10,000 samples or 1 GiB, numbered where the path has \
-                  `{shard:05}`. A sample for each text: the image with its original bytes, `.txt` \
+            doc: "Tar shards: where the path has `{shard:05}`, numbered ones of at most 10,000 \
+                  samples or 1 GiB, else one. A sample for each text: the image with its original bytes, `.txt` \
                   with the text, `.json` with its provenance and score. All images have the suffix \
                   of the most frequent format.",
         },

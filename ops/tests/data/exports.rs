@@ -80,6 +80,29 @@ fn exported_shards_are_read_back_as_the_same_pairs() {
     assert_eq!(before, std::fs::read(other.path("out/00000.tar")).unwrap());
 }
 
+/// Images and texts, each text with the file of its image; `read.captions` reads no provenance.
+#[test]
+fn an_exported_list_is_read_back_with_its_images() {
+    let world = world();
+    let (summary, events) = run(
+        &world,
+        &format!("{PAIRS}export pairs as captions \"out/pairs\"\n"),
+    );
+    assert_eq!(summary.outcome, Outcome::Done, "{events:#?}");
+    let back = world.done("back = read.captions(\"out/pairs/captions.json\")\n");
+    let texts = |summary: &Summary, stage: &str| -> Vec<_> {
+        let items = world.samples(summary, stage).into_iter();
+        let texts = items.map(|(image, sample)| {
+            let texts = sample.texts.into_iter().map(|text| text.text);
+            (image, texts.collect::<Vec<_>>())
+        });
+        texts.collect()
+    };
+    assert_eq!(texts(&back, "back"), texts(&summary, "pairs"));
+    let images = std::fs::read_dir(world.path("out/pairs/images")).unwrap();
+    assert_eq!(images.count(), 22, "each image once");
+}
+
 #[test]
 fn all_samples_have_the_same_suffixes() {
     let world = world();
