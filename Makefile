@@ -76,8 +76,9 @@ parity: libtorch
 	@echo 'parity: SEED=$(SEED)'
 	python=$$(scripts/peer.sh transformers) && \
 	$$python tests/parity/make.py $(PARITY) --seed $(SEED) --live && \
-	BLIP_PARITY=$(PARITY) cargo test -q -p blip-data -p blip-model --test parity -- --nocapture --test-threads=1 && \
-	cargo run -q -p blip-model --example export_for_parity -- $(PARITY) && \
+	BLIP_PARITY=$(PARITY) cargo test -q --workspace --test parity -- --nocapture --test-threads=1 && \
+	cargo build -q --workspace --all-targets && \
+	target/debug/examples/export_for_parity $(PARITY) && \
 	$$python tests/parity/exported.py $(PARITY)
 
 # ninja and make are measured where they are installed, snakemake and dvc where `make peers` has made them or they are

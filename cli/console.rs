@@ -7,6 +7,9 @@
 use std::borrow::Cow;
 use std::env;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
 
 /// The meaning of a piece of text, shown as a color on terminals that have colors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,8 +42,7 @@ impl Style {
 #[derive(Debug)]
 pub(crate) struct Console {
     out: BufWriter<Stdout>,
-    /// The first error of a write to standard output; nothing is written after it.
-    error: Option<io::Error>,
+    error: FirstError,
     pub(crate) color_out: bool,
     pub(crate) color_err: bool,
 }
@@ -49,7 +51,7 @@ impl Console {
     pub(crate) fn new() -> Self {
         Self {
             out: BufWriter::new(io::stdout()),
-            error: None,
+            error: FirstError::default(),
             color_out: use_color(&io::stdout()),
             color_err: use_color(&io::stderr()),
         }
@@ -69,19 +71,26 @@ impl Console {
         self.print(&format!("{}\n", line.trim_end()));
     }
 
+    /// Prints a value on a line of standard output.
+    pub(crate) fn json(&mut self, value: &impl Serialize) {
+        self.print(&json_line(value));
+    }
+
     /// Prints on standard output without escaping: for text that is safe already.
     pub(crate) fn print(&mut self, text: &str) {
-        if self.error.is_none() {
-            self.error = self.out.write_all(text.as_bytes()).err();
-        }
+        let out = &mut self.out;
+        self.error.attempt(|| out.write_all(text.as_bytes()));
     }
 
     /// Writes the buffer out. False once standard output takes nothing any more.
     pub(crate) fn flush(&mut self) -> bool {
-        if self.error.is_none() {
-            self.error = self.out.flush().err();
-        }
-        self.error.is_none()
+        let out = &mut self.out;
+        self.error.attempt(|| out.flush())
+    }
+
+    /// The error of this output, for another writer to it.
+    pub(crate) fn first_error(&self) -> FirstError {
+        self.error.clone()
     }
 
     /// Prints a line on standard error, escaped.
@@ -102,11 +111,46 @@ impl Console {
     /// The first error of a write to standard output, except a closed pipe.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.flush();
-        match self.error.take() {
+        let error = self.error.lock().take();
+        match error {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
             _ => Ok(()),
         }
     }
+}
+
+/// The first error of a write to standard output, after which nothing is written.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct FirstError(Arc<Mutex<Option<io::Error>>>);
+
+impl FirstError {
+    fn lock(&self) -> MutexGuard<'_, Option<io::Error>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes, unless an earlier write failed. Says whether none did so far.
+    pub(crate) fn attempt(&self, write: impl FnOnce() -> io::Result<()>) -> bool {
+        let mut error = self.lock();
+        if error.is_none() {
+            *error = write().err();
+        }
+        error.is_none()
+    }
+}
+
+/// A value as a line of JSON, in which characters that a terminal acts upon are escaped.
+pub(crate) fn json_line(value: &impl Serialize) -> String {
+    let json = serde_json::to_string(value).expect("what is printed is plain data");
+    let mut line = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        if needs_escape(c) {
+            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+    line
 }
 
 /// Writes to standard error. A failing write has nowhere to be reported, so it is ignored.
@@ -179,6 +223,14 @@ mod tests {
         assert_eq!(escape("a\u{202e}b\u{9b}c"), "a\\u{202e}b\\u{9b}c");
         assert_eq!(escape("two\nlines\tand a tab"), "two\nlines\tand a tab");
         assert_eq!(escape_line("two\nlines"), "two\\nlines");
+    }
+
+    #[test]
+    fn json_stays_json() {
+        let line = json_line(&"a\u{202e}\u{9b}\u{1b}\n");
+        assert_eq!(line, "\"a\\u202e\\u009b\\u001b\\n\"\n");
+        let read: String = serde_json::from_str(&line).unwrap();
+        assert_eq!(read, "a\u{202e}\u{9b}\u{1b}\n");
     }
 
     #[test]

@@ -112,6 +112,11 @@ fn has_entry(content: &Lockfile, workflow: &str, locked: &LockedWorkflow) -> boo
 }
 
 fn read(path: &Path) -> Content {
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        // A pipe would be read forever.
+        let what = format!("`{}` is not a file", path.display());
+        return Content::Unusable(ErrorMessage::usage(what, "move it away"));
+    }
     let text = match read_text(path, BYTES_MAX) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Content::Missing,

@@ -11,13 +11,15 @@ use blip_engine::Listener;
 
 pub(crate) use self::bars::suspend_bars;
 use crate::args::Format;
-use crate::console::{is_dumb_terminal, no_color};
+use crate::console::{Console, is_dumb_terminal, no_color};
 
 /// The listener for a format. Bars need a terminal with a movable cursor and a person who watches:
 /// CI gets lines, and so does `-v`, whose messages would interrupt the bars all the time.
-pub(crate) fn listener(format: Format, verbose: bool) -> Box<dyn Listener> {
+pub(crate) fn listener(format: Format, verbose: bool, console: &Console) -> Box<dyn Listener> {
     match format {
-        Format::Json => Box::new(json::Json),
+        Format::Json => Box::new(json::Json {
+            error: console.first_error(),
+        }),
         Format::Text if !verbose && can_show_bars() => Box::new(bars::Bars::new()),
         Format::Text => Box::new(lines::Printer::default()),
     }

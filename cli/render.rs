@@ -41,7 +41,7 @@ fn excerpt(diagnostic: &Diagnostic, source: &Source, color: bool) -> String {
     let group = title(diagnostic);
     let mut group = match diagnostic.span {
         Some(span) => group.element(snippet(diagnostic, span, source)),
-        None => group.element(Origin::path(source.name())),
+        None => group.element(Origin::path(escape_line(source.name()))),
     };
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(escape(help)));
@@ -74,7 +74,7 @@ fn snippet<'a>(
             .label(note.as_str())
     });
     Snippet::source(source.slice(lines))
-        .path(source.name())
+        .path(escape_line(source.name()))
         .line_start(source.position(lines.start()).line)
         .annotation(primary)
         .annotations(context)
@@ -96,7 +96,7 @@ fn whole_lines(source: &Source, span: Span) -> Span {
 
 /// A diagnostic of a file that is not source text.
 pub(crate) fn without_source(diagnostic: &Diagnostic, name: &str, color: bool) -> String {
-    let mut group = title(diagnostic).element(Origin::path(name));
+    let mut group = title(diagnostic).element(Origin::path(escape_line(name)));
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(escape(help)));
     }

@@ -65,7 +65,7 @@ fn du(args: &Du, console: &mut Console) -> Result<u8, CommandError> {
     let used = open_engine(&args.dir, IndexKind::Memory)?.disk_usage()?;
     if args.format == Format::Json {
         let parts = parts_json(used.parts.iter().copied());
-        console.line(json!({ "parts": parts, "total": amount_json(used.total()) }).to_string());
+        console.json(&json!({ "parts": parts, "total": amount_json(used.total()) }));
         return Ok(exit_code::SUCCESS);
     }
     let mut table = Table::new(&["part", ">files", ">size", "description"]);
@@ -103,7 +103,7 @@ fn gc(args: &Gc, console: &mut Console) -> Result<u8, CommandError> {
     let engine = open_engine(&args.dir, IndexKind::Memory)?;
     let collected = engine.collect_while(&options, announce_wait(args.no_wait, console))?;
     if args.format == Format::Json {
-        console.line(collected_json(&collected, args.dry_run).to_string());
+        console.json(&collected_json(&collected, args.dry_run));
         return Ok(exit_code::SUCCESS);
     }
     print_evicted(&collected.results, console);

@@ -66,7 +66,7 @@ fn print_diagnostics(
             console.line(render::short(diagnostic, source));
         } else {
             let json = render::json(diagnostic, source.name(), Some(source));
-            console.line(json.to_string());
+            console.json(&json);
         }
     }
 }
@@ -83,7 +83,7 @@ fn print_invalid_source(
             console.print(&(text + "\n"));
         }
         CheckFormat::Short => console.line(format!("{name}: {diagnostic}")),
-        CheckFormat::Json => console.line(render::json(diagnostic, name, None).to_string()),
+        CheckFormat::Json => console.json(&render::json(diagnostic, name, None)),
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Diff, console: &mut Console) -> Result<u8, CommandError
     let new = read_log(&reader, args, &args.new)?;
     let diff = diff(&reader, &old, &new);
     match args.format {
-        Format::Json => console.line(diff_json(&diff).to_string()),
+        Format::Json => console.json(&diff_json(&diff)),
         Format::Text => print(&diff, console),
     }
     Ok(exit_code::SUCCESS)

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Explain, console: &mut Console) -> Result<u8, CommandEr
     }
     for (number, planned) in explained.into_iter().enumerate() {
         if args.format == Format::Json {
-            console.line(planned_json(planned).to_string());
+            console.json(&planned_json(planned));
             continue;
         }
         if number > 0 {

@@ -49,10 +49,10 @@ fn print_list(signatures: &Signatures, console: &mut Console) {
 
 fn print_json(signatures: &Signatures, console: &mut Console) {
     for op in signatures.ops() {
-        console.line(op_json(op).to_string());
+        console.json(&op_json(op));
     }
     for format in signatures.formats() {
-        console.line(format_json(format).to_string());
+        console.json(&format_json(format));
     }
 }
 
@@ -64,10 +64,10 @@ fn describe(
     console: &mut Console,
 ) -> Result<(), ErrorMessage> {
     match (signatures.op(name), signatures.format(name)) {
-        (Some(op), _) if format == Format::Json => console.line(op_json(op).to_string()),
+        (Some(op), _) if format == Format::Json => console.json(&op_json(op)),
         (Some(op), _) => print_op(op, console),
         (None, Some(export)) if format == Format::Json => {
-            console.line(format_json(export).to_string());
+            console.json(&format_json(export));
         }
         (None, Some(export)) => print_format(export, console),
         (None, None) => return Err(unknown_name(signatures, name)),

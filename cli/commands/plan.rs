@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Plan, console: &mut Console) -> Result<u8, CommandError
         Format::Text => print(&plan, console),
         Format::Json => {
             for planned in &plan {
-                console.line(planned_json(planned).to_string());
+                console.json(&planned_json(planned));
             }
         }
     }

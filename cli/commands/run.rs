@@ -15,7 +15,7 @@ use crate::exit_code;
 use crate::humanize::plural;
 use crate::lockfile::StoredLockfile;
 use crate::run_view::RunView;
-use crate::workflow_file::WorkflowSource;
+use crate::workflow_file::{LoadedWorkflow, WorkflowSource};
 use crate::{machine, progress, signals, summary};
 
 pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8, CommandError> {
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
     } else {
         None
     };
-    let report = open_report(args)?;
+    let report = open_report(args, &loaded)?;
     let mut trace = args.trace.as_deref().map(create_trace).transpose()?;
     let options = RunOptions {
         targets: args.targets.clone(),
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         prefetch,
         repair: None,
     };
-    let mut shown = progress::listener(args.format, verbose);
+    let mut shown = progress::listener(args.format, verbose, console);
     let mut viewer = Viewer::default();
     let mut listeners: Vec<&mut dyn Listener> = vec![shown.as_mut(), &mut viewer];
     listeners.extend(trace.as_mut().map(|trace| trace as &mut dyn Listener));
@@ -142,11 +142,22 @@ fn print_summary(view: &RunView, engine: &Engine, outcome: Outcome, console: &mu
 }
 
 /// The report of the run, if one is asked for. What is in its way is found before the run.
-fn open_report(args: &Run) -> Result<Option<Report>, ErrorMessage> {
+fn open_report(args: &Run, loaded: &LoadedWorkflow) -> Result<Option<Report>, ErrorMessage> {
     let Some(folder) = &args.report else {
         return Ok(None);
     };
     let report = Report::at(folder).map_err(report_error)?;
+    let mut exports = loaded.workflow.graph.exports();
+    let is_same = |path: &str| report.writes(&loaded.base.join(path));
+    if let Some((export, _)) = exports.find(|(export, _)| is_same(&export.path)) {
+        return Err(ErrorMessage::usage(
+            format!(
+                "the export `{}` and the report are the same file",
+                export.path
+            ),
+            "name another folder with --report",
+        ));
+    }
     if !args.overwrite {
         report.check().map_err(report_error)?;
     }

@@ -34,11 +34,13 @@ pub(crate) fn run(args: &Verify, console: &mut Console) -> Result<u8, CommandErr
     let engine = open_engine(&args.dir, IndexKind::Sled)?;
     let report = engine.verify_while(level, announce_wait(args.no_wait, console))?;
     let repaired = match workflow {
-        Some(workflow) if !report.corruptions.is_empty() => Some(repair(workflow, args, &report)?),
+        Some(workflow) if !report.corruptions.is_empty() => {
+            Some(repair(workflow, args, &report, console)?)
+        }
         _ => None,
     };
     match args.format {
-        Format::Json => console.line(report_json(&report, repaired.as_ref()).to_string()),
+        Format::Json => console.json(&report_json(&report, repaired.as_ref())),
         Format::Text => print(&report, repaired.as_ref(), console),
     }
     let intact = match &repaired {
@@ -79,6 +81,7 @@ fn repair(
     mut loaded: LoadedWorkflow,
     args: &Verify,
     report: &VerifyReport,
+    console: &Console,
 ) -> Result<RepairReport, CommandError> {
     let cache = CacheArgs {
         cache: Some(args.dir.cache.clone()),
@@ -92,7 +95,7 @@ fn repair(
         stop,
         ..RunOptions::default()
     };
-    let mut shown = progress::listener(args.format, false);
+    let mut shown = progress::listener(args.format, false, console);
     Ok(engine.repair(report, &loaded.workflow, &options, &mut [shown.as_mut()])?)
 }
 

@@ -5,19 +5,23 @@ use std::io::{self, Write};
 use blip_engine::event::LogEntry;
 use blip_engine::{Event, Listener};
 
+use crate::console::{FirstError, json_line};
+
 #[derive(Debug)]
-pub(crate) struct Json;
+pub(crate) struct Json {
+    /// Does not stop the run: the event log is complete anyway.
+    pub(crate) error: FirstError,
+}
 
 impl Listener for Json {
     fn event(&mut self, at_ms: u64, event: &Event) {
-        let logged = LogEntry {
+        let line = json_line(&LogEntry {
             at_ms,
             event: event.clone(),
-        };
-        let mut line = serde_json::to_string(&logged).expect("events are plain data");
-        line.push('\n');
-        // A closed pipe does not stop the run: the event log is complete anyway.
-        let mut out = io::stdout().lock();
-        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+        });
+        self.error.attempt(|| {
+            let mut out = io::stdout().lock();
+            out.write_all(line.as_bytes()).and_then(|()| out.flush())
+        });
     }
 }

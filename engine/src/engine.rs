@@ -218,7 +218,7 @@ impl Engine {
             disk: &self.disk,
             workflow,
             targets: exported,
-            overwrite: options.overwrite,
+            options,
         };
         exporter.check().map_err(EngineError::Export)?;
         let opened = self.open_to_run(options, listeners)?;

@@ -1,15 +1,12 @@
 //! Exports: results written where the user wants them, and again only when they are not there as
 //! they were. [`crate::publish`] decides what may be replaced there.
 
-use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
 
 use blip_grammar::Export;
 
-use crate::Config;
+use crate::cache::Cache;
 use crate::cache::disk::Disk;
-use crate::cache::{Cache, Lease};
 use crate::ctx::StageCtx;
 use crate::digest::Digest;
 use crate::event::{Event, EventBus, StageError};
@@ -19,6 +16,7 @@ use crate::publish::receipt::Receipt;
 use crate::publish::{self, Destination, Obstacle};
 use crate::run::{self, RunOutcome};
 use crate::workflow::Workflow;
+use crate::{Config, RunOptions};
 
 pub(crate) mod paths;
 
@@ -29,8 +27,7 @@ pub(crate) struct Exporter<'a> {
     pub(crate) workflow: &'a Workflow,
     /// Only exports of these stages are written.
     pub(crate) targets: &'a [NodeId],
-    /// Replace files that the user changed or that no export wrote.
-    pub(crate) overwrite: bool,
+    pub(crate) options: &'a RunOptions,
 }
 
 impl Exporter<'_> {
@@ -43,7 +40,7 @@ impl Exporter<'_> {
                 op,
                 config: self.config,
                 disk: self.disk,
-                overwrite: self.overwrite,
+                options: self.options,
             };
             self.targets.contains(&id).then_some((job, id))
         })
@@ -59,7 +56,7 @@ impl Exporter<'_> {
         for (job, _) in self.jobs() {
             obstacles.extend(job.obstacles()?);
         }
-        obstacles.retain(|obstacle| !(self.overwrite && obstacle.can_be_replaced()));
+        obstacles.retain(|obstacle| !(self.options.overwrite && obstacle.can_be_replaced()));
         publish::refuse(&obstacles)
     }
 
@@ -95,7 +92,7 @@ struct ExportJob<'a> {
     op: &'a ExportOp,
     config: &'a Config,
     disk: &'a Disk,
-    overwrite: bool,
+    options: &'a RunOptions,
 }
 
 impl ExportJob<'_> {
@@ -122,12 +119,10 @@ impl ExportJob<'_> {
     fn write(&self, ctx: &StageCtx, artifact: &Artifact, cache: &Cache) -> Result<bool, OpError> {
         let destination = self.destination()?;
         let input = self.input_digest(artifact);
-        let _lease = acquire_lease(cache, &destination.id());
         let disk = cache.disk();
-        let temporary = destination.temporary();
-        if temporary.symlink_metadata().is_ok() {
-            disk.remove(&temporary)?;
-        }
+        let staging = destination.stage(disk, || {
+            !self.options.no_wait && !self.options.stop.is_requested()
+        })?;
         let receipt = self.last_receipt(&destination)?;
         if let Some(receipt) = &receipt
             && receipt.input == input
@@ -140,17 +135,12 @@ impl ExportJob<'_> {
             }
             return Ok(false);
         }
-        disk.create_folder(destination.folder())?;
-        disk.create_temporary_folder(&temporary)?;
         let target = ExportTarget {
-            folder: temporary.clone(),
+            folder: staging.folder().to_path_buf(),
             name: destination.name().to_owned(),
         };
-        let written = (self.op.run)(ctx, artifact, &target).and_then(|_| {
-            destination.publish_over(&temporary, input, receipt, self.overwrite, disk)
-        });
-        let _ = fs::remove_dir_all(&temporary);
-        written
+        (self.op.run)(ctx, artifact, &target)?;
+        destination.publish_over(&staging, input, receipt, self.options.overwrite, disk)
     }
 
     fn event(&self, written: Result<bool, OpError>) -> Event {
@@ -201,16 +191,5 @@ impl ExportJob<'_> {
         let target = self.config.base.join(&self.export.path);
         let (cache, folder) = (&self.config.cache, destination.folder());
         Receipt::of_export_state(cache, &target, folder, self.disk).map_err(publish::unreadable)
-    }
-}
-
-/// Waits for other processes that write the same export: it takes them moments, and leaves nothing
-/// to do.
-fn acquire_lease(cache: &Cache, destination: &Digest) -> Lease {
-    loop {
-        match cache.lease(destination) {
-            Lease::HeldByOther(_) => std::thread::sleep(Duration::from_millis(20)),
-            lease @ Lease::Held(_) => return lease,
-        }
     }
 }

@@ -5,6 +5,42 @@
 //! and builds a [`graph::Graph`]; [`Engine::plan`] says what would run; [`Engine::run`] computes
 //! keys when stages become ready ([`key`]), finds results in the [`cache`], runs what is missing,
 //! and sends [`event::Event`]s to listeners. The engine knows no tensors and prints nothing.
+//!
+//! A program brings its own ops:
+//!
+//! ```
+//! use blip_engine::{
+//!     Config, Engine, IndexKind, NumericEnv, Op, OpSet, Output, Resources, RunOptions, Status,
+//!     Workflow,
+//! };
+//! use blip_grammar::{Arg, Signature, Source, Type};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let signature = Signature::stage("greet", Type::Named("Text"), "Greets.")
+//!     .arg(Arg::required("name", Type::Str, "who"));
+//! let greet = Op::run(signature, 1, |ctx| {
+//!     let text = format!("hello {}", ctx.args().string("name")?);
+//!     Ok(Output::of(ctx.put(text.as_bytes())?))
+//! });
+//! let source = Source::new("hello.blip", "greeting = greet(\"world\")\n")?;
+//! let workflow = Workflow::parse(&source, &OpSet::new().with(greet), &[]).unwrap();
+//!
+//! let folder = tempfile::tempdir()?;
+//! let engine = Engine::new(Config {
+//!     cache: folder.path().join(".blip"),
+//!     base: folder.path().to_path_buf(),
+//!     index: IndexKind::Memory,
+//!     resources: Resources { cpu: 1, gpu: 0, memory: 1 << 30 },
+//!     env: NumericEnv { fields: Vec::new() },
+//! });
+//! let first = engine.run(&workflow, &RunOptions::default(), &mut [])?;
+//! assert_eq!(engine.read_output(&first, "greeting")?, b"hello world");
+//! // The result is in the cache: nothing runs twice.
+//! let second = engine.run(&workflow, &RunOptions::default(), &mut [])?;
+//! assert_eq!(second.stages[0].status, Status::Reused);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod args;
 pub mod cache;

@@ -17,9 +17,13 @@ use crate::digest::Digest;
 use crate::op::OpError;
 
 pub(crate) mod receipt;
+mod staging;
 
+pub use self::staging::Staging;
 use receipt::{PublishedFile, Receipt, stat};
 
+/// How the name of a receipt ends.
+pub(crate) const RECEIPT_SUFFIX: &str = ".blip-export";
 /// How many files a message names.
 const NAMED_MAX: usize = 5;
 
@@ -63,8 +67,8 @@ impl Destination {
         &self.name
     }
 
-    /// Identifies the destination in leases.
-    pub(crate) fn id(&self) -> Digest {
+    /// Identifies the destination.
+    fn id(&self) -> Digest {
         let path = self.folder.join(&self.name);
         Digest::parts(
             "blip/export-place/2",
@@ -74,17 +78,42 @@ impl Destination {
 
     /// A folder for what is to be published here, on the same file system. Its name is always the
     /// same, so that what a killed run left is removed by the next one.
-    pub fn temporary(&self) -> PathBuf {
+    fn temporary(&self) -> PathBuf {
         self.folder
             .join(format!("{TEMPORARY_PREFIX}{}", self.id().short()))
     }
 
+    /// Begins a publication. As long as another process publishes here, `keep_waiting` is asked.
+    ///
+    /// # Errors
+    /// The disk, or it was not to wait any longer.
+    pub fn stage(
+        &self,
+        disk: &Disk,
+        keep_waiting: impl FnMut() -> bool,
+    ) -> Result<Staging, OpError> {
+        disk.create_folder(&self.folder)?;
+        Staging::acquire(self.temporary(), disk, keep_waiting)
+    }
+
     fn receipt_path(&self) -> PathBuf {
-        self.folder.join(format!(".{}.blip-export", self.name))
+        self.folder.join(format!(".{}{RECEIPT_SUFFIX}", self.name))
     }
 
     pub(crate) fn receipt(&self, disk: &Disk) -> Result<Option<Receipt>, OpError> {
         Receipt::read(&self.receipt_path(), disk).map_err(unreadable)
+    }
+
+    /// Written beside the files, and not where a cache has its temporary files: that may be another
+    /// file system.
+    fn write_receipt(&self, receipt: &Receipt, disk: &Disk) -> Result<(), DiskError> {
+        let path = self.receipt_path();
+        let temporary = self.temporary().with_extension("receipt");
+        disk.write_synced(&temporary, &checksummed::encode_json(receipt))
+            .and_then(|()| disk.rename(&temporary, &path))
+            .inspect_err(|_| {
+                let _ = fs::remove_file(&temporary);
+            })
     }
 
     /// Fails if there is something here that publishing must not touch, as far as that can be said
@@ -151,31 +180,37 @@ impl Destination {
         }
     }
 
-    /// Moves everything in `from` here, and removes what an earlier publication wrote and this one
-    /// does not. Files with the same bytes stay as they are. Says whether any byte had to change.
+    /// Moves everything in `staging` here, and removes what an earlier publication wrote and this
+    /// one does not. Files with the same bytes stay as they are. Says whether any byte had to
+    /// change.
     ///
     /// # Errors
     /// Files in the way, which are named, unless `overwrite` is set; or the disk.
     pub fn publish(
         &self,
-        from: &Path,
+        staging: &Staging,
         input: Digest,
         overwrite: bool,
         disk: &Disk,
     ) -> Result<bool, OpError> {
-        self.publish_over(from, input, self.receipt(disk)?, overwrite, disk)
+        self.publish_over(staging, input, self.receipt(disk)?, overwrite, disk)
     }
 
     pub(crate) fn publish_over(
         &self,
-        from: &Path,
+        staging: &Staging,
         input: Digest,
         last: Option<Receipt>,
         overwrite: bool,
         disk: &Disk,
     ) -> Result<bool, OpError> {
+        let from = staging.folder();
         disk.sync_all(from)?;
         let files = PublishedFile::all_below(from, disk).map_err(unreadable)?;
+        if files.is_empty() {
+            // Of a receipt without files everything would be there.
+            return Err(OpError::Bug("there is no file to publish".to_owned()));
+        }
         let receipt = Receipt {
             input,
             files,
@@ -187,7 +222,7 @@ impl Destination {
         refuse(&obstacles)?;
         let has_changes = !changes.is_empty();
         if has_changes {
-            disk.write(&self.receipt_path(), &checksummed::encode_json(&receipt))?;
+            self.write_receipt(&receipt, disk)?;
         }
         for path in &changes.stale {
             disk.remove(&self.folder.join(path))?;
@@ -217,7 +252,7 @@ impl Destination {
             files: receipt.files.into_iter().map(with_current_time).collect(),
             earlier: Vec::new(),
         };
-        disk.write(&self.receipt_path(), &checksummed::encode_json(&receipt))
+        self.write_receipt(&receipt, disk)
     }
 
     /// What publishing `receipt.files` over `receipt.earlier` has to do.

@@ -14,8 +14,6 @@ use crate::event::{Event, Listener, StageEnd, Status};
 /// exactly this form.
 const TRACE_START: &[u8] =
     b"[\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1,\"args\":{\"name\":";
-/// The trace of a run that did not begin.
-const EMPTY_TRACE: &[u8] = b"[]\n";
 
 /// Writes the trace of a run. Every stage that runs is a bar, in the first lane that is free;
 /// metrics of steps are counters.
@@ -64,7 +62,11 @@ impl ChromeTrace {
     /// # Errors
     /// The first failure to write to it.
     pub fn finish(mut self) -> io::Result<()> {
-        let end: &[u8] = if self.has_events { b"\n]\n" } else { b"[]\n" };
+        if !self.has_events {
+            // A run that did not begin. By this the file is known as a trace.
+            self.put(&name_of_process(""));
+        }
+        let end = b"\n]\n";
         match self.error.take() {
             Some(error) => Err(error),
             None => self.file.write_all(end).and_then(|()| self.file.flush()),
@@ -120,7 +122,11 @@ fn is_trace(file: &mut File) -> io::Result<bool> {
     let mut start = Vec::new();
     file.take(TRACE_START.len() as u64)
         .read_to_end(&mut start)?;
-    Ok(start.is_empty() || start == TRACE_START || start == EMPTY_TRACE)
+    Ok(start.is_empty() || start == TRACE_START)
+}
+
+fn name_of_process(name: &str) -> Value {
+    json!({ "name": "process_name", "ph": "M", "pid": 1, "args": { "name": name } })
 }
 
 impl Listener for ChromeTrace {
@@ -128,9 +134,7 @@ impl Listener for ChromeTrace {
         match event {
             Event::RunStarted { run, workflow, .. } => {
                 let name = format!("{workflow} ({run})");
-                self.put(&json!({
-                    "name": "process_name", "ph": "M", "pid": 1, "args": { "name": name },
-                }));
+                self.put(&name_of_process(&name));
             }
             Event::StageStarted { stage, .. } => self.started(at_ms, stage),
             Event::StageFinished(end) => self.ended(at_ms, end),

@@ -45,12 +45,35 @@ pub(crate) fn is_hidden(c: char) -> bool {
             | '\u{202a}'..='\u{202e}'
             | '\u{2066}'..='\u{2069}'
     );
-    // Soft hyphen, zero-width space, line and paragraph separators, word joiner, byte order mark.
+    // Unicode's Default_Ignorable_Code_Point (the soft hyphen, joiners, fillers, variation selectors,
+    // tags), line and paragraph separators, the blank of braille, interlinear annotations.
     let invisible = matches!(
         c,
-        '\u{ad}' | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}' | '\u{feff}'
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200d}'
+            | '\u{2028}'..='\u{2029}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
     );
-    (c.is_control() && !layout) || bidirectional || invisible
+    (c.is_control() && !layout) || bidirectional || invisible || is_noncharacter(c)
+}
+
+/// Whether Unicode never assigns a character to this code point.
+fn is_noncharacter(c: char) -> bool {
+    let number = u32::from(c);
+    number & 0xfffe == 0xfffe || (0xfdd0..=0xfdef).contains(&number)
 }
 
 /// The tokens of a text, in order.

@@ -82,6 +82,11 @@ impl Report {
         &self.folder
     }
 
+    /// Whether an export to this path would write a file of the report.
+    pub fn writes(&self, export: &Path) -> bool {
+        Destination::of(export).is_some_and(|export| export == self.destination)
+    }
+
     /// Fails if the folder has a file that the report would replace and that no report wrote.
     ///
     /// # Errors
@@ -102,25 +107,18 @@ impl Report {
         overwrite: bool,
     ) -> Result<usize, ReportError> {
         let files = files(reader, summary)?;
-        let temporary = self.destination.temporary();
-        let write_error = |source| ReportError::Write {
-            path: self.folder.clone(),
-            source,
-        };
-        fs::create_dir_all(&temporary).map_err(write_error)?;
-        let mut written = Ok(());
+        let disk = Disk::default();
+        let staging = self.destination.stage(&disk, || true)?;
         for (name, bytes) in &files {
-            written = written.and_then(|()| fs::write(temporary.join(name), bytes));
+            fs::write(staging.folder().join(name), bytes).map_err(|source| ReportError::Write {
+                path: self.folder.clone(),
+                source,
+            })?;
         }
         let input = Digest::of(summary.run.as_bytes());
-        let published = written.map_err(write_error).and_then(|()| {
-            let disk = Disk::default();
-            Ok(self
-                .destination
-                .publish(&temporary, input, overwrite, &disk)?)
-        });
-        let _ = fs::remove_dir_all(&temporary);
-        published.map(|_| files.len())
+        self.destination
+            .publish(&staging, input, overwrite, &disk)?;
+        Ok(files.len())
     }
 }
 

@@ -101,8 +101,13 @@ pub(super) fn write_tag(folder: &Path, disk: &Disk) -> Result<(), DiskError> {
     disk.write(&folder.join(TAG_NAME), TAG.as_bytes())
 }
 
-/// Whether a folder has a file that only blip names so. Caches of earlier versions have no tag.
+/// Whether a folder has what caches of earlier versions, which have no tag, all have: a version, and
+/// a file that only blip names so. Either of them alone may be a project's own.
 fn has_files_of_a_cache(folder: &Path, disk: &Disk) -> Result<bool, DiskError> {
+    let version = disk.read_unless_folder(&folder.join("version"))?;
+    if !version.is_some_and(|text| is_number(&text)) {
+        return Ok(false);
+    }
     for part in SHARDED {
         let part = folder.join(part);
         for shard in disk.list_names(&part)? {
@@ -126,11 +131,21 @@ fn is_in_shard(name: &str, shard: &str) -> bool {
     shard.len() == 2 && name.starts_with(shard) && name.parse::<Digest>().is_ok()
 }
 
-/// Whether a name is that of a run: milliseconds since 1970 in 14 digits, and a process id.
+/// Whether a name is that of a run: milliseconds since 1970 in 14 digits, and a process id. The
+/// first digit is 0 until the year 2286, and never in a date such as 20240131120000.
 pub fn is_run_id(name: &str) -> bool {
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    name.split_once('-')
-        .is_some_and(|(time, pid)| time.len() == 14 && is_number(time) && is_number(pid))
+    name.split_once('-').is_some_and(|(time, pid)| {
+        time.len() == 14
+            && time.starts_with('0')
+            && is_number(time.as_bytes())
+            && is_number(pid.as_bytes())
+    })
+}
+
+/// Whether this is a number, and possibly white space around it.
+fn is_number(text: &[u8]) -> bool {
+    let digits = text.trim_ascii();
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// Whether an entry of a folder is one that is there before the tag is, or is empty.
@@ -157,9 +172,7 @@ fn is_left_by_creation(folder: &Path, name: &str, disk: &Disk) -> Result<bool, D
 /// power cut either of the two names may be there alone.
 fn is_version(text: Option<Vec<u8>>, has_lock: bool) -> bool {
     let text = text.unwrap_or_default();
-    let number = text.trim_ascii();
-    let is_number = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
-    number == VERSION.as_bytes() || (has_lock && is_number)
+    text.trim_ascii() == VERSION.as_bytes() || (has_lock && is_number(&text))
 }
 
 #[cfg(test)]
@@ -248,6 +261,8 @@ mod tests {
         for file in files {
             let folder = folder_with(&[&file, "lock", "version", "notes.txt"]);
             assert_eq!(examine(folder.path()), Ok(CacheFolder::Cache), "{file}");
+            let other = folder_with(&[&file, "lock"]);
+            assert!(examine(other.path()).is_err(), "{file} of a project");
         }
     }
 
@@ -275,6 +290,7 @@ mod tests {
             ("tmp/scratch.txt", "tmp"),
             ("objects/ab/cd", "objects"),
             ("runs/experiment-1/log", "runs"),
+            ("runs/20240131120000-1/model.pt", "runs"),
             ("checkpoints/step-100/model", "checkpoints"),
         ] {
             let folder = folder_with(&[foreign]);

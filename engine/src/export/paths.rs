@@ -1,12 +1,12 @@
 //! Export paths that would do harm: into the cache, or over what the workflow reads.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use blip_grammar::{Diagnostic, Export, codes};
 
 use crate::files::braces;
 use crate::graph::Graph;
-use crate::publish::{around_number, is_numbered, resolve};
+use crate::publish::{RECEIPT_SUFFIX, around_number, is_numbered, resolve};
 
 /// An error for each export into the cache, onto a file that the workflow reads, into a folder that
 /// it reads, onto one of the `files` that belong to the workflow, or to where another export may
@@ -33,7 +33,10 @@ pub(crate) fn check(
         let file = files
             .iter()
             .find(|(file, _)| resolve(file).starts_with(&target));
-        if let Some((path, file)) = file {
+        if export.path.ends_with(RECEIPT_SUFFIX) {
+            let what = format!("`{}` is a name for files of blip itself", export.path);
+            diagnostics.push(error(export, what, "export to another name"));
+        } else if let Some((path, file)) = file {
             let relation = if target == resolve(path) {
                 "is"
             } else {
@@ -62,6 +65,7 @@ pub(crate) fn check(
     diagnostics
 }
 
+const WILDCARDS: [char; 3] = ['*', '?', '['];
 const HELP: &str = "export to a folder of its own, such as \"out/\"";
 
 fn error(export: &Export, what: String, help: &str) -> Diagnostic {
@@ -122,8 +126,11 @@ impl Input {
 
     fn new(stage: &str, base: &Path, path: &str) -> Self {
         let place = base.join(path);
-        let has_pattern = path.contains(['*', '?', '[']);
-        let pattern = has_pattern.then(|| glob::Pattern::new(&place.to_string_lossy()).ok());
+        let has_pattern = path.contains(WILDCARDS);
+        let pattern = has_pattern.then(|| {
+            let resolved = resolve_pattern(&place);
+            glob::Pattern::new(&resolved.to_string_lossy()).ok()
+        });
         Self {
             stage: stage.to_owned(),
             path: resolve(&place),
@@ -142,6 +149,16 @@ impl Input {
         let is_inside = target.starts_with(&self.path) && !base.starts_with(&self.path);
         is_matched || is_inside || self.path.starts_with(target)
     }
+}
+
+/// A pattern with the links of the folders in it followed, up to the first wildcard.
+fn resolve_pattern(pattern: &Path) -> PathBuf {
+    let is_plain = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(WILDCARDS);
+    let plain: PathBuf = pattern.components().take_while(is_plain).collect();
+    let rest: PathBuf = pattern.components().skip_while(is_plain).collect();
+    // What is literal in a path may be a wildcard in a pattern.
+    let plain = glob::Pattern::escape(&resolve(&plain).to_string_lossy());
+    Path::new(&plain).join(rest)
 }
 
 /// The path of an export's first shard: `{shard:05}` is 00000.

@@ -3,66 +3,78 @@
 /// The most names that a pattern stands for.
 const NAMES_MAX: usize = 1_000_000;
 
+/// The most bytes that all of these names have together.
+const BYTES_MAX: usize = 256 << 20;
+/// How deep braces may be inside braces.
+const DEPTH_MAX: usize = 32;
+
 /// The patterns that a pattern with braces stands for; `None` when they are too many. Braces
 /// without a comma or a range between them stand for themselves, as do those in `[…]`.
 pub(crate) fn expand(pattern: &str) -> Option<Vec<String>> {
-    let Some((start, end, alternatives)) = first_group(pattern)? else {
-        return Some(vec![pattern.to_owned()]);
-    };
-    let (before, after) = (pattern.get(..start)?, pattern.get(end..)?);
-    let rests = expand(after)?;
-    let mut names = Vec::new();
-    for alternative in alternatives {
-        for middle in expand(&alternative)? {
-            for rest in &rests {
-                if names.len() == NAMES_MAX {
-                    return None;
-                }
-                names.push(format!("{before}{middle}{rest}"));
-            }
-        }
-    }
-    Some(names)
+    expand_nested(pattern, 0)
 }
 
-/// The bytes of the first group of alternatives, from its brace to after the other one.
-type Group = (usize, usize, Vec<String>);
+fn expand_nested(pattern: &str, depth: usize) -> Option<Vec<String>> {
+    if depth > DEPTH_MAX {
+        return None;
+    }
+    let mut names = vec![String::new()];
+    let mut at = 0;
+    for (start, end) in groups(pattern) {
+        // The groups inside one that has been expanded.
+        if start < at {
+            continue;
+        }
+        let Some(alternatives) = alternatives(pattern.get(start + 1..end)?) else {
+            continue;
+        };
+        let before = pattern.get(at..start)?;
+        let mut middles = Vec::new();
+        for alternative in alternatives {
+            middles.extend(expand_nested(&alternative, depth + 1)?);
+        }
+        names = product(&names, before, &middles)?;
+        at = end + 1;
+    }
+    product(&names, pattern.get(at..)?, &[String::new()])
+}
 
-/// `None` when there are too many alternatives.
-fn first_group(pattern: &str) -> Option<Option<Group>> {
+/// Every name followed by `before` and each of the `middles`.
+fn product(names: &[String], before: &str, middles: &[String]) -> Option<Vec<String>> {
+    let count = names.len().checked_mul(middles.len())?;
+    let longest = |texts: &[String]| texts.iter().map(String::len).max().unwrap_or(0);
+    let bytes = count.checked_mul(longest(names) + before.len() + longest(middles))?;
+    if count > NAMES_MAX || bytes > BYTES_MAX {
+        return None;
+    }
+    let mut products = Vec::with_capacity(count);
+    for name in names {
+        for middle in middles {
+            products.push([name, before, middle].concat());
+        }
+    }
+    Some(products)
+}
+
+/// Where the braces outside of `[…]` are that have a partner, from left to right: the bytes of both.
+fn groups(pattern: &str) -> Vec<(usize, usize)> {
+    let (mut open, mut groups) = (Vec::new(), Vec::new());
     let mut in_class = false;
-    for (start, c) in pattern.char_indices() {
+    for (at, c) in pattern.char_indices() {
         match c {
             '[' => in_class = true,
             ']' => in_class = false,
-            '{' if !in_class => {
-                if let Some((end, content)) = content(pattern, start)
-                    && let Some(alternatives) = alternatives(content)
-                {
-                    let fits = alternatives.len() <= NAMES_MAX;
-                    return fits.then_some(Some((start, end, alternatives)));
+            '{' => open.push((at, in_class)),
+            '}' => {
+                if let Some((start, false)) = open.pop() {
+                    groups.push((start, at));
                 }
             }
             _ => {}
         }
     }
-    Some(None)
-}
-
-/// What is between the brace at `start` and its partner, and where the partner ends.
-fn content(pattern: &str, start: usize) -> Option<(usize, &str)> {
-    let mut depth = 0_u32;
-    for (at, c) in pattern.get(start..)?.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some((start + at + 1, pattern.get(start + 1..start + at)?));
-        }
-    }
-    None
+    groups.sort_unstable();
+    groups
 }
 
 fn alternatives(content: &str) -> Option<Vec<String>> {

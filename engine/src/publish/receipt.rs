@@ -6,13 +6,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::cache::checksummed;
 use crate::cache::disk::{Disk, DiskError};
 use crate::digest::Digest;
+
+/// A file has about a hundred bytes in a receipt.
+const BYTES_MAX: u64 = 1 << 30;
 
 /// What was published at a destination. The names of its fields are the format on disk.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -42,8 +45,15 @@ impl Receipt {
     /// # Errors
     /// When it is there and cannot be read.
     pub(crate) fn read(path: &Path, disk: &Disk) -> Result<Option<Self>, DiskError> {
+        // A pipe would be read forever.
+        if let Some(metadata) = stat(path, disk)?
+            && (!metadata.is_file() || metadata.len() > BYTES_MAX)
+        {
+            return Ok(None);
+        }
         let bytes = disk.read_unless_folder(path)?;
-        Ok(bytes.and_then(|bytes| checksummed::decode_json(&bytes).ok()))
+        let receipt = bytes.and_then(|bytes| checksummed::decode_json::<Self>(&bytes).ok());
+        Ok(receipt.filter(|receipt| receipt.all().all(PublishedFile::is_inside)))
     }
 
     /// What a cache knew of an export before there were receipts: names, lengths and times. Files
@@ -175,6 +185,9 @@ impl Receipt {
     /// # Errors
     /// A file that cannot be read.
     pub(crate) fn is_current(&self, folder: &Path, disk: &Disk) -> Result<bool, DiskError> {
+        if self.files.is_empty() {
+            return Ok(false);
+        }
         for file in &self.files {
             if !file.is_unchanged(folder, disk)? {
                 return Ok(false);
@@ -200,6 +213,13 @@ impl Receipt {
 }
 
 impl PublishedFile {
+    /// Whether the path is one below the destination's folder. A receipt may lie in a folder that
+    /// others write to, and files are removed by it.
+    fn is_inside(&self) -> bool {
+        let mut parts = self.path.components().peekable();
+        parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+    }
+
     fn is_unchanged(&self, folder: &Path, disk: &Disk) -> Result<bool, DiskError> {
         let path = folder.join(&self.path);
         Ok(match stat(&path, disk)? {

@@ -1,6 +1,8 @@
 //! Processes that share a cache: no stage runs twice, no process waits for a dead one, and readers
 //! never wait.
 
+use std::time::{Duration, Instant};
+
 use std::collections::BTreeMap;
 
 use blip_engine::cache::disk::Disk;
@@ -194,9 +196,13 @@ pub(crate) fn readers_work_during_a_run() {
     assert_eq!(plan.len(), 3);
     let reader = engine.reader();
     let [id] = reader.runs().unwrap().try_into().unwrap();
-    let log = reader.log(&id).unwrap();
     let is_started = |entry: &LogEntry| matches!(entry.event, Event::RunStarted { .. });
-    assert!(log.events.iter().any(is_started));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // Events are on the terminal before they are in the log, which is written in the background.
+    while !reader.log(&id).unwrap().events.iter().any(is_started) {
+        assert!(Instant::now() < deadline, "the log has no start of the run");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let report = engine
         .verify(VerifyLevel::Full, &RunOptions::default())
         .unwrap();

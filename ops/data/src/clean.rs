@@ -6,6 +6,11 @@ pub const WORDS_MAX: usize = 30;
 /// Cleans a caption: to lower case; each of `. ! " ( ) * # : ; ~` to a space; runs of two or more
 /// white spaces to one space; trimmed; at most `words_max` words.
 ///
+/// ```
+/// let cleaned = blip_data::clean::caption("A DOG (small)  runs!", 30);
+/// assert_eq!(cleaned, "a dog small runs");
+/// ```
+///
 /// As in the official code, a single tab or other white space inside the text is kept and does not
 /// separate words. The tokenizer treats it as a space.
 pub fn caption(text: &str, words_max: usize) -> String {

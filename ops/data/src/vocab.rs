@@ -39,6 +39,16 @@ pub struct SpecialIds {
 }
 
 /// A vocabulary and its tokenizer.
+///
+/// ```
+/// use blip_data::vocab::Vocab;
+///
+/// let vocab = Vocab::learn(["a small red ring", "a red square"].into_iter(), 100)?;
+/// let ids = vocab.encode("a red ring", 30);
+/// assert_eq!(ids.first(), Some(&vocab.special().cls));
+/// assert_eq!(vocab.decode(&ids), "a red ring");
+/// # Ok::<(), blip_data::vocab::VocabError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Vocab {
     tokens: Vec<String>,
