@@ -113,8 +113,8 @@ impl Vocab {
         })
     }
 
-    /// Reads a `vocab.txt` (one token per line) or the vocabulary of a `tokenizer.json`. One that is
-    /// for another tokenizer than this one is refused.
+    /// Reads a `vocab.txt` (one token per line) or the vocabulary of a `tokenizer.json`. One that
+    /// is for another tokenizer than this one is refused.
     ///
     /// # Errors
     /// [`VocabError`].
@@ -246,8 +246,8 @@ fn lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Fails when tokens have capital letters, as those of BERT's cased models have: texts are lowercase
-/// here, so that most words would be unknown.
+/// Fails when tokens have capital letters, as those of BERT's cased models have: texts are
+/// lowercase here, so that most words would be unknown.
 fn check_lowercase(tokens: &[String], is_json: bool) -> Result<(), VocabError> {
     let is_cased = |token: &str| {
         let is_special = token.starts_with('[') && token.ends_with(']');

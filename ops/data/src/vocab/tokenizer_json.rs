@@ -241,33 +241,24 @@ mod tests {
         assert!(read(&untyped).is_ok());
     }
 
-    /// The reason after a field was set.
-    fn reason(pointer: &str, value: Value) -> String {
-        let mut file = bert();
-        let (parent, name) = pointer.rsplit_once('/').unwrap();
-        let parent = file.pointer_mut(parent).unwrap();
-        parent[name] = value;
-        read(&file).unwrap_err().to_string()
+    /// Sets one field in each case, and compares the reason why the file is refused.
+    fn check(cases: &[(&str, Value, &str)]) {
+        for (pointer, value, expected) in cases {
+            let mut file = bert();
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            file.pointer_mut(parent).unwrap()[name] = value.clone();
+            let reason = read(&file).unwrap_err().to_string();
+            assert_eq!(reason, *expected, "{pointer}");
+        }
     }
 
     #[test]
-    fn other_tokenizers_are_refused_by_name() {
-        for (pointer, value, expected) in [
-            (
-                "/model/type",
-                json!("BPE"),
-                "its model is BPE; only WordPiece is read",
-            ),
-            (
-                "/model/type",
-                json!("Unigram"),
-                "its model is Unigram; only WordPiece is read",
-            ),
-            (
-                "/model/type",
-                json!("WordLevel"),
-                "its model is WordLevel; only WordPiece is read",
-            ),
+    fn other_models_are_refused_by_name() {
+        let only = |found: &str| format!("its model is {found}; only WordPiece is read");
+        for model in ["BPE", "Unigram", "WordLevel"] {
+            check(&[("/model/type", json!(model), &only(model))]);
+        }
+        check(&[
             (
                 "/model/continuing_subword_prefix",
                 json!("@@"),
@@ -283,6 +274,19 @@ mod tests {
                 json!(200),
                 "its `max_input_chars_per_word` is 200; only 100 is read",
             ),
+            (
+                "/model/vocab",
+                json!([["a", -1.5]]),
+                "not a tokenizer.json: missing `model.vocab`",
+            ),
+        ]);
+        let untyped = json!({"model": {"vocab": {"a": 0}, "merges": []}});
+        assert_eq!(read(&untyped).unwrap_err().to_string(), only("BPE"));
+    }
+
+    #[test]
+    fn other_ways_from_a_text_to_words_are_refused_by_name() {
+        check(&[
             (
                 "/normalizer/lowercase",
                 json!(false),
@@ -318,6 +322,12 @@ mod tests {
                 json!({"type": "Whitespace"}),
                 "its `pre_tokenizer` is Whitespace; only BertPreTokenizer is read",
             ),
+        ]);
+    }
+
+    #[test]
+    fn ids_that_contradict_each_other_are_refused() {
+        check(&[
             (
                 "/model/vocab/ring",
                 json!(7),
@@ -344,19 +354,7 @@ mod tests {
                 Value::Null,
                 "one of its `added_tokens` has no `content`",
             ),
-            (
-                "/model/vocab",
-                json!([["a", -1.5]]),
-                "not a tokenizer.json: missing `model.vocab`",
-            ),
-        ] {
-            assert_eq!(reason(pointer, value), expected, "{pointer}");
-        }
-        let untyped = json!({"model": {"vocab": {"a": 0}, "merges": []}});
-        assert_eq!(
-            read(&untyped).unwrap_err().to_string(),
-            "its model is BPE; only WordPiece is read"
-        );
+        ]);
     }
 
     #[test]
