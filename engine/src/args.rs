@@ -75,6 +75,14 @@ impl Args {
         }
     }
 
+    /// A string that need not be given.
+    pub fn optional_string(&self, name: &str) -> Result<Option<String>, OpError> {
+        if !self.given(name)? {
+            return Ok(None);
+        }
+        self.string(name).map(|text| Some(text.to_owned()))
+    }
+
     pub fn boolean(&self, name: &str) -> Result<bool, OpError> {
         match self.value(name)? {
             Value::Bool(truth) => Ok(*truth),

@@ -111,7 +111,11 @@ pub fn find(
 
 fn selects(wanted: &str, image: Digest, sample: &Sample) -> bool {
     let by_digest = wanted.len() >= DIGEST_PREFIX_MIN && image.to_string().starts_with(wanted);
-    by_digest || sample.texts.iter().any(|text| text.key == wanted)
+    // Tar writes `./a.jpg` where webdataset's tools write `a.jpg`: reading drops the `./`, and a
+    // key that is looked up may have been copied from either.
+    let wanted = wanted.trim_start_matches("./");
+    let is_wanted = |key: &str| key.trim_start_matches("./") == wanted;
+    by_digest || sample.texts.iter().any(|text| is_wanted(&text.key))
 }
 
 fn add_text(

@@ -13,6 +13,7 @@ use blip_model::{Role, vision};
 
 use crate::libtorch;
 use crate::model::{self, Header};
+use crate::net::stored_vocab;
 use crate::types::{CAPTIONER, FILTER, MODEL, VOCAB};
 
 /// The prompt of the published captioners.
@@ -252,8 +253,7 @@ fn checkpoint_path(ctx: &StageCtx) -> Result<PathBuf, OpError> {
 fn vocabulary(ctx: &StageCtx, path: &Path) -> Result<Vocab, OpError> {
     if ctx.args().given("vocab")? {
         let bytes = ctx.read(&ctx.input("vocab")?.digest)?;
-        return Vocab::read(&bytes)
-            .map_err(|error| OpError::Bug(format!("a stored vocabulary cannot be read: {error}")));
+        return stored_vocab(&String::from_utf8_lossy(&bytes));
     }
     let help = "pass a vocabulary: vocab = read.wordpiece(\"vocab.txt\")";
     match find_vocabulary(path) {

@@ -188,7 +188,7 @@ impl Net {
 
 /// Parses the vocabulary of a net or a model; it was validated when it was first read.
 pub(crate) fn stored_vocab(text: &str) -> Result<Vocab, OpError> {
-    Vocab::read(text.as_bytes())
+    Vocab::from_text(text)
         .map_err(|error| OpError::Bug(format!("a stored vocabulary cannot be read: {error}")))
 }
 

@@ -2,7 +2,7 @@
 
 Writes OUT/files/<name>.<suffix>, the file, OUT/files/<name>.want.png, its pixels, and OUT/files/files.json: for every file its
 suffix, whether Pillow decodes it ("whole", "truncated" or "broken"), and for some from which length on a cut file is whole. Where blip differs on purpose, `blip` has its verdict. EXIF orientation is not applied in any format, as in the official
-code. Pillow's TIFF reader applies it when it loads, so there is no such file here.
+code. Pillow's TIFF reader alone applies it when it loads: the pixels of such a file are those of the same one without the tag.
 """
 
 import io
@@ -45,6 +45,14 @@ def with_size(jpeg, width, height):
     """The JPEG with another size in its header."""
     at = next(jpeg.index(b"\xff" + kind) for kind in (b"\xc0", b"\xc1", b"\xc2") if b"\xff" + kind in jpeg)
     return jpeg[: at + 5] + struct.pack(">HH", height, width) + jpeg[at + 9 :]
+
+
+def with_tiff_orientation(tiff, value):
+    """The TIFF with another value of its orientation."""
+    entry = lambda value: struct.pack("<HHIHH", 0x0112, 3, 1, value, 0)
+    found = [entry(old) for old in range(1, 9) if entry(old) in tiff]
+    assert len(found) == 1 and tiff.count(found[0]) == 1
+    return tiff.replace(found[0], entry(value))
 
 
 def frames(draw, width, height, count=3):
@@ -114,6 +122,19 @@ def others(draw):
     yield "webp_cut", "webp", encoded(new(), "webp", lossless=True)[1][:-100]
     yield "bmp_cut", "bmp", encoded(new(), "bmp")[1][:-100]
     yield "tiff_cut", "tiff", encoded(new(), "tiff")[1][:-100]
+    # New ones come last: those before them stay as they are.
+    tiff = encoded(new(), "tiff", tiffinfo={0x0112: 6})[1]
+    for value in (3, 6, 7):
+        yield f"tiff_orientation_{value}", "tiff", with_tiff_orientation(tiff, value)
+    plain, progressive = encoded(new(), "jpg", quality=90)[1], encoded(new(), "jpg", quality=90, progressive=True)[1]
+    yield "says_it_is_huge", "jpg", with_size(plain, 16_000, 4_000)
+    yield "progressive_says_it_is_huge", "jpg", with_size(progressive, 16_000, 4_000)
+    yield "progressive_says_it_is_higher", "jpg", with_size(progressive, 40, 320)
+    yield "progressive_says_it_is_wider", "jpg", with_size(progressive, 400, 32)
+    yield "progressive_grey", "jpg", encoded(new().convert("L"), "jpg", quality=90, progressive=True)[1]
+    yield "progressive_restarts", "jpg", encoded(new(), "jpg", progressive=True, restart_marker_blocks=2)[1]
+    yield "progressive_black", "jpg", encoded(Image.new("RGB", (400, 320)), "jpg", progressive=True)[1]
+    yield "mpo_exif_orientation", "jpg", saved(frames(draw, 40, 32), "MPO", exif=oriented())
 
 
 # What blip says where it differs.
@@ -121,6 +142,10 @@ DIFFERENT = {
     # libjpeg fills the missing rows with grey, and Pillow does not look at its warning.
     "says_it_is_higher": "corrupt",
     "says_it_is_wider": "corrupt",
+    "says_it_is_huge": "corrupt",
+    "progressive_says_it_is_huge": "corrupt",
+    "progressive_says_it_is_higher": "corrupt",
+    "progressive_says_it_is_wider": "corrupt",
     # Pillow takes what follows for the missing rows, though the end of the picture never comes.
     "cut_with_data_after": "truncated",
     # Palettes in TIFF files are refused by name.
@@ -136,7 +161,9 @@ def make(out, seed, live):
     for name, suffix, data in files:
         found, picture = verdict(data)
         (folder / f"{name}.{suffix}").write_bytes(data)
-        if picture is not None:
+        if name.startswith("tiff_orientation"):
+            picture = verdict(with_tiff_orientation(data, 1))[1]
+        if picture is not None and name not in DIFFERENT:
             picture.save(folder / f"{name}.want.png")
         row = {"name": name, "suffix": suffix, "verdict": found}
         if name in DIFFERENT:

@@ -45,6 +45,32 @@ def sixteen_bit(picture, draw):
     return "png", b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def sixteen_bit_tiff(picture, draw):
+    """The same as a TIFF, uncompressed in one strip."""
+    high = numpy.asarray(picture).astype("<u2") * 256
+    values = high + numpy.random.default_rng(draw.randint(0, 1 << 30)).integers(0, 256, high.shape, dtype="uint16")
+    samples = 3 if high.ndim == 3 else 1
+    data = values.astype("<u2").tobytes()
+    count = 10
+    after = 8 + 2 + 12 * count + 4
+    short, long = 3, 4
+    entries = [
+        (256, long, 1, picture.width),
+        (257, long, 1, picture.height),
+        (258, short, samples, after if samples == 3 else 16),
+        (259, short, 1, 1),
+        (262, short, 1, 2 if samples == 3 else 1),
+        (273, long, 1, after + 6),
+        (277, short, 1, samples),
+        (278, long, 1, picture.height),
+        (279, long, 1, len(data)),
+        (284, short, 1, 1),
+    ]
+    table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    head = struct.pack("<2sHIH", b"II", 42, 8, count)
+    return "tiff", head + table + bytes(4) + struct.pack("<3H", 16, 16, 16) + data
+
+
 def opened(data):
     picture = Image.open(io.BytesIO(data))
     if picture.mode == "I;16":
@@ -92,6 +118,8 @@ def pictures(draw, width, height):
         "jpeg_progressive": encoded(new(), "jpg", quality=88, progressive=True),
         "jpeg_optimized": encoded(new(), "jpg", quality=88, optimize=True, restart_marker_rows=1),
         "jpeg_exif": encoded(new(), "jpg", quality=90, exif=rotated_exif()),
+        "sixteen_bit_tiff": sixteen_bit_tiff(new(), draw),
+        "sixteen_bit_tiff_grey": sixteen_bit_tiff(new().convert("L"), draw),
     }
 
 

@@ -1,17 +1,21 @@
 //! Caption lists in JSON: entries (`{"image": path, "caption": text or texts}`) as an array, such
-//! as BLIP's, or one a line; and COCO's (`{"images", "annotations"}`).
+//! as BLIP's, or one a line; COCO's (`{"images", "annotations"}`), and Karpathy's splits.
 //!
 //! Entries are read one by one: one that cannot be used is rejected, and the others are used. Where
 //! a list contradicts itself, no side is taken.
 
 mod entry;
+mod foreign;
+mod karpathy;
 mod paths;
 mod pieces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
+pub use self::entry::FieldNames;
 use self::entry::{CocoAnnotation, CocoImage, Entry};
+use self::karpathy::SplitImage;
 pub use self::paths::spellings;
 use self::pieces::{ENTRY_BYTES_MAX, Piece, PieceOf, SplitError, split};
 use crate::json;
@@ -45,15 +49,28 @@ pub struct CaptionList {
     /// Images of a COCO list without any annotation, and the first of them.
     pub without_captions: u64,
     pub first_without: Option<String>,
+    /// Of one of Karpathy's files, how many images each split has.
+    pub splits: BTreeMap<String, u64>,
 }
 
-/// Reads a list in any of the formats.
+/// Reads a list in any of the formats, whose fields have the usual names or these.
 ///
 /// # Errors
 /// [`ListError`] when it is none of them, or ends early.
-pub fn read(list: impl Read) -> Result<CaptionList, ListError> {
-    let mut builder = Builder::default();
-    let result = split(list, &mut |piece| builder.add_piece(piece));
+pub fn read(mut list: impl Read, names: &FieldNames) -> Result<CaptionList, ListError> {
+    let mut head = Vec::new();
+    list.by_ref()
+        .take(foreign::HEAD_BYTES)
+        .read_to_end(&mut head)
+        .map_err(ListError::Io)?;
+    if let Some(what) = foreign::describe(&head) {
+        return Err(ListError::Format(what));
+    }
+    let mut builder = Builder {
+        names: names.clone(),
+        ..Builder::default()
+    };
+    let result = split(head.chain(list), &mut |piece| builder.add_piece(piece));
     let read = builder.entries;
     match result {
         Ok(()) => builder.finish(),
@@ -61,10 +78,6 @@ pub fn read(list: impl Read) -> Result<CaptionList, ListError> {
         Err(SplitError::Ends(at)) => Err(ListError::Format(format!(
             "it ends early, inside what begins at byte {at}, after {read} entries"
         ))),
-        Err(SplitError::Unexpected(0, text)) if text.starts_with("version https://git") => {
-            let reason = "it is a Git LFS pointer: fetch the file itself (`git lfs pull`)";
-            Err(ListError::Format(reason.to_owned()))
-        }
         Err(SplitError::Unexpected(at, text)) => Err(ListError::Format(format!(
             "`{text}` at byte {at} is no part of a JSON list"
         ))),
@@ -78,14 +91,26 @@ pub(crate) fn trim(text: &str) -> &str {
 
 #[derive(Default)]
 struct Builder {
+    names: FieldNames,
     /// Pieces of any kind.
     entries: u64,
     captions: BTreeMap<String, Vec<String>>,
     rejected: Vec<(String, String)>,
     repeated: BTreeSet<String>,
     coco: Option<Coco>,
-    /// Why this is another kind of file.
-    foreign: Option<String>,
+    /// Whether there are images with their captions beside them, as in Karpathy's files.
+    has_split_images: bool,
+    splits: BTreeMap<String, u64>,
+    /// Pieces that lack the field with the image or the caption, by where they are from.
+    lacking: BTreeMap<&'static str, Lacking>,
+}
+
+/// How many pieces of a kind there are and how many lack a field; what to say of the first.
+#[derive(Default)]
+struct Lacking {
+    pieces: u64,
+    without: u64,
+    first: String,
 }
 
 /// The parts of a COCO list, whose order is not known.
@@ -120,18 +145,21 @@ impl Builder {
     }
 
     fn add_fields(&mut self, of: PieceOf, item: String, fields: json::Fields) {
+        let is_split_image = of == PieceOf::Field("images") && karpathy::is_split_image(&fields);
+        self.has_split_images |= is_split_image;
+        if self.captions.is_empty() && !is_split_image {
+            self.count_lacking(of, &fields);
+        }
+        let names = &self.names;
         let added = match of {
-            PieceOf::Top => Entry::read(fields).and_then(|entry| self.add_entry(entry)),
-            PieceOf::Field("images") if entry::is_karpathy(&fields) => {
-                self.foreign.get_or_insert_with(|| {
-                    "it is one of Karpathy's split files, with the images of all splits".to_owned()
-                });
-                Ok(())
+            PieceOf::Top => Entry::read(fields, names).and_then(|entry| self.add_entry(entry)),
+            PieceOf::Field("images") if is_split_image => {
+                karpathy::read(fields, names).and_then(|image| self.add_split_image(image))
             }
             PieceOf::Field("images") => {
-                CocoImage::read(&fields).map(|image| self.coco_parts().images.push(image))
+                CocoImage::read(&fields, names).map(|image| self.coco_parts().images.push(image))
             }
-            PieceOf::Field(_) => CocoAnnotation::read(fields)
+            PieceOf::Field(_) => CocoAnnotation::read(fields, names)
                 .map(|annotation| self.coco_parts().annotations.push(annotation)),
             PieceOf::Rest => {
                 let parts = self.coco_parts();
@@ -146,6 +174,28 @@ impl Builder {
         if let Err((name, reason)) = added {
             self.reject(name.unwrap_or(item), reason);
         }
+    }
+
+    fn count_lacking(&mut self, of: PieceOf, fields: &json::Fields) {
+        let kind = match of {
+            PieceOf::Top => "",
+            PieceOf::Field(field) => field,
+            PieceOf::Rest => return,
+        };
+        let lacking = entry::lacking(of, fields, &self.names);
+        let count = self.lacking.entry(kind).or_default();
+        count.pieces += 1;
+        if let Some(what) = lacking {
+            count.without += 1;
+            if count.without == 1 {
+                count.first = what;
+            }
+        }
+    }
+
+    fn add_split_image(&mut self, image: SplitImage) -> Result<(), entry::Unusable> {
+        *self.splits.entry(image.split).or_default() += 1;
+        self.add_entry(image.entry)
     }
 
     fn coco_parts(&mut self) -> &mut Coco {
@@ -223,17 +273,24 @@ impl Builder {
 
     fn finish(mut self) -> Result<CaptionList, ListError> {
         let format = |what: &str| Err(ListError::Format(what.to_owned()));
-        if let Some(foreign) = &self.foreign {
-            return format(foreign);
-        }
         let (mut without_captions, mut first_without) = (0, None);
-        if let Some(coco) = self.coco.take() {
+        // Where images have their captions with them, there are no annotations.
+        let is_complete = |coco: &Coco| {
+            self.has_split_images && coco.images.is_empty() && coco.annotations.is_empty()
+        };
+        if let Some(coco) = self.coco.take_if(|coco| !is_complete(coco)) {
             for field in ["images", "annotations"] {
                 if !coco.fields.contains(field) {
                     return format(&format!("it is like COCO's captions, but has no `{field}`"));
                 }
             }
             (without_captions, first_without) = self.add_coco(coco);
+        }
+        let mut lacking = self.lacking.values();
+        if self.captions.is_empty()
+            && let Some(all) = lacking.find(|it| it.without > 0 && it.without == it.pieces)
+        {
+            return format(&all.first);
         }
         let entries = self
             .captions
@@ -246,6 +303,7 @@ impl Builder {
             repeated: self.repeated.len() as u64,
             without_captions,
             first_without,
+            splits: self.splits,
         })
     }
 }

@@ -26,6 +26,27 @@ pub(crate) fn read_object(bytes: &[u8]) -> Result<Fields, String> {
     Err(reason(bytes, &error))
 }
 
+/// Fields named in a reason.
+const NAMED_FIELDS_MAX: usize = 5;
+
+/// The end of a reason that names a missing field: `, only ` and those that are there.
+pub(crate) fn only(fields: &Fields) -> String {
+    let names: Vec<String> = fields
+        .keys()
+        .take(NAMED_FIELDS_MAX)
+        .map(|name| {
+            format!(
+                "`{}`",
+                name.chars().take(40).collect::<String>().escape_debug()
+            )
+        })
+        .collect();
+    match names.as_slice() {
+        [] => String::new(),
+        names => format!(", only {}", names.join(", ")),
+    }
+}
+
 fn reason(bytes: &[u8], error: &serde_json::Error) -> String {
     let text = error.to_string();
     if let Some((_, name)) = text.split_once(DUPLICATE) {

@@ -10,15 +10,20 @@
 mod archive;
 mod foreign;
 mod group;
+mod members;
 mod names;
 mod samples;
+mod writer;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use self::archive::{Archive, ArchiveError, Entry, Fault, Kind, Member};
+use self::members::MemberKind;
+pub use self::members::Members;
 use self::names::MemberName;
 pub use self::names::{is_about_data, is_clutter};
 use self::samples::Samples;
+pub use self::writer::ShardWriter;
 
 /// The largest accepted text or JSON member.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
@@ -68,16 +73,28 @@ pub struct ShardNotes {
     pub repeated_keys: u64,
 }
 
-/// Reads a shard from beginning to end, passing each sample to `take`.
+/// Reads a shard of the usual members from beginning to end, passing each sample to `take`.
 ///
 /// # Errors
 /// The outer one is that of reading; the inner one is that of `take`, which ends the reading.
 pub fn read<E>(
     shard: impl Read,
+    take: impl FnMut(Result<RawSample, RejectedSample>) -> Result<(), E>,
+) -> Result<Result<ShardNotes, E>, io::Error> {
+    read_members(shard, &Members::default(), take)
+}
+
+/// Reads a shard whose images and captions are these members.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_members<E>(
+    shard: impl Read,
+    members: &Members,
     mut take: impl FnMut(Result<RawSample, RejectedSample>) -> Result<(), E>,
 ) -> Result<Result<ShardNotes, E>, io::Error> {
     let mut archive = Archive::new(shard);
-    let mut samples = Samples::default();
+    let mut samples = Samples::new(members.clone());
     loop {
         let is_done = match read_entry(&mut archive, &mut samples) {
             Ok(is_done) => is_done,
@@ -127,11 +144,10 @@ fn add_member<R: Read>(
         samples.skip(member.name);
         return Ok(());
     };
-    let limit = match suffix.as_str() {
-        "txt" | "json" => TEXT_BYTES_MAX,
-        suffix if IMAGE_SUFFIXES.contains(&suffix) => IMAGE_BYTES_MAX,
-        // Its bytes are not used.
-        _ => 0,
+    let limit = match samples.members().kind(&suffix) {
+        MemberKind::Text => TEXT_BYTES_MAX,
+        MemberKind::Image => IMAGE_BYTES_MAX,
+        MemberKind::Unused => 0,
     };
     let (offset, size) = (member.offset, member.size);
     samples.begin_member(&key);
@@ -147,75 +163,6 @@ fn add_member<R: Read>(
     };
     samples.add(suffix, offset, bytes);
     Ok(())
-}
-
-/// Writes a shard: the same samples always give the same bytes.
-pub struct ShardWriter<W: Write> {
-    tar: tar::Builder<Counting<W>>,
-}
-
-/// Counts the bytes that are written.
-struct Counting<W> {
-    target: W,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Counting<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.target.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.target.flush()
-    }
-}
-
-impl<W: Write> std::fmt::Debug for ShardWriter<W> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShardWriter").finish_non_exhaustive()
-    }
-}
-
-impl<W: Write> ShardWriter<W> {
-    pub fn new(target: W) -> Self {
-        Self {
-            tar: tar::Builder::new(Counting { target, bytes: 0 }),
-        }
-    }
-
-    /// Adds a member and returns the offset of its bytes. The members of a key must be added one
-    /// after the other.
-    ///
-    /// # Errors
-    /// Those of writing.
-    pub fn add(&mut self, key: &str, suffix: &str, bytes: &[u8]) -> io::Result<u64> {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
-        self.tar
-            .append_data(&mut header, format!("{key}.{suffix}"), bytes)?;
-        // The bytes are the last thing written, padded to blocks. Counting from the start would
-        // have to know how many blocks the header took, which long names need more of.
-        Ok(self.bytes() - (bytes.len() as u64).next_multiple_of(512))
-    }
-
-    /// The number of bytes written so far.
-    pub fn bytes(&self) -> u64 {
-        self.tar.get_ref().bytes
-    }
-
-    /// Ends the shard.
-    ///
-    /// # Errors
-    /// Those of writing.
-    pub fn finish(self) -> io::Result<W> {
-        Ok(self.tar.into_inner()?.target)
-    }
 }
 
 /// A key as a file name: at most 80 letters, digits, `-` and `_`. So it has no folders and no dot,

@@ -1,6 +1,8 @@
 //! BERT's WordPiece, with BLIP's two additional tokens: `[DEC]` begins a decoder's text, `[ENC]`
 //! that of the image-grounded encoder.
 
+mod tokenizer_json;
+
 use std::collections::BTreeMap;
 
 use tokenizers::models::wordpiece::WordPiece;
@@ -121,7 +123,8 @@ impl Vocab {
         })
     }
 
-    /// Reads a `vocab.txt` (one token per line) or the vocabulary of a `tokenizer.json`.
+    /// Reads a `vocab.txt` (one token per line) or the vocabulary of a `tokenizer.json`. One that
+    /// is for another tokenizer than this one is refused.
     ///
     /// # Errors
     /// [`VocabError`].
@@ -129,12 +132,22 @@ impl Vocab {
         let text =
             std::str::from_utf8(bytes).map_err(|_| VocabError::Format("not UTF-8".to_owned()))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        if text.trim_start().starts_with('{') {
-            return Self::new(json_tokens(text)?);
-        }
-        let lines = text.lines();
-        let tokens = lines.map(|line| line.trim_end_matches('\r').to_owned());
-        Self::new(tokens.collect())
+        let is_json = text.trim_start().starts_with('{');
+        let tokens = if is_json {
+            tokenizer_json::tokens(text)?
+        } else {
+            lines(text)
+        };
+        check_lowercase(&tokens, is_json)?;
+        Self::new(tokens)
+    }
+
+    /// Reads what [`Self::to_text`] wrote: it was checked when it was first read.
+    ///
+    /// # Errors
+    /// [`VocabError`].
+    pub fn from_text(text: &str) -> Result<Self, VocabError> {
+        Self::new(lines(text))
     }
 
     /// Builds a vocabulary of at most `size` tokens: the special ones, every character that occurs
@@ -236,31 +249,37 @@ impl Vocab {
     }
 }
 
-fn json_tokens(text: &str) -> Result<Vec<String>, VocabError> {
-    let format = |what: &str| VocabError::Format(format!("not a tokenizer.json: {what}"));
-    let value: serde_json::Value =
-        serde_json::from_str(text).map_err(|error| format(&error.to_string()))?;
-    let vocab = value
-        .pointer("/model/vocab")
-        .and_then(|vocab| vocab.as_object());
-    let vocab = vocab.ok_or_else(|| format("missing `model.vocab`"))?;
-    let mut pairs: BTreeMap<u64, String> = BTreeMap::new();
-    let added = value.get("added_tokens").and_then(|added| added.as_array());
-    for token in added.into_iter().flatten() {
-        let id = token.get("id").and_then(serde_json::Value::as_u64);
-        let content = token.get("content").and_then(|content| content.as_str());
-        pairs.extend(id.zip(content.map(ToOwned::to_owned)));
+fn lines(text: &str) -> Vec<String> {
+    let lines = text.lines();
+    lines
+        .map(|line| line.trim_end_matches('\r').to_owned())
+        .collect()
+}
+
+/// Fails when tokens have capital letters, as those of BERT's cased models have: texts are
+/// lowercase here, so that most words would be unknown.
+fn check_lowercase(tokens: &[String], is_json: bool) -> Result<(), VocabError> {
+    let is_cased = |token: &str| {
+        let is_special = token.starts_with('[') && token.ends_with(']');
+        !is_special && token.contains(|c: char| c.is_ascii_uppercase())
+    };
+    let cased = || tokens.iter().enumerate().filter(|(_, it)| is_cased(it));
+    let count = cased().count();
+    // A few can be there by mistake, and are never used.
+    if count * 100 <= tokens.len() {
+        return Ok(());
     }
-    for (token, id) in vocab {
-        let id = id.as_u64().ok_or_else(|| format("an id is not a number"))?;
-        pairs.insert(id, token.clone());
-    }
-    let is_contiguous = pairs.keys().copied().eq(0..pairs.len() as u64);
-    if is_contiguous {
-        Ok(pairs.into_values().collect())
+    let (first, token) = cased().next().map_or((0, ""), |(id, it)| (id, it.as_str()));
+    let place = if is_json {
+        format!("with the id {first}")
     } else {
-        Err(format("the ids are not contiguous"))
-    }
+        format!("in line {}", first + 1)
+    };
+    Err(VocabError::Format(format!(
+        "it keeps capital letters: {count} of its {} tokens have some, the first is `{}` {place}",
+        tokens.len(),
+        token.escape_debug()
+    )))
 }
 
 /// The words of a text, as BERT's pre-tokenizer splits them.
@@ -358,9 +377,14 @@ mod tests {
             Vocab::read(b"[PAD]\na\na\n").unwrap_err().to_string(),
             "duplicate token `a` in lines 2 and 3"
         );
+        let special = SPECIAL.join("\n");
+        let cased = format!("{special}\n[X]\nthe\nThe\n##A\nring\n");
         assert_eq!(
-            Vocab::read(b"{}").unwrap_err().to_string(),
-            "not a tokenizer.json: missing `model.vocab`"
+            Vocab::read(cased.as_bytes()).unwrap_err().to_string(),
+            "it keeps capital letters: 2 of its 10 tokens have some, the first is `The` in line 8"
         );
+        assert!(Vocab::from_text(&cased).is_ok(), "one that is stored");
+        let few: String = (0..100).map(|number| format!("w{number}\n")).collect();
+        assert!(Vocab::read(format!("{special}\n{few}The\n").as_bytes()).is_ok());
     }
 }

@@ -3,7 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use blip_data::captions::{CaptionList, read};
+use blip_data::captions::{CaptionList, FieldNames, ListError};
+
+fn read(bytes: &[u8]) -> Result<CaptionList, ListError> {
+    blip_data::captions::read(bytes, &FieldNames::default())
+}
 
 fn list(bytes: &[u8]) -> CaptionList {
     read(bytes).unwrap()
@@ -137,27 +141,158 @@ fn other_files_are_named_as_what_they_are() {
         "it ends early, inside what begins at byte 37, after 1 entries"
     );
     assert_eq!(
-        error(b"image,caption\na.jpg,x\n"),
-        "`image,caption\\na.jpg,` at byte 0 is no part of a JSON list"
-    );
-    assert_eq!(
-        error(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"),
-        "it is a Git LFS pointer: fetch the file itself (`git lfs pull`)"
+        error(b"some words\n"),
+        "`some words\\n` at byte 0 is no part of a JSON list"
     );
     assert_eq!(error(b"[] []"), "`[]` at byte 3 is no part of a JSON list");
     assert_eq!(
         error(br#"{"images": []}"#),
         "it is like COCO's captions, but has no `annotations`"
     );
-    assert_eq!(
-        error(br#"{"images": [{"filename": "a.jpg", "split": "test", "sentences": []}]}"#),
-        "it is one of Karpathy's split files, with the images of all splits"
-    );
-    let found = list(br#"{"captions": []}"#);
-    assert_eq!(
-        rejected(&found),
-        ["entry 0: it has no `image`, only `captions`"]
-    );
     assert_eq!(list(b""), CaptionList::default());
     assert_eq!(list(b"[]"), CaptionList::default());
+}
+
+#[test]
+fn files_of_other_kinds_are_named_with_what_to_do() {
+    let utf16: Vec<u8> = "\u{feff}[{\"image\": \"a.jpg\"}]"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let utf16_big: Vec<u8> = "[]".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let mut tar = vec![0; 1024];
+    tar[257..262].copy_from_slice(b"ustar");
+    let to_utf8 = "it is UTF-16: make it UTF-8 (`iconv -f UTF-16 -t UTF-8`)";
+    for (bytes, expected) in [
+        (
+            b"image,caption\na.jpg,x\n".as_slice(),
+            "it is a table separated by commas (CSV), which begins with `image,caption`: make it \
+             JSON, as by pandas' `read_csv(file).to_json(list, orient=\"records\", lines=True)`",
+        ),
+        (
+            b"\xef\xbb\xbf1000.jpg#0\tA ring, red\n",
+            "it is a table separated by tabs (TSV), which begins with `1000.jpg#0\\tA ring, red`: \
+             make it JSON, as by pandas' `read_csv(file, sep=\"\\t\").to_json(list, \
+             orient=\"records\", lines=True)`",
+        ),
+        (
+            b"image;caption\r\n",
+            "it is a table separated by semicolons (CSV), which begins with `image;caption`: make \
+             it JSON, as by pandas' `read_csv(file, sep=\";\").to_json(list, orient=\"records\", \
+             lines=True)`",
+        ),
+        (&utf16, to_utf8),
+        (&utf16_big, to_utf8),
+        (
+            b"PAR1\x15\x04",
+            "it is a Parquet file: make it JSON, as by pandas' `read_parquet(file).to_json(list, \
+             orient=\"records\", lines=True)`",
+        ),
+        (
+            b"\x1f\x8b\x08\0",
+            "it is compressed with gzip: decompress it (`gunzip`)",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd\0",
+            "it is compressed with zstd: decompress it (`unzstd`)",
+        ),
+        (b"PK\x03\x04", "it is a zip file: unpack it"),
+        (&tar, "it is a tar file: `read.webdataset` reads shards"),
+        (b"\x89PNG\r\n", "it is an image"),
+        (
+            b"<!DOCTYPE html>",
+            "it is an HTML page, as a failed download leaves it",
+        ),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n",
+            "it is a Git LFS pointer: fetch the file itself (`git lfs pull`)",
+        ),
+    ] {
+        assert_eq!(error(bytes), expected);
+    }
+}
+
+#[test]
+fn karpathys_splits_are_all_read() {
+    let found = list(
+        br#"{"images": [
+        {"filepath": "val2014", "sentids": [1], "filename": "a.jpg", "imgid": 0, "split": "test",
+         "sentences": [{"tokens": ["a", "ring"], "raw": "A ring. ", "imgid": 0, "sentid": 1},
+                       {"tokens": [], "raw": "One ring", "imgid": 0, "sentid": 2}], "cocoid": 1},
+        {"filename": "b.jpg", "split": "train", "sentences": [{"raw": "A cross"}, {"tokens": []}]},
+        {"filepath": "", "filename": "c.jpg", "split": "train", "sentences": []},
+        {"filename": "d.jpg", "sentences": [{"raw": "x"}], "split": 1},
+        {"sentences": [{"raw": "x"}], "split": "val"}], "dataset": "coco"}"#,
+    );
+    assert_eq!(
+        entries(&found),
+        ["b.jpg=A cross", "val2014/a.jpg=A ring./One ring"]
+    );
+    assert_eq!(
+        rejected(&found),
+        [
+            "b.jpg: one of its `sentences` has no `raw`",
+            "c.jpg: its `sentences` is an empty list",
+            "d.jpg: its `split` is no string",
+            "image at byte 565: it has no `filename`",
+        ]
+    );
+    let none = list(br#"{"images": [{"split": "val", "sentences": []}], "dataset": "coco"}"#);
+    assert_eq!(rejected(&none), ["image at byte 12: it has no `filename`"]);
+    let splits: Vec<(&str, u64)> = found.splits.iter().map(|(it, n)| (&**it, *n)).collect();
+    assert_eq!(splits, [("test", 1), ("train", 1)]);
+}
+
+#[test]
+fn fields_of_other_names_are_listed_and_can_be_named() {
+    let lines = br#"{"img": "a.jpg", "alt": "x", "caption": "y", "id": 1}
+                    {"img": "b.jpg", "alt": "z"}"#;
+    assert_eq!(
+        error(lines),
+        "its entries have no `image`, only `img`, `alt`, `caption`, `id`: name the field with the \
+         path by `image_field`"
+    );
+    assert_eq!(
+        error(br#"[{"img": "a.jpg", "alt": "x"}]"#),
+        "its entries have neither `image` nor `caption`, only `img`, `alt`: name the fields by \
+         `image_field` and `caption_field`"
+    );
+    assert_eq!(
+        error(br#"[{"url": "a.jpg", "file_name": "x"}]"#),
+        "its entries have no `caption`, only `url`, `file_name`: name the field with the text by \
+         `caption_field`"
+    );
+    let read_by = |bytes: &[u8], image: Option<&str>, caption: Option<&str>| {
+        let names = FieldNames {
+            image: image.map(ToOwned::to_owned),
+            caption: caption.map(ToOwned::to_owned),
+        };
+        blip_data::captions::read(bytes, &names)
+    };
+    let found = read_by(lines, Some("img"), Some("alt")).unwrap();
+    assert_eq!(entries(&found), ["a.jpg=x", "b.jpg=z"]);
+    // A field that is named is the only one that counts.
+    let found = read_by(lines, Some("img"), Some("caption")).unwrap();
+    assert_eq!(entries(&found), ["a.jpg=y"]);
+    assert_eq!(rejected(&found), ["b.jpg: it has no `caption`, only `alt`"]);
+    assert_eq!(
+        read_by(lines, Some("picture"), Some("alt"))
+            .unwrap_err()
+            .to_string(),
+        "its entries have no `picture`, only `img`, `alt`, `caption`, `id`: name the field with the \
+         path by `image_field`"
+    );
+    let coco = br#"{"images": [{"id": 1, "path": "c.jpg"}],
+                    "annotations": [{"image_id": 1, "sentence": "w"}]}"#;
+    assert_eq!(
+        error(coco),
+        "its annotations have no `caption`, only `image_id`, `sentence`: name the field with the \
+         text by `caption_field`"
+    );
+    let found = read_by(coco, Some("path"), Some("sentence")).unwrap();
+    assert_eq!(entries(&found), ["c.jpg=w"]);
+    // Some entries that can be used: the others cost themselves.
+    let found = list(br#"[{"img": "a.jpg"}, {"image": "b.jpg", "caption": "x"}]"#);
+    assert_eq!(entries(&found), ["b.jpg=x"]);
+    assert_eq!(rejected(&found), ["entry 0: it has no `image`, only `img`"]);
 }

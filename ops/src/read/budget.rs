@@ -28,11 +28,20 @@ pub(crate) struct BadSample {
     pub(crate) reason: String,
 }
 
-/// Rejects the bad samples of a dataset that has `good` others.
+/// What to do when there is no sample that can be used.
+pub(crate) const SAMPLE_HELP: &str =
+    "a sample is an image with a text: `blip ops` describes what each op reads";
+
+/// Rejects the bad samples of a dataset that has `good` others. `help` is for one without any.
 ///
 /// # Errors
 /// When there are more than `max_bad` allows, or there is no good one.
-pub(crate) fn reject(ctx: &StageCtx, good: usize, bad: &[BadSample]) -> Result<(), OpError> {
+pub(crate) fn reject(
+    ctx: &StageCtx,
+    good: usize,
+    bad: &[BadSample],
+    help: &str,
+) -> Result<(), OpError> {
     for BadSample { item, reason } in bad {
         ctx.reject(item, reason);
     }
@@ -43,10 +52,7 @@ pub(crate) fn reject(ctx: &StageCtx, good: usize, bad: &[BadSample]) -> Result<(
             [] => "no samples found".to_owned(),
             _ => format!("none of the {all} samples can be used: {listed}"),
         };
-        return Err(OpError::failed(
-            what,
-            "a sample is an image with a text: `blip ops` describes what each op reads",
-        ));
+        return Err(OpError::failed(what, help));
     }
     let max_bad = ctx.args().float(MAX_BAD)?;
     if share(bad.len(), all) > max_bad {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use blip_data::Caption;
-use blip_data::captions::{self, CaptionList, CaptionedImage, ListError};
+use blip_data::captions::{self, CaptionList, CaptionedImage, FieldNames, ListError};
 use blip_data::decode::decode;
 use blip_data::shard::IMAGE_BYTES_MAX;
 use blip_engine::{Args, Digest, Files, InputFile, Op, OpError, Output, StageCtx, UnitResult};
@@ -25,8 +25,8 @@ pub(crate) fn op() -> Op {
         "read.captions",
         PAIRS,
         "Images with captions from a JSON list: BLIP's (`[{\"image\": path, \"caption\": text or \
-         texts}]`), the same entries one a line, or COCO's captions (`{\"images\", \
-         \"annotations\"}`). The images are files; their paths are absolute, or relative to the \
+         texts}]`), the same entries one a line, COCO's captions (`{\"images\", \
+         \"annotations\"}`), or Karpathy's splits, of which all are read. The images are files; their paths are absolute, or relative to the \
          folder of images and do not lead out of it. Every image is decoded once; those that \
          cannot be used are rejected with a reason, and so are entries that contradict each other. \
          An image that is listed several times has the captions of all its entries.",
@@ -44,6 +44,22 @@ pub(crate) fn op() -> Op {
         "\"human\"",
         "Who wrote the captions.",
     ))
+    .arg(
+        Arg::optional(
+            "image_field",
+            Type::Str,
+            "The field with the path, when it is not `image` or one of the usual names.",
+        )
+        .in_key_if_given(),
+    )
+    .arg(
+        Arg::optional(
+            "caption_field",
+            Type::Str,
+            "The field with the text, when it is not `caption` or one of the usual names.",
+        )
+        .in_key_if_given(),
+    )
     .arg(budget::max_bad());
     Op::run(signature, 2, run).reading(sources)
 }
@@ -53,7 +69,7 @@ pub(crate) fn op() -> Op {
 fn sources(args: &Args, files: &Files<'_>) -> Result<Vec<InputFile>, OpError> {
     let list = files.file(args.path("list")?)?;
     let mut sources = vec![list.clone()];
-    let entries = parse_list(&list)?.entries;
+    let entries = parse_list(args, &list)?.entries;
     let folder = image_folder(args)?;
     // Of a list without a usable entry that is what has to be said.
     if args.given("images")? && !entries.is_empty() {
@@ -97,9 +113,13 @@ fn image_folder(args: &Args) -> Result<&Path, OpError> {
 }
 
 /// Reads the list in pieces: it may be larger than memory.
-fn parse_list(list: &InputFile) -> Result<CaptionList, OpError> {
+fn parse_list(args: &Args, list: &InputFile) -> Result<CaptionList, OpError> {
+    let names = FieldNames {
+        image: args.optional_string("image_field")?,
+        caption: args.optional_string("caption_field")?,
+    };
     let mut bytes = list.open()?;
-    let parsed = captions::read(&mut bytes).map_err(|error| match error {
+    let parsed = captions::read(&mut bytes, &names).map_err(|error| match error {
         ListError::Io(error) => OpError::failed(
             format!("could not read {}: {error}", list.path.display()),
             "check the file and the disk it is on",
@@ -128,6 +148,16 @@ fn notes(list: &CaptionList) -> Vec<String> {
             first.escape_debug()
         ));
     }
+    if !list.splits.is_empty() {
+        let splits = list.splits.iter();
+        let splits: Vec<String> = splits
+            .map(|(name, images)| format!("{} {images}", name.escape_debug()))
+            .collect();
+        notes.push(format!(
+            "the images of all splits were read: {}",
+            splits.join(", ")
+        ));
+    }
     notes
 }
 
@@ -137,7 +167,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         .sources()
         .split_first()
         .ok_or_else(|| OpError::Bug("the list is not among the sources".to_owned()))?;
-    let list = parse_list(list_file)?;
+    let list = parse_list(ctx.args(), list_file)?;
     let notes = notes(&list);
     let CaptionList {
         entries,
@@ -187,7 +217,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
             pairs.add(file.digest, text, None);
         }
     }
-    budget::reject(ctx, good, &bad)?;
+    budget::reject(ctx, good, &bad, budget::SAMPLE_HELP)?;
     let output = pairs.finish(ctx)?;
     Ok(Output {
         side_outputs: vec![image_store::publish(ctx, locations)?],

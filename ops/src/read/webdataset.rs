@@ -9,7 +9,7 @@ mod shard_reader;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use blip_data::shard::{is_about_data, is_clutter};
+use blip_data::shard::{Members, is_about_data, is_clutter};
 use blip_engine::{Args, Digest, Files, InputFile, Op, OpError, Output, StageCtx, UnitResult};
 use blip_grammar::{Arg, Signature, Type};
 
@@ -45,6 +45,24 @@ pub(crate) fn op() -> Op {
         "Who wrote the texts, when the shards do \
                                                           not say.",
     ))
+    .arg(
+        Arg::optional(
+            "image",
+            Type::Str,
+            "The suffix of the image, such as `input.jpg`, when it is an unusual one or there are \
+             several images; by default the only image.",
+        )
+        .in_key_if_given(),
+    )
+    .arg(
+        Arg::optional(
+            "caption",
+            Type::Str,
+            "Where the caption is: a suffix, such as `alt.txt`, or a field of a JSON member, \
+             `json.FIELD`; by default `txt`, else `json.caption`.",
+        )
+        .in_key_if_given(),
+    )
     .arg(budget::max_bad());
     Op::run(signature, 2, run).reading(sources)
 }
@@ -88,7 +106,8 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
             }
         }
     }
-    let units = read_shards(ctx, &shards)?;
+    let members = members(ctx.args())?;
+    let units = read_shards(ctx, &members, &shards)?;
 
     let (mut pairs, mut locations) = (PairsWriter::default(), Vec::new());
     let (mut bad, mut bad_shards, mut good) = (Vec::new(), Vec::new(), 0);
@@ -116,7 +135,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         }
     }
     budget::reject_shards(ctx, shards.len(), good, &bad_shards)?;
-    budget::reject(ctx, good, &bad)?;
+    budget::reject(ctx, good, &bad, help(&bad))?;
     notes.same_images = good - pairs.images();
     let notes = notes.lines();
     let output = pairs.finish(ctx)?;
@@ -127,9 +146,38 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
     })
 }
 
+fn members(args: &Args) -> Result<Members, OpError> {
+    let image = args.optional_string("image")?;
+    let caption = args.optional_string("caption")?;
+    Members::new(image.as_deref(), caption.as_deref()).map_err(|(argument, reason)| {
+        let given = if argument == "image" { image } else { caption };
+        let what = format!("`{argument} = {:?}` {reason}", given.unwrap_or_default());
+        OpError::failed(what, MEMBERS_HELP)
+    })
+}
+
+const MEMBERS_HELP: &str = "name the members: `image = \"jpg\"`, `caption = \"txt\"` or, for a \
+                            field of a JSON member, `caption = \"json.FIELD\"`";
+
+/// What to do about a dataset all of whose samples are bad: of samples without an image or a text
+/// that this op can see, it has to be said which member is meant.
+fn help(bad: &[BadSample]) -> &'static str {
+    let is_about_members = |reason: &str| {
+        let parts = [" has no ", "it has several images", "it has neither "];
+        parts.iter().any(|part| reason.contains(part))
+    };
+    let mut bad = bad.iter();
+    if bad.any(|BadSample { reason, .. }| is_about_members(reason)) {
+        MEMBERS_HELP
+    } else {
+        budget::SAMPLE_HELP
+    }
+}
+
 /// Reads the shards that are not cached and returns the results of all, ascending by digest.
 fn read_shards(
     ctx: &StageCtx,
+    members: &Members,
     shards: &BTreeMap<Digest, &InputFile>,
 ) -> Result<Vec<UnitResult>, OpError> {
     let source = parse_source(ctx.args().string("source")?)?;
@@ -143,7 +191,7 @@ fn read_shards(
             let Some(file) = digest.and_then(|digest| shards.get(digest)) else {
                 continue;
             };
-            let content = read_shard(ctx, file, source, &mut |offset| {
+            let content = read_shard(ctx, file, members, source, &mut |offset| {
                 ctx.progress((bytes_before + offset) >> 20, total >> 20, "MiB")
             })?;
             bytes_before += file.len;

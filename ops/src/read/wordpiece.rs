@@ -11,11 +11,12 @@ pub(crate) fn op() -> Op {
         "read.wordpiece",
         VOCAB,
         "A WordPiece vocabulary from a `vocab.txt` (one token per line) or a `tokenizer.json`. \
-         BLIP's `[DEC]` and `[ENC]` are appended where they are missing.",
+         BLIP's `[DEC]` and `[ENC]` are appended where they are missing. Vocabularies with capital \
+         letters and tokenizers other than BERT's are refused by name.",
     )
     .example("read.wordpiece(\"vocab.txt\")")
     .arg(Arg::required("path", Type::Path, "The file."));
-    Op::run(signature, 1, run).reading(|args, files| Ok(vec![files.file(args.path("path")?)?]))
+    Op::run(signature, 2, run).reading(|args, files| Ok(vec![files.file(args.path("path")?)?]))
 }
 
 fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {

@@ -110,8 +110,9 @@ fn a_list_in_another_format_is_reported() {
     assert_eq!(
         world.failure(READ, "human"),
         (
-            "list.json is not a captions list: `image,caption\\na.jpg,` at byte 0 is no part of a \
-             JSON list"
+            "list.json is not a captions list: it is a table separated by commas (CSV), which \
+             begins with `image,caption`: make it JSON, as by pandas' `read_csv(file).to_json(list, \
+             orient=\"records\", lines=True)`"
                 .to_owned(),
             "use BLIP's format, `[{\"image\": path, \"caption\": text}]`, or COCO's captions"
                 .to_owned()
@@ -120,7 +121,26 @@ fn a_list_in_another_format_is_reported() {
     world.write("list.json", "{\"captions\": []}");
     assert_eq!(
         world.failure(READ, "human").0,
-        "none of the 1 samples can be used: entry 0: it has no `image`, only `captions`"
+        "list.json is not a captions list: its entries have no `image`, only `captions`: name the \
+         field with the path by `image_field`"
+    );
+}
+
+#[test]
+fn karpathys_file_is_read_with_a_note_on_its_splits() {
+    let world = world();
+    world.write(
+        "list.json",
+        r#"{"images": [{"filepath": "images", "filename": "human-000000.jpg", "split": "train",
+                        "sentences": [{"raw": "a ring"}]},
+                       {"filepath": "images", "filename": "human-000001.jpg", "split": "val",
+                        "sentences": [{"raw": "a cross"}]}], "dataset": "coco"}"#,
+    );
+    let summary = world.done("human = read.captions(\"list.json\")\n");
+    assert_eq!(world.texts(&summary, "human"), ["a cross", "a ring"]);
+    assert_eq!(
+        *end(&summary, "human").notes,
+        ["the images of all splits were read: train 1, val 1"]
     );
 }
 

@@ -10,6 +10,7 @@ mod declarations;
 mod exports;
 mod merging;
 mod models;
+mod named_parts;
 mod replaced_inputs;
 mod scenes;
 mod splitting;

@@ -50,6 +50,39 @@ fn missing_special_tokens_are_reported() {
 }
 
 #[test]
+fn a_tokenizer_that_is_not_berts_is_refused_by_name() {
+    let world = World::new();
+    let help = "use the vocab.txt or tokenizer.json of a BERT model such as bert-base-uncased";
+    for (content, reason) in [
+        (
+            r#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}"#,
+            "its model is BPE; only WordPiece is read",
+        ),
+        (
+            r#"{"normalizer": {"type": "BertNormalizer", "lowercase": false}, "model": {"vocab": {}}}"#,
+            "it keeps capital letters (`lowercase` is false)",
+        ),
+        (
+            "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nThe\n",
+            "it keeps capital letters: 1 of its 7 tokens have some, the first is `The` in line 7",
+        ),
+        (
+            "{\"model\": {\"vocab\": {\"[PAD]\": 0,",
+            "not a tokenizer.json: it ends early",
+        ),
+    ] {
+        world.write("tokenizer.json", content);
+        assert_eq!(
+            world.failure("vocab = read.wordpiece(\"tokenizer.json\")\n", "vocab"),
+            (
+                format!("tokenizer.json cannot be used: {reason}"),
+                help.to_owned()
+            )
+        );
+    }
+}
+
+#[test]
 fn captions_without_a_word_are_reported() {
     let world = World::new();
     let sample = scenes("web", 1).remove(0);

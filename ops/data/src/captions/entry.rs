@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::json::Fields;
+use super::pieces::PieceOf;
+use crate::json::{self, Fields};
 
 /// Names of the field with the image's path, and of the one with its captions: BLIP's first, then
 /// those of Hugging Face's image folders and of other lists. Where an entry has several, the first
@@ -17,8 +18,23 @@ const IMAGE_FIELDS: [&str; 7] = [
     "path",
 ];
 const CAPTION_FIELDS: [&str; 4] = ["caption", "captions", "text", "texts"];
-/// Fields named in a reason.
-const NAMED_FIELDS_MAX: usize = 5;
+
+/// The fields that a user names, instead of the usual ones.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FieldNames {
+    pub image: Option<String>,
+    pub caption: Option<String>,
+}
+
+impl FieldNames {
+    fn image<'n>(&'n self, usual: &'n str) -> &'n str {
+        self.image.as_deref().unwrap_or(usual)
+    }
+
+    fn caption<'n>(&'n self, usual: &'n str) -> &'n str {
+        self.caption.as_deref().unwrap_or(usual)
+    }
+}
 
 /// Why an entry cannot be used, and its name where it has one.
 pub(super) type Unusable = (Option<String>, String);
@@ -40,15 +56,15 @@ pub(super) struct CocoAnnotation {
 }
 
 impl Entry {
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Unusable> {
-        let Some(image_field) = first_of(&fields, &IMAGE_FIELDS) else {
-            return Err((None, missing("image", &fields)));
+    pub(super) fn read(mut fields: Fields, names: &FieldNames) -> Result<Self, Unusable> {
+        let Some(image_field) = first_of(&fields, &names.image, &IMAGE_FIELDS) else {
+            return Err((None, missing(names.image("image"), &fields)));
         };
         let Some(Value::String(image)) = fields.remove(image_field) else {
             return Err((None, format!("its `{image_field}` is no string")));
         };
-        let Some(field) = first_of(&fields, &CAPTION_FIELDS) else {
-            return Err((Some(image), missing("caption", &fields)));
+        let Some(field) = first_of(&fields, &names.caption, &CAPTION_FIELDS) else {
+            return Err((Some(image), missing(names.caption("caption"), &fields)));
         };
         let captions = match fields.remove(field) {
             Some(Value::Array(texts)) if texts.is_empty() => {
@@ -66,31 +82,59 @@ impl Entry {
     }
 }
 
-fn first_of(fields: &Fields, names: &[&'static str]) -> Option<&'static str> {
-    names
-        .iter()
-        .copied()
-        .find(|name| fields.contains_key(*name))
+/// The field that the user names, else the first of those that are known.
+fn first_of<'n>(fields: &Fields, given: &'n Option<String>, known: &[&'n str]) -> Option<&'n str> {
+    let given = given.as_deref().map(|name| [name]);
+    let mut names = given.as_ref().map_or(known, |name| name).iter().copied();
+    names.find(|name| fields.contains_key(*name))
+}
+
+/// What all entries, images or annotations of a list lack: the image, the caption, or both.
+pub(super) fn lacking(of: PieceOf, fields: &Fields, names: &FieldNames) -> Option<String> {
+    let has = |given, known: &[&str]| first_of(fields, given, known).is_some();
+    let image = names.image("image");
+    let caption = names.caption("caption");
+    let (kind, image, caption) = match of {
+        PieceOf::Top => (
+            "entries",
+            (!has(&names.image, &IMAGE_FIELDS)).then_some(image),
+            (!has(&names.caption, &CAPTION_FIELDS)).then_some(caption),
+        ),
+        PieceOf::Field("images") => {
+            let file_name = names.image("file_name");
+            let is_missing = !fields.contains_key(file_name);
+            ("images", is_missing.then_some(file_name), None)
+        }
+        PieceOf::Field(_) => {
+            let is_missing = !fields.contains_key(caption);
+            ("annotations", None, is_missing.then_some(caption))
+        }
+        PieceOf::Rest => return None,
+    };
+    let only = || json::only(fields);
+    let (lack, remedy) = match (image, caption) {
+        (Some(image), Some(caption)) => (
+            format!("neither `{image}` nor `{caption}`{}", only()),
+            "the fields by `image_field` and `caption_field`",
+        ),
+        (Some(image), None) => (
+            format!("no `{image}`{}", only()),
+            "the field with the path by `image_field`",
+        ),
+        (None, Some(caption)) => (
+            format!("no `{caption}`{}", only()),
+            "the field with the text by `caption_field`",
+        ),
+        (None, None) => return None,
+    };
+    Some(format!("its {kind} have {lack}: name {remedy}"))
 }
 
 fn missing(field: &str, fields: &Fields) -> String {
-    let names: Vec<String> = fields
-        .keys()
-        .take(NAMED_FIELDS_MAX)
-        .map(|name| {
-            format!(
-                "`{}`",
-                name.chars().take(40).collect::<String>().escape_debug()
-            )
-        })
-        .collect();
-    match names.as_slice() {
-        [] => format!("it has no `{field}`"),
-        names => format!("it has no `{field}`, only {}", names.join(", ")),
-    }
+    format!("it has no `{field}`{}", json::only(fields))
 }
 
-fn caption(value: Value) -> Result<String, String> {
+pub(super) fn caption(value: Value) -> Result<String, String> {
     match value {
         Value::String(text) => match super::trim(&text) {
             "" => Err("its caption is empty".to_owned()),
@@ -101,9 +145,10 @@ fn caption(value: Value) -> Result<String, String> {
 }
 
 impl CocoImage {
-    pub(super) fn read(fields: &Fields) -> Result<Self, Unusable> {
-        let Some(Value::String(file_name)) = fields.get("file_name") else {
-            return Err((None, "it has no `file_name`".to_owned()));
+    pub(super) fn read(fields: &Fields, names: &FieldNames) -> Result<Self, Unusable> {
+        let field = names.image("file_name");
+        let Some(Value::String(file_name)) = fields.get(field) else {
+            return Err((None, format!("it has no `{field}`")));
         };
         let id = fields.get("id").and_then(id);
         let id = id.ok_or_else(|| (Some(file_name.clone()), "it has no `id`".to_owned()))?;
@@ -115,12 +160,13 @@ impl CocoImage {
 }
 
 impl CocoAnnotation {
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Unusable> {
+    pub(super) fn read(mut fields: Fields, names: &FieldNames) -> Result<Self, Unusable> {
         let image_id = fields.get("image_id").and_then(id);
         let image_id = image_id.ok_or_else(|| (None, "it has no `image_id`".to_owned()))?;
-        let Some(text) = fields.remove("caption") else {
+        let field = names.caption("caption");
+        let Some(text) = fields.remove(field) else {
             let item = format!("annotation of image {image_id}");
-            return Err((Some(item), missing("caption", &fields)));
+            return Err((Some(item), missing(field, &fields)));
         };
         Ok(Self {
             image_id,
@@ -139,9 +185,4 @@ fn id(value: &Value) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// Whether an image is one of Andrej Karpathy's splits of COCO and Flickr30k.
-pub(super) fn is_karpathy(fields: &Fields) -> bool {
-    fields.contains_key("sentences") && fields.contains_key("split")
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{IMAGE_SUFFIXES, RawSample};
+use super::members::CaptionMember;
+use super::{Members, RawSample};
 use crate::json;
 
 /// What the format of a `.json` that this program wrote begins with.
@@ -47,10 +48,9 @@ impl Group {
         members.sum::<usize>() + 256
     }
 
-    pub(super) fn has_image(&self) -> bool {
-        IMAGE_SUFFIXES
-            .iter()
-            .any(|suffix| self.members.contains_key(*suffix))
+    pub(super) fn has_image(&self, members: &Members) -> bool {
+        let mut suffixes = members.image_suffixes().into_iter();
+        suffixes.any(|suffix| self.members.contains_key(suffix))
     }
 
     /// As in `.jpg, .txt`.
@@ -58,7 +58,7 @@ impl Group {
         let suffixes: Vec<String> = self
             .members
             .keys()
-            .map(|suffix| format!(".{}", suffix.escape_default()))
+            .map(|suffix| format!(".{}", escaped(suffix)))
             .collect();
         suffixes.join(", ")
     }
@@ -78,18 +78,19 @@ impl Group {
 
     /// Forms the sample. The boolean is whether its `.json` could not be read, though it can do
     /// without.
-    pub(super) fn form(mut self) -> (Formed, bool) {
+    pub(super) fn form(mut self, members: &Members) -> (Formed, bool) {
         if let Some(reason) = self.rejected {
             return (Formed::Rejected(reason), false);
         }
-        let images: Vec<&str> = IMAGE_SUFFIXES
+        let images: Vec<&str> = members
+            .image_suffixes()
             .into_iter()
             .filter(|suffix| self.members.contains_key(*suffix))
             .collect();
         let suffix = match images.as_slice() {
             [suffix] => *suffix,
             [] => {
-                let reason = format!("it has no image, only {}", self.suffixes());
+                let reason = members.no_image(&self.suffixes());
                 return (Formed::Incomplete(self, reason), false);
             }
             _ => {
@@ -104,13 +105,10 @@ impl Group {
             },
             None => (None, None),
         };
-        let text = match self.text(json.as_ref(), json_fault.as_deref()) {
+        let text = match self.text(members, json.as_ref(), json_fault.as_deref()) {
             Ok(Some(text)) => text,
             Ok(None) => {
-                let reason = format!(
-                    "it has neither a .txt nor a `caption` in a .json, only {}",
-                    self.suffixes()
-                );
+                let reason = members.no_caption(&self.suffixes());
                 return (Formed::Incomplete(self, reason), false);
             }
             Err(reason) => return (Formed::Rejected(reason), false),
@@ -123,12 +121,14 @@ impl Group {
             text,
             json,
         };
-        (Formed::Sample(sample), json_fault.is_some())
+        let is_txt = members.caption.as_ref().is_none_or(|it| it.suffix == "txt");
+        (Formed::Sample(sample), is_txt && json_fault.is_some())
     }
 
     /// The caption; `None` when there is no member that it could be in.
     fn text(
         &self,
+        members: &Members,
         json: Option<&Value>,
         json_fault: Option<&str>,
     ) -> Result<Option<String>, String> {
@@ -138,25 +138,75 @@ impl Group {
                     .windows(OWN_FORMAT.len())
                     .any(|part| part == OWN_FORMAT)
             });
+            let can_do_without = members.caption.is_some() || self.members.contains_key("txt");
             // Without the .json, a caption that a model wrote would pass for one from the web.
-            if is_ours || !self.members.contains_key("txt") {
+            if is_ours || !can_do_without {
                 return Err(fault.to_owned());
             }
         }
-        let text = match self.members.get("txt") {
-            Some((_, bytes)) => {
-                std::str::from_utf8(bytes).map_err(|_| "its .txt is not UTF-8".to_owned())?
-            }
-            None => match json.and_then(|json| json.get("caption")) {
-                None => return Ok(None),
-                Some(Value::String(text)) => text,
-                Some(Value::Null) => return Err("the `caption` in its .json is null".to_owned()),
-                Some(_) => return Err("the `caption` in its .json is no string".to_owned()),
-            },
-        };
-        match crate::captions::trim(text) {
-            "" => Err("its caption is empty".to_owned()),
-            text => Ok(Some(text.to_owned())),
+        if let Some(caption) = &members.caption {
+            return self.text_of(caption);
         }
+        match self.members.get("txt") {
+            Some((_, bytes)) => utf8("txt", bytes).and_then(caption_of).map(Some),
+            None => match json.and_then(|json| json.get("caption")) {
+                None => Ok(None),
+                Some(value) => json_text("json", "caption", value)
+                    .and_then(caption_of)
+                    .map(Some),
+            },
+        }
+    }
+
+    /// The caption in the member that the user named.
+    fn text_of(
+        &self,
+        CaptionMember { suffix, field }: &CaptionMember,
+    ) -> Result<Option<String>, String> {
+        let Some((_, bytes)) = self.members.get(suffix) else {
+            return Ok(None);
+        };
+        let Some(field) = field else {
+            return utf8(suffix, bytes).and_then(caption_of).map(Some);
+        };
+        let fields = json::read_object(bytes)
+            .map_err(|reason| format!("its .{} {reason}", escaped(suffix)))?;
+        match fields.get(field) {
+            Some(value) => json_text(suffix, field, value)
+                .and_then(caption_of)
+                .map(Some),
+            None => Err(format!(
+                "its .{} has no `{}`{}",
+                escaped(suffix),
+                field.escape_debug(),
+                json::only(&fields)
+            )),
+        }
+    }
+}
+
+/// A suffix as messages have it.
+pub(super) fn escaped(suffix: &str) -> std::str::EscapeDefault<'_> {
+    suffix.escape_default()
+}
+
+fn utf8<'b>(suffix: &str, bytes: &'b [u8]) -> Result<&'b str, String> {
+    std::str::from_utf8(bytes).map_err(|_| format!("its .{} is not UTF-8", escaped(suffix)))
+}
+
+fn json_text<'v>(suffix: &str, field: &str, value: &'v Value) -> Result<&'v str, String> {
+    let what = match value {
+        Value::String(text) => return Ok(text),
+        Value::Null => "null",
+        _ => "no string",
+    };
+    let (field, suffix) = (field.escape_debug(), escaped(suffix));
+    Err(format!("the `{field}` in its .{suffix} is {what}"))
+}
+
+fn caption_of(text: &str) -> Result<String, String> {
+    match crate::captions::trim(text) {
+        "" => Err("its caption is empty".to_owned()),
+        text => Ok(text.to_owned()),
     }
 }

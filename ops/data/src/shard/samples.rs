@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem;
 
 use super::group::{Formed, Group};
-use super::{Fault, RawSample, RejectedSample, ShardNotes, is_about_data};
+use super::{Fault, Members, RawSample, RejectedSample, ShardNotes, is_about_data};
 
 /// Groups that wait hold at most this many bytes together.
 const WAITING_BYTES_MAX: usize = 256 << 20;
@@ -18,6 +18,7 @@ type KeyDigest = [u64; 2];
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     pub(super) notes: ShardNotes,
+    members: Members,
     ready: Vec<Result<RawSample, RejectedSample>>,
     current: Group,
     /// Groups that wait for their other members, by the order in which they began to.
@@ -35,6 +36,17 @@ pub(super) struct Samples {
 }
 
 impl Samples {
+    pub(super) fn new(members: Members) -> Self {
+        Self {
+            members,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn members(&self) -> &Members {
+        &self.members
+    }
+
     /// What can be passed on.
     pub(super) fn take_ready(&mut self) -> Vec<Result<RawSample, RejectedSample>> {
         mem::take(&mut self.ready)
@@ -118,7 +130,7 @@ impl Samples {
             return;
         }
         let (key, suffixes) = (group.key.clone(), group.suffixes());
-        let (formed, has_unreadable_json) = group.form();
+        let (formed, has_unreadable_json) = group.form(&self.members);
         match formed {
             Formed::Sample(sample) => {
                 self.notes.unreadable_json += u64::from(has_unreadable_json);
@@ -166,7 +178,7 @@ impl Samples {
     /// Rejects a group whose other members did not come.
     fn reject_incomplete(&mut self, group: Group) {
         let name = group.key.rsplit('/').next().unwrap_or(&group.key);
-        if is_about_data(name) && !group.has_image() {
+        if is_about_data(name) && !group.has_image(&self.members) {
             return self.skip(group.key);
         }
         let (key, suffixes) = (group.key.clone(), group.suffixes());
@@ -177,7 +189,8 @@ impl Samples {
             );
             return self.reject(key, reason, true);
         }
-        if let (Formed::Incomplete(_, reason) | Formed::Rejected(reason), _) = group.form() {
+        let (formed, _) = group.form(&self.members);
+        if let Formed::Incomplete(_, reason) | Formed::Rejected(reason) = formed {
             self.reject(key, reason, false);
         }
     }

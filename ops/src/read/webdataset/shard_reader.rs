@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use blip_data::decode::decode;
-use blip_data::shard::{self, RawSample, RejectedSample, ShardNotes};
+use blip_data::shard::{self, Members, RawSample, RejectedSample, ShardNotes};
 use blip_data::{Caption, TextSource};
 use blip_engine::{Digest, InputFile, OpError, StageCtx};
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,7 @@ pub(super) struct ShardSample {
 pub(super) fn read_shard(
     ctx: &StageCtx,
     file: &InputFile,
+    members: &Members,
     source: TextSource,
     progress: &mut dyn FnMut(u64),
 ) -> Result<ShardContent, OpError> {
@@ -60,7 +61,7 @@ pub(super) fn read_shard(
     };
     let mut unparsed = Vec::new();
     let mut bytes = file.open()?;
-    let read = shard::read(&mut bytes, |sample| {
+    let read = shard::read_members(&mut bytes, members, |sample| {
         ctx.check_interrupted()?;
         match sample {
             Ok(sample) => {
