@@ -139,4 +139,18 @@ mod tests {
         assert_eq!(expand("{0..1000000}"), None);
         assert_eq!(expand("{0..999}{0..999}{0..999}"), None);
     }
+
+    #[test]
+    fn what_would_fill_the_memory_or_the_stack_is_too_much() {
+        for pattern in [
+            "{a,b}".repeat(30_000),
+            "{a,b}".repeat(21),
+            format!("{{1..999999}}{}", "q".repeat(900_000)),
+            "{a,".repeat(40) + &"}".repeat(40),
+        ] {
+            assert_eq!(expand(&pattern), None, "{} bytes", pattern.len());
+        }
+        let open = "{".repeat(1 << 20);
+        assert_eq!(expand(&open), Some(vec![open.clone()]));
+    }
 }

@@ -271,3 +271,38 @@ pub(super) fn stat(path: &Path, disk: &Disk) -> Result<Option<fs::Metadata>, Dis
 pub(super) fn mtime_ns(metadata: &fs::Metadata) -> i128 {
     i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_that_names_files_elsewhere_or_is_no_file_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        let path = folder.path().join(".a.blip-export");
+        let read = |file: &str| {
+            let receipt = Receipt {
+                input: Digest::of(b"input"),
+                files: Vec::new(),
+                earlier: vec![PublishedFile {
+                    path: file.into(),
+                    digest: Digest::of(b"known"),
+                    len: 5,
+                    mtime_ns: 0,
+                }],
+            };
+            disk.write(&path, &checksummed::encode_json(&receipt))
+                .unwrap();
+            Receipt::read(&path, &disk).unwrap().is_some()
+        };
+        assert!(read("a/b"));
+        for file in ["../notes.txt", "a/../../notes.txt", "/etc/notes.txt", ""] {
+            assert!(!read(file), "{file}");
+        }
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        assert_eq!(Receipt::read(&path, &disk).unwrap(), None);
+    }
+}

@@ -95,3 +95,52 @@ fn remove_content(folder: &Path, disk: &Disk) -> Result<(), OpError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_holds_it_and_the_next_finds_it_empty() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("staging");
+        let disk = Disk::default();
+        let acquire = |waits: &mut u32| {
+            Staging::acquire(folder.clone(), &disk, || {
+                *waits -= 1;
+                *waits > 0
+            })
+        };
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("left"), "by a killed run").unwrap();
+        let first = acquire(&mut 1).unwrap();
+        assert_eq!(fs::read_dir(first.folder()).unwrap().count(), 0);
+        let mut waits = 3;
+        let error = acquire(&mut waits).unwrap_err();
+        assert_eq!(waits, 0);
+        assert_eq!(
+            error.to_string(),
+            format!("another process holds {}", folder.display())
+        );
+        assert_eq!(
+            error.help(),
+            "wait until it has written its files, then run again"
+        );
+        drop(first);
+        assert!(!folder.exists());
+        drop(acquire(&mut 1).unwrap());
+    }
+
+    #[test]
+    fn what_a_link_of_its_name_leads_to_is_not_touched() {
+        let parent = tempfile::tempdir().unwrap();
+        let (folder, other) = (parent.path().join("staging"), parent.path().join("other"));
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("mine"), "mine").unwrap();
+        std::os::unix::fs::symlink(&other, &folder).unwrap();
+        let staging = Staging::acquire(folder.clone(), &Disk::default(), || false).unwrap();
+        fs::write(staging.folder().join("new"), "new").unwrap();
+        drop(staging);
+        assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
+    }
+}

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
 use blip_engine::event::StageError;
-use blip_engine::{Digest, Engine, EngineError, Event, Outcome, RunOptions};
+use blip_engine::{Config, Digest, Engine, EngineError, Event, Outcome, RunOptions};
 
-use crate::world::{World, counts};
+use crate::world::{EventRecorder, World, counts};
 
 const EXPORT: &str = "a = text(\"hello\")\nb = upper(a)\nexport b as txt \"out/b.txt\"\n";
 const HELP: &str = "move it away, choose another path, or replace it with --overwrite";
@@ -453,4 +454,78 @@ fn what_another_process_exports_at_the_same_time_is_not_in_the_way() {
     assert_eq!(run.unwrap().outcome, Outcome::Done);
     assert!(!exported.exists(), "it came in between");
     assert_eq!(world.read("out/b.txt"), "HELLO");
+}
+
+/// The cache is on a RAM disk where there is one.
+#[test]
+fn exports_go_to_another_file_system_than_the_caches() {
+    let (world, other) = (World::new(), World::in_memory());
+    let config = Config {
+        cache: other.folder.path().join("elsewhere"),
+        ..world.config.clone()
+    };
+    let engine = Engine::new(config);
+    for expected in [true, false] {
+        let mut recorder = EventRecorder::default();
+        let workflow = world.workflow(EXPORT);
+        let run = engine.run(&workflow, &RunOptions::default(), &mut [&mut recorder]);
+        assert_eq!(run.unwrap().outcome, Outcome::Done);
+        let is_written = recorder.0.iter().find_map(|event| match event {
+            Event::Exported { written, .. } => Some(*written),
+            _ => None,
+        });
+        assert_eq!(is_written, Some(expected));
+    }
+    assert_eq!(world.read("out/b.txt"), "HELLO");
+}
+
+/// A disk on which the files of an export take long to sync.
+struct SlowDisk;
+
+impl Hook for SlowDisk {
+    fn before(&self, call: Syscall, path: &Path) -> FaultAction {
+        let is_export = path.components().any(|part| part.as_os_str() == "out");
+        if is_export && call == Syscall::SyncFile {
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        FaultAction::Proceed
+    }
+
+    fn after(&self, _: Syscall, _: &Path) {}
+}
+
+/// Each run of a cache of its own, so that no lease in a cache keeps them apart.
+#[test]
+fn runs_with_different_caches_that_export_to_one_path_write_it_one_after_the_other() {
+    let world = World::new();
+    let texts = ["one", "two", "six"];
+    let run = |number: usize| {
+        let config = Config {
+            cache: world.folder.path().join(format!("cache-{number}")),
+            ..world.config.clone()
+        };
+        let engine = Engine::new(config).with_disk(Disk::with_hook(Arc::new(SlowDisk)));
+        let text = format!(
+            "a = text({:?})\nexport a as txt \"out/a.txt\"\n",
+            texts[number]
+        );
+        let run = engine.run(&world.workflow(&text), &RunOptions::default(), &mut []);
+        run.unwrap().outcome
+    };
+    for round in 0..5 {
+        std::thread::scope(|scope| {
+            let runs = (0..3).map(|number| scope.spawn(move || run(number)));
+            let runs: Vec<_> = runs.collect();
+            for run in runs {
+                assert_eq!(run.join().unwrap(), Outcome::Done, "round {round}");
+            }
+        });
+        assert!(
+            texts.contains(&world.read("out/a.txt").as_str()),
+            "round {round}"
+        );
+        assert_eq!(run(1), Outcome::Done);
+        assert_eq!(world.read("out/a.txt"), "two", "round {round}");
+        assert_eq!(files(&world.folder.path().join("out")), ["a.txt"]);
+    }
 }

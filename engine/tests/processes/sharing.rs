@@ -1,9 +1,8 @@
 //! Processes that share a cache: no stage runs twice, no process waits for a dead one, and readers
 //! never wait.
 
-use std::time::{Duration, Instant};
-
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use blip_engine::cache::disk::Disk;
 use blip_engine::cache::{Access, Cache, CacheError};

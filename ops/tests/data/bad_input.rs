@@ -42,7 +42,7 @@ fn a_folder_is_not_a_shard() {
         world.failure("web = read.webdataset(\"web.tar\")\n", "web"),
         (
             "web.tar is not a file".to_owned(),
-            "name a file, or a pattern such as `data/*.tar`".to_owned()
+            "name a file in it".to_owned()
         )
     );
 }
