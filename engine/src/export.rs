@@ -131,7 +131,7 @@ impl ExportJob<'_> {
                 .map_err(publish::unreadable)?
         {
             if destination.receipt(disk)?.is_none() {
-                destination.finish(receipt.clone(), disk)?;
+                destination.finish(receipt.clone(), &staging, disk)?;
             }
             return Ok(false);
         }

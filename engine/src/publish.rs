@@ -104,16 +104,17 @@ impl Destination {
         Receipt::read(&self.receipt_path(), disk).map_err(unreadable)
     }
 
-    /// Written beside the files, and not where a cache has its temporary files: that may be another
-    /// file system.
-    fn write_receipt(&self, receipt: &Receipt, disk: &Disk) -> Result<(), DiskError> {
-        let path = self.receipt_path();
-        let temporary = self.temporary().with_extension("receipt");
-        disk.write_synced(&temporary, &checksummed::encode_json(receipt))
-            .and_then(|()| disk.rename(&temporary, &path))
-            .inspect_err(|_| {
-                let _ = fs::remove_file(&temporary);
-            })
+    /// Written in `staging` first, and not where a cache has its temporary files: that may be
+    /// another file system.
+    fn write_receipt(
+        &self,
+        receipt: &Receipt,
+        staging: &Staging,
+        disk: &Disk,
+    ) -> Result<(), DiskError> {
+        let temporary = staging.folder().join(format!("{TEMPORARY_PREFIX}receipt"));
+        disk.write_synced(&temporary, &checksummed::encode_json(receipt))?;
+        disk.rename(&temporary, &self.receipt_path())
     }
 
     /// Fails if there is something here that publishing must not touch, as far as that can be said
@@ -222,7 +223,7 @@ impl Destination {
         refuse(&obstacles)?;
         let has_changes = !changes.is_empty();
         if has_changes {
-            self.write_receipt(&receipt, disk)?;
+            self.write_receipt(&receipt, staging, disk)?;
         }
         for path in &changes.stale {
             disk.remove(&self.folder.join(path))?;
@@ -235,13 +236,18 @@ impl Destination {
             disk.create_folder(to.parent().unwrap_or(&self.folder))?;
             disk.rename(&from.join(path), &to)?;
         }
-        self.finish(receipt, disk)?;
+        self.finish(receipt, staging, disk)?;
         Ok(has_changes)
     }
 
     /// Writes the receipt of a finished publication: without the files before it, and with the
     /// times of the files that were there already.
-    pub(crate) fn finish(&self, receipt: Receipt, disk: &Disk) -> Result<(), DiskError> {
+    pub(crate) fn finish(
+        &self,
+        receipt: Receipt,
+        staging: &Staging,
+        disk: &Disk,
+    ) -> Result<(), DiskError> {
         let with_current_time = |file: PublishedFile| {
             let metadata = fs::symlink_metadata(self.folder.join(&file.path));
             let mtime_ns = metadata.map_or(file.mtime_ns, |metadata| receipt::mtime_ns(&metadata));
@@ -252,7 +258,7 @@ impl Destination {
             files: receipt.files.into_iter().map(with_current_time).collect(),
             earlier: Vec::new(),
         };
-        self.write_receipt(&receipt, disk)
+        self.write_receipt(&receipt, staging, disk)
     }
 
     /// What publishing `receipt.files` over `receipt.earlier` has to do.

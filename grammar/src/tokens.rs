@@ -45,8 +45,9 @@ pub(crate) fn is_hidden(c: char) -> bool {
             | '\u{202a}'..='\u{202e}'
             | '\u{2066}'..='\u{2069}'
     );
-    // Unicode's Default_Ignorable_Code_Point (the soft hyphen, joiners, fillers, variation selectors,
-    // tags), line and paragraph separators, the blank of braille, interlinear annotations.
+    // Unicode's Default_Ignorable_Code_Point (the soft hyphen, joiners, fillers, variation
+    // selectors, tags), line and paragraph separators, the blank of braille, interlinear
+    // annotations.
     let invisible = matches!(
         c,
         '\u{ad}'

@@ -101,7 +101,7 @@ pub(super) fn write_tag(folder: &Path, disk: &Disk) -> Result<(), DiskError> {
     disk.write(&folder.join(TAG_NAME), TAG.as_bytes())
 }
 
-/// Whether a folder has what caches of earlier versions, which have no tag, all have: a version, and
+/// Whether a folder has what caches of earlier versions, which have no tag, all have: a version and
 /// a file that only blip names so. Either of them alone may be a project's own.
 fn has_files_of_a_cache(folder: &Path, disk: &Disk) -> Result<bool, DiskError> {
     let version = disk.read_unless_folder(&folder.join("version"))?;
@@ -227,8 +227,7 @@ mod tests {
         fn after(&self, _: Syscall, _: &Path) {}
 
         fn before_read(&self, path: &Path) -> io::Result<()> {
-            let runs = self.0.join("runs");
-            if path == runs {
+            if path == self.0.join("version") {
                 write_tag(&self.0, &Disk::default()).unwrap();
                 fs::create_dir_all(self.0.join("objects/ab/cd"))?;
             }

@@ -56,7 +56,8 @@ fn product(names: &[String], before: &str, middles: &[String]) -> Option<Vec<Str
     Some(products)
 }
 
-/// Where the braces outside of `[…]` are that have a partner, from left to right: the bytes of both.
+/// Where the braces outside of `[…]` are that have a partner, from left to right: the bytes of
+/// both.
 fn groups(pattern: &str) -> Vec<(usize, usize)> {
     let (mut open, mut groups) = (Vec::new(), Vec::new());
     let mut in_class = false;

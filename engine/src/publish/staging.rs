@@ -1,5 +1,5 @@
-//! The temporary folder in which files are written before they are published, held by one process at
-//! a time, whatever cache each of them has: a lock on the folder, which ends with the process.
+//! The temporary folder in which files are written before they are published, held by one process
+//! at a time, whatever cache each of them has: a lock on the folder, which ends with the process.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -79,7 +79,7 @@ fn lock(folder: &Path) -> io::Result<Option<File>> {
         Err(TryLockError::WouldBlock) => return Ok(None),
         Ok(()) | Err(TryLockError::Error(_)) => {}
     }
-    // The lock may be on a folder that was removed, and made again by a third process.
+    // The lock may be on a folder that was removed, and created by a third process since.
     let (locked, now) = (file.metadata()?, fs::metadata(folder)?);
     if (locked.dev(), locked.ino()) == (now.dev(), now.ino()) {
         Ok(Some(file))

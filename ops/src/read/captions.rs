@@ -17,6 +17,8 @@ use crate::ordered_pool::{OrderedPool, cores};
 use crate::pairs::PairsWriter;
 use crate::types::PAIRS;
 
+const MISSING: &str = "the file is missing or cannot be read";
+const FOLDER_HELP: &str = "`images` is the folder that the paths in the list are relative to";
 /// Images decoded between two commits.
 const BATCH: usize = 256;
 
@@ -100,8 +102,7 @@ fn check_folder(folder: &Path) -> Result<(), OpError> {
     } else {
         format!("there is no folder {}", folder.display())
     };
-    let help = "`images` is the folder that the paths in the list are relative to";
-    Err(OpError::failed(what, help))
+    Err(OpError::failed(what, FOLDER_HELP))
 }
 
 fn image_folder(args: &Args) -> Result<&Path, OpError> {
@@ -168,7 +169,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         .split_first()
         .ok_or_else(|| OpError::Bug("the list is not among the sources".to_owned()))?;
     let list = parse_list(ctx.args(), list_file)?;
-    let notes = notes(&list);
+    let mut notes = notes(&list);
     let CaptionList {
         entries,
         rejected: faults,
@@ -190,7 +191,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         let file = match files.get(image.as_str()) {
             Some(file) => *file,
             None => {
-                let reason = "the file is missing or cannot be read".to_owned();
+                let reason = MISSING.to_owned();
                 bad.push(BadSample {
                     item: image,
                     reason,
@@ -211,13 +212,25 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
             offset: 0,
             len: file.len,
         });
-        good += captions.len();
+        good += 1;
         for text in captions {
             let text = Caption::new(text, source, image.clone());
             pairs.add(file.digest, text, None);
         }
     }
-    budget::reject(ctx, good, &bad, budget::SAMPLE_HELP)?;
+    let all_missing = bad.iter().all(|bad| bad.reason == MISSING);
+    let help = if all_missing {
+        FOLDER_HELP
+    } else {
+        budget::SAMPLE_HELP
+    };
+    budget::reject(ctx, good, &bad, help)?;
+    if good > pairs.images() {
+        notes.push(format!(
+            "{} files have the bytes of another file: their captions were merged",
+            good - pairs.images()
+        ));
+    }
     let output = pairs.finish(ctx)?;
     Ok(Output {
         side_outputs: vec![image_store::publish(ctx, locations)?],

@@ -37,6 +37,14 @@ impl Checkpoint {
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         if path.is_dir() {
             Self::read_folder(path).map(Self::join_halves)
+        } else if path
+            .extension()
+            .is_some_and(|suffix| suffix == "safetensors")
+        {
+            Err(CheckpointError::None(
+                path.to_path_buf(),
+                "it has only weights: name the folder that has its config.json too",
+            ))
         } else if path.is_file() {
             Self::read_official(path)
         } else {
