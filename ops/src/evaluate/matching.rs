@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_auc_of_chance_is_noted() {
-        let scored = |count: usize| vec![(0.5, true), (0.5, false)].repeat(count);
+        let scored = |count: usize| [(0.5, true), (0.5, false)].repeat(count);
         assert_eq!(
             chance_note(0.52, &scored(1000)).unwrap(),
             "an AUC of 0.520 is what chance reaches: the filter does not tell texts apart"

@@ -219,7 +219,7 @@ fn run(ctx: &mut StageCtx) -> Result<Output, OpError> {
         }
     }
     let all_missing = bad.iter().all(|bad| bad.reason == MISSING);
-    let help = if all_missing {
+    let help = if all_missing && !bad.is_empty() {
         FOLDER_HELP
     } else {
         budget::SAMPLE_HELP
