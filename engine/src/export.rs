@@ -1,6 +1,8 @@
 //! Exports: results written where the user wants them, and again only when they are not there as
 //! they were. [`crate::publish`] decides what may be replaced there.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use blip_grammar::Export;
@@ -78,7 +80,7 @@ impl Exporter<'_> {
             event_bus.idle();
             let node = graph.node(id);
             let artifact = Artifact::of(&node.name, node.output, result);
-            let written = job.write(&ctx, &artifact, cache);
+            let written = job.write(&ctx, &artifact, &outcome.content_paths, cache);
             all_written &= written.is_ok();
             event_bus.emit(&job.event(written));
         }
@@ -112,27 +114,41 @@ impl ExportJob<'_> {
         }
     }
 
-    /// Writes the export unless it is current; says whether any byte had to change.
+    /// Writes the export unless it is current; says whether any byte had to change. `inputs` are the
+    /// files that the run has read.
     ///
     /// # Errors
     /// Files in the way, or what the format's writer gives.
-    fn write(&self, ctx: &StageCtx, artifact: &Artifact, cache: &Cache) -> Result<bool, OpError> {
+    fn write(
+        &self,
+        ctx: &StageCtx,
+        artifact: &Artifact,
+        inputs: &BTreeMap<Digest, PathBuf>,
+        cache: &Cache,
+    ) -> Result<bool, OpError> {
         let destination = self.destination()?;
         let input = self.input_digest(artifact);
         let disk = cache.disk();
+        let is_current = |receipt: &Receipt| {
+            let is_current = receipt.is_current(destination.folder(), disk);
+            Ok::<bool, OpError>(receipt.input == input && is_current.map_err(publish::unreadable)?)
+        };
+        // First without a lock: a folder that cannot be written may have all that is wanted.
+        if let Some(receipt) = destination.receipt(disk)?
+            && is_current(&receipt)?
+        {
+            destination.remove_leftover(disk);
+            return Ok(false);
+        }
         let staging = destination.stage(disk, || {
             !self.options.no_wait && !self.options.stop.is_requested()
         })?;
         let receipt = self.last_receipt(&destination)?;
         if let Some(receipt) = &receipt
-            && receipt.input == input
-            && receipt
-                .is_current(destination.folder(), disk)
-                .map_err(publish::unreadable)?
+            && is_current(receipt)?
         {
-            if destination.receipt(disk)?.is_none() {
-                destination.finish(receipt.clone(), &staging, disk)?;
-            }
+            // Another process has just written it, or the program before there were receipts.
+            destination.finish(receipt.clone(), &staging, disk)?;
             return Ok(false);
         }
         let target = ExportTarget {
@@ -140,7 +156,8 @@ impl ExportJob<'_> {
             name: destination.name().to_owned(),
         };
         (self.op.run)(ctx, artifact, &target)?;
-        destination.publish_over(&staging, input, receipt, self.options.overwrite, disk)
+        let overwrite = self.options.overwrite;
+        destination.publish_over(&staging, input, receipt, overwrite, inputs, disk)
     }
 
     fn event(&self, written: Result<bool, OpError>) -> Event {

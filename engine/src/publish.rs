@@ -7,8 +7,9 @@
 //! The receipt is written before the files move and lists those of the publication before as well,
 //! so that a run that is killed in between owns both.
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::cache::checksummed;
@@ -46,6 +47,8 @@ pub enum Obstacle {
     NotAFile(PathBuf),
     /// A file where a folder is needed.
     NotAFolder(PathBuf),
+    /// What the run has read.
+    Input(PathBuf),
 }
 
 impl Destination {
@@ -94,6 +97,13 @@ impl Destination {
     ) -> Result<Staging, OpError> {
         disk.create_folder(&self.folder)?;
         Staging::acquire(self.temporary(), disk, keep_waiting)
+    }
+
+    /// Removes what a killed process left here, if there is something and it can be removed.
+    pub(crate) fn remove_leftover(&self, disk: &Disk) {
+        if self.temporary().symlink_metadata().is_ok() {
+            let _ = self.stage(disk, || false);
+        }
     }
 
     fn receipt_path(&self) -> PathBuf {
@@ -194,15 +204,19 @@ impl Destination {
         overwrite: bool,
         disk: &Disk,
     ) -> Result<bool, OpError> {
-        self.publish_over(staging, input, self.receipt(disk)?, overwrite, disk)
+        let last = self.receipt(disk)?;
+        self.publish_over(staging, input, last, overwrite, &BTreeMap::new(), disk)
     }
 
+    /// As [`Destination::publish`], over the publication of `last`. `inputs` are files that are
+    /// replaced in no case, by their digests.
     pub(crate) fn publish_over(
         &self,
         staging: &Staging,
         input: Digest,
         last: Option<Receipt>,
         overwrite: bool,
+        inputs: &BTreeMap<Digest, PathBuf>,
         disk: &Disk,
     ) -> Result<bool, OpError> {
         let from = staging.folder();
@@ -217,7 +231,7 @@ impl Destination {
             files,
             earlier: last.map_or(Vec::new(), Receipt::into_earlier),
         };
-        let changes = self.changes(&receipt, disk).map_err(unreadable)?;
+        let changes = self.changes(&receipt, inputs, disk).map_err(unreadable)?;
         let mut obstacles = changes.obstacles.clone();
         obstacles.retain(|obstacle| !(overwrite && obstacle.can_be_replaced()));
         refuse(&obstacles)?;
@@ -225,11 +239,13 @@ impl Destination {
         if has_changes {
             self.write_receipt(&receipt, staging, disk)?;
         }
-        for path in &changes.stale {
+        for (path, stamp) in &changes.stale {
+            self.check_unchanged(path, Some(*stamp), disk)?;
             disk.remove(&self.folder.join(path))?;
             self.remove_empty_folders(path);
         }
-        for path in &changes.moved {
+        for (path, stamp) in &changes.moved {
+            self.check_unchanged(path, *stamp, disk)?;
             let to = self.folder.join(path);
             // Succeeds for an empty folder only.
             let _ = fs::remove_dir(&to);
@@ -238,6 +254,25 @@ impl Destination {
         }
         self.finish(receipt, staging, disk)?;
         Ok(has_changes)
+    }
+
+    /// Fails if a file is no longer what it was when its digest decided: someone edits it.
+    fn check_unchanged(
+        &self,
+        path: &Path,
+        before: Option<Stamp>,
+        disk: &Disk,
+    ) -> Result<(), OpError> {
+        let place = self.folder.join(path);
+        let metadata = stat(&place, disk).map_err(unreadable)?;
+        let now = metadata
+            .filter(Metadata::is_file)
+            .map(|file| Stamp::of(&file));
+        if now == before {
+            Ok(())
+        } else {
+            refuse(&[Obstacle::Changed(place)])
+        }
     }
 
     /// Writes the receipt of a finished publication: without the files before it, and with the
@@ -262,33 +297,48 @@ impl Destination {
     }
 
     /// What publishing `receipt.files` over `receipt.earlier` has to do.
-    fn changes(&self, receipt: &Receipt, disk: &Disk) -> Result<Changes, DiskError> {
+    fn changes(
+        &self,
+        receipt: &Receipt,
+        inputs: &BTreeMap<Digest, PathBuf>,
+        disk: &Disk,
+    ) -> Result<Changes, DiskError> {
         let mut changes = Changes::default();
         for file in &receipt.files {
-            match self.occupant(&file.path, disk)? {
-                Occupant::None => {}
+            let stamp = match self.occupant(&file.path, disk)? {
+                Occupant::None => None,
                 Occupant::Other(path) => {
                     changes.obstacles.push(Obstacle::NotAFile(path));
                     continue;
                 }
-                Occupant::File(digest) if digest == file.digest => continue,
-                Occupant::File(digest) => {
-                    changes
-                        .obstacles
-                        .extend(self.obstacle(receipt, &file.path, digest));
+                Occupant::File(digest, _) if digest == file.digest => continue,
+                Occupant::File(digest, stamp) => {
+                    let obstacle = match inputs.get(&digest) {
+                        Some(input) if self.is_same_file(&file.path, input) => {
+                            Some(Obstacle::Input(self.folder.join(&file.path)))
+                        }
+                        _ => self.obstacle(receipt, &file.path, digest),
+                    };
+                    changes.obstacles.extend(obstacle);
+                    Some(stamp)
                 }
-            }
-            changes.moved.push(file.path.clone());
+            };
+            changes.moved.push((file.path.clone(), stamp));
         }
         for path in receipt.stale_paths() {
-            if let Occupant::File(digest) = self.occupant(&path, disk)? {
+            if let Occupant::File(digest, stamp) = self.occupant(&path, disk)? {
                 changes
                     .obstacles
                     .extend(self.obstacle(receipt, &path, digest));
-                changes.stale.push(path);
+                changes.stale.push((path, stamp));
             }
         }
         Ok(changes)
+    }
+
+    fn is_same_file(&self, path: &Path, other: &Path) -> bool {
+        let place = self.folder.join(path).canonicalize();
+        place.is_ok_and(|place| other.canonicalize().is_ok_and(|other| place == other))
     }
 
     /// Why a file with this content must not be replaced or removed, if it must not.
@@ -316,9 +366,11 @@ impl Destination {
         let place = self.folder.join(path);
         Ok(match stat(&place, disk)? {
             None => Occupant::None,
-            Some(metadata) if metadata.is_file() => disk
-                .digest_of(&place)?
-                .map_or(Occupant::None, Occupant::File),
+            Some(metadata) if metadata.is_file() => {
+                let stamp = Stamp::of(&metadata);
+                let digest = disk.digest_of(&place)?;
+                digest.map_or(Occupant::None, |digest| Occupant::File(digest, stamp))
+            }
             Some(metadata) if metadata.is_dir() && is_empty(&place) => Occupant::None,
             Some(_) => Occupant::Other(place),
         })
@@ -342,8 +394,9 @@ impl Destination {
 /// What a publication has to do. Paths are relative to the destination's folder.
 #[derive(Default)]
 struct Changes {
-    moved: Vec<PathBuf>,
-    stale: Vec<PathBuf>,
+    /// Each with what is there now.
+    moved: Vec<(PathBuf, Option<Stamp>)>,
+    stale: Vec<(PathBuf, Stamp)>,
     obstacles: Vec<Obstacle>,
 }
 
@@ -353,11 +406,29 @@ impl Changes {
     }
 }
 
+/// What tells whether a file is still the one that was digested.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stamp {
+    inode: u64,
+    len: u64,
+    mtime_ns: i128,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            inode: metadata.ino(),
+            len: metadata.len(),
+            mtime_ns: receipt::mtime_ns(metadata),
+        }
+    }
+}
+
 /// What is at the path of a file to be published.
 enum Occupant {
     None,
     /// A file with this content.
-    File(Digest),
+    File(Digest, Stamp),
     /// A folder with files in it, a file where a folder is needed, a symbolic link, a device.
     Other(PathBuf),
 }
@@ -438,6 +509,9 @@ impl std::fmt::Display for Obstacle {
             }
             Obstacle::NotAFile(path) => {
                 write!(f, "{} exists and is not a file", path.display())
+            }
+            Obstacle::Input(path) => {
+                write!(f, "{} is a file that the workflow reads", path.display())
             }
             Obstacle::NotAFolder(path) => {
                 write!(f, "{} exists and is not a folder", path.display())

@@ -1,6 +1,8 @@
 //! A pair outside the cache: one text of one image with its whole provenance, flat, in JSON.
 //! Exports write rows, and `read.webdataset` recognizes them.
 
+use std::collections::BTreeMap;
+
 use blip_data::{Caption, TextSource};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -33,6 +35,33 @@ pub(crate) struct Row {
     /// What a generated image shows: the ground truth for measurements.
     #[serde(default)]
     pub(crate) truth: Option<Value>,
+    /// Fields that are not ours.
+    #[serde(flatten)]
+    pub(crate) meta: BTreeMap<String, Value>,
+}
+
+/// Longer texts are not kept: some tools store a picture's whole EXIF as one.
+const META_BYTES_MAX: usize = 8192;
+/// The fields of a row, which fields of others cannot have beside them.
+const NAMES: [&str; 12] = [
+    "format", "image", "caption", "source", "key", "model", "seed", "number", "score", "judge",
+    "kept", "truth",
+];
+
+/// What is kept of the other fields of a `.json`: numbers, texts, and yes or no.
+pub(crate) fn meta(json: &Value) -> BTreeMap<String, Value> {
+    let is_kept = |(name, value): &(&String, &Value)| {
+        let is_plain = match value {
+            Value::String(text) => text.len() <= META_BYTES_MAX,
+            Value::Number(_) | Value::Bool(_) => true,
+            Value::Null | Value::Array(_) | Value::Object(_) => false,
+        };
+        is_plain && !NAMES.contains(&name.as_str())
+    };
+    let fields = json.as_object().into_iter().flatten().filter(is_kept);
+    fields
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 impl Row {
@@ -48,6 +77,7 @@ impl Row {
             score,
             judge,
             kept,
+            meta,
         } = text.clone();
         Self {
             format: FORMAT.to_owned(),
@@ -62,6 +92,7 @@ impl Row {
             judge,
             kept,
             truth: truth.cloned(),
+            meta,
         }
     }
 
@@ -72,7 +103,10 @@ impl Row {
         if format != Some(FORMAT) {
             return None;
         }
-        let row = Self::deserialize(json);
+        let row = Self::deserialize(json).map(|row| Self {
+            meta: meta(json),
+            ..row
+        });
         Some(row.map_err(|error| format!("its .json has the format {FORMAT}, but {error}")))
     }
 
@@ -88,6 +122,7 @@ impl Row {
             score: self.score,
             judge: self.judge,
             kept: self.kept,
+            meta: self.meta,
         };
         (caption, self.truth)
     }
@@ -105,12 +140,14 @@ mod tests {
             score: Some(0.25),
             kept: Some(true),
             number: Some(3),
+            meta: meta(&serde_json::json!({"url": "http://x", "width": 640, "score": "high"})),
             ..Caption::new(
                 "a ring".to_owned(),
                 TextSource::Synthetic,
                 "x/y.1".to_owned(),
             )
         };
+        assert_eq!(text.meta.len(), 2, "`score` is a field of rows");
         let truth = serde_json::json!({"color": "red"});
         let row = Row::new(&Digest::of(b"x"), &text, Some(&truth));
         let json = serde_json::to_value(row).unwrap();

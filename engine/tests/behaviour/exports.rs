@@ -529,3 +529,82 @@ fn runs_with_different_caches_that_export_to_one_path_write_it_one_after_the_oth
         assert_eq!(files(&world.folder.path().join("out")), ["a.txt"]);
     }
 }
+
+/// Fails every call that changes the folder of exports.
+struct ReadOnlyOutput;
+
+impl Hook for ReadOnlyOutput {
+    fn before(&self, _: Syscall, path: &Path) -> FaultAction {
+        if path.components().any(|part| part.as_os_str() == "out") {
+            FaultAction::Fail(std::io::Error::from_raw_os_error(30))
+        } else {
+            FaultAction::Proceed
+        }
+    }
+
+    fn after(&self, _: Syscall, _: &Path) {}
+}
+
+#[test]
+fn an_export_that_is_up_to_date_writes_nothing() {
+    let world = World::new();
+    world.run(EXPORT);
+    let engine = world
+        .engine()
+        .with_disk(Disk::with_hook(Arc::new(ReadOnlyOutput)));
+    let run = engine.run(&world.workflow(EXPORT), &RunOptions::default(), &mut []);
+    assert_eq!(run.unwrap().outcome, Outcome::Done);
+}
+
+/// A user who edits an exported file the moment the new receipt is there.
+struct EditedMeanwhile(PathBuf);
+
+impl Hook for EditedMeanwhile {
+    fn before(&self, _: Syscall, _: &Path) -> FaultAction {
+        FaultAction::Proceed
+    }
+
+    fn after(&self, call: Syscall, path: &Path) {
+        if call == Syscall::Rename && path.ends_with(".b.txt.blip-export") {
+            fs::write(&self.0, "edited by hand").unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_edit_during_an_export_is_not_lost() {
+    let world = World::new();
+    world.run(EXPORT);
+    let file = world.folder.path().join("out/b.txt");
+    let disk = Disk::with_hook(Arc::new(EditedMeanwhile(file.clone())));
+    let engine = world.engine().with_disk(disk);
+    let mut recorder = EventRecorder::default();
+    let workflow = world.workflow(&EXPORT.replace("hello", "other"));
+    let run = engine.run(&workflow, &RunOptions::default(), &mut [&mut recorder]);
+    assert_eq!(run.unwrap().outcome, Outcome::Failed);
+    let path = file.canonicalize().unwrap();
+    assert_eq!(
+        failed_export(recorder.0).what,
+        format!("{} was changed after blip wrote it", path.display())
+    );
+    assert_eq!(world.read("out/b.txt"), "edited by hand");
+}
+
+#[test]
+fn no_export_replaces_what_the_workflow_reads() {
+    let world = World::new();
+    fs::create_dir(world.folder.path().join("out")).unwrap();
+    world.write("out/in.txt", "hello");
+    let text = "a = upper(file(\"out/in.txt\"))\nexport a as txt \"out/in.txt\"\n";
+    let engine = world.engine();
+    let mut recorder = EventRecorder::default();
+    let run = engine.run(&world.workflow(text), &overwrite(), &mut [&mut recorder]);
+    assert_eq!(run.unwrap().outcome, Outcome::Failed);
+    let path = world.folder.path().join("out/in.txt");
+    let path = path.canonicalize().unwrap();
+    assert_eq!(
+        failed_export(recorder.0).what,
+        format!("{} is a file that the workflow reads", path.display())
+    );
+    assert_eq!(world.read("out/in.txt"), "hello");
+}

@@ -1,7 +1,10 @@
 //! A sample of a dataset: one image with its captions. The image itself is not part of it; the item
 //! is named by the digest of the image's bytes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Where a caption comes from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -35,6 +38,9 @@ pub struct Caption {
     pub judge: Option<String>,
     /// The filter's decision; `None` before filtering.
     pub kept: Option<bool>,
+    /// What its shard says of it besides, by name: url, width, height, sha256.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: BTreeMap<String, Value>,
 }
 
 /// The captions of an image.
@@ -45,7 +51,7 @@ pub struct Sample {
     pub texts: Vec<Caption>,
     /// What a generated image really shows. For evaluation only: no training op uses it.
     #[serde(rename = "truth")]
-    pub ground_truth: Option<serde_json::Value>,
+    pub ground_truth: Option<Value>,
 }
 
 impl Sample {
@@ -74,6 +80,7 @@ impl Caption {
             score: None,
             judge: None,
             kept: None,
+            meta: BTreeMap::new(),
         }
     }
 }

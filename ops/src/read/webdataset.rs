@@ -64,7 +64,7 @@ pub(crate) fn op() -> Op {
         .in_key_if_given(),
     )
     .arg(budget::max_bad());
-    Op::run(signature, 2, run).reading(sources)
+    Op::run(signature, 3, run).reading(sources)
 }
 
 /// Files that are no shards by their names stay among the sources, to be counted. Their names are

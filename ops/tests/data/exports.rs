@@ -80,6 +80,41 @@ fn exported_shards_are_read_back_as_the_same_pairs() {
     assert_eq!(before, std::fs::read(other.path("out/00000.tar")).unwrap());
 }
 
+#[test]
+fn what_a_shard_says_of_a_sample_besides_is_kept() {
+    let world = World::new();
+    let json = r#"{"caption": "a ring", "url": "http://x/1.jpg", "width": 32, "sha256": "ab",
+                   "key": "1", "error_message": null, "sizes": [1]}"#;
+    let sample = &scenes("web", 1)[0];
+    world.shard(
+        "web.tar",
+        &[
+            ("1", "jpg", sample.jpeg.as_slice()),
+            ("1", "json", json.as_bytes()),
+        ],
+    );
+    let text = "found = read.webdataset(\"web.tar\")\n\
+                export found as webdataset \"out/{shard:05}.tar\"\n";
+    let (summary, _) = run(&world, text);
+    let samples = world.samples(&summary, "found");
+    let meta: Vec<(&str, String)> = samples[0].1.texts[0]
+        .meta
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.to_string()))
+        .collect();
+    let expected = [
+        ("sha256", "\"ab\""),
+        ("url", "\"http://x/1.jpg\""),
+        ("width", "32"),
+    ];
+    assert_eq!(meta, expected.map(|(name, value)| (name, value.to_owned())));
+    let back = world.done("back = read.webdataset(\"out/*.tar\")\n");
+    assert_eq!(back.results["back"].output, summary.results["found"].output);
+    let exported = std::fs::read(world.path("out/00000.tar")).unwrap();
+    let exported = String::from_utf8_lossy(&exported);
+    assert!(exported.contains(r#""url":"http://x/1.jpg""#), "{exported}");
+}
+
 /// Images and texts, each text with the file of its image; `read.captions` reads no provenance.
 #[test]
 fn an_exported_list_is_read_back_with_its_images() {

@@ -1,6 +1,6 @@
 //! Reads one shard: this thread parses the tar, others decode the images.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use blip_data::decode::decode;
 use blip_data::shard::{self, Members, RawSample, RejectedSample, ShardNotes};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ordered_pool::{OrderedPool, cores};
-use crate::row::Row;
+use crate::row::{self, Row};
 
 /// Images in flight between parsing and decoding hold at most this many bytes together. A single
 /// image may be larger.
@@ -192,10 +192,14 @@ fn check(sample: RawSample, source: TextSource) -> Checked {
     };
     // A row has the provenance of its own caption. When the `.txt` was edited since, that
     // provenance does not hold for the new text; the ground truth of the image still does.
+    let with_meta = |text| Caption {
+        meta: json.as_ref().map_or(BTreeMap::new(), row::meta),
+        ..Caption::new(text, source, key.clone())
+    };
     let (text, truth) = match row {
         Some(row) if row.caption == text => row.into_caption(),
-        Some(row) => (Caption::new(text, source, key.clone()), row.truth),
-        None => (Caption::new(text, source, key.clone()), None),
+        Some(row) => (with_meta(text), row.truth),
+        None => (with_meta(text), None),
     };
     let sample = ShardSample {
         image: Digest::of(&image),
