@@ -1,6 +1,6 @@
 //! `blip plan`: which stages would run, and why.
 
-use blip_engine::{Planned, PlannedAction};
+use blip_engine::{Planned, PlannedAction, RunOptions};
 use blip_grammar::Severity;
 use serde_json::{Value, json};
 
@@ -12,7 +12,8 @@ use crate::humanize::{count, duration, plural};
 use crate::table::Table;
 use crate::{machine, render, workflow_file};
 
-/// Shows the plan. Fails if a stage cannot run.
+/// Shows the plan. Fails if a stage cannot run, or the run would not begin since something is in the
+/// way of an export.
 pub(crate) fn run(args: &Plan, console: &mut Console) -> Result<u8, CommandError> {
     let mut loaded = workflow_file::load(&args.workflow, args.cache.cache.as_deref(), console)?;
     let engine = loaded.engine(&args.cache, args.device)?;
@@ -35,6 +36,11 @@ pub(crate) fn run(args: &Plan, console: &mut Console) -> Result<u8, CommandError
             }
         }
     }
+    let options = RunOptions {
+        targets: args.targets.clone(),
+        ..RunOptions::default()
+    };
+    engine.check_exports(&loaded.workflow, &options)?;
     Ok(if plan.iter().any(cannot_run) {
         exit_code::FAILED
     } else {

@@ -209,17 +209,7 @@ impl Engine {
     ) -> Result<Summary, EngineError> {
         let started = Instant::now();
         let targets = workflow.targets(&options.targets)?;
-        let exported = match options.repair {
-            Some(_) => &[],
-            None => targets.as_slice(),
-        };
-        let exporter = Exporter {
-            config: &self.config,
-            disk: &self.disk,
-            workflow,
-            targets: exported,
-            options,
-        };
+        let exporter = self.exporter(workflow, options, &targets);
         exporter.check().map_err(EngineError::Export)?;
         let opened = self.open_to_run(options, listeners)?;
         let cache = Arc::new(opened.cache);
@@ -269,6 +259,38 @@ impl Engine {
             stages: run_outcome.ends,
             took_ms,
         })
+    }
+
+    /// Finds what is in the way of the exports of a run.
+    ///
+    /// # Errors
+    /// Those with which [`Engine::run`] would not begin.
+    pub fn check_exports(
+        &self,
+        workflow: &Workflow,
+        options: &RunOptions,
+    ) -> Result<(), EngineError> {
+        let targets = workflow.targets(&options.targets)?;
+        let exporter = self.exporter(workflow, options, &targets);
+        exporter.check().map_err(EngineError::Export)
+    }
+
+    fn exporter<'a>(
+        &'a self,
+        workflow: &'a Workflow,
+        options: &'a RunOptions,
+        targets: &'a [NodeId],
+    ) -> Exporter<'a> {
+        Exporter {
+            config: &self.config,
+            disk: &self.disk,
+            workflow,
+            targets: match options.repair {
+                Some(_) => &[],
+                None => targets,
+            },
+            options,
+        }
     }
 
     fn run_config(
