@@ -139,7 +139,7 @@ fn print_rejected(view: &RunView, reader: &CacheReader, console: &mut Console) {
         if items.len() > MAX_REJECTED {
             let more = count((items.len() - MAX_REJECTED) as u64);
             console.line(format!(
-                "  and {more} more: `--report FOLDER` writes a list of all"
+                "  and {more} more: `blip run … --report FOLDER` writes a list of all"
             ));
         }
     }

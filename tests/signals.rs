@@ -137,6 +137,8 @@ fn status_and_log_show_an_active_run_and_an_aborted_one() {
     let state = format!("running as process {}", child.id());
     let running = wait_for_status(folder.path(), &state);
     assert!(running.contains("world"), "{running}");
+    // The stage's start is in the log then.
+    wait_for_status(folder.path(), "read.scenes");
     let log = stdout(blip(folder.path(), &["log"]));
     assert!(log.contains("world: read.scenes started:"), "{log}");
     let follower = blip(folder.path(), &["log", "--follow"]).spawn().unwrap();

@@ -38,9 +38,11 @@ fn subcommand<'c>(
     name: &str,
 ) -> Result<&'c mut clap::Command, ErrorMessage> {
     if command.find_subcommand(name).is_none() {
+        let path = command.get_bin_name().unwrap_or("blip").to_owned();
+        let help = path.replacen("blip", "blip help", 1);
         return Err(ErrorMessage::usage(
-            format!("`{}` has no command `{name}`", command.get_name()),
-            format!("`blip help {}` lists them", command.get_name()),
+            format!("`{path}` has no command `{name}`"),
+            format!("`{help}` lists them"),
         ));
     }
     Ok(command

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use blip_engine::{Engine, Graph, Ledger, StageResult, Workflow};
+use blip_engine::{Engine, Graph, Ledger, PlannedAction, StageResult, Workflow};
 use blip_ops::lineage::{ImageProvenance, TextProvenance, find};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, CommandEr
     run_history::examine(engine.cache_folder())?;
     let reader = engine.reader();
     let graph = &loaded.workflow.graph;
-    let (ledger, missing) = current_results(&engine, &loaded.workflow)?;
+    let (ledger, missing) = current_results(&engine, &loaded.workflow, console)?;
     let images = find(&reader, graph, &ledger, &args.key).map_err(|error| ErrorMessage {
         message: error.to_string(),
         help: error.help().to_owned(),
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, CommandEr
     let models = ModelNames::new(graph, &ledger);
     for (index, image) in images.iter().take(MAX_IMAGES).enumerate() {
         if args.format == Format::Json {
-            console.line(image_json(image, &models));
+            console.json(&image_json(image, &models));
             continue;
         }
         if index > 0 {
@@ -57,10 +57,12 @@ pub(crate) fn run(args: &Lineage, console: &mut Console) -> Result<u8, CommandEr
 }
 
 /// The cached results of the workflow as it is, with these params and the files of now, and the
-/// stages of pairs that have none. What the last run had may be of other params.
+/// stages of pairs that have none. What the last run had may be of other params: it is taken only
+/// where files cannot be read any more.
 fn current_results(
     engine: &Engine,
     workflow: &Workflow,
+    console: &mut Console,
 ) -> Result<(Ledger, Vec<String>), CommandError> {
     let names: Vec<String> = workflow
         .graph
@@ -71,14 +73,19 @@ fn current_results(
     let reader = engine.reader();
     let (mut results, mut missing) = (Ledger::default(), Vec::new());
     for planned in engine.plan(workflow, &names)? {
+        if let PlannedAction::Error { what, .. } = &planned.action {
+            let stage = &planned.stage;
+            console.note(format!(
+                "note: `{stage}` cannot run now: {what}; the results of the last run are shown"
+            ));
+            return Ok((reader.ledger(&workflow.name), Vec::new()));
+        }
         let record = planned
             .key
             .and_then(|key| Some((key, reader.record(&key)?)));
         if let Some((key, record)) = record {
-            results.insert(
-                &planned.stage,
-                &Arc::new(StageResult::from_record(key, &record)),
-            );
+            let result = Arc::new(StageResult::from_record(key, &record));
+            results.insert(&planned.stage, &result);
         } else if is_dataset(&workflow.graph, &planned.stage) {
             missing.push(format!("`{}`", planned.stage));
         }
@@ -204,7 +211,7 @@ fn fields(text: &TextProvenance, models: &ModelNames) -> Vec<(&'static str, Stri
     fields
 }
 
-fn image_json(image: &ImageProvenance, models: &ModelNames) -> String {
+fn image_json(image: &ImageProvenance, models: &ModelNames) -> Value {
     let texts: Vec<Value> = image
         .texts
         .iter()
@@ -215,7 +222,6 @@ fn image_json(image: &ImageProvenance, models: &ModelNames) -> String {
         "ground_truth": image.truth,
         "texts": texts,
     })
-    .to_string()
 }
 
 fn text_json(text: &TextProvenance, models: &ModelNames) -> Value {

@@ -25,7 +25,7 @@ fn inspect(args: &Inspect, console: &mut Console) -> Result<u8, CommandError> {
             .map(|(name, text)| (name.replace(' ', "_"), json!(text)))
             .collect();
         object.insert("errors".to_owned(), json!(inspection.errors));
-        console.line(Value::Object(object).to_string());
+        console.json(&Value::Object(object));
     } else {
         let mut table = Table::new(&["", ""]);
         for (name, text) in inspection.rows {

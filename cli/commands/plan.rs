@@ -12,8 +12,8 @@ use crate::humanize::{count, duration, plural};
 use crate::table::Table;
 use crate::{machine, render, workflow_file};
 
-/// Shows the plan. Fails if a stage cannot run, or the run would not begin since something is in the
-/// way of an export.
+/// Shows the plan. Fails if a stage cannot run, or the run would not begin since something is in
+/// the way of an export.
 pub(crate) fn run(args: &Plan, console: &mut Console) -> Result<u8, CommandError> {
     let mut loaded = workflow_file::load(&args.workflow, args.cache.cache.as_deref(), console)?;
     let engine = loaded.engine(&args.cache, args.device)?;

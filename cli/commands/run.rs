@@ -5,7 +5,7 @@ use std::path::Path;
 
 use blip_engine::cache::disk::Disk;
 use blip_engine::trace::ChromeTrace;
-use blip_engine::{Engine, Event, Listener, OpError, Outcome, RunOptions, StopSignal, Summary};
+use blip_engine::{Engine, Event, Listener, OpError, Outcome, RunOptions, StopSignal};
 use blip_ops::report::{Report, ReportError};
 
 use crate::args::{Format, Run};
@@ -87,7 +87,14 @@ pub(crate) fn run(args: &Run, verbose: bool, console: &mut Console) -> Result<u8
         print_summary(&viewer.0, &engine, finished.outcome, console);
     }
     if let Some(report) = &report {
-        write_report(report, args, &engine, &finished, console)?;
+        let keep_waiting = || !args.no_wait && !stop.is_requested();
+        let files = report
+            .write(&engine.reader(), &finished, args.overwrite, keep_waiting)
+            .map_err(report_error)?;
+        if args.format == Format::Text {
+            let (files, folder) = (plural(files, "file"), report.folder().display());
+            console.line(format!("report: {files} in {folder}"));
+        }
     }
     Ok(match finished.outcome {
         Outcome::Done => exit_code::SUCCESS,
@@ -162,23 +169,6 @@ fn open_report(args: &Run, loaded: &LoadedWorkflow) -> Result<Option<Report>, Er
         report.check().map_err(report_error)?;
     }
     Ok(Some(report))
-}
-
-fn write_report(
-    report: &Report,
-    args: &Run,
-    engine: &Engine,
-    finished: &Summary,
-    console: &mut Console,
-) -> Result<(), ErrorMessage> {
-    let files = report
-        .write(&engine.reader(), finished, args.overwrite)
-        .map_err(report_error)?;
-    if args.format == Format::Text {
-        let (files, folder) = (plural(files, "file"), report.folder().display());
-        console.line(format!("report: {files} in {folder}"));
-    }
-    Ok(())
 }
 
 fn report_error(error: ReportError) -> ErrorMessage {

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Status, console: &mut Console) -> Result<u8, CommandErr
     let active: Vec<u32> = reader.at_work().iter().map(|holder| holder.pid).collect();
     if args.format == Format::Json {
         for view in &views {
-            console.line(run_json(view, &active));
+            console.json(&run_json(view, &active));
         }
         return Ok(exit_code::SUCCESS);
     }
@@ -123,7 +123,7 @@ fn started_ago(view: &RunView) -> Option<String> {
     Some(format!("{} ago", duration(age)))
 }
 
-fn run_json(view: &RunView, active: &[u32]) -> String {
+fn run_json(view: &RunView, active: &[u32]) -> Value {
     let params: Map<String, Value> = view
         .params
         .iter()
@@ -140,7 +140,6 @@ fn run_json(view: &RunView, active: &[u32]) -> String {
         "took_ms": view.end.map_or(view.at_ms, |(_, took_ms)| took_ms),
         "stages": stages,
     })
-    .to_string()
 }
 
 fn stage_json(stage: &StageView) -> Value {

@@ -234,16 +234,28 @@ impl Engine {
             .as_ref()
             .and_then(|prefetch| prefetch.take(&self.config.cache, &workflow.name));
         let config = self.run_config(workflow, options, &cache);
-        let run_outcome = run::run(&workflow.graph, wanted, config, prefetched, &mut event_bus)
-            .map_err(EngineError::Threads)?;
+        let ran = run::run(&workflow.graph, wanted, config, prefetched, &mut event_bus);
+        let run_outcome = ran.map_err(|error| {
+            event_bus.emit(&Event::RunFinished {
+                outcome: Outcome::Failed,
+                took_ms: event_bus.elapsed_ms(),
+            });
+            EngineError::Threads(error)
+        })?;
         let RunOutcome {
             mut outcome,
             mut is_busy,
             ..
         } = run_outcome;
-        if !exporter.write(&run_outcome, &cache, &mut event_bus) {
-            outcome = Outcome::Failed;
-            is_busy = false;
+        let failures = exporter.write(&run_outcome, &cache, &mut event_bus);
+        if failures.all > 0 {
+            let is_stopped = options.stop.is_requested() && failures.all == failures.busy;
+            is_busy = failures.all == failures.busy && (is_busy || outcome == Outcome::Done);
+            outcome = if is_stopped && outcome != Outcome::Failed {
+                Outcome::Interrupted
+            } else {
+                Outcome::Failed
+            };
         }
         cache.flush();
         let took_ms = event_bus.elapsed_ms();

@@ -62,15 +62,15 @@ impl Exporter<'_> {
         publish::refuse(&obstacles)
     }
 
-    /// Writes the exports whose stages have results; false if one failed.
+    /// Writes the exports whose stages have results.
     pub(crate) fn write(
         &self,
         outcome: &RunOutcome,
         cache: &Arc<Cache>,
         event_bus: &mut EventBus<'_>,
-    ) -> bool {
+    ) -> Failures {
         let graph = &self.workflow.graph;
-        let mut all_written = true;
+        let mut failures = Failures::default();
         for (job, id) in self.jobs() {
             let Some(result) = outcome.result(id) else {
                 continue;
@@ -80,12 +80,29 @@ impl Exporter<'_> {
             event_bus.idle();
             let node = graph.node(id);
             let artifact = Artifact::of(&node.name, node.output, result);
-            let written = job.write(&ctx, &artifact, &outcome.content_paths, cache);
-            all_written &= written.is_ok();
+            let mut is_announced = false;
+            let keep_waiting = || {
+                if !std::mem::replace(&mut is_announced, true) {
+                    event_bus.emit(&job.waiting());
+                }
+                !self.options.no_wait && !self.options.stop.is_requested()
+            };
+            let inputs = &outcome.content_paths;
+            let written = job.write(&ctx, &artifact, inputs, cache, keep_waiting);
+            failures.all += usize::from(!matches!(written, Ok(Some(_))));
+            failures.busy += usize::from(matches!(written, Ok(None)));
             event_bus.emit(&job.event(written));
         }
-        all_written
+        failures
     }
+}
+
+/// How many exports failed.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Failures {
+    pub(crate) all: usize,
+    /// Those for which another process was not waited for any longer.
+    pub(crate) busy: usize,
 }
 
 /// An export to be written.
@@ -114,8 +131,9 @@ impl ExportJob<'_> {
         }
     }
 
-    /// Writes the export unless it is current; says whether any byte had to change. `inputs` are the
-    /// files that the run has read.
+    /// Writes the export unless it is current; says whether any byte had to change. `inputs` are
+    /// the files that the run has read. `None` when another process writes it and `keep_waiting`
+    /// says no.
     ///
     /// # Errors
     /// Files in the way, or what the format's writer gives.
@@ -125,7 +143,8 @@ impl ExportJob<'_> {
         artifact: &Artifact,
         inputs: &BTreeMap<Digest, PathBuf>,
         cache: &Cache,
-    ) -> Result<bool, OpError> {
+        keep_waiting: impl FnMut() -> bool,
+    ) -> Result<Option<bool>, OpError> {
         let destination = self.destination()?;
         let input = self.input_digest(artifact);
         let disk = cache.disk();
@@ -138,18 +157,18 @@ impl ExportJob<'_> {
             && is_current(&receipt)?
         {
             destination.remove_leftover(disk);
-            return Ok(false);
+            return Ok(Some(false));
         }
-        let staging = destination.stage(disk, || {
-            !self.options.no_wait && !self.options.stop.is_requested()
-        })?;
+        let Some(staging) = destination.stage(disk, keep_waiting)? else {
+            return Ok(None);
+        };
         let receipt = self.last_receipt(&destination)?;
         if let Some(receipt) = &receipt
             && is_current(receipt)?
         {
             // Another process has just written it, or the program before there were receipts.
             destination.finish(receipt.clone(), &staging, disk)?;
-            return Ok(false);
+            return Ok(Some(false));
         }
         let target = ExportTarget {
             folder: staging.folder().to_path_buf(),
@@ -157,13 +176,29 @@ impl ExportJob<'_> {
         };
         (self.op.run)(ctx, artifact, &target)?;
         let overwrite = self.options.overwrite;
-        destination.publish_over(&staging, input, receipt, overwrite, inputs, disk)
+        let published =
+            destination.publish_over(&staging, input, receipt, overwrite, inputs, disk)?;
+        Ok(Some(published))
     }
 
-    fn event(&self, written: Result<bool, OpError>) -> Event {
+    fn waiting(&self) -> Event {
+        Event::Warning {
+            stage: Some(Arc::from(self.export.name.as_str())),
+            text: format!(
+                "waiting for another process that exports to {}",
+                self.export.path
+            ),
+        }
+    }
+
+    fn event(&self, written: Result<Option<bool>, OpError>) -> Event {
         let stage = Arc::from(self.export.name.as_str());
         let (format, path) = (self.export.format.to_owned(), self.export.path.clone());
-        match written {
+        let busy = || {
+            self.destination()
+                .map_or_else(|error| error, |place| place.busy())
+        };
+        match written.and_then(|written| written.ok_or_else(busy)) {
             Ok(written) => Event::Exported {
                 stage,
                 format,

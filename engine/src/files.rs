@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::disk::Disk;
 use crate::cache::file_digests::FileDigests;
+use crate::cache::file_system::FileSystem;
 use crate::digest::Digest;
 use crate::op::OpError;
 
@@ -191,7 +192,7 @@ impl<'a> Files<'a> {
             len,
             name_in_key: false,
         };
-        let stat = stat_digest(&before);
+        let stat = stat_digest(&path, &before);
         let cached = self.digest_cache.and_then(|cache| cache.get(&stat));
         if let Some(digest) = cached {
             return Ok(input_file(digest, before.len()));
@@ -199,7 +200,7 @@ impl<'a> Files<'a> {
         let (digest, len) = read_again(&path, || Digest::of_file(&path))?;
         // Only if `stat` is the same before and after does the digest belong to it.
         let after = read_again(&path, || fs::metadata(&path))?;
-        if stat_digest(&after) != stat || len != after.len() {
+        if stat_digest(&path, &after) != stat || len != after.len() {
             return Err(changed(&path));
         }
         if let Some(cache) = self.digest_cache
@@ -337,9 +338,9 @@ impl InputReader {
 }
 
 /// Identifies a file's content without reading it. The ctime is part of it since programs can set
-/// the mtime back, but not the ctime. The path is not: the file may be reached by a link, or its
-/// project may have moved.
-fn stat_digest(metadata: &Metadata) -> Digest {
+/// the mtime back, but not the ctime. The path is not, on a local disk: the file may be reached by
+/// a link, or its project may have moved. On others inodes may be those of a mount.
+fn stat_digest(path: &Path, metadata: &Metadata) -> Digest {
     let fields = [
         metadata.len(),
         metadata.ino(),
@@ -353,7 +354,12 @@ fn stat_digest(metadata: &Metadata) -> Digest {
         .iter()
         .flat_map(|field| field.to_be_bytes())
         .collect();
-    Digest::parts("blip/stat/2", &[&fields])
+    if FileSystem::of(path) == FileSystem::Local {
+        return Digest::parts("blip/stat/2", &[&fields]);
+    }
+    let real = path.canonicalize();
+    let path = real.as_deref().unwrap_or(path).as_os_str().as_bytes();
+    Digest::parts("blip/stat/2", &[&fields, path])
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> OpError {
@@ -395,7 +401,8 @@ mod tests {
         let opened = Cache::open(&cache, IndexKind::Memory, disk, Access::Run, |_| true).unwrap();
         let digests = &opened.cache.files;
         let known = Digest::of(b"known");
-        let stat = stat_digest(&fs::metadata(path("project/a.tar")).unwrap());
+        let file = path("project/a.tar");
+        let stat = stat_digest(&file, &fs::metadata(&file).unwrap());
         digests.add(&stat, &known);
         let digest = |base: &str, name: &str| {
             let files = Files::new(&path(base), Some(digests));

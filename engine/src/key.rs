@@ -9,7 +9,7 @@ mod differences;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-use blip_grammar::{Arg, Value};
+use blip_grammar::Value;
 
 pub use self::differences::{Difference, differences};
 use crate::args::Args;
@@ -145,11 +145,9 @@ fn args_in_key(op: &Op, args: &Args) -> Vec<(&'static str, String)> {
     let declared = &op.signature.args;
     let mut in_key = Vec::new();
     for (name, value) in args.values().iter() {
-        let is_left_out =
-            |arg: &Arg| arg.not_in_key || (arg.in_key_if_given && *value == Value::Absent);
         if declared
             .iter()
-            .any(|arg| arg.name == name && is_left_out(arg))
+            .any(|arg| arg.name == name && arg.not_in_key)
         {
             continue;
         }
@@ -213,26 +211,9 @@ fn text_or_placeholder(text: &Option<String>) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use blip_grammar::{Arguments, Signature, StageId, Type};
+    use blip_grammar::StageId;
 
     use super::*;
-    use crate::op::OpError;
-
-    #[test]
-    fn an_argument_that_came_later_is_in_the_key_once_it_is_given() {
-        let signature = Signature::stage("read", Type::Str, "Reads.")
-            .arg(Arg::optional("early", Type::Str, "One."))
-            .arg(Arg::optional("late", Type::Str, "Another.").in_key_if_given());
-        let op = Op::run(signature, 1, |_| Err(OpError::Bug("not run".to_owned())));
-        let in_key = |late: Value| {
-            let values: Arguments = [("early", Value::Absent), ("late", late)].into();
-            args_in_key(&op, &Args::new("read", values))
-        };
-        let early = ("early", "absent".to_owned());
-        let late = ("late", "\"x\"".to_owned());
-        assert_eq!(in_key(Value::Str("x".to_owned())), [early.clone(), late]);
-        assert_eq!(in_key(Value::Absent), [early]);
-    }
 
     #[test]
     fn where_a_stage_stands_is_not_in_the_key_and_what_stands_beside_it_is() {

@@ -86,22 +86,34 @@ impl Destination {
             .join(format!("{TEMPORARY_PREFIX}{}", self.id().short()))
     }
 
-    /// Begins a publication. As long as another process publishes here, `keep_waiting` is asked.
+    /// Begins a publication. As long as another process publishes here, `keep_waiting` is asked;
+    /// `None` when it says no.
     ///
     /// # Errors
-    /// The disk, or it was not to wait any longer.
+    /// [`OpError::Disk`].
     pub fn stage(
         &self,
         disk: &Disk,
         keep_waiting: impl FnMut() -> bool,
-    ) -> Result<Staging, OpError> {
+    ) -> Result<Option<Staging>, OpError> {
         disk.create_folder(&self.folder)?;
-        Staging::acquire(self.temporary(), disk, keep_waiting)
+        Ok(Staging::acquire(self.temporary(), disk, keep_waiting)?)
+    }
+
+    /// The error of a run that does not wait for another process to publish here.
+    pub fn busy(&self) -> OpError {
+        OpError::failed(
+            format!(
+                "another process writes {}",
+                self.folder.join(&self.name).display()
+            ),
+            "wait for that process to finish, then run again",
+        )
     }
 
     /// Removes what a killed process left here, if there is something and it can be removed.
     pub(crate) fn remove_leftover(&self, disk: &Disk) {
-        if self.temporary().symlink_metadata().is_ok() {
+        if Staging::is_left(&self.temporary()) {
             let _ = self.stage(disk, || false);
         }
     }
@@ -128,13 +140,21 @@ impl Destination {
     }
 
     /// Fails if there is something here that publishing must not touch, as far as that can be said
-    /// before it is known what will be published.
+    /// before it is known what will be published. `beside` are further names that it will have.
     ///
     /// # Errors
     /// The files, named; or one that cannot be read.
-    pub fn check(&self, disk: &Disk) -> Result<(), OpError> {
+    pub fn check(&self, beside: &[&str], disk: &Disk) -> Result<(), OpError> {
         let receipt = self.receipt(disk)?;
-        refuse(&self.obstacles(receipt.as_ref(), disk)?)
+        let mut obstacles = self.obstacles(receipt.as_ref(), disk)?;
+        let published = receipt.map_or(BTreeSet::new(), |receipt| receipt.paths());
+        for name in beside {
+            let place = self.folder.join(name);
+            if !published.contains(Path::new(name)) && place.symlink_metadata().is_ok() {
+                obstacles.push(Obstacle::Foreign(place));
+            }
+        }
+        refuse(&obstacles)
     }
 
     pub(crate) fn obstacles(
@@ -269,10 +289,12 @@ impl Destination {
             .filter(Metadata::is_file)
             .map(|file| Stamp::of(&file));
         if now == before {
-            Ok(())
-        } else {
-            refuse(&[Obstacle::Changed(place)])
+            return Ok(());
         }
+        Err(OpError::failed(
+            format!("{} was changed while it was exported", place.display()),
+            "run again when nothing else writes to it",
+        ))
     }
 
     /// Writes the receipt of a finished publication: without the files before it, and with the
@@ -313,13 +335,9 @@ impl Destination {
                 }
                 Occupant::File(digest, _) if digest == file.digest => continue,
                 Occupant::File(digest, stamp) => {
-                    let obstacle = match inputs.get(&digest) {
-                        Some(input) if self.is_same_file(&file.path, input) => {
-                            Some(Obstacle::Input(self.folder.join(&file.path)))
-                        }
-                        _ => self.obstacle(receipt, &file.path, digest),
-                    };
-                    changes.obstacles.extend(obstacle);
+                    changes
+                        .obstacles
+                        .extend(self.obstacle(receipt, inputs, &file.path, digest));
                     Some(stamp)
                 }
             };
@@ -329,7 +347,7 @@ impl Destination {
             if let Occupant::File(digest, stamp) = self.occupant(&path, disk)? {
                 changes
                     .obstacles
-                    .extend(self.obstacle(receipt, &path, digest));
+                    .extend(self.obstacle(receipt, inputs, &path, digest));
                 changes.stale.push((path, stamp));
             }
         }
@@ -342,8 +360,17 @@ impl Destination {
     }
 
     /// Why a file with this content must not be replaced or removed, if it must not.
-    fn obstacle(&self, receipt: &Receipt, path: &Path, digest: Digest) -> Option<Obstacle> {
-        if receipt.wrote(path, digest) {
+    fn obstacle(
+        &self,
+        receipt: &Receipt,
+        inputs: &BTreeMap<Digest, PathBuf>,
+        path: &Path,
+        digest: Digest,
+    ) -> Option<Obstacle> {
+        let input = inputs.get(&digest);
+        if input.is_some_and(|input| self.is_same_file(path, input)) {
+            Some(Obstacle::Input(self.folder.join(path)))
+        } else if receipt.wrote(path, digest) {
             None
         } else if receipt.earlier.iter().any(|file| file.path == path) {
             Some(Obstacle::Changed(self.folder.join(path)))

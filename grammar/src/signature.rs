@@ -49,8 +49,6 @@ pub struct Arg {
     pub variadic: bool,
     /// Changes how the work is done but never its result, and so is not in the key.
     pub not_in_key: bool,
-    /// In the key only when it is given: without it, everything is as before there was one.
-    pub in_key_if_given: bool,
     /// One sentence.
     pub doc: &'static str,
 }
@@ -121,7 +119,6 @@ impl Arg {
             range: None,
             variadic: false,
             not_in_key: false,
-            in_key_if_given: false,
             doc,
         }
     }
@@ -170,16 +167,6 @@ impl Arg {
     pub fn not_in_key(self) -> Self {
         Self {
             not_in_key: true,
-            ..self
-        }
-    }
-
-    /// For an optional argument of an op whose results are in caches from before it had one: where
-    /// it is not given, the key is that of before.
-    #[must_use]
-    pub fn in_key_if_given(self) -> Self {
-        Self {
-            in_key_if_given: true,
             ..self
         }
     }

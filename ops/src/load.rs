@@ -98,7 +98,7 @@ fn with_common_args(signature: Signature) -> Signature {
 }
 
 fn op(signature: Signature, role: Role) -> Op {
-    Op::run(signature, 1, move |ctx| run(ctx, role)).reading(sources)
+    Op::run(signature, 2, move |ctx| run(ctx, role)).reading(sources)
 }
 
 /// The files of a folder that the model depends on, or the one file that the path names.

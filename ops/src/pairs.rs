@@ -97,6 +97,12 @@ fn compare_scores(left: &Caption, right: &Caption) -> Ordering {
     (&left.model, left.seed, left.score.map(f64::to_bits))
         .cmp(&(&right.model, right.seed, right.score.map(f64::to_bits)))
         .then_with(|| (&left.judge, left.kept).cmp(&(&right.judge, right.kept)))
+        .then_with(|| meta_text(left).cmp(&meta_text(right)))
+}
+
+fn meta_text(text: &Caption) -> Option<String> {
+    let has_any = !text.meta.is_empty();
+    has_any.then(|| serde_json::json!(text.meta).to_string())
 }
 
 /// The best provenance first.

@@ -84,7 +84,8 @@ impl Report {
 
     /// Whether an export to this path would write a file of the report.
     pub fn writes(&self, export: &Path) -> bool {
-        Destination::of(export).is_some_and(|export| export == self.destination)
+        let names = [NUMBERS, REJECTED].map(|name| Destination::of(&self.folder.join(name)));
+        names.contains(&Destination::of(export))
     }
 
     /// Fails if the folder has a file that the report would replace and that no report wrote.
@@ -92,11 +93,11 @@ impl Report {
     /// # Errors
     /// [`ReportError::Publish`].
     pub fn check(&self) -> Result<(), ReportError> {
-        Ok(self.destination.check(&Disk::default())?)
+        Ok(self.destination.check(&[REJECTED], &Disk::default())?)
     }
 
     /// Writes the report of all stages that have a result, also after a failed run. Says how many
-    /// files it has.
+    /// files it has. As long as another process writes it, `keep_waiting` is asked.
     ///
     /// # Errors
     /// [`ReportError`].
@@ -105,10 +106,12 @@ impl Report {
         reader: &CacheReader,
         summary: &Summary,
         overwrite: bool,
+        keep_waiting: impl FnMut() -> bool,
     ) -> Result<usize, ReportError> {
         let files = files(reader, summary)?;
         let disk = Disk::default();
-        let staging = self.destination.stage(&disk, || true)?;
+        let staging = self.destination.stage(&disk, keep_waiting)?;
+        let staging = staging.ok_or_else(|| self.destination.busy())?;
         for (name, bytes) in &files {
             fs::write(staging.folder().join(name), bytes).map_err(|source| ReportError::Write {
                 path: self.folder.clone(),

@@ -345,6 +345,19 @@ impl Disk {
         })
     }
 
+    /// Opens a file to be locked, and creates it if there is none. For reading too: to open a pipe
+    /// for writing alone would wait for a reader.
+    pub(crate) fn open_lock(&self, path: &Path) -> Result<File, DiskError> {
+        self.attempt(Syscall::Create, path, |_| {
+            File::options()
+                .create(true)
+                .truncate(false)
+                .read(true)
+                .write(true)
+                .open(path)
+        })
+    }
+
     /// Syncs a file that was not written through here, or a folder with everything in it.
     pub fn sync_all(&self, path: &Path) -> Result<(), DiskError> {
         if !path.is_dir() {

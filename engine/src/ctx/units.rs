@@ -74,9 +74,7 @@ impl StageCtx {
         let cached = self.parts.cache.units.get(keys)?;
         Ok(cached.into_iter().map(decode_usable).collect())
     }
-}
 
-impl StageCtx {
     /// As [`budget_error`], for what this stage has rejected so far.
     pub(crate) fn budget_error(&self, rejected: u64, total: u64) -> Option<OpError> {
         let share_ppm = self.parts.attributes.max_bad_ppm?;

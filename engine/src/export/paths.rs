@@ -89,15 +89,26 @@ fn clash(one: &Path, other: &Path) -> Option<&'static str> {
 
 /// Whether two names, of which `{…}` in one stands for a number, can be the same.
 fn may_be_same(one: &str, other: &str) -> bool {
-    let ((before, after), (other_before, other_after)) =
-        match (around_number(one), around_number(other)) {
-            (None, None) => return one == other,
-            (Some((before, after)), None) => return is_numbered(other, before, after),
-            (None, Some((before, after))) => return is_numbered(one, before, after),
-            (Some(one), Some(other)) => (one, other),
-        };
-    (before.starts_with(other_before) || other_before.starts_with(before))
-        && (after.ends_with(other_after) || other_after.ends_with(after))
+    match (around_number(one), around_number(other)) {
+        (None, None) => one == other,
+        (Some((before, after)), None) => is_numbered(other, before, after),
+        (None, Some((before, after))) => is_numbered(one, before, after),
+        (Some(one), Some(other)) => {
+            let begins = differs_by_digits(one.0, other.0, |text, start| text.strip_prefix(start));
+            begins && differs_by_digits(one.1, other.1, |text, end| text.strip_suffix(end))
+        }
+    }
+}
+
+/// Whether the longer of two texts has only digits more than the other, which may be those of a
+/// number.
+fn differs_by_digits(
+    one: &str,
+    other: &str,
+    strip: impl for<'t> Fn(&'t str, &str) -> Option<&'t str>,
+) -> bool {
+    let rest = strip(one, other).or_else(|| strip(other, one));
+    rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// A path that a stage reads: a file, a folder, or a pattern of files.
@@ -175,4 +186,30 @@ fn first_shard(path: &str) -> String {
         rest = behind;
     }
     name + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_numbers_may_be_the_same_or_not() {
+        for (one, other) in [
+            ("{shard:05}.tar", "00000.tar"),
+            ("{shard}.tar", "{shard:06}.tar"),
+            ("web-{shard}.tar", "web-1{shard}.tar"),
+        ] {
+            assert!(may_be_same(one, other) && may_be_same(other, one), "{one}");
+        }
+        for (one, other) in [
+            ("web-{shard}.tar", "web-rejected-{shard}.tar"),
+            ("web-{shard}.tar", "web.tar"),
+            ("{shard}.tar", "{shard}.kept.tar"),
+        ] {
+            assert!(
+                !may_be_same(one, other) && !may_be_same(other, one),
+                "{one}"
+            );
+        }
+    }
 }

@@ -4,7 +4,7 @@
 const NAMES_MAX: usize = 1_000_000;
 
 /// The most bytes that all of these names have together.
-const BYTES_MAX: usize = 256 << 20;
+const BYTES_MAX: usize = 128 << 20;
 /// How deep braces may be inside braces.
 const DEPTH_MAX: usize = 32;
 
@@ -30,8 +30,14 @@ fn expand_nested(pattern: &str, depth: usize) -> Option<Vec<String>> {
         };
         let before = pattern.get(at..start)?;
         let mut middles = Vec::new();
+        let mut bytes = 0;
         for alternative in alternatives {
-            middles.extend(expand_nested(&alternative, depth + 1)?);
+            let expanded = expand_nested(&alternative, depth + 1)?;
+            bytes += expanded.iter().map(String::len).sum::<usize>();
+            middles.extend(expanded);
+            if middles.len() > NAMES_MAX || bytes > BYTES_MAX {
+                return None;
+            }
         }
         names = product(&names, before, &middles)?;
         at = end + 1;
@@ -79,9 +85,6 @@ fn groups(pattern: &str) -> Vec<(usize, usize)> {
 }
 
 fn alternatives(content: &str) -> Option<Vec<String>> {
-    if let Some((first, last)) = content.split_once("..") {
-        return range(first, last);
-    }
     let mut parts = vec![String::new()];
     let mut depth = 0_u32;
     for c in content.chars() {
@@ -96,7 +99,11 @@ fn alternatives(content: &str) -> Option<Vec<String>> {
         }
         parts.last_mut()?.push(c);
     }
-    (parts.len() > 1).then_some(parts)
+    if parts.len() > 1 {
+        return Some(parts);
+    }
+    let (first, last) = content.split_once("..")?;
+    range(first, last)
 }
 
 /// The numbers of a range, as wide as the wider end if one is padded with zeros. One more than

@@ -14,9 +14,6 @@ use crate::cache::checksummed;
 use crate::cache::disk::{Disk, DiskError};
 use crate::digest::Digest;
 
-/// A file has about a hundred bytes in a receipt.
-const BYTES_MAX: u64 = 1 << 30;
-
 /// What was published at a destination. The names of its fields are the format on disk.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,9 +43,7 @@ impl Receipt {
     /// When it is there and cannot be read.
     pub(crate) fn read(path: &Path, disk: &Disk) -> Result<Option<Self>, DiskError> {
         // A pipe would be read forever.
-        if let Some(metadata) = stat(path, disk)?
-            && (!metadata.is_file() || metadata.len() > BYTES_MAX)
-        {
+        if stat(path, disk)?.is_some_and(|metadata| !metadata.is_file()) {
             return Ok(None);
         }
         let bytes = disk.read_unless_folder(path)?;

@@ -1,5 +1,8 @@
 //! The temporary folder in which files are written before they are published, held by one process
-//! at a time, whatever cache each of them has: a lock on the folder, which ends with the process.
+//! at a time, whatever cache each of them has.
+//!
+//! The lock is on a file beside the folder, which network file systems can lock too, and ends with
+//! the process. File and folder are removed at the end.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -7,8 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cache::disk::Disk;
-use crate::op::OpError;
+use crate::cache::disk::{Disk, DiskError};
 
 /// How often a folder that another process holds is tried again.
 const POLL: Duration = Duration::from_millis(20);
@@ -22,78 +24,80 @@ pub struct Staging {
 }
 
 impl Staging {
+    /// `None` when another process holds the folder and `keep_waiting` says no.
     pub(super) fn acquire(
         folder: PathBuf,
         disk: &Disk,
         mut keep_waiting: impl FnMut() -> bool,
-    ) -> Result<Self, OpError> {
-        loop {
-            let is_other = |metadata: fs::Metadata| !metadata.is_dir();
-            if folder.symlink_metadata().is_ok_and(is_other) {
-                disk.remove(&folder)?;
+    ) -> Result<Option<Self>, DiskError> {
+        let lock = loop {
+            match lock(&lock_path(&folder), disk)? {
+                Attempt::Locked(file) => break file,
+                Attempt::Held if !keep_waiting() => return Ok(None),
+                Attempt::Held => std::thread::sleep(POLL),
+                Attempt::Removed => {}
             }
-            disk.create_temporary_folder(&folder)?;
-            match lock(&folder) {
-                Ok(Some(lock)) => {
-                    remove_content(&folder, disk)?;
-                    return Ok(Self {
-                        folder,
-                        _lock: lock,
-                    });
-                }
-                Ok(None) if keep_waiting() => std::thread::sleep(POLL),
-                Ok(None) => {
-                    return Err(OpError::failed(
-                        format!("another process holds {}", folder.display()),
-                        "wait until it has written its files, then run again",
-                    ));
-                }
-                // The process that held it has just removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    let what = format!("could not open {}: {error}", folder.display());
-                    return Err(OpError::failed(what, "check the folder's disk"));
-                }
-            }
-        }
+        };
+        // What a killed process left, or something else of this name.
+        disk.remove(&folder)?;
+        disk.create_temporary_folder(&folder)?;
+        Ok(Some(Self {
+            folder,
+            _lock: lock,
+        }))
     }
 
     /// Where to write.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+
+    /// Whether a killed process has left something.
+    pub(super) fn is_left(folder: &Path) -> bool {
+        [folder, &lock_path(folder)]
+            .iter()
+            .any(|path| path.symlink_metadata().is_ok())
+    }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Before the lock ends: afterwards it may be another process's.
+        // Before the lock ends: afterwards they may be another process's.
         let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_file(lock_path(&self.folder));
     }
 }
 
-/// The lock, or nothing when another process has it. On a file system without locks there is none
-/// to wait for.
-fn lock(folder: &Path) -> io::Result<Option<File>> {
-    let file = File::open(folder)?;
+fn lock_path(folder: &Path) -> PathBuf {
+    folder.with_extension("lock")
+}
+
+/// What became of an attempt to take the lock.
+enum Attempt {
+    Locked(File),
+    /// Another process has it.
+    Held,
+    /// Whoever had it has removed the file since it was opened.
+    Removed,
+}
+
+fn lock(path: &Path, disk: &Disk) -> Result<Attempt, DiskError> {
+    let file = disk.open_lock(path)?;
     match file.try_lock() {
-        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::WouldBlock) => return Ok(Attempt::Held),
+        // On a file system without locks there is no one to wait for.
         Ok(()) | Err(TryLockError::Error(_)) => {}
     }
-    // The lock may be on a folder that was removed, and created by a third process since.
-    let (locked, now) = (file.metadata()?, fs::metadata(folder)?);
-    if (locked.dev(), locked.ino()) == (now.dev(), now.ino()) {
-        Ok(Some(file))
+    let is_same = |now: fs::Metadata| {
+        let locked = file.metadata()?;
+        io::Result::Ok((locked.dev(), locked.ino()) == (now.dev(), now.ino()))
+    };
+    let is_there = fs::symlink_metadata(path).and_then(is_same);
+    Ok(if is_there.unwrap_or(false) {
+        Attempt::Locked(file)
     } else {
-        Err(io::ErrorKind::NotFound.into())
-    }
-}
-
-/// What a killed process left.
-fn remove_content(folder: &Path, disk: &Disk) -> Result<(), OpError> {
-    for name in disk.list_names(folder)? {
-        disk.remove(&folder.join(name))?;
-    }
-    Ok(())
+        Attempt::Removed
+    })
 }
 
 #[cfg(test)]
@@ -110,24 +114,17 @@ mod tests {
                 *waits -= 1;
                 *waits > 0
             })
+            .unwrap()
         };
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("left"), "by a killed run").unwrap();
         let first = acquire(&mut 1).unwrap();
         assert_eq!(fs::read_dir(first.folder()).unwrap().count(), 0);
         let mut waits = 3;
-        let error = acquire(&mut waits).unwrap_err();
+        assert!(acquire(&mut waits).is_none());
         assert_eq!(waits, 0);
-        assert_eq!(
-            error.to_string(),
-            format!("another process holds {}", folder.display())
-        );
-        assert_eq!(
-            error.help(),
-            "wait until it has written its files, then run again"
-        );
         drop(first);
-        assert!(!folder.exists());
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
         drop(acquire(&mut 1).unwrap());
     }
 
@@ -138,7 +135,8 @@ mod tests {
         fs::create_dir(&other).unwrap();
         fs::write(other.join("mine"), "mine").unwrap();
         std::os::unix::fs::symlink(&other, &folder).unwrap();
-        let staging = Staging::acquire(folder.clone(), &Disk::default(), || false).unwrap();
+        let staging = Staging::acquire(folder.clone(), &Disk::default(), || false);
+        let staging = staging.unwrap().unwrap();
         fs::write(staging.folder().join("new"), "new").unwrap();
         drop(staging);
         assert_eq!(fs::read_dir(&other).unwrap().count(), 1);

@@ -60,8 +60,9 @@ impl Run<'_, '_> {
         }
         if !self.may_compute(&key_inputs.hash()) {
             self.free.give_back(&amount);
-            let what = "the workflow, its params or its files have changed since";
-            return self.fail(id, &OpError::failed(what, "name the workflow as it was"));
+            let what = "it has no result, and its key is none of those that were found incomplete";
+            let help = "name the workflow and params as they were, or run it instead of --repair";
+            return self.fail(id, &OpError::failed(what, help));
         }
         if !self.config.cache.is_writable() {
             self.free.give_back(&amount);

@@ -6,6 +6,7 @@ mod corruption;
 mod crashes;
 mod explaining;
 mod exports;
+mod exports_beside_others;
 mod failures;
 mod formats;
 mod incremental;

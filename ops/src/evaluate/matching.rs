@@ -8,8 +8,8 @@ use crate::filter::FilterScorer;
 use crate::inference::{ITEMS, match_scores};
 use crate::libtorch;
 
-/// An AUC this close to 0.5 is one that a filter has which has learned nothing. On few pairs chance
-/// reaches further: two standard errors.
+/// A filter with an AUC this close to 0.5 is of no use. On few pairs chance reaches further: two
+/// standard errors.
 const CHANCE: f64 = 0.05;
 /// How many other images are searched for a mismatched text. A bound, since on a dataset where all
 /// texts match all images the search would be quadratic.
@@ -88,15 +88,15 @@ fn precision_and_recall(scored: &[Scored], threshold: f64) -> Vec<Metric> {
     metrics
 }
 
-/// Says so when an AUC is one that chance has. Its standard error without any skill is that of the
-/// Mann-Whitney statistic.
+/// Says so when an AUC is close to that of chance. Its standard error without any skill is that of
+/// the Mann-Whitney statistic.
 fn chance_note(auc: f64, scored: &[Scored]) -> Option<String> {
     let matching = scored.iter().filter(|(_, matches)| *matches).count() as f64;
     let mismatched = scored.len() as f64 - matching;
     let error = ((matching + mismatched + 1.0) / (12.0 * matching * mismatched)).sqrt();
     let is_chance = (auc - 0.5).abs() <= CHANCE.max(2.0 * error);
     is_chance.then(|| {
-        format!("an AUC of {auc:.3} is what chance reaches: the filter does not tell texts apart")
+        format!("an AUC of {auc:.3} is close to chance, 0.5: the filter hardly tells texts apart")
     })
 }
 
@@ -164,7 +164,7 @@ mod tests {
         let scored = |count: usize| [(0.5, true), (0.5, false)].repeat(count);
         assert_eq!(
             chance_note(0.52, &scored(1000)).unwrap(),
-            "an AUC of 0.520 is what chance reaches: the filter does not tell texts apart"
+            "an AUC of 0.520 is close to chance, 0.5: the filter hardly tells texts apart"
         );
         assert_eq!(chance_note(0.6, &scored(1000)), None);
         assert!(chance_note(0.6, &scored(10)).is_some(), "few pairs");

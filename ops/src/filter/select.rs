@@ -143,6 +143,7 @@ pub(super) fn source_name(source: TextSource) -> &'static str {
         TextSource::Human => "human",
     }
 }
+
 /// No filter has seen the text: to keep it would be as wrong as to drop it.
 fn not_scored(text: &Caption) -> OpError {
     let Caption { text, key, .. } = text;

@@ -19,6 +19,8 @@ use crate::types::PAIRS;
 
 const MISSING: &str = "the file is missing or cannot be read";
 const FOLDER_HELP: &str = "`images` is the folder that the paths in the list are relative to";
+/// Whether an image decodes does not depend on these arguments.
+const NOT_OF_IMAGES: [&str; 4] = ["source", "image_field", "caption_field", budget::MAX_BAD];
 /// Images decoded between two commits.
 const BATCH: usize = 256;
 
@@ -46,24 +48,18 @@ pub(crate) fn op() -> Op {
         "\"human\"",
         "Who wrote the captions.",
     ))
-    .arg(
-        Arg::optional(
+    .arg(Arg::optional(
             "image_field",
             Type::Str,
             "The field with the path, when it is not `image` or one of the usual names.",
-        )
-        .in_key_if_given(),
-    )
-    .arg(
-        Arg::optional(
+        ))
+    .arg(Arg::optional(
             "caption_field",
             Type::Str,
             "The field with the text, when it is not `caption` or one of the usual names.",
-        )
-        .in_key_if_given(),
-    )
+        ))
     .arg(budget::max_bad());
-    Op::run(signature, 2, run).reading(sources)
+    Op::run(signature, 3, run).reading(sources)
 }
 
 /// The list first, then every image of it that exists. The list refers to images by name, so their
@@ -247,7 +243,7 @@ fn decode_all(ctx: &StageCtx, images: &[InputFile]) -> Result<BTreeMap<Digest, S
     }
     let digests: Vec<Digest> = files.keys().copied().collect();
     let mut done = 0;
-    let units = ctx.map_units(&digests, &[budget::MAX_BAD], BATCH, |positions| {
+    let units = ctx.map_units(&digests, &NOT_OF_IMAGES, BATCH, |positions| {
         let mut pool = OrderedPool::new(cores(), check)?;
         for position in positions {
             let file = digests.get(*position).and_then(|digest| files.get(digest));

@@ -45,24 +45,18 @@ pub(crate) fn op() -> Op {
         "Who wrote the texts, when the shards do \
                                                           not say.",
     ))
-    .arg(
-        Arg::optional(
-            "image",
-            Type::Str,
-            "The suffix of the image, such as `input.jpg`, when it is an unusual one or there are \
+    .arg(Arg::optional(
+        "image",
+        Type::Str,
+        "The suffix of the image, such as `input.jpg`, when it is an unusual one or there are \
              several images; by default the only image.",
-        )
-        .in_key_if_given(),
-    )
-    .arg(
-        Arg::optional(
-            "caption",
-            Type::Str,
-            "Where the caption is: a suffix, such as `alt.txt`, or a field of a JSON member, \
+    ))
+    .arg(Arg::optional(
+        "caption",
+        Type::Str,
+        "Where the caption is: a suffix, such as `alt.txt`, or a field of a JSON member, \
              `json.FIELD`; by default `txt`, else `json.caption`.",
-        )
-        .in_key_if_given(),
-    )
+    ))
     .arg(budget::max_bad());
     Op::run(signature, 3, run).reading(sources)
 }
