@@ -119,7 +119,7 @@ impl LogPrinter<'_> {
             return;
         }
         match (self.args.format, text) {
-            (Format::Json, _) => console.line(line.trim_end()),
+            (Format::Json, _) => console.json(&logged),
             (Format::Text, Some(text)) => console.line(text),
             (Format::Text, None) => {}
         }

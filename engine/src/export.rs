@@ -1,8 +1,7 @@
 //! Exports: results written where the user wants them, and again only when they are not there as
 //! they were. [`crate::publish`] decides what may be replaced there.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use blip_grammar::Export;
@@ -87,8 +86,11 @@ impl Exporter<'_> {
                 }
                 !self.options.no_wait && !self.options.stop.is_requested()
             };
-            let inputs = &outcome.content_paths;
-            let written = job.write(&ctx, &artifact, inputs, cache, keep_waiting);
+            let is_input = |path: &Path, digest: &Digest| {
+                let mut inputs = outcome.inputs(digest);
+                inputs.any(|input| publish::is_same_file(path, input))
+            };
+            let written = job.write(&ctx, &artifact, &is_input, cache, keep_waiting);
             failures.all += usize::from(!matches!(written, Ok(Some(_))));
             failures.busy += usize::from(matches!(written, Ok(None)));
             event_bus.emit(&job.event(written));
@@ -131,9 +133,9 @@ impl ExportJob<'_> {
         }
     }
 
-    /// Writes the export unless it is current; says whether any byte had to change. `inputs` are
-    /// the files that the run has read. `None` when another process writes it and `keep_waiting`
-    /// says no.
+    /// Writes the export unless it is current; says whether any byte had to change. `is_input`
+    /// is whether the run has read a file. `None` when another process writes it and
+    /// `keep_waiting` says no.
     ///
     /// # Errors
     /// Files in the way, or what the format's writer gives.
@@ -141,7 +143,7 @@ impl ExportJob<'_> {
         &self,
         ctx: &StageCtx,
         artifact: &Artifact,
-        inputs: &BTreeMap<Digest, PathBuf>,
+        is_input: &dyn Fn(&Path, &Digest) -> bool,
         cache: &Cache,
         keep_waiting: impl FnMut() -> bool,
     ) -> Result<Option<bool>, OpError> {
@@ -177,7 +179,7 @@ impl ExportJob<'_> {
         (self.op.run)(ctx, artifact, &target)?;
         let overwrite = self.options.overwrite;
         let published =
-            destination.publish_over(&staging, input, receipt, overwrite, inputs, disk)?;
+            destination.publish_over(&staging, input, receipt, overwrite, is_input, disk)?;
         Ok(Some(published))
     }
 

@@ -7,7 +7,7 @@
 //! The receipt is written before the files move and lists those of the publication before as well,
 //! so that a run that is killed in between owns both.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -225,18 +225,18 @@ impl Destination {
         disk: &Disk,
     ) -> Result<bool, OpError> {
         let last = self.receipt(disk)?;
-        self.publish_over(staging, input, last, overwrite, &BTreeMap::new(), disk)
+        self.publish_over(staging, input, last, overwrite, &|_, _| false, disk)
     }
 
-    /// As [`Destination::publish`], over the publication of `last`. `inputs` are files that are
-    /// replaced in no case, by their digests.
+    /// As [`Destination::publish`], over the publication of `last`. A file with this digest
+    /// that `is_input` is replaced in no case.
     pub(crate) fn publish_over(
         &self,
         staging: &Staging,
         input: Digest,
         last: Option<Receipt>,
         overwrite: bool,
-        inputs: &BTreeMap<Digest, PathBuf>,
+        is_input: &dyn Fn(&Path, &Digest) -> bool,
         disk: &Disk,
     ) -> Result<bool, OpError> {
         let from = staging.folder();
@@ -251,7 +251,7 @@ impl Destination {
             files,
             earlier: last.map_or(Vec::new(), Receipt::into_earlier),
         };
-        let changes = self.changes(&receipt, inputs, disk).map_err(unreadable)?;
+        let changes = self.changes(&receipt, is_input, disk).map_err(unreadable)?;
         let mut obstacles = changes.obstacles.clone();
         obstacles.retain(|obstacle| !(overwrite && obstacle.can_be_replaced()));
         refuse(&obstacles)?;
@@ -270,9 +270,13 @@ impl Destination {
             // Succeeds for an empty folder only.
             let _ = fs::remove_dir(&to);
             disk.create_folder(to.parent().unwrap_or(&self.folder))?;
-            disk.rename(&from.join(path), &to)?;
+            if stamp.is_some() {
+                disk.rename(&from.join(path), &to)?;
+            } else if !disk.rename_new(&from.join(path), &to)? {
+                refuse(&[Obstacle::Foreign(to)])?;
+            }
         }
-        self.finish(receipt, staging, disk)?;
+        self.finish(receipt.with_times(&changes.kept), staging, disk)?;
         Ok(has_changes)
     }
 
@@ -297,23 +301,16 @@ impl Destination {
         ))
     }
 
-    /// Writes the receipt of a finished publication: without the files before it, and with the
-    /// times of the files that were there already.
+    /// Writes the receipt of a finished publication: without the files before it.
     pub(crate) fn finish(
         &self,
         receipt: Receipt,
         staging: &Staging,
         disk: &Disk,
     ) -> Result<(), DiskError> {
-        let with_current_time = |file: PublishedFile| {
-            let metadata = fs::symlink_metadata(self.folder.join(&file.path));
-            let mtime_ns = metadata.map_or(file.mtime_ns, |metadata| receipt::mtime_ns(&metadata));
-            PublishedFile { mtime_ns, ..file }
-        };
         let receipt = Receipt {
-            input: receipt.input,
-            files: receipt.files.into_iter().map(with_current_time).collect(),
             earlier: Vec::new(),
+            ..receipt
         };
         self.write_receipt(&receipt, staging, disk)
     }
@@ -322,7 +319,7 @@ impl Destination {
     fn changes(
         &self,
         receipt: &Receipt,
-        inputs: &BTreeMap<Digest, PathBuf>,
+        is_input: &dyn Fn(&Path, &Digest) -> bool,
         disk: &Disk,
     ) -> Result<Changes, DiskError> {
         let mut changes = Changes::default();
@@ -333,11 +330,14 @@ impl Destination {
                     changes.obstacles.push(Obstacle::NotAFile(path));
                     continue;
                 }
-                Occupant::File(digest, _) if digest == file.digest => continue,
+                Occupant::File(digest, stamp) if digest == file.digest => {
+                    changes.kept.push((file.path.clone(), stamp));
+                    continue;
+                }
                 Occupant::File(digest, stamp) => {
                     changes
                         .obstacles
-                        .extend(self.obstacle(receipt, inputs, &file.path, digest));
+                        .extend(self.obstacle(receipt, is_input, &file.path, digest));
                     Some(stamp)
                 }
             };
@@ -347,28 +347,22 @@ impl Destination {
             if let Occupant::File(digest, stamp) = self.occupant(&path, disk)? {
                 changes
                     .obstacles
-                    .extend(self.obstacle(receipt, inputs, &path, digest));
+                    .extend(self.obstacle(receipt, is_input, &path, digest));
                 changes.stale.push((path, stamp));
             }
         }
         Ok(changes)
     }
 
-    fn is_same_file(&self, path: &Path, other: &Path) -> bool {
-        let place = self.folder.join(path).canonicalize();
-        place.is_ok_and(|place| other.canonicalize().is_ok_and(|other| place == other))
-    }
-
     /// Why a file with this content must not be replaced or removed, if it must not.
     fn obstacle(
         &self,
         receipt: &Receipt,
-        inputs: &BTreeMap<Digest, PathBuf>,
+        is_input: &dyn Fn(&Path, &Digest) -> bool,
         path: &Path,
         digest: Digest,
     ) -> Option<Obstacle> {
-        let input = inputs.get(&digest);
-        if input.is_some_and(|input| self.is_same_file(path, input)) {
+        if is_input(&self.folder.join(path), &digest) {
             Some(Obstacle::Input(self.folder.join(path)))
         } else if receipt.wrote(path, digest) {
             None
@@ -421,6 +415,8 @@ impl Destination {
 /// What a publication has to do. Paths are relative to the destination's folder.
 #[derive(Default)]
 struct Changes {
+    /// Files that have their bytes already.
+    kept: Vec<(PathBuf, Stamp)>,
     /// Each with what is there now.
     moved: Vec<(PathBuf, Option<Stamp>)>,
     stale: Vec<(PathBuf, Stamp)>,
@@ -435,10 +431,10 @@ impl Changes {
 
 /// What tells whether a file is still the one that was digested.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Stamp {
+pub(crate) struct Stamp {
     inode: u64,
     len: u64,
-    mtime_ns: i128,
+    pub(crate) mtime_ns: i128,
 }
 
 impl Stamp {
@@ -483,6 +479,11 @@ fn file_among(folder: &Path) -> Option<&Path> {
         .ancestors()
         .find(|path| path.symlink_metadata().is_ok())?;
     (!existing.is_dir()).then_some(existing)
+}
+
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    let one = one.canonicalize();
+    one.is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
 fn is_empty(folder: &Path) -> bool {

@@ -97,6 +97,8 @@ pub(crate) struct Run<'a, 'l> {
     /// …and those of them that another process computes, for which this run does not wait.
     computed_elsewhere: usize,
     content_paths: Arc<BTreeMap<Digest, PathBuf>>,
+    /// Further files that the run reads, with the bytes of one in `content_paths`.
+    same_content: BTreeMap<Digest, BTreeSet<PathBuf>>,
     ledger: Ledger,
     /// Whether the ledger could not be read: one that is there must not be replaced then.
     ledger_is_unreadable: bool,
@@ -128,11 +130,19 @@ pub(crate) struct RunOutcome {
     /// In the order in which the stages ended.
     pub(crate) ends: Vec<Arc<StageEnd>>,
     pub(crate) content_paths: Arc<BTreeMap<Digest, PathBuf>>,
+    /// Further files that the run has read, with the bytes of one in `content_paths`.
+    same_content: BTreeMap<Digest, BTreeSet<PathBuf>>,
 }
 
 impl RunOutcome {
     pub(crate) fn result(&self, id: NodeId) -> Option<&Arc<StageResult>> {
         self.results.get(id.index())?.as_ref()
+    }
+
+    /// The files with these bytes that the run has read.
+    pub(crate) fn inputs(&self, digest: &Digest) -> impl Iterator<Item = &PathBuf> {
+        let further = self.same_content.get(digest).into_iter().flatten();
+        self.content_paths.get(digest).into_iter().chain(further)
     }
 }
 
@@ -233,6 +243,7 @@ impl<'a, 'l> Run<'a, 'l> {
             failed: 0,
             computed_elsewhere: 0,
             content_paths: Arc::default(),
+            same_content: BTreeMap::new(),
             ledger,
             ledger_is_unreadable: ledger_error.is_some(),
             results,

@@ -12,9 +12,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::file_system::FileSystem;
 
@@ -345,8 +349,8 @@ impl Disk {
         })
     }
 
-    /// Opens a file to be locked, and creates it if there is none. For reading too: to open a pipe
-    /// for writing alone would wait for a reader.
+    /// Opens a file to be locked, and creates it if there is none. Follows no link. For reading
+    /// too: to open a pipe for writing alone would wait for a reader.
     pub(crate) fn open_lock(&self, path: &Path) -> Result<File, DiskError> {
         self.attempt(Syscall::Create, path, |_| {
             File::options()
@@ -354,6 +358,7 @@ impl Disk {
                 .truncate(false)
                 .read(true)
                 .write(true)
+                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                 .open(path)
         })
     }
@@ -382,6 +387,23 @@ impl Disk {
     pub fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         self.rename_unsynced(from, to)?;
         self.sync_folder(folder_of(to))
+    }
+
+    /// Renames to a name that nothing has; false if something has it. File systems that cannot say
+    /// so replace it.
+    pub(crate) fn rename_new(&self, from: &Path, to: &Path) -> Result<bool, DiskError> {
+        let renamed = self.attempt(Syscall::Rename, to, |_| {
+            match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+                Ok(()) => Ok(true),
+                Err(Errno::EXIST) => Ok(false),
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                    fs::rename(from, to).map(|()| true)
+                }
+                Err(error) => Err(error.into()),
+            }
+        })?;
+        self.sync_folder(folder_of(to))?;
+        Ok(renamed)
     }
 
     /// Renames. The caller syncs the folder of the new name.

@@ -15,7 +15,7 @@ pub(crate) const TAG_NAME: &str = "CACHEDIR.TAG";
 /// How every tag begins, whichever program wrote it.
 const SIGNATURE: &str = "Signature: 8a477f597d28d172789f06886806bc55";
 /// What tells the tag of a blip cache from that of other programs.
-const CREATOR: &str = "created by blip";
+const CREATOR: &str = "directory tag created by blip.\n";
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This file is a cache directory tag created by blip.\n\
     # For information about cache directory tags see https://bford.info/cachedir/\n";
@@ -101,11 +101,11 @@ pub(super) fn write_tag(folder: &Path, disk: &Disk) -> Result<(), DiskError> {
     disk.write(&folder.join(TAG_NAME), TAG.as_bytes())
 }
 
-/// Whether a folder has what caches of earlier versions, which have no tag, all have: a version and
-/// a file that only blip names so. Either of them alone may be a project's own.
+/// Whether a folder has what caches of earlier versions, which have no tag, all have: a version, a
+/// lock and a file that only blip names so. Each of them alone may be a project's own.
 fn has_files_of_a_cache(folder: &Path, disk: &Disk) -> Result<bool, DiskError> {
     let version = disk.read_unless_folder(&folder.join("version"))?;
-    if !version.is_some_and(|text| is_number(&text)) {
+    if !version.is_some_and(|text| is_number(&text)) || !folder.join("lock").is_file() {
         return Ok(false);
     }
     for part in SHARDED {
@@ -260,8 +260,10 @@ mod tests {
         for file in files {
             let folder = folder_with(&[&file, "lock", "version", "notes.txt"]);
             assert_eq!(examine(folder.path()), Ok(CacheFolder::Cache), "{file}");
-            let other = folder_with(&[&file, "lock"]);
-            assert!(examine(other.path()).is_err(), "{file} of a project");
+            for part in ["lock", "version"] {
+                let other = folder_with(&[&file, part]);
+                assert!(examine(other.path()).is_err(), "{file} of a project");
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use blip_grammar::{Diagnostic, Export, codes};
 
+use crate::cache::disk::TEMPORARY_PREFIX;
 use crate::files::braces;
 use crate::graph::Graph;
 use crate::publish::{RECEIPT_SUFFIX, around_number, is_numbered, resolve};
@@ -33,7 +34,7 @@ pub(crate) fn check(
         let file = files
             .iter()
             .find(|(file, _)| resolve(file).starts_with(&target));
-        if export.path.ends_with(RECEIPT_SUFFIX) {
+        if is_own_name(&export.path) {
             let what = format!("`{}` is a name for files of blip itself", export.path);
             diagnostics.push(error(export, what, "export to another name"));
         } else if let Some((path, file)) = file {
@@ -66,12 +67,20 @@ pub(crate) fn check(
 }
 
 const WILDCARDS: [char; 3] = ['*', '?', '['];
+/// How many shards of an export are compared with a pattern of inputs.
+const SHARDS_COMPARED: u32 = 100;
 const HELP: &str = "export to a folder of its own, such as \"out/\"";
 
 fn error(export: &Export, what: String, help: &str) -> Diagnostic {
     Diagnostic::error(codes::EXPORT_PATH, what)
         .at(export.span, "this export")
         .help(help)
+}
+
+/// Whether a part of a path is a name that publishing itself uses.
+fn is_own_name(path: &str) -> bool {
+    let mut parts = Path::new(path).iter().map(|part| part.to_string_lossy());
+    parts.any(|part| part.ends_with(RECEIPT_SUFFIX) || part.starts_with(TEMPORARY_PREFIX))
 }
 
 /// How two exports may get in each other's way, if they may.
@@ -152,15 +161,23 @@ impl Input {
     /// Whether an export to `target` could change what is read. A folder of inputs that contains
     /// the whole project, such as `images = "."`, leaves no other place for exports.
     fn is_hit_by(&self, target: &Path, base: &Path) -> bool {
-        let first_file = first_shard(&target.to_string_lossy());
-        let is_matched = self
-            .pattern
-            .as_ref()
-            .is_some_and(|pattern| pattern.matches(&first_file));
+        let is_matched = match &self.pattern {
+            Some(pattern) => first_names(&target.to_string_lossy())
+                .iter()
+                .any(|name| pattern.matches_with(name, AS_IN_SHELLS)),
+            None => clash(&self.path, target).is_some() && self.path.parent() == target.parent(),
+        };
         let is_inside = target.starts_with(&self.path) && !base.starts_with(&self.path);
         is_matched || is_inside || self.path.starts_with(target)
     }
 }
+
+/// A star stands for nothing in other folders, nor for hidden files.
+const AS_IN_SHELLS: glob::MatchOptions = glob::MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
 
 /// A pattern with the links of the folders in it followed, up to the first wildcard.
 fn resolve_pattern(pattern: &Path) -> PathBuf {
@@ -172,20 +189,20 @@ fn resolve_pattern(pattern: &Path) -> PathBuf {
     Path::new(&plain).join(rest)
 }
 
-/// The path of an export's first shard: `{shard:05}` is 00000.
-fn first_shard(path: &str) -> String {
-    let mut name = String::new();
-    let mut rest = path;
-    while let Some((before, after)) = rest.split_once('{') {
-        let (placeholder, behind) = after.split_once('}').unwrap_or((after, ""));
-        let width = placeholder
-            .rsplit_once(':')
-            .and_then(|(_, width)| width.parse().ok());
-        name.push_str(before);
-        name.push_str(&"0".repeat(width.unwrap_or(1)));
-        rest = behind;
-    }
-    name + rest
+/// The paths of the first shards of an export: `{shard:05}` is 00000 and so on.
+fn first_names(path: &str) -> Vec<String> {
+    let Some((before, rest)) = path.split_once('{') else {
+        return vec![path.to_owned()];
+    };
+    let (placeholder, after) = rest.rsplit_once('}').unwrap_or((rest, ""));
+    let width = placeholder
+        .rsplit_once(':')
+        .and_then(|(_, width)| width.parse().ok());
+    // No name is longer.
+    let width = width.unwrap_or(1).min(255);
+    (0..SHARDS_COMPARED)
+        .map(|number| format!("{before}{number:0width$}{after}"))
+        .collect()
 }
 
 #[cfg(test)]

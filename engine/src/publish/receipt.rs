@@ -3,13 +3,14 @@
 //! A receipt lies beside the files (`.NAME.blip-export`), so a file is known as ours whatever
 //! cache, working folder or link leads to it, and also after the project has moved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Stamp;
 use crate::cache::checksummed;
 use crate::cache::disk::{Disk, DiskError};
 use crate::digest::Digest;
@@ -128,6 +129,20 @@ impl Receipt {
         all.sort();
         all.dedup();
         all
+    }
+
+    /// With the times of files that were there already. Those that were published have kept theirs.
+    pub(super) fn with_times(mut self, kept: &[(PathBuf, Stamp)]) -> Self {
+        let times: BTreeMap<&Path, Stamp> = kept
+            .iter()
+            .map(|(path, stamp)| (path.as_path(), *stamp))
+            .collect();
+        for file in &mut self.files {
+            if let Some(stamp) = times.get(file.path.as_path()) {
+                file.mtime_ns = stamp.mtime_ns;
+            }
+        }
+        self
     }
 
     pub(super) fn paths(&self) -> BTreeSet<PathBuf> {

@@ -141,4 +141,20 @@ mod tests {
         drop(staging);
         assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
     }
+
+    #[test]
+    fn a_link_in_place_of_the_lock_is_not_followed() {
+        let parent = tempfile::tempdir().unwrap();
+        let (folder, other) = (parent.path().join("staging"), parent.path().join("other"));
+        std::os::unix::fs::symlink(&other, lock_path(&folder)).unwrap();
+        let error = Staging::acquire(folder.clone(), &Disk::default(), || true).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "could not create {}: Too many levels of symbolic links (os error 40)",
+                lock_path(&folder).display()
+            )
+        );
+        assert!(other.symlink_metadata().is_err() && lock_path(&folder).is_symlink());
+    }
 }

@@ -64,6 +64,7 @@ impl Run<'_, '_> {
             results: stages.map(|stage| stage?.result).collect(),
             ends: self.ends,
             content_paths: self.content_paths,
+            same_content: self.same_content,
         }
     }
 

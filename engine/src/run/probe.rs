@@ -99,14 +99,20 @@ impl Run<'_, '_> {
     }
 
     fn add_content_paths(&mut self, sources: &[InputFile]) {
-        let is_new = |file: &InputFile| !self.content_paths.contains_key(&file.digest);
+        let is_new = |file: &InputFile| self.content_paths.get(&file.digest) != Some(&file.path);
         if !sources.iter().any(is_new) {
             return;
         }
         // Stages that run hold the old map: it is copied for them, which is seldom.
         let content_paths = Arc::make_mut(&mut self.content_paths);
         for file in sources {
-            content_paths.insert(file.digest, file.path.clone());
+            let before = content_paths.insert(file.digest, file.path.clone());
+            if let Some(path) = before.filter(|path| *path != file.path) {
+                self.same_content
+                    .entry(file.digest)
+                    .or_default()
+                    .insert(path);
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blip_engine::cache::disk::{Disk, FaultAction, Hook, Syscall};
+use blip_engine::publish::Destination;
 use blip_engine::{Config, Engine, Event, Outcome, RunOptions};
 
 use crate::exports::{EXPORT, failed_export, files, overwrite};
@@ -189,7 +190,9 @@ fn no_export_replaces_what_the_workflow_reads() {
     let world = World::new();
     fs::create_dir(world.folder.path().join("out")).unwrap();
     world.write("out/in.txt", "hello");
-    let text = "a = upper(file(\"out/in.txt\"))\nexport a as txt \"out/in.txt\"\n";
+    world.write("copy.txt", "hello");
+    let text = "a = join(file(\"out/in.txt\"), upper(file(\"copy.txt\")))\n\
+                export a as txt \"out/in.txt\"\n";
     let engine = world.engine();
     let mut recorder = EventRecorder::default();
     let run = engine.run(&world.workflow(text), &overwrite(), &mut [&mut recorder]);
@@ -201,4 +204,36 @@ fn no_export_replaces_what_the_workflow_reads() {
         format!("{} is a file that the workflow reads", path.display())
     );
     assert_eq!(world.read("out/in.txt"), "hello");
+}
+
+#[test]
+fn a_run_waits_for_another_export_unless_it_is_not_to_or_is_stopped() {
+    let world = World::new();
+    let path = world.folder.path().join("out/b.txt");
+    let destination = Destination::of(&path).unwrap();
+    let held = destination.stage(&Disk::default(), || true).unwrap();
+    let workflow = world.workflow(EXPORT);
+    let run = |options: &RunOptions| world.engine().run(&workflow, options, &mut []).unwrap();
+    let impatient = RunOptions {
+        no_wait: true,
+        ..RunOptions::default()
+    };
+    let summary = run(&impatient);
+    assert_eq!((summary.outcome, summary.is_busy), (Outcome::Failed, true));
+    let stopped = RunOptions::default();
+    let stop = stopped.stop.clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            stop.request();
+        });
+        assert_eq!(run(&stopped).outcome, Outcome::Interrupted);
+    });
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| run(&RunOptions::default()).outcome);
+        std::thread::sleep(Duration::from_millis(100));
+        drop(held);
+        assert_eq!(waiting.join().unwrap(), Outcome::Done);
+    });
+    assert_eq!(world.read("out/b.txt"), "HELLO");
 }
