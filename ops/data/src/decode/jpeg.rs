@@ -19,7 +19,7 @@ const TRUNCATED_WORDS: [&str; 5] = [
     "Premature End",
 ];
 /// And, in strict mode, those about data that end before the last row.
-const EARLY_END_WORDS: [&str; 2] = ["Exhausted", "Premature end"];
+const EARLY_END_WORDS: [&str; 3] = ["Exhausted", "Premature end", "more than bits left"];
 /// How far a decoder reads ahead of the bits that it needs.
 const READ_AHEAD: usize = 16;
 /// Bytes a pixel while a progressive JPEG is decoded: coefficients of two bytes, and the pixels.
