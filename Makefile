@@ -77,7 +77,7 @@ parity: libtorch
 	python=$$(scripts/peer.sh transformers) && \
 	$$python tests/parity/make.py $(PARITY) --seed $(SEED) --live && \
 	BLIP_PARITY=$(PARITY) cargo test -q --workspace --test parity -- --nocapture --test-threads=1 && \
-	cargo build -q --workspace --all-targets && \
+	cargo build -q --workspace --examples && \
 	target/debug/examples/export_for_parity $(PARITY) && \
 	$$python tests/parity/exported.py $(PARITY)
 
