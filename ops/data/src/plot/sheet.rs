@@ -67,7 +67,8 @@ fn draw_entry(sheet: &mut RgbImage, (x, y): (u32, u32), entry: &SheetEntry) {
     draw_text(sheet, (x, y), &format!("{decision}{score}"), color, 1);
     y += LINE;
     draw_text(sheet, (x, y), &entry.source, GRAY, 1);
-    let width = (CELL.0 - 2 * FRAME) / CHARACTER;
+    // Two characters of space to the next column.
+    let width = (CELL.0 - MARGIN) / CHARACTER;
     for text in wrap(&entry.text, width as usize).iter().take(CAPTION_LINES) {
         y += LINE;
         draw_text(sheet, (x, y), text, BLACK, 1);
