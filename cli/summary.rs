@@ -9,8 +9,8 @@ use crate::table::Table;
 
 /// A run with more stages lists only those that did something.
 const MAX_STAGES: usize = 40;
-/// Rejected items listed per stage.
-const MAX_REJECTED: usize = 5;
+/// Rejected items of a stage that are listed, in the tables and while it runs.
+pub(crate) const MAX_REJECTED: usize = 5;
 const MAX_METRICS: usize = 4;
 
 /// Prints all tables of a run. Rejected items are read from the cache. `unfinished` is the state of

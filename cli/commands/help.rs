@@ -22,11 +22,10 @@ pub(crate) fn run(args: &Help, console: &mut Console) -> Result<u8, CommandError
         ["codes"] => print_codes(console),
         ["exit-codes"] => print_exit_codes(console),
         [topic] => print_topic(topic, &mut command, console)?,
-        [name, subcommands @ ..] => {
-            let command = subcommand(&mut command, name)?;
-            let command = subcommands
+        names => {
+            let command = names
                 .iter()
-                .try_fold(command, |command, name| subcommand(command, name))?;
+                .try_fold(&mut command, |command, name| subcommand(command, name))?;
             console.print(&command.render_long_help().to_string());
         }
     }

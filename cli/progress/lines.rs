@@ -7,14 +7,12 @@ use blip_engine::{Event, Listener, Outcome, StageEnd, Status};
 use crate::console::{escape, escape_line, write_stderr};
 use crate::humanize::{count, duration, metrics, number, plural, plural_u64};
 use crate::run_view::{Progress, RunView, StageView};
+use crate::summary::MAX_REJECTED;
 
 /// Progress of a stage is printed at most this often.
 const PROGRESS_INTERVAL_MS: u64 = 10_000;
 const MAX_REASONS: usize = 3;
 const MAX_METRICS: usize = 4;
-
-/// Rejected items of a stage that are printed while it runs.
-const MAX_REJECTED: usize = 5;
 
 /// Prints events on standard error.
 #[derive(Debug, Default)]

@@ -57,8 +57,7 @@ impl Exporter<'_> {
         for (job, _) in self.jobs() {
             obstacles.extend(job.obstacles()?);
         }
-        obstacles.retain(|obstacle| !(self.options.overwrite && obstacle.can_be_replaced()));
-        publish::refuse(&obstacles)
+        publish::refuse(&obstacles, self.options.overwrite)
     }
 
     /// Writes the exports whose stages have results.

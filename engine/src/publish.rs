@@ -10,45 +10,33 @@
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::cache::checksummed;
 use crate::cache::disk::{Disk, DiskError, TEMPORARY_PREFIX};
 use crate::digest::Digest;
 use crate::op::OpError;
 
+mod locations;
+mod obstacle;
 pub(crate) mod receipt;
 mod staging;
 
+pub(crate) use self::locations::{around_number, is_numbered, is_same_file, resolve};
+use self::locations::{file_among, is_empty};
+pub use self::obstacle::Obstacle;
+pub(crate) use self::obstacle::refuse;
 pub use self::staging::Staging;
 use receipt::{PublishedFile, Receipt, stat};
 
 /// How the name of a receipt ends.
 pub(crate) const RECEIPT_SUFFIX: &str = ".blip-export";
-/// How many files a message names.
-const NAMED_MAX: usize = 5;
-
 /// Where results are published: a name in a folder, possibly with `{shard:05}` in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Destination {
     /// Absolute, without symbolic links as far as it exists.
     folder: PathBuf,
     name: String,
-}
-
-/// A file that publishing must not touch.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Obstacle {
-    /// No publication wrote it.
-    Foreign(PathBuf),
-    /// It has other bytes than were published.
-    Changed(PathBuf),
-    /// A folder or something else that a file cannot replace.
-    NotAFile(PathBuf),
-    /// A file where a folder is needed.
-    NotAFolder(PathBuf),
-    /// What the run has read.
-    Input(PathBuf),
 }
 
 impl Destination {
@@ -154,7 +142,7 @@ impl Destination {
                 obstacles.push(Obstacle::Foreign(place));
             }
         }
-        refuse(&obstacles)
+        refuse(&obstacles, false)
     }
 
     pub(crate) fn obstacles(
@@ -252,9 +240,7 @@ impl Destination {
             earlier: last.map_or(Vec::new(), Receipt::into_earlier),
         };
         let changes = self.changes(&receipt, is_input, disk).map_err(unreadable)?;
-        let mut obstacles = changes.obstacles.clone();
-        obstacles.retain(|obstacle| !(overwrite && obstacle.can_be_replaced()));
-        refuse(&obstacles)?;
+        refuse(&changes.obstacles, overwrite)?;
         let has_changes = !changes.is_empty();
         if has_changes {
             self.write_receipt(&receipt, staging, disk)?;
@@ -273,7 +259,7 @@ impl Destination {
             if stamp.is_some() {
                 disk.rename(&from.join(path), &to)?;
             } else if !disk.rename_new(&from.join(path), &to)? {
-                refuse(&[Obstacle::Foreign(to)])?;
+                refuse(&[Obstacle::Foreign(to)], false)?;
             }
         }
         self.finish(receipt.with_times(&changes.kept), staging, disk)?;
@@ -456,122 +442,9 @@ enum Occupant {
     Other(PathBuf),
 }
 
-/// What is before and after the `{…}` of a name, which stands for a number.
-pub(crate) fn around_number(name: &str) -> Option<(&str, &str)> {
-    let (before, rest) = name.split_once('{')?;
-    let (_, after) = rest.rsplit_once('}')?;
-    Some((before, after))
-}
-
-/// Whether a name is a number between these texts.
-pub(crate) fn is_numbered(name: &str, before: &str, after: &str) -> bool {
-    let number = name
-        .strip_prefix(before)
-        .and_then(|rest| rest.strip_suffix(after));
-    number.is_some_and(|number| {
-        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-    })
-}
-
-/// The first file on the way to a folder.
-fn file_among(folder: &Path) -> Option<&Path> {
-    let existing = folder
-        .ancestors()
-        .find(|path| path.symlink_metadata().is_ok())?;
-    (!existing.is_dir()).then_some(existing)
-}
-
-pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
-    let one = one.canonicalize();
-    one.is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
-}
-
-fn is_empty(folder: &Path) -> bool {
-    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
-}
-
 pub(crate) fn unreadable(error: DiskError) -> OpError {
     OpError::failed(
         error.to_string(),
         "make it readable, or choose another path",
     )
-}
-
-/// The error about files in the way, if there are any.
-pub(crate) fn refuse(obstacles: &[Obstacle]) -> Result<(), OpError> {
-    if obstacles.is_empty() {
-        return Ok(());
-    }
-    let mut named: Vec<String> = obstacles
-        .iter()
-        .take(NAMED_MAX)
-        .map(ToString::to_string)
-        .collect();
-    let more = obstacles.len().saturating_sub(NAMED_MAX);
-    if more > 0 {
-        named.push(format!("and {more} more"));
-    }
-    let help = if obstacles.iter().all(Obstacle::can_be_replaced) {
-        "move it away, choose another path, or replace it with --overwrite"
-    } else {
-        "move it away, or choose another path"
-    };
-    Err(OpError::failed(named.join("; "), help))
-}
-
-impl Obstacle {
-    /// Whether publishing with `overwrite` replaces it.
-    pub(crate) fn can_be_replaced(&self) -> bool {
-        matches!(self, Obstacle::Foreign(_) | Obstacle::Changed(_))
-    }
-}
-
-impl std::fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Obstacle::Foreign(path) => {
-                write!(f, "{} exists and was not written by blip", path.display())
-            }
-            Obstacle::Changed(path) => {
-                write!(f, "{} was changed after blip wrote it", path.display())
-            }
-            Obstacle::NotAFile(path) => {
-                write!(f, "{} exists and is not a file", path.display())
-            }
-            Obstacle::Input(path) => {
-                write!(f, "{} is a file that the workflow reads", path.display())
-            }
-            Obstacle::NotAFolder(path) => {
-                write!(f, "{} exists and is not a folder", path.display())
-            }
-        }
-    }
-}
-
-/// An absolute path with the symbolic links of the part that exists followed and `.` and `..` taken
-/// out, so that every place has one name.
-pub(crate) fn resolve(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let mut missing: Vec<Component<'_>> = Vec::new();
-    let mut existing = absolute.as_path();
-    let mut resolved = loop {
-        if let Ok(real) = existing.canonicalize() {
-            break real;
-        }
-        let (Some(part), Some(parent)) = (existing.components().next_back(), existing.parent())
-        else {
-            return absolute;
-        };
-        missing.push(part);
-        existing = parent;
-    };
-    for part in missing.into_iter().rev() {
-        match part {
-            Component::ParentDir => {
-                resolved.pop();
-            }
-            part => resolved.push(part),
-        }
-    }
-    resolved
 }

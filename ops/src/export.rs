@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use blip_engine::cache::disk::limit_help;
 use blip_engine::{ExportOp, OpError};
+use serde::Serialize;
 
 /// All export formats.
 pub(crate) fn formats() -> [ExportOp; 5] {
@@ -52,6 +53,35 @@ impl OutputFile {
         self.file
             .flush()
             .map_err(|error| unwritable(&self.path, &error))
+    }
+}
+
+/// A JSON list of rows, one a line, so that it can be read and compared line by line.
+struct RowList {
+    file: OutputFile,
+    count: u64,
+}
+
+impl RowList {
+    fn create(path: PathBuf) -> Result<Self, OpError> {
+        let file = OutputFile::create(path)?;
+        Ok(Self { file, count: 0 })
+    }
+
+    fn add(&mut self, row: &impl Serialize) -> Result<(), OpError> {
+        self.file
+            .write(if self.count == 0 { b"[\n" } else { b",\n" })?;
+        self.count += 1;
+        self.file
+            .write(&serde_json::to_vec(row).expect("a row is plain data"))
+    }
+
+    /// Says how many rows it has.
+    fn finish(mut self) -> Result<u64, OpError> {
+        self.file
+            .write(if self.count == 0 { b"[]\n" } else { b"\n]\n" })?;
+        self.file.finish()?;
+        Ok(self.count)
     }
 }
 

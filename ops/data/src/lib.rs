@@ -5,6 +5,7 @@ pub mod augment;
 pub mod captions;
 pub mod clean;
 pub mod decode;
+mod file_kind;
 mod json;
 pub mod plot;
 pub mod randaugment;

@@ -9,7 +9,7 @@ use blip_engine::{Artifact, Digest, ExportOp, ExportSummary, ExportTarget, OpErr
 use blip_grammar::ExportFormat;
 use serde_json::{Value, json};
 
-use super::{OutputFile, unwritable};
+use super::{RowList, unwritable};
 use crate::image_store::ImageStore;
 use crate::pairs::for_each_sample;
 use crate::row::Row;
@@ -43,21 +43,17 @@ fn run(
     let images = folder.join(IMAGES);
     fs::create_dir_all(&images).map_err(|error| unwritable(&images, &error))?;
     let store = ImageStore::of_upstream(ctx)?;
-    let mut list = OutputFile::create(folder.join(LIST))?;
-    let mut count = 0;
+    let mut list = RowList::create(folder.join(LIST))?;
     for_each_sample(ctx, artifact, |image, sample| {
         let name = write_image(&images, &image, &store)?;
         for text in &sample.texts {
-            let row = entry(&name, Row::new(&image, text, sample.ground_truth.as_ref()));
-            list.write(if count == 0 { b"[\n" } else { b",\n" })?;
-            list.write(row.to_string().as_bytes())?;
-            count += 1;
+            let row = Row::new(&image, text, sample.ground_truth.as_ref());
+            list.add(&entry(&name, row))?;
         }
         Ok(())
     })?;
-    list.write(if count == 0 { b"[]\n" } else { b"\n]\n" })?;
-    list.finish()?;
-    Ok(ExportSummary { count: Some(count) })
+    let count = Some(list.finish()?);
+    Ok(ExportSummary { count })
 }
 
 /// Writes an image and gives its name in the list.

@@ -4,7 +4,7 @@ use blip_engine::{Artifact, ExportOp, ExportSummary, ExportTarget, OpError, Stag
 use blip_grammar::ExportFormat;
 use serde_json::Value;
 
-use super::OutputFile;
+use super::{OutputFile, RowList};
 use crate::pairs::for_each_sample;
 use crate::row::Row;
 use crate::types::{METRICS, PAIRS};
@@ -28,11 +28,10 @@ fn run(
     artifact: &Artifact,
     target: &ExportTarget,
 ) -> Result<ExportSummary, OpError> {
-    let mut file = OutputFile::create(target.folder.join(&target.name))?;
+    let path = target.folder.join(&target.name);
     if artifact.ty == PAIRS.to_string() {
-        let count = write_pairs(ctx, artifact, &mut file)?;
-        file.finish()?;
-        return Ok(ExportSummary { count: Some(count) });
+        let count = Some(write_pairs(ctx, artifact, RowList::create(path)?)?);
+        return Ok(ExportSummary { count });
     }
     let value: Value = serde_json::from_slice(&ctx.read(&artifact.digest)?).map_err(|error| {
         OpError::Bug(format!(
@@ -42,23 +41,17 @@ fn run(
     })?;
     let mut text = serde_json::to_vec_pretty(&value).expect("what was parsed can be written");
     text.push(b'\n');
+    let mut file = OutputFile::create(path)?;
     file.write(&text)?;
     file.finish()?;
     Ok(ExportSummary { count: None })
 }
 
-/// One row per line, so that the file can be read and compared line by line.
-fn write_pairs(ctx: &StageCtx, artifact: &Artifact, file: &mut OutputFile) -> Result<u64, OpError> {
-    let mut count = 0;
+fn write_pairs(ctx: &StageCtx, artifact: &Artifact, mut list: RowList) -> Result<u64, OpError> {
     for_each_sample(ctx, artifact, |image, sample| {
-        for text in &sample.texts {
-            let row = Row::new(&image, text, sample.ground_truth.as_ref());
-            file.write(if count == 0 { b"[\n" } else { b",\n" })?;
-            file.write(&serde_json::to_vec(&row).expect("a row is plain data"))?;
-            count += 1;
-        }
-        Ok(())
+        let truth = sample.ground_truth.as_ref();
+        let mut texts = sample.texts.iter();
+        texts.try_for_each(|text| list.add(&Row::new(&image, text, truth)))
     })?;
-    file.write(if count == 0 { b"[]\n" } else { b"\n]\n" })?;
-    Ok(count)
+    list.finish()
 }
